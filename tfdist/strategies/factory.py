@@ -1,0 +1,89 @@
+"""`tfdist.strategy`: one line from the cluster spec to a strategy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tfdist import log
+from tfdist.cluster import Cluster
+from tfdist.environments import detect_cluster
+from tfdist.errors import StrategyError
+from tfdist.strategies.options import Options, check_kind
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+__all__ = ["strategy"]
+
+
+def strategy(
+    kind: str = "auto", cluster: Cluster | None = None, **options: Any
+) -> tf.distribute.Strategy:
+    """Returns the strategy that trains on the devices and machines there are.
+
+    Args:
+        kind: "one_device"; "mirrored": all GPUs of this machine; "multi_worker_mirrored": all
+            devices of all workers, in step; or "auto": several workers in the cluster mean
+            multi-worker mirrored, several GPUs mean mirrored, else one device.
+        cluster: the machines of the job; by default what the environment tells (TF_CONFIG, or
+            TFDIST_CLUSTER and TFDIST_TASK).
+        **options: see `tfdist.strategies.options.Options`: `device`, `devices`, `logical_devices`,
+            `communication`, `communication_timeout`, `rendezvous_timeout`, `intra_op_threads`,
+            `inter_op_threads`.
+
+    Returns:
+        A `tf.distribute.Strategy`; build and compile the model inside its `scope()`.
+
+    Raises:
+        ClusterError: the cluster spec is wrong (told before TensorFlow opens a port).
+        StrategyError: no such kind, or an option that does not fit it.
+        RendezvousError: a task of the job did not come in time, or came with another spec.
+
+    Example:
+        >>> strategy = tfdist.strategy("mirrored", logical_devices=2)
+        >>> strategy.num_replicas_in_sync
+        2
+    """
+    check_kind(kind)
+    chosen = Options.from_keywords(options)
+    if kind != "auto":  # a script written for "auto" may say what matters in some settings only
+        chosen.check_for(kind)
+    if cluster is None:
+        cluster = detect_cluster()
+    if cluster is not None and cluster.task is not None and cluster.task.type == "evaluator":
+        cluster = None  # it stands beside the job and scores checkpoints by itself
+    if cluster is not None and "ps" in cluster.job_names and kind in ("auto", "parameter_server"):
+        check_kind("parameter_server")
+    if kind == "multi_worker_mirrored" and cluster is None:
+        raise StrategyError(
+            "multi_worker_mirrored needs a cluster, but TF_CONFIG is not set: start the program "
+            "with `tfdist run --workers 2 script.py`, or set TF_CONFIG on every machine"
+        )
+    if cluster is not None and cluster.task is not None:
+        log.set_task(str(cluster.task))
+    spans = cluster is not None and len(cluster) > 1
+    if kind in ("one_device", "mirrored") and spans:
+        raise StrategyError(
+            f"{kind} trains on this machine alone, but the cluster has {len(cluster or ())} tasks, "
+            "which would each train a model of their own: use kind='auto', or unset TF_CONFIG"
+        )
+
+    from tfdist.strategies import multi_worker, one_machine, registry
+
+    import tensorflow as tf
+
+    if kind == "auto":
+        if spans:
+            kind = "multi_worker_mirrored"
+        else:
+            several = len(tf.config.list_physical_devices("GPU")) > 1 or chosen.logical_devices
+            kind = "mirrored" if several or chosen.devices else "one_device"
+    one_machine.set_threads(chosen)
+    if kind == "one_device":
+        return one_machine.make_one_device(chosen)
+    if kind == "mirrored":
+        return one_machine.make_mirrored(chosen)
+    assert cluster is not None
+    made = multi_worker.make_multi_worker_mirrored(cluster, chosen)
+    registry.remember(made)
+    return made

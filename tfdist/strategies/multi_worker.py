@@ -1,0 +1,74 @@
+"""The synchronous strategy over several machines."""
+
+from __future__ import annotations
+
+import platform
+
+import keras
+import tensorflow as tf
+
+from tfdist import internals, log
+from tfdist.cluster import Cluster
+from tfdist.cluster.rendezvous import meet
+from tfdist.errors import StrategyError
+from tfdist.strategies.options import Options
+from tfdist.version import __version__
+
+__all__ = ["make_multi_worker_mirrored"]
+
+_KIND = "multi_worker_mirrored"
+
+
+def make_multi_worker_mirrored(cluster: Cluster, options: Options) -> tf.distribute.Strategy:
+    """Meets the other tasks, then returns a `tf.distribute.MultiWorkerMirroredStrategy`.
+
+    Args:
+        cluster: the machines, with this process's own task.
+        options: see `Options`.
+
+    Raises:
+        ClusterError: the spec does not fit this strategy.
+        RendezvousError: the tasks did not come together.
+        StrategyError: TensorFlow has run operations already.
+    """
+    cluster.validate(_KIND)
+    versions = {
+        "tfdist": __version__,
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "python": ".".join(platform.python_version_tuple()[:2]),
+    }
+    with meet(cluster, timeout=options.deadline, versions=versions, kind=_KIND) as agreement:
+        communication = tf.distribute.experimental.CommunicationOptions(
+            timeout_seconds=options.communication_timeout,
+            implementation=tf.distribute.experimental.CommunicationImplementation(
+                options.communication.upper()
+            ),
+        )
+        assert cluster.task is not None
+        jobs = {job: cluster.jobs[job] for job in cluster.job_names if job in ("chief", "worker")}
+        resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+            tf.train.ClusterSpec({job: list(addresses) for job, addresses in jobs.items()}),
+            task_type=cluster.task.type,
+            task_id=cluster.task.index,
+            rpc_layer="grpc",
+        )
+        try:
+            strategy = tf.distribute.MultiWorkerMirroredStrategy(
+                cluster_resolver=resolver, communication_options=communication
+            )
+        except RuntimeError as error:
+            raise StrategyError(
+                f"{cluster.task}: TensorFlow has run operations already ({error}): make the "
+                "strategy at the top of the program, before any tensor, dataset or model"
+            ) from error
+    # An unseeded shuffle must give every worker the same order, or examples would be lost.
+    internals.seed_if_unseeded(agreement.seed)
+    log.info(
+        "%s is in: %d workers, %d replicas, after %.1f s",
+        cluster.task,
+        len(agreement.tasks),
+        strategy.num_replicas_in_sync,
+        agreement.waited,
+    )
+    return strategy

@@ -1,0 +1,96 @@
+"""Strategies of one process: one device, and mirrored over several."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from tfdist.errors import StrategyError
+from tfdist.strategies.options import Options
+
+__all__ = ["make_mirrored", "make_one_device", "set_threads"]
+
+
+def set_threads(options: Options) -> None:
+    """Sets the thread counts of this process.
+
+    Raises:
+        StrategyError: TensorFlow has started already, so that they can no longer be set.
+    """
+    threading = tf.config.threading
+    wanted = (
+        (options.intra_op_threads, threading.get_intra_op_parallelism_threads),
+        (options.inter_op_threads, threading.get_inter_op_parallelism_threads),
+    )
+    setters = (
+        threading.set_intra_op_parallelism_threads,
+        threading.set_inter_op_parallelism_threads,
+    )
+    for (count, current), set_count in zip(wanted, setters, strict=True):
+        if count is None or current() == count:
+            continue
+        try:
+            set_count(count)
+        except RuntimeError as error:
+            raise StrategyError(
+                "the thread counts can be set only before TensorFlow's first operation: make the "
+                "strategy at the top of the program"
+            ) from error
+
+
+def make_one_device(options: Options) -> tf.distribute.Strategy:
+    """Returns a `tf.distribute.OneDeviceStrategy` on the given device, the first GPU or the CPU."""
+    _cut_the_cpu(options.logical_devices)
+    device = options.device
+    if device is None:
+        device = "GPU:0" if tf.config.list_logical_devices("GPU") else "CPU:0"
+    _check_devices([device])
+    return tf.distribute.OneDeviceStrategy(_full_name(device))
+
+
+def make_mirrored(options: Options) -> tf.distribute.Strategy:
+    """Returns a `tf.distribute.MirroredStrategy` over the given devices, all GPUs or all CPUs."""
+    _cut_the_cpu(options.logical_devices)
+    devices = list(options.devices or ())
+    if not devices:
+        kind = "CPU" if options.logical_devices else "GPU"
+        there = tf.config.list_logical_devices(kind) or tf.config.list_logical_devices("CPU")
+        devices = [":".join(device.name.rsplit(":", 2)[-2:]) for device in there]
+    _check_devices(devices)
+    return tf.distribute.MirroredStrategy([_full_name(device) for device in devices])
+
+
+def _full_name(device: str) -> str:
+    return device if device.startswith("/") else f"/{device}"
+
+
+def _check_devices(devices: list[str]) -> None:
+    there = [
+        ":".join(device.name.rsplit(":", 2)[-2:]) for device in tf.config.list_logical_devices()
+    ]
+    short = [":".join(device.upper().strip("/").rsplit(":", 2)[-2:]) for device in devices]
+    for device in short:
+        if device not in there:
+            raise StrategyError(f"no device {device!r} on this machine; it has {', '.join(there)}")
+    if len(set(short)) < len(short):
+        raise StrategyError(f"a device is given twice: {', '.join(devices)}")
+
+
+def _cut_the_cpu(count: int | None) -> None:
+    """Cuts the CPU into `count` logical devices, unless that has been done."""
+    if count is None:
+        return
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    cut = tf.config.get_logical_device_configuration(cpu)
+    if cut is not None and len(cut) == count:
+        return
+    try:
+        tf.config.set_logical_device_configuration(
+            cpu, [tf.config.LogicalDeviceConfiguration()] * count
+        )
+        tf.config.list_logical_devices()  # TensorFlow says here what it could not do
+    except (RuntimeError, ValueError) as error:
+        there = len(tf.config.list_logical_devices("CPU"))
+        raise StrategyError(
+            f"logical_devices={count}, but TensorFlow has started with {there} CPU device(s): make "
+            "the strategy before TensorFlow's first operation (in a notebook: restart the kernel)"
+        ) from error

@@ -1,0 +1,135 @@
+"""The options of `tfdist.strategy`, checked before TensorFlow is imported."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from tfdist.errors import StrategyError
+
+__all__ = ["KINDS", "Options"]
+
+KINDS = (
+    "auto",
+    "one_device",
+    "mirrored",
+    "multi_worker_mirrored",
+)
+"""The kinds of strategy that `tfdist.strategy` makes."""
+
+_PLANNED = ("parameter_server", "pipeline")
+_COMMUNICATION = ("auto", "ring", "nccl")
+_ONLY_FOR = {
+    "device": ("one_device",),
+    "devices": ("mirrored",),
+    "logical_devices": ("mirrored", "one_device"),
+    "communication": ("multi_worker_mirrored",),
+    "communication_timeout": ("multi_worker_mirrored",),
+    "rendezvous_timeout": ("multi_worker_mirrored",),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How to make a strategy.
+
+    Attributes:
+        device: the device of `one_device`, such as "CPU:0" or "GPU:1"; the first GPU, or the CPU.
+        devices: the devices of `mirrored`; all GPUs of this machine, or its logical CPUs.
+        logical_devices: cuts this machine's CPU into so many devices, so that `mirrored` can be
+            tried on any machine.
+        communication: how gradients travel between machines: "auto", "ring" or "nccl".
+        communication_timeout: seconds that a collective may take before the job is given up; None
+            waits for ever.
+        rendezvous_timeout: seconds to wait for the other tasks before training; by default 120, or
+            what the environment variable TFDIST_RENDEZVOUS_TIMEOUT says.
+        intra_op_threads: threads within one operation of this process; TensorFlow's choice if None.
+        inter_op_threads: operations of this process that run at the same time.
+    """
+
+    device: str | None = None
+    devices: tuple[str, ...] | None = None
+    logical_devices: int | None = None
+    communication: str = "auto"
+    communication_timeout: float | None = 1800.0
+    rendezvous_timeout: float | None = None
+    intra_op_threads: int | None = None
+    inter_op_threads: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("logical_devices", "intra_op_threads", "inter_op_threads"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise StrategyError(f"{name}={value!r}: give a number of at least 1, or None")
+        for name in ("communication_timeout", "rendezvous_timeout"):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, int | float) and value > 0):
+                raise StrategyError(f"{name}={value!r}: give seconds above 0, or None")
+        if self.communication not in _COMMUNICATION:
+            raise StrategyError(
+                f"communication={self.communication!r}: give one of {', '.join(_COMMUNICATION)}"
+            )
+        if isinstance(self.devices, str):
+            raise StrategyError(f"devices={self.devices!r}: give a list of devices")
+
+    @classmethod
+    def from_keywords(cls, keywords: Mapping[str, Any]) -> Options:
+        """Returns the options for `strategy`'s keywords; the unknown are named with the nearest."""
+        known = [field.name for field in dataclasses.fields(cls)]
+        for name in keywords:
+            if name not in known:
+                nearest = get_close_matches(name, known, n=1)
+                hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+                raise StrategyError(f"no option {name!r}; {hint}it knows {', '.join(known)}")
+        given = dict(keywords)
+        if given.get("devices") is not None and not isinstance(given["devices"], str):
+            given["devices"] = tuple(given["devices"])
+        return cls(**given)
+
+    def check_for(self, kind: str) -> None:
+        """Checks that the options which were given mean something to this kind of strategy.
+
+        Raises:
+            StrategyError: one of them would be ignored.
+        """
+        for field in dataclasses.fields(self):
+            kinds = _ONLY_FOR.get(field.name)
+            if kinds and kind not in kinds and getattr(self, field.name) != field.default:
+                raise StrategyError(
+                    f"{field.name} means nothing to the strategy {kind!r}, only to "
+                    f"{' and '.join(kinds)}: leave it out or ask for that kind"
+                )
+
+    @property
+    def deadline(self) -> float:
+        """Seconds that the tasks wait for each other before training."""
+        if self.rendezvous_timeout is not None:
+            return float(self.rendezvous_timeout)
+        text = os.environ.get("TFDIST_RENDEZVOUS_TIMEOUT", "120")
+        try:
+            seconds = float(text)
+        except ValueError:
+            seconds = 0.0
+        if not seconds > 0:
+            raise StrategyError(f"TFDIST_RENDEZVOUS_TIMEOUT={text!r}: give seconds above 0")
+        return seconds
+
+
+def check_kind(kind: str) -> None:
+    """Checks the name of a kind of strategy.
+
+    Raises:
+        StrategyError: there is none of that name.
+    """
+    if kind in KINDS:
+        return
+    if kind in _PLANNED:
+        raise StrategyError(
+            f"the strategy {kind!r} is not in this release; there is {', '.join(KINDS)}"
+        )
+    nearest = get_close_matches(str(kind), KINDS, n=1)
+    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    raise StrategyError(f"no strategy {kind!r}; {hint}there is {', '.join(KINDS)}")

@@ -1,0 +1,82 @@
+"""What this process knows of its strategies: the replicas of each, and which one the job runs on."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import tensorflow as tf
+
+from tfdist.cluster import Cluster
+from tfdist.errors import PlugError, StrategyError
+from tfdist.strategies.layout import ReplicaLayout
+
+__all__ = ["check_belongs", "layout_of", "remember"]
+
+_job_strategy: Any = None
+"""A weak reference to the strategy of the job over several processes, if there is one."""
+
+
+def remember(strategy: tf.distribute.Strategy) -> None:
+    """Notes that this process's job runs on `strategy`."""
+    global _job_strategy
+    _job_strategy = weakref.ref(strategy)
+
+
+def check_belongs(strategy: tf.distribute.Strategy, what: str) -> None:
+    """Checks that something made under `strategy` is trained by the whole job.
+
+    Raises:
+        PlugError: the job spans several processes, but `what` was made outside of its scope and
+            would be trained alone by each of them.
+    """
+    job = _job_strategy() if _job_strategy is not None else None
+    if job is not None and job is not strategy:
+        raise PlugError(
+            f"{what} was made outside of strategy.scope(), so every worker would train its own: "
+            "make and compile it inside `with strategy.scope():`"
+        )
+
+
+def layout_of(strategy: tf.distribute.Strategy) -> ReplicaLayout:
+    """Returns the replicas of a strategy, seen from this process.
+
+    Raises:
+        StrategyError: it is of a kind that tfdist does not train synchronously.
+    """
+    if strategy.num_replicas_in_sync == 1 and not _spans_machines(strategy):
+        return ReplicaLayout()
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) and _spans_machines(
+        strategy
+    ):
+        resolver = strategy.cluster_resolver
+        spec = resolver.cluster_spec().as_dict()
+        jobs = {name: tuple(spec[name]) for name in ("chief", "worker") if name in spec}
+        task_type, task_id = resolver.task_type, int(resolver.task_id)
+        tasks = [task for task in Cluster(jobs).tasks if task.type in ("chief", "worker")]
+        worker = [(task.type, task.index) for task in tasks].index((task_type, task_id))
+        local = strategy.num_replicas_in_sync // len(tasks)
+        return ReplicaLayout(
+            replicas=strategy.num_replicas_in_sync,
+            first=worker * local,
+            local=local,
+            worker=worker,
+            workers=len(tasks),
+            task=f"{task_type}:{task_id}",
+        )
+    if isinstance(strategy, tf.distribute.MirroredStrategy | tf.distribute.MultiWorkerMirroredStrategy):
+        replicas = strategy.num_replicas_in_sync
+        return ReplicaLayout(replicas=replicas, first=0, local=replicas)
+    raise StrategyError(
+        f"tfdist does not train on {type(strategy).__name__}; make the strategy with "
+        "tfdist.strategy(), or use OneDeviceStrategy, MirroredStrategy or "
+        "MultiWorkerMirroredStrategy"
+    )
+
+
+def _spans_machines(strategy: tf.distribute.Strategy) -> bool:
+    resolver = getattr(strategy, "cluster_resolver", None)
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) or resolver is None:
+        return False
+    spec = resolver.cluster_spec().as_dict()
+    return sum(len(spec.get(job, ())) for job in ("chief", "worker")) > 1

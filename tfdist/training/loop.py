@@ -1,0 +1,261 @@
+"""The epoch loop: `fit`, `evaluate` and `predict`, once for every family of strategy.
+
+It follows `keras.Model.fit` in what callbacks see and in what is returned; a family of strategy
+(`synchronous`) tells how steps run and how metrics come back.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfdist import internals, log
+from tfdist.errors import DataError
+from tfdist.training import roles
+from tfdist.training.data import SharedData
+from tfdist.training.pace import Pace
+from tfdist.training.synchronous import Synchronous
+
+__all__ = ["Epochs", "Loop"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Epochs:
+    """Which epochs to train, and when to validate (`fit`'s arguments of the same names)."""
+
+    epochs: int = 1
+    initial_epoch: int = 0
+    validation_freq: Any = 1
+
+    def validates(self, epoch: int) -> bool:
+        """Whether epoch number `epoch` (from 0) ends with a validation."""
+        if isinstance(self.validation_freq, int):
+            return (epoch + 1) % self.validation_freq == 0
+        return epoch + 1 in self.validation_freq
+
+
+class Loop:
+    """Runs epochs of one plugged model.
+
+    Args:
+        model: a built and compiled model.
+        family: how its strategy takes steps.
+    """
+
+    def __init__(self, model: keras.Model, family: Synchronous) -> None:
+        self.model = model
+        self.family = family
+        self.layout = family.layout
+        self._stops_are_agreed = False
+
+    # ------------------------------------------------------------ fit
+
+    def fit(
+        self,
+        data: SharedData,
+        validation: SharedData | None,
+        epochs: Epochs,
+        callbacks: Any,
+        verbose: Any,
+    ) -> keras.callbacks.History:
+        """Trains; the arguments are as in `keras.Model.fit`, the data already shared out."""
+        model, family = self.model, self.family
+        wanted = {
+            "epochs": epochs.epochs,
+            "initial_epoch": epochs.initial_epoch,
+            "steps an epoch": data.num_steps or -1,
+            "rows of a global batch": data.batch_size or -1,
+            "steps of a validation": -1 if validation is None else validation.num_steps or -2,
+        }
+        pace, test_pace, restores = self.agree("fit", wanted, callbacks, ("train", "test"))
+        size = data.batch_size
+        if size and self.layout.replicas > 1 and self.layout.is_chief:
+            log.info("training: %s", self.layout.describe_batch(size))
+        callback_list = self.callback_list(
+            callbacks, verbose, add_history=True, epochs=epochs.epochs, steps=data.num_steps
+        )
+        model.stop_training = False
+        callback_list.on_train_begin()
+        first = self._follow_the_chief(epochs.initial_epoch) if restores else None
+        first = first or internals.restored_epoch(model) or epochs.initial_epoch
+        training_logs: dict[str, Any] | None = None
+        logs: dict[str, Any] = {}
+        for epoch in range(first, epochs.epochs):
+            family.reset_metrics()
+            callback_list.on_epoch_begin(epoch)
+            logs = self._run("train", data, pace, callback_list, logs)
+            epoch_logs = dict(logs)
+            if validation is not None and epochs.validates(epoch):
+                val_logs = self._evaluate(validation, test_pace, callback_list)
+                epoch_logs.update({f"val_{name}": value for name, value in val_logs.items()})
+            callback_list.on_epoch_end(epoch, epoch_logs)
+            training_logs = epoch_logs
+            if self.stops("stop_training"):
+                break
+        if isinstance(model.optimizer, keras.optimizers.Optimizer) and epochs.epochs > 0:
+            model.optimizer.finalize_variable_values(model.trainable_weights)
+        callback_list.on_train_end(logs=training_logs)
+        return model.history
+
+    def _follow_the_chief(self, initial_epoch: int) -> int:
+        """After the chief's callbacks may have restored a model: everybody takes it over."""
+        model = self.model
+        variables = [*model.variables, *getattr(model.optimizer, "variables", [])]
+        self.family.broadcast(list({id(v): v for v in variables}.values()))
+        chosen = internals.restored_epoch(model) or initial_epoch
+        return int(self.family.tell([chosen])[0, 0])
+
+    # ------------------------------------------------------------ evaluate
+
+    def evaluate(self, data: SharedData, callbacks: Any, verbose: Any) -> dict[str, Any]:
+        """Evaluates every example of `data` once; returns the metrics by name."""
+        wanted = {
+            "steps": data.num_steps or -1,
+            "rows of a global batch": data.batch_size or -1,
+        }
+        (pace, _, _) = self.agree("evaluate", wanted, callbacks, ("test",))
+        callback_list = self.callback_list(callbacks, verbose, epochs=1, steps=data.num_steps)
+        return self._evaluate(data, pace, callback_list)
+
+    def _evaluate(self, data: SharedData, pace: Pace, callback_list: Any) -> dict[str, Any]:
+        self.model.stop_evaluating = False
+        callback_list.on_test_begin()
+        self.family.reset_metrics()
+        data.rewind()
+        logs = self._run("test", data, pace, callback_list, {})
+        callback_list.on_test_end(logs)
+        return logs
+
+    # ------------------------------------------------------------ one pass over the data
+
+    def _run(
+        self, mode: str, data: SharedData, pace: Pace, callback_list: Any, logs: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Runs the steps of one epoch; returns the last logs."""
+        family = self.family
+        begin = callback_list.on_train_batch_begin if mode == "train" else None
+        end = callback_list.on_train_batch_end if mode == "train" else None
+        if mode == "test":
+            begin, end = callback_list.on_test_batch_begin, callback_list.on_test_batch_end
+        flag = "stop_training" if mode == "train" else "stop_evaluating"
+        may_be_absent = data.may_leave_replicas_out
+        data.begin_epoch()
+        step = 0
+        ran_out = False
+        while (left := data.left(step)) != 0:
+            started = time.perf_counter()
+            count = pace.next_length(left)
+            if data.counted:
+                begin(step)
+                step_logs, fingerprint = family.run_loop(mode, data.iterator, count, may_be_absent)
+                data.took(count)
+            else:
+                count, ran_out = self.agree_on_data(data, count)
+                if count == 0:
+                    break
+                begin(step)
+                step_logs, fingerprint = family.run_steps(mode, data.use(count), may_be_absent)
+            step += count
+            if mode == "train" and pace.every is not None:
+                family.average_local_state()
+            reading = family.read(mode, step_logs, fingerprint, [pace.seconds])
+            pace.agreed(float(np.mean(reading.numbers[:, 0])))
+            logs = reading.logs
+            pace.took(count, time.perf_counter() - started)
+            end(step - 1, logs)
+            if self._stops_are_agreed and self.stops(flag):
+                break
+        else:
+            ran_out = data.steps_asked is not None and step < data.steps_asked
+        if ran_out:
+            data.ran_out()
+        if ran_out and data.steps_asked is not None and step < data.steps_asked:
+            warnings.warn(
+                f"the data ran out after {step} of {data.steps_asked} steps: give a dataset that "
+                "holds steps_per_epoch * epochs batches, or .repeat() it",
+                stacklevel=4,
+            )
+        if mode == "train":
+            family.average_local_state()
+        data.end_epoch()
+        return logs
+
+    def agree_on_data(self, data: SharedData, count: int) -> tuple[int, bool]:
+        """Finds out how many steps everybody can take, where nobody knows the data's length."""
+        pulled = len(data.pull(count))
+        table = self.family.tell([pulled, pulled < count])
+        there, ended = table[:, 0].astype(int), table[:, 1] > 0
+        if ended.any() and len(set(there)) > 1:
+            counts = ", ".join(f"worker {i}: {n}" for i, n in enumerate(there))
+            raise DataError(
+                f"the workers' data end at different steps (batches left: {counts}): every worker "
+                "must read the same global batches, in the same order"
+            )
+        return int(there.min()), bool(ended.any())
+
+    # ------------------------------------------------------------ agreement
+
+    def agree(
+        self, what: str, wanted: dict[str, int], callbacks: Any, modes: Sequence[str]
+    ) -> tuple[Pace, Pace, bool]:
+        """Makes sure that every worker is about to do the same thing at the same pace.
+
+        Raises:
+            DataError: the workers called `fit` or `evaluate` with different arguments.
+        """
+        batches = [float(roles.wants_every_batch(callbacks, mode)) for mode in modes]
+        batches = batches if len(batches) == 2 else batches * 2
+        restores = float(roles.restores_the_model(callbacks))
+        stops = float(roles.may_stop_mid_epoch(callbacks))
+        each = float(self.model.steps_per_execution or 1)
+        table = self.family.tell([*wanted.values(), *batches, restores, stops, each])
+        for column, name in enumerate(wanted):
+            values = table[:, column]
+            if (values != values[0]).any():
+                given = ", ".join(f"worker {i}: {int(v)}" for i, v in enumerate(values))
+                raise DataError(
+                    f"the workers called {what} with different arguments ({name}: {given}): every "
+                    "worker must run the same program on the same data"
+                )
+        looks = table[:, -5:-3].max(axis=0) > 0
+        restores_any, stops_any, exact = table[:, -3:].max(axis=0)
+        every = int(exact) if exact > 1 else None
+        self._stops_are_agreed = stops_any > 0
+        paces = [Pace(every or (1 if look else None)) for look in looks]
+        return paces[0], paces[1], restores_any > 0
+
+    def stops(self, flag: str) -> bool:
+        """Whether a callback of any worker has asked to stop: then all stop."""
+        own = bool(getattr(self.model, flag, False))
+        stops = bool(self.family.tell([float(own)]).any())
+        setattr(self.model, flag, stops)
+        return stops
+
+    def callback_list(
+        self,
+        callbacks: Any,
+        verbose: Any,
+        *,
+        add_history: bool = False,
+        epochs: int,
+        steps: int | None,
+    ) -> keras.callbacks.CallbackList:
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            return callbacks
+        chief = self.layout.is_chief
+        verbose = verbose if chief else 0
+        return keras.callbacks.CallbackList(
+            roles.callbacks_for(callbacks, chief),
+            add_history=add_history,
+            add_progbar=verbose != 0,
+            verbose=verbose,
+            epochs=epochs,
+            steps=steps,
+            model=self.model,
+        )

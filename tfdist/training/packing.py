@@ -1,0 +1,56 @@
+"""Moves many small tensors between replicas in one collective per dtype, in place of one each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+__all__ = ["broadcast_from_first", "gather_numbers", "sum_over_replicas"]
+
+
+def sum_over_replicas(values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """Sums each tensor over all replicas; call it in a replica context, on every replica.
+
+    Args:
+        values: tensors of any shapes and dtypes, the same on every replica.
+
+    Returns:
+        The sums, in the same order and shapes.
+    """
+    context = tf.distribute.get_replica_context()
+    sums: list[tf.Tensor | None] = [None] * len(values)
+    for dtype in dict.fromkeys(value.dtype for value in values):
+        places = [i for i, value in enumerate(values) if value.dtype == dtype]
+        flat = tf.concat([tf.reshape(values[i], [-1]) for i in places], 0)
+        total = context.all_reduce(tf.distribute.ReduceOp.SUM, flat)
+        sizes = [tf.size(values[i]) for i in places]
+        for i, part in zip(places, tf.split(total, sizes, num=len(sizes)), strict=True):
+            sums[i] = tf.reshape(part, tf.shape(values[i]))
+            sums[i].set_shape(values[i].shape)
+    return [value for value in sums if value is not None]
+
+
+def broadcast_from_first(values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """Gives every replica the first replica's values; call it in a replica context."""
+    context = tf.distribute.get_replica_context()
+    is_first = tf.equal(context.replica_id_in_sync_group, 0)
+    carried = [tf.cast(v, tf.int32) if v.dtype == tf.bool else v for v in values]
+    sums = sum_over_replicas([tf.where(is_first, v, tf.zeros_like(v)) for v in carried])
+    return [tf.cast(total, v.dtype) for total, v in zip(sums, values, strict=True)]
+
+
+def gather_numbers(numbers: tf.Tensor, replicas: int) -> tf.Tensor:
+    """Gathers a vector from every replica; call it in a replica context.
+
+    Args:
+        numbers: `[n]`, the same length on every replica.
+        replicas: how many replicas there are.
+
+    Returns:
+        `[replicas, n]`, the same on every replica.
+    """
+    context = tf.distribute.get_replica_context()
+    here = tf.one_hot(context.replica_id_in_sync_group, replicas, dtype=numbers.dtype)
+    table = tf.expand_dims(here, 1) * tf.expand_dims(numbers, 0)
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, table)

@@ -1,0 +1,353 @@
+"""`tfdist.plug`: the same Keras model, from now on trained by its strategy."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfdist import internals, strategies
+from tfdist.errors import PlugError, TaskLost
+from tfdist.training.data import SharedData, Step, to_step
+from tfdist.strategies.layout import ReplicaLayout
+from tfdist.training.loop import Epochs, Loop
+from tfdist.training.predict import Prediction
+from tfdist.training.synchronous import Synchronous
+
+__all__ = ["Plugged", "plug"]
+
+Model = TypeVar("Model", bound=keras.Model)
+
+_METHODS = (
+    "fit",
+    "evaluate",
+    "predict",
+    "train_on_batch",
+    "test_on_batch",
+    "predict_on_batch",
+    "compile",
+)
+
+
+def plug(model: Model) -> Model:
+    """Has a Keras model trained by the strategy in whose scope it was made.
+
+    The model stays what it is: its class, `summary`, `save`, `get_config` and callbacks are as
+    before, and a saved file loads where tfdist is not installed. Only its own `fit`, `evaluate`,
+    `predict`, `train_on_batch`, `test_on_batch`, `predict_on_batch` and `compile` are replaced, on
+    this one object. A batch size, and a batch of a dataset, is always the global batch's.
+
+    Args:
+        model: a Sequential, functional or subclassed `keras.Model`, made inside
+            `strategy.scope()`; compiled before or after.
+
+    Returns:
+        The same model.
+
+    Raises:
+        PlugError: it is no Keras model, it was made outside of the scope, or its class replaces one
+            of these methods itself.
+
+    Example:
+        >>> strategy = tfdist.strategy()
+        >>> with strategy.scope():
+        ...     model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(1)])
+        ...     model.compile(optimizer="adam", loss="mse")
+        >>> tfdist.plug(model).fit(x, y, batch_size=256)
+    """
+    internals.check_versions()
+    if not isinstance(model, keras.Model):
+        raise PlugError(
+            f"plug takes a keras.Model, not {type(model).__module__}.{type(model).__name__}"
+        )
+    if Plugged.of(model) is None:
+        Plugged(model)
+    return model
+
+
+class Plugged:
+    """What tfdist keeps for one plugged model; its methods stand in for the model's own.
+
+    Args:
+        model: the model to plug.
+    """
+
+    _ATTRIBUTE = "_tfdist_plugged"
+
+    def __init__(self, model: keras.Model) -> None:
+        for name in _METHODS:
+            if getattr(type(model), name) is not getattr(keras.Model, name):
+                raise PlugError(
+                    f"{type(model).__name__} has a {name} of its own, which tfdist would replace: "
+                    "override train_step, test_step or predict_step instead"
+                )
+        self.model = model
+        self.strategy: tf.distribute.Strategy = model.distribute_strategy
+        strategies.check_belongs(self.strategy, what="the model")
+        self.layout: ReplicaLayout = strategies.layout_of(self.strategy)
+        self._check_scope(model.variables, "the model was built")
+        self._loop: Loop | None = None
+        self._prediction: Prediction | None = None
+        self._built_for: Any = None
+        object.__setattr__(model, self._ATTRIBUTE, self)
+        for name in _METHODS:
+            object.__setattr__(model, name, _bound(self, name))
+
+    @classmethod
+    def of(cls, model: keras.Model) -> Plugged | None:
+        """Returns what was kept for this model, or None where it is not plugged."""
+        return vars(model).get(cls._ATTRIBUTE)
+
+    # ------------------------------------------------------------ the model's methods
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """`keras.Model.compile`, inside the strategy's scope."""
+        with self.strategy.scope():
+            type(self.model).compile(self.model, *args, **kwargs)
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: Any = "auto",
+        callbacks: Any = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: Any = True,
+        class_weight: Any = None,
+        sample_weight: Any = None,
+        initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
+        validation_batch_size: int | None = None,
+        validation_freq: Any = 1,
+    ) -> keras.callbacks.History:
+        """`keras.Model.fit` on all replicas of the strategy."""
+        self._check_compiled("fit")
+        limit = keras.config.max_epochs()
+        epochs = min(epochs, limit) if limit else epochs
+        if validation_split and validation_data is None:
+            (x, y, sample_weight), validation_data = internals.split_validation(
+                x, y, sample_weight, validation_split
+            )
+        data = self._data(
+            x,
+            y,
+            sample_weight,
+            batch_size=batch_size,
+            steps=steps_per_epoch,
+            shuffle=shuffle,
+            class_weight=class_weight,
+        )
+        validation = None
+        if validation_data is not None:
+            val_x, val_y, val_weight = internals.unpack(validation_data)
+            validation = self._data(
+                val_x,
+                val_y,
+                val_weight,
+                batch_size=validation_batch_size or batch_size,
+                steps=validation_steps,
+            )
+        loop = self._prepared(data.sample_batch())
+        which = Epochs(epochs, initial_epoch, validation_freq)
+        return loop.fit(data, validation, which, callbacks, verbose)
+
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
+        sample_weight: Any = None,
+        steps: int | None = None,
+        callbacks: Any = None,
+        return_dict: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """`keras.Model.evaluate`: every example once over all replicas."""
+        if kwargs:
+            raise ValueError(f"Arguments not recognized: {kwargs}")
+        self._check_compiled("evaluate")
+        data = self._data(x, y, sample_weight, batch_size=batch_size, steps=steps)
+        loop = self._prepared(data.sample_batch())
+        logs = loop.evaluate(data, callbacks, verbose)
+        return logs if return_dict else self._in_order(logs)
+
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
+        steps: int | None = None,
+        callbacks: Any = None,
+    ) -> Any:
+        """`keras.Model.predict`: all outputs, in the order of the data, on every worker."""
+        if self.layout.replicas == 1:
+            return internals.keras_predict(self.model, x, batch_size, verbose, steps, callbacks)
+        data = self._data(x, batch_size=batch_size, steps=steps)
+        return self._prepared_to_predict(data.sample_batch()).predict(data, callbacks, verbose)
+
+    def train_on_batch(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        class_weight: Any = None,
+        return_dict: bool = False,
+    ) -> Any:
+        """`keras.Model.train_on_batch` of one global batch, the same on every worker."""
+        self._check_compiled("train_on_batch")
+        if class_weight is not None:
+            if sample_weight is not None:
+                raise ValueError(
+                    "Arguments `sample_weight` and `class_weight` cannot be specified at the same "
+                    f"time. Received: sample_weight={sample_weight}, class_weight={class_weight}"
+                )
+            sample_weight = internals.class_weight_to_sample_weights(y, class_weight)
+        return self._on_batch("train", (x, y, sample_weight), return_dict)
+
+    def test_on_batch(
+        self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False
+    ) -> Any:
+        """`keras.Model.test_on_batch` of one global batch, the same on every worker."""
+        self._check_compiled("test_on_batch")
+        return self._on_batch("test", (x, y, sample_weight), return_dict)
+
+    def predict_on_batch(self, x: Any) -> Any:
+        """`keras.Model.predict_on_batch` of one global batch; all outputs on every worker."""
+        step = self._step((x,))
+        return self._prepared_to_predict((x,)).predict_batch(step)
+
+    # ------------------------------------------------------------ how they do it
+
+    def _on_batch(self, mode: str, batch: tuple[Any, ...], return_dict: bool) -> Any:
+        step = self._step(batch)
+        loop = self._prepared(step.parts[0])
+        family = loop.family
+        family.reset_metrics()
+        absent = int(step.total) < self.layout.replicas
+        step_logs, fingerprint = family.run_steps(mode, [step], absent)
+        if mode == "train":
+            family.average_local_state()
+        logs = family.read(mode, step_logs, fingerprint, []).logs
+        return logs if return_dict else self._in_order(logs)
+
+    def _step(self, batch: tuple[Any, ...]) -> Step:
+        while batch and batch[-1] is None:
+            batch = batch[:-1]
+        tensors = tf.nest.map_structure(
+            lambda leaf: None if leaf is None else _as_tensor(leaf), batch
+        )
+        return to_step(tensors, self.layout)
+
+    def _data(self, x: Any, y: Any = None, sample_weight: Any = None, **kwargs: Any) -> SharedData:
+        return SharedData(self.layout, x, y, sample_weight, **kwargs)
+
+    def _prepared(self, batch: Any) -> Loop:
+        """Builds what is not built yet, and returns the loop for the model as compiled now."""
+        model = self.model
+        with self.strategy.scope():
+            internals.symbolic_build(model, batch)
+        if self._loop is None or self._built_for is not model.train_function:
+            self._check_variables()
+            self._loop = Loop(model, Synchronous(model, self.strategy, self.layout))
+            self._prediction = None
+            # `compile` sets it to None: that tells that everything must be traced anew.
+            self._built_for = model.train_function = object()
+        return self._loop
+
+    def _prepared_to_predict(self, batch: Any) -> Prediction:
+        if not internals.is_built(self.model):
+            with self.strategy.scope():
+                internals.symbolic_build(self.model, batch)
+        if self._loop is None:
+            self._loop = Loop(self.model, Synchronous(self.model, self.strategy, self.layout))
+        if self._prediction is None:
+            self._prediction = Prediction(self._loop)
+        return self._prediction
+
+    def _in_order(self, logs: dict[str, Any]) -> Any:
+        return internals.in_order(self.model, logs)
+
+    # ------------------------------------------------------------ checks
+
+    def _check_compiled(self, method: str) -> None:
+        if not self.model.compiled:
+            raise ValueError(f"You must call `compile()` before calling `{method}()`.")
+
+    def _check_variables(self) -> None:
+        model = self.model
+        self._check_scope(model.variables, "the model was built")
+        optimizer = getattr(model, "optimizer", None)
+        self._check_scope(getattr(optimizer, "variables", []), "the optimizer was made")
+        for metric in model.metrics:
+            self._check_scope(metric.variables, f"the metric {metric.name!r} was made")
+        if self.layout.replicas == 1:
+            return
+        for loss in internals.flat_losses(model):
+            if getattr(loss, "reduction", "mean") in (None, "none"):
+                raise PlugError(
+                    f"the loss {loss.name!r} has reduction=None, which gives one loss per example; "
+                    'several replicas need one number: use reduction="sum_over_batch_size", "sum" '
+                    'or "mean_with_sample_weight"'
+                )
+
+    def _check_scope(self, variables: Any, what: str) -> None:
+        if self.layout.replicas == 1:
+            return
+        for variable in variables:
+            if not self.strategy.extended.variable_created_in_scope(variable.value):
+                raise PlugError(
+                    f"{what} outside of strategy.scope() (its variable {variable.path!r} is not "
+                    "on every replica): make it inside `with strategy.scope():`"
+                )
+
+
+def _as_tensor(leaf: Any) -> Any:
+    if isinstance(leaf, tf.Tensor | tf.RaggedTensor | tf.SparseTensor):
+        return leaf
+    array = np.asarray(leaf)
+    if array.dtype == np.float64:  # as Keras does with every array it is given
+        array = array.astype(keras.backend.floatx())
+    return tf.convert_to_tensor(array)
+
+
+def _bound(plugged: Plugged, name: str) -> Callable[..., Any]:
+    """A stand-in for the model's method of that name."""
+    method = getattr(plugged, name)
+
+    @functools.wraps(getattr(keras.Model, name))
+    def stand_in(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(*args, **kwargs)
+        except tf.errors.UnavailableError as error:
+            raise _lost(plugged, error) from error
+        except (tf.errors.AbortedError, tf.errors.InternalError, tf.errors.CancelledError) as error:
+            if plugged.layout.workers > 1 and _speaks_of_a_peer(str(error)):
+                raise _lost(plugged, error) from error
+            raise
+
+    stand_in.__self__ = plugged.model  # type: ignore[attr-defined]
+    return stand_in
+
+
+def _speaks_of_a_peer(message: str) -> bool:
+    return any(word in message for word in ("Collective ops is aborted", "Socket closed", "/job:"))
+
+
+def _lost(plugged: Plugged, error: Exception) -> TaskLost:
+    first_line = str(error).strip().splitlines()[0]
+    return TaskLost(
+        f"{plugged.layout.task or 'this process'} lost another task of the job, which ended or can "
+        f"no longer be reached: look for the first failure in the other tasks' logs, then start "
+        f"the whole job again (TensorFlow said: {first_line})"
+    )
+
+

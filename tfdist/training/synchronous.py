@@ -1,0 +1,412 @@
+"""How a step is taken on replicas that stay in step: one device, mirrored, multi-worker mirrored.
+
+Chunks of steps run inside one TensorFlow graph loop. Only gradients cross the replicas at every
+step; metrics stay on the replica that counted them until someone reads them (`read`), and are then
+summed over all replicas in one collective.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfdist.errors import DataError, PlugError
+from tfdist import internals
+from tfdist.training import packing
+from tfdist.training.data import Step
+from tfdist.strategies.layout import ReplicaLayout
+
+__all__ = ["Reading", "Synchronous"]
+
+
+class Reading(NamedTuple):
+    """What the replicas read together.
+
+    Attributes:
+        logs: the metrics over all replicas, and a custom step's other logs.
+        numbers: `[workers, n]`: every worker's own numbers.
+    """
+
+    logs: dict[str, Any]
+    numbers: np.ndarray
+
+
+class Synchronous:
+    """Takes training, test and prediction steps of one model on one strategy.
+
+    Args:
+        model: a built and compiled Keras model.
+        strategy: the strategy in whose scope it was made.
+        layout: the strategy's replicas.
+    """
+
+    def __init__(
+        self, model: keras.Model, strategy: tf.distribute.Strategy, layout: ReplicaLayout
+    ) -> None:
+        self.model = model
+        self.strategy = strategy
+        self.layout = layout
+        internals.separate_collectives(strategy)
+        self._local_state: dict[int, keras.Variable] = {}
+        self._functions: dict[Any, Callable[..., Any]] = {}
+        self._log_sources: dict[str, dict[str, keras.metrics.Metric | None]] = {}
+
+    # ------------------------------------------------------------ steps
+
+    def run_loop(
+        self, mode: str, iterator: Iterator[Step], steps: int, may_be_absent: bool
+    ) -> tuple[dict[str, tf.Tensor], Any]:
+        """Runs `steps` steps on an iterator known to have them.
+
+        Args:
+            mode: "train" or "test".
+            iterator: over `Step`s.
+            steps: how many, at least 1.
+            may_be_absent: whether some batch may leave a replica without rows.
+
+        Returns:
+            The last step's logs that are no metrics, as this process's part of their sum, and the
+            sum of the fingerprints.
+        """
+        if self.model.run_eagerly:
+            return self.run_steps(mode, [next(iterator) for _ in range(steps)], may_be_absent)
+        loop = self._function((mode, "loop", may_be_absent), self._make_loop)
+        return loop(iterator, tf.constant(steps, tf.int32))  # type: ignore[no-any-return]
+
+    def run_steps(
+        self, mode: str, steps: Sequence[Step], may_be_absent: bool
+    ) -> tuple[dict[str, tf.Tensor], Any]:
+        """Runs the given steps one by one; returns as `run_loop`."""
+        one = self._function((mode, "one", may_be_absent), self._make_one)
+        logs: dict[str, tf.Tensor] = {}
+        fingerprint = np.int64(0)
+        for step in steps:
+            logs = one(step.parts, step.shares)
+            fingerprint += step.fingerprint.numpy()
+        return logs, fingerprint
+
+    def _function(self, key: tuple[str, str, bool], make: Callable[..., Any]) -> Any:
+        if key not in self._functions:
+            self._functions[key] = make(key[0], key[2])
+        return self._functions[key]
+
+    def _make_one(self, mode: str, may_be_absent: bool) -> Callable[..., Any]:
+        run = functools.partial(self._one_step, mode, may_be_absent)
+        if self.model.run_eagerly:
+            return run
+        return tf.function(run, reduce_retracing=True, autograph=False)
+
+    def _make_loop(self, mode: str, may_be_absent: bool) -> Callable[..., Any]:
+        one = self._function((mode, "one", may_be_absent), self._make_one)
+
+        def loop(iterator: Any, steps: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+            spec = iterator.element_spec
+            logs_spec = one.get_concrete_function(spec.parts, spec.shares).structured_outputs
+            no_logs = {
+                name: tf.zeros([size or 0 for size in value.shape], value.dtype)
+                for name, value in logs_spec.items()
+            }
+
+            def body(i: tf.Tensor, fingerprint: tf.Tensor, _: Any) -> tuple[Any, ...]:
+                step = next(iterator)
+                return i + 1, fingerprint + step.fingerprint, one(step.parts, step.shares)
+
+            start = (tf.constant(0), tf.zeros((), tf.int64), no_logs)
+            invariants = (
+                tf.TensorShape([]),
+                tf.TensorShape([]),
+                {name: value.shape for name, value in logs_spec.items()},
+            )
+            _, fingerprint, logs = tf.while_loop(
+                lambda i, *_: i < steps,
+                body,
+                start,
+                shape_invariants=invariants,
+                parallel_iterations=1,
+            )
+            return logs, fingerprint
+
+        return tf.function(loop, reduce_retracing=True, autograph=False)
+
+    def _one_step(
+        self, mode: str, may_be_absent: bool, parts: tuple[Any, ...], shares: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """One step on all replicas of this process; the logs are its part of their sum."""
+        step_function = self.model.train_step if mode == "train" else self.model.test_step
+        replicas = self.layout.replicas
+
+        def on_replica(data: Any, share: tf.Tensor) -> dict[str, tf.Tensor]:
+            data = _without_optionals(data)
+            if replicas == 1:
+                with _recorded_results(self.model) as results:
+                    return self._sort_logs(mode, step_function(data), results)
+            step = internals.ReplicaStep(self.strategy, share, may_be_absent)
+            with internals.replica_step(step), _recorded_results(self.model) as results:
+                logs = self._sort_logs(mode, step_function(data), results)
+            if mode == "train":
+                self._local_state.update(step.local_state)
+            return {name: value * tf.cast(share, value.dtype) for name, value in logs.items()}
+
+        if replicas == 1:
+            return self.strategy.run(on_replica, args=(parts[0], shares[0]))  # type: ignore[no-any-return]
+        with internals.one_machine_semantics(self.strategy):
+            per_replica = self.strategy.run(
+                on_replica, args=(self._spread(parts), self._spread(tf.unstack(shares)))
+            )
+        return {
+            name: tf.add_n(self.strategy.experimental_local_results(value))
+            for name, value in per_replica.items()
+        }
+
+    def _spread(self, values: Sequence[Any]) -> Any:
+        """Gives each local replica its entry of `values`."""
+        first = self.layout.first
+
+        def value(context: tf.distribute.ValueContext) -> Any:
+            return values[context.replica_id_in_sync_group - first]
+
+        return self.strategy.experimental_distribute_values_from_function(value)
+
+    def _sort_logs(
+        self, mode: str, logs: Any, results: dict[int, tuple[Any, keras.metrics.Metric]]
+    ) -> dict[str, tf.Tensor]:
+        """Keeps of a step's logs what no metric's state holds; notes where each entry comes from."""
+        if not isinstance(logs, dict):
+            raise PlugError(
+                f"{mode}_step returned {type(logs).__name__}; it must return a dict of logs, "
+                'such as {"loss": loss}'
+            )
+        if set(logs) == set(self.model.get_metrics_result()):
+            self._log_sources[mode] = {}
+            return {}
+        sources = {name: results.get(id(value), (None, None))[1] for name, value in logs.items()}
+        self._log_sources[mode] = sources
+        return {
+            name: tf.cast(tf.convert_to_tensor(logs[name]), tf.float32)
+            for name, metric in sources.items()
+            if metric is None
+        }
+
+    # ------------------------------------------------------------ metrics
+
+    def reset_metrics(self) -> None:
+        """Sets every metric back, on every replica."""
+
+        def reset() -> None:
+            self.strategy.run(self.model.reset_metrics)
+
+        key = ("reset", tuple(id(metric) for metric in self.model.metrics))
+        if self.model.run_eagerly:
+            reset()
+            return
+        if key not in self._functions:
+            self._functions[key] = tf.function(reset, autograph=False)
+        self._functions[key]()
+
+    def read(
+        self,
+        mode: str,
+        step_logs: dict[str, tf.Tensor],
+        fingerprint: Any,
+        numbers: Sequence[float],
+    ) -> Reading:
+        """Sums the metrics over all replicas and reads them; every worker must call it together.
+
+        Args:
+            mode: "train" or "test".
+            step_logs: what `run_loop` or `run_steps` returned.
+            fingerprint: the sum of the steps' fingerprints.
+            numbers: this worker's own numbers for the others to see.
+
+        Returns:
+            The logs and everybody's numbers, the same on every worker.
+
+        Raises:
+            DataError: the workers have read different data.
+        """
+        variables = list(
+            {id(v): v for metric in self.model.metrics for v in metric.variables}.values()
+        )
+        key = (mode, "read", tuple(map(id, variables)), tuple(step_logs), len(numbers))
+        if key not in self._functions:
+            read = functools.partial(self._read, mode, variables)
+            self._functions[key] = (
+                read if self.model.run_eagerly else tf.function(read, autograph=False)
+            )
+        own = np.asarray([*_in_floats(int(fingerprint)), *numbers], np.float32)
+        logs, table = self._functions[key](step_logs, tf.constant(own))
+        table = table.numpy()
+        self._check_fingerprints([_from_floats(row[:3]) for row in table])
+        return Reading({name: _plain(value) for name, value in logs.items()}, table[:, 3:])
+
+    def _read(
+        self,
+        mode: str,
+        variables: Sequence[keras.Variable],
+        step_logs: dict[str, tf.Tensor],
+        numbers: tf.Tensor,
+    ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        layout = self.layout
+        states = [v.value for v in variables]
+        table = tf.expand_dims(tf.one_hot(layout.worker, layout.workers), 1) * numbers
+        shared = [table, *step_logs.values()]
+        if layout.replicas > 1:
+
+            def on_replica() -> list[tf.Tensor]:
+                context = tf.distribute.get_replica_context()
+                replica = context.replica_id_in_sync_group
+                # What the process has once must be counted once: its first replica brings it.
+                once = tf.cast(tf.equal(replica, layout.first), tf.float32)
+                own = [_to_be_summed(v, replica, layout.replicas) for v in variables]
+                return packing.sum_over_replicas([*own, *(value * once for value in shared)])
+
+            sums = self.strategy.run(on_replica)
+            flat = [self.strategy.experimental_local_results(value)[0] for value in sums]
+            states, shared = flat[: len(variables)], flat[len(variables) :]
+        logs = dict(zip(step_logs, shared[1:], strict=True))
+        with keras.StatelessScope(state_mapping=list(zip(variables, states, strict=True))):
+            sources = self._log_sources.get(mode)
+            if not sources:
+                logs = self.model.get_metrics_result()
+            else:
+                logs = {
+                    name: logs[name] if metric is None else metric.result()
+                    for name, metric in sources.items()
+                }
+        return {name: tf.convert_to_tensor(value) for name, value in logs.items()}, shared[0]
+
+    def _check_fingerprints(self, fingerprints: Sequence[int]) -> None:
+        if len(set(fingerprints)) > 1:
+            raise DataError(
+                "the workers read different data in the same step, so examples would be trained "
+                "twice or not at all: give every shuffle a seed (dataset.shuffle(n, seed=1)), call "
+                "keras.utils.set_random_seed(1) first, or pass a function of "
+                "tf.distribute.InputContext that returns each worker's own examples"
+            )
+
+    def tell(self, numbers: Sequence[float]) -> np.ndarray:
+        """Shows this worker's numbers to all; returns `[workers, n]`, the same on every worker."""
+        if self.layout.workers == 1:
+            return np.asarray([numbers], np.float64)
+        key = ("tell", len(numbers))
+        if key not in self._functions:
+
+            def tell(own: tf.Tensor) -> tf.Tensor:
+                def on_replica() -> tf.Tensor:
+                    context = tf.distribute.get_replica_context()
+                    once = tf.equal(context.replica_id_in_sync_group, self.layout.first)
+                    here = tf.one_hot(self.layout.worker, self.layout.workers, dtype=own.dtype)
+                    table = tf.expand_dims(here, 1) * own * tf.cast(once, own.dtype)
+                    return packing.sum_over_replicas([table])[0]
+
+                return self.strategy.experimental_local_results(self.strategy.run(on_replica))[0]
+
+            self._functions[key] = tf.function(tell, autograph=False)
+        return self._functions[key](tf.constant(numbers, tf.float64)).numpy()  # type: ignore[no-any-return]
+
+    # ------------------------------------------------------------ state
+
+    def average_local_state(self) -> None:
+        """Makes the replicas agree on what each wrote for itself, by the mean over the replicas."""
+        if not self._local_state or self.layout.replicas == 1:
+            return
+        variables = list(self._local_state.values())
+        key = ("average", tuple(map(id, variables)))
+        if key not in self._functions:
+
+            def on_replica() -> None:
+                sums = packing.sum_over_replicas([tf.identity(v.value) for v in variables])
+                for variable, total in zip(variables, sums, strict=True):
+                    self._write(variable, total / self.layout.replicas)
+
+            self._functions[key] = self._traced(on_replica)
+        self._functions[key]()
+
+    def broadcast(self, variables: Sequence[keras.Variable]) -> None:
+        """Gives every worker the chief's values of these variables."""
+        if self.layout.workers == 1:
+            return
+
+        def on_replica() -> None:
+            values = packing.broadcast_from_first([tf.identity(v.value) for v in variables])
+            for variable, value in zip(variables, values, strict=True):
+                self._write(variable, value)
+
+        self._traced(on_replica)()
+
+    def _write(self, variable: keras.Variable, value: tf.Tensor) -> None:
+        self.strategy.extended.update(
+            variable.value, lambda v, x: v.assign(x), args=(value,), group=False
+        )
+
+    def _traced(self, on_replica: Callable[[], None]) -> Callable[[], None]:
+        def run() -> None:
+            with internals.one_machine_semantics(self.strategy):
+                self.strategy.run(on_replica)
+
+        return tf.function(run, autograph=False)  # type: ignore[no-any-return]
+
+
+def _without_optionals(data: Any) -> Any:
+    """Keras' adapters carry None through tf.data as an empty Optional."""
+    return tf.nest.map_structure(
+        lambda leaf: None if isinstance(leaf, tf.experimental.Optional) else leaf, data
+    )
+
+
+@contextlib.contextmanager
+def _recorded_results(
+    model: keras.Model,
+) -> Iterator[dict[int, tuple[Any, keras.metrics.Metric]]]:
+    """Notes which tensors are results of which metrics, to tell them from a step's other logs."""
+    results: dict[int, tuple[Any, keras.metrics.Metric]] = {}
+    metrics = list({id(metric): metric for metric in model.metrics}.values())
+
+    def recording(metric: keras.metrics.Metric) -> Callable[[], Any]:
+        original = metric.result
+
+        def result() -> Any:
+            value = original()
+            results[id(value)] = (value, metric)
+            return value
+
+        return result
+
+    for metric in metrics:
+        object.__setattr__(metric, "result", recording(metric))
+    try:
+        yield results
+    finally:
+        for metric in metrics:
+            object.__delattr__(metric, "result")
+
+
+def _to_be_summed(variable: keras.Variable, replica: tf.Tensor, replicas: int) -> tf.Tensor:
+    """A metric's variable on this replica, such that the sum over replicas is the whole's value."""
+    value = tf.identity(variable.value)
+    if variable.aggregation == "sum":
+        return value
+    if variable.aggregation == "mean":
+        return value / tf.cast(replicas, value.dtype)
+    return tf.where(tf.equal(replica, 0), value, tf.zeros_like(value))
+
+
+def _in_floats(fingerprint: int) -> list[float]:
+    """Cuts 63 bits into three numbers that float32 holds exactly, to travel with the metrics."""
+    return [float((fingerprint >> shift) & 0x1FFFFF) for shift in (0, 21, 42)]
+
+
+def _from_floats(parts: Sequence[float]) -> int:
+    return sum(int(part) << shift for part, shift in zip(parts, (0, 21, 42), strict=True))
+
+
+def _plain(value: tf.Tensor) -> Any:
+    """A Python float for a scalar, an array for the rest."""
+    array = value.numpy()
+    return float(array) if np.ndim(array) == 0 else array
