@@ -23,6 +23,7 @@ import contextlib
 import dataclasses
 import inspect
 import threading
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -87,6 +88,8 @@ def data_adapter(
     class_weight: Any = None,
 ) -> Any:
     """Returns Keras' own data adapter for these arguments of `fit`, `evaluate` or `predict`."""
+    if isinstance(x, tf.data.Dataset | types.GeneratorType):
+        shuffle = False  # it means nothing there, and Keras would warn of its own default
     return keras_data_adapters.get_data_adapter(
         x=x,
         y=y,
@@ -96,6 +99,15 @@ def data_adapter(
         shuffle=shuffle,
         class_weight=class_weight,
     )
+
+
+def smallest_batch(adapter: Any) -> int | None:
+    """Rows of the smallest batch that a data adapter gives, or None where it cannot tell."""
+    try:
+        partial, size = adapter.partial_batch_size, adapter.batch_size
+        return None if adapter.has_partial_batch is None else int(partial or size)
+    except NotImplementedError:
+        return None
 
 
 def split_validation(x: Any, y: Any, sample_weight: Any, fraction: float) -> Any:
@@ -139,8 +151,19 @@ def is_built(model: keras.Model) -> bool:
 
 
 def restored_epoch(model: keras.Model) -> int | None:
-    """The epoch that `keras.callbacks.BackupAndRestore` has set to begin with, if any."""
-    return getattr(model, "_initial_epoch", None)
+    """Takes the epoch that a callback has set to begin with (`BackupAndRestore` does), if any."""
+    epoch, model._initial_epoch = getattr(model, "_initial_epoch", None), None
+    return epoch
+
+
+def begin_with_epoch(model: keras.Model, epoch: int) -> None:
+    """Has the `fit` that is beginning start with this epoch (from 0), as `BackupAndRestore` does."""
+    model._initial_epoch = epoch
+
+
+def save(model: keras.Model, path: str) -> None:
+    """Saves with Keras' own method, whatever the plugged model's does beside."""
+    keras.Model.save(model, path)
 
 
 _strategies_seen = 0

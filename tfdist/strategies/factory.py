@@ -28,7 +28,7 @@ def strategy(
         cluster: the machines of the job; by default what the environment tells (TF_CONFIG, or
             TFDIST_CLUSTER and TFDIST_TASK).
         **options: see `tfdist.strategies.options.Options`: `device`, `devices`, `logical_devices`,
-            `communication`, `communication_timeout`, `rendezvous_timeout`, `intra_op_threads`,
+            `communication`, `rendezvous_timeout`, `intra_op_threads`,
             `inter_op_threads`.
 
     Returns:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
+from collections.abc import Iterator
 
 import keras
 import tensorflow as tf
@@ -14,17 +16,18 @@ from tfdist.errors import StrategyError
 from tfdist.strategies.options import Options
 from tfdist.version import __version__
 
-__all__ = ["make_multi_worker_mirrored"]
+__all__ = ["joined", "make_multi_worker_mirrored"]
 
 _KIND = "multi_worker_mirrored"
 
 
-def make_multi_worker_mirrored(cluster: Cluster, options: Options) -> tf.distribute.Strategy:
-    """Meets the other tasks, then returns a `tf.distribute.MultiWorkerMirroredStrategy`.
+@contextlib.contextmanager
+def joined(cluster: Cluster, deadline: float) -> Iterator[None]:
+    """Checks the cluster and meets its other tasks; TensorFlow opens its port inside the block.
 
     Args:
         cluster: the machines, with this process's own task.
-        options: see `Options`.
+        deadline: seconds to wait for the others.
 
     Raises:
         ClusterError: the spec does not fit this strategy.
@@ -38,13 +41,46 @@ def make_multi_worker_mirrored(cluster: Cluster, options: Options) -> tf.distrib
         "keras": keras.__version__,
         "python": ".".join(platform.python_version_tuple()[:2]),
     }
-    with meet(cluster, timeout=options.deadline, versions=versions, kind=_KIND) as agreement:
-        communication = tf.distribute.experimental.CommunicationOptions(
-            timeout_seconds=options.communication_timeout,
-            implementation=tf.distribute.experimental.CommunicationImplementation(
-                options.communication.upper()
-            ),
-        )
+    with meet(
+        cluster, timeout=deadline, versions=versions, kind=_KIND, log=log.info
+    ) as agreement:
+        try:
+            yield
+        except RuntimeError as error:
+            if "program startup" not in str(error):
+                raise
+            raise StrategyError(
+                f"{cluster.task}: TensorFlow has run operations already ({error}): make the "
+                "strategy at the top of the program, before any tensor, dataset or model"
+            ) from error
+    # An unseeded shuffle must give every worker the same order, or examples would be lost.
+    internals.seed_if_unseeded(agreement.seed)
+    log.info(
+        "all %d tasks are here, after %.1f s: %s",
+        len(agreement.tasks),
+        agreement.waited,
+        ", ".join(map(str, agreement.tasks)),
+    )
+
+
+def make_multi_worker_mirrored(cluster: Cluster, options: Options) -> tf.distribute.Strategy:
+    """Meets the other tasks, then returns a `tf.distribute.MultiWorkerMirroredStrategy`.
+
+    Args:
+        cluster: the machines, with this process's own task.
+        options: see `Options`.
+
+    Raises:
+        ClusterError, RendezvousError, StrategyError: see `joined`.
+    """
+    communication = tf.distribute.experimental.CommunicationOptions(
+        # No timeout_seconds: with one, TensorFlow 2.21 starts a thread for every collective that
+        # sleeps until the time is up, and a few minutes of training exhaust the system.
+        implementation=tf.distribute.experimental.CommunicationImplementation(
+            options.communication.upper()
+        ),
+    )
+    with joined(cluster, options.deadline):
         assert cluster.task is not None
         jobs = {job: cluster.jobs[job] for job in cluster.job_names if job in ("chief", "worker")}
         resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
@@ -53,22 +89,6 @@ def make_multi_worker_mirrored(cluster: Cluster, options: Options) -> tf.distrib
             task_id=cluster.task.index,
             rpc_layer="grpc",
         )
-        try:
-            strategy = tf.distribute.MultiWorkerMirroredStrategy(
-                cluster_resolver=resolver, communication_options=communication
-            )
-        except RuntimeError as error:
-            raise StrategyError(
-                f"{cluster.task}: TensorFlow has run operations already ({error}): make the "
-                "strategy at the top of the program, before any tensor, dataset or model"
-            ) from error
-    # An unseeded shuffle must give every worker the same order, or examples would be lost.
-    internals.seed_if_unseeded(agreement.seed)
-    log.info(
-        "%s is in: %d workers, %d replicas, after %.1f s",
-        cluster.task,
-        len(agreement.tasks),
-        strategy.num_replicas_in_sync,
-        agreement.waited,
-    )
-    return strategy
+        return tf.distribute.MultiWorkerMirroredStrategy(
+            cluster_resolver=resolver, communication_options=communication
+        )

@@ -27,7 +27,6 @@ _ONLY_FOR = {
     "devices": ("mirrored",),
     "logical_devices": ("mirrored", "one_device"),
     "communication": ("multi_worker_mirrored",),
-    "communication_timeout": ("multi_worker_mirrored",),
     "rendezvous_timeout": ("multi_worker_mirrored",),
 }
 
@@ -42,8 +41,6 @@ class Options:
         logical_devices: cuts this machine's CPU into so many devices, so that `mirrored` can be
             tried on any machine.
         communication: how gradients travel between machines: "auto", "ring" or "nccl".
-        communication_timeout: seconds that a collective may take before the job is given up; None
-            waits for ever.
         rendezvous_timeout: seconds to wait for the other tasks before training; by default 120, or
             what the environment variable TFDIST_RENDEZVOUS_TIMEOUT says.
         intra_op_threads: threads within one operation of this process; TensorFlow's choice if None.
@@ -54,7 +51,6 @@ class Options:
     devices: tuple[str, ...] | None = None
     logical_devices: int | None = None
     communication: str = "auto"
-    communication_timeout: float | None = 1800.0
     rendezvous_timeout: float | None = None
     intra_op_threads: int | None = None
     inter_op_threads: int | None = None
@@ -64,10 +60,9 @@ class Options:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise StrategyError(f"{name}={value!r}: give a number of at least 1, or None")
-        for name in ("communication_timeout", "rendezvous_timeout"):
-            value = getattr(self, name)
-            if value is not None and not (isinstance(value, int | float) and value > 0):
-                raise StrategyError(f"{name}={value!r}: give seconds above 0, or None")
+        value = self.rendezvous_timeout
+        if value is not None and not (isinstance(value, int | float) and value > 0):
+            raise StrategyError(f"rendezvous_timeout={value!r}: give seconds above 0, or None")
         if self.communication not in _COMMUNICATION:
             raise StrategyError(
                 f"communication={self.communication!r}: give one of {', '.join(_COMMUNICATION)}"

@@ -2,6 +2,18 @@
 
 from __future__ import annotations
 
-from tfdist.training.plugged import plug
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tfdist.training.plugged import plug
 
 __all__ = ["plug"]
+
+
+def __getattr__(name: str) -> Any:
+    # TensorFlow is imported when it is needed: `autoplug` starts before the script that it runs.
+    if name == "plug":
+        from tfdist.training.plugged import plug
+
+        return plug
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

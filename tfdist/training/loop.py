@@ -18,7 +18,7 @@ import numpy as np
 from tfdist import internals, log
 from tfdist.errors import DataError
 from tfdist.training import roles
-from tfdist.training.data import SharedData
+from tfdist.training.stream import Stream
 from tfdist.training.pace import Pace
 from tfdist.training.synchronous import Synchronous
 
@@ -58,8 +58,8 @@ class Loop:
 
     def fit(
         self,
-        data: SharedData,
-        validation: SharedData | None,
+        data: Stream,
+        validation: Stream | None,
         epochs: Epochs,
         callbacks: Any,
         verbose: Any,
@@ -82,8 +82,9 @@ class Loop:
         )
         model.stop_training = False
         callback_list.on_train_begin()
-        first = self._follow_the_chief(epochs.initial_epoch) if restores else None
-        first = first or internals.restored_epoch(model) or epochs.initial_epoch
+        first = internals.restored_epoch(model) or epochs.initial_epoch
+        if restores:
+            first = self._follow_the_chief(first)
         training_logs: dict[str, Any] | None = None
         logs: dict[str, Any] = {}
         for epoch in range(first, epochs.epochs):
@@ -103,17 +104,16 @@ class Loop:
         callback_list.on_train_end(logs=training_logs)
         return model.history
 
-    def _follow_the_chief(self, initial_epoch: int) -> int:
+    def _follow_the_chief(self, epoch: int) -> int:
         """After the chief's callbacks may have restored a model: everybody takes it over."""
         model = self.model
         variables = [*model.variables, *getattr(model.optimizer, "variables", [])]
         self.family.broadcast(list({id(v): v for v in variables}.values()))
-        chosen = internals.restored_epoch(model) or initial_epoch
-        return int(self.family.tell([chosen])[0, 0])
+        return int(self.family.tell([epoch])[0, 0])
 
     # ------------------------------------------------------------ evaluate
 
-    def evaluate(self, data: SharedData, callbacks: Any, verbose: Any) -> dict[str, Any]:
+    def evaluate(self, data: Stream, callbacks: Any, verbose: Any) -> dict[str, Any]:
         """Evaluates every example of `data` once; returns the metrics by name."""
         wanted = {
             "steps": data.num_steps or -1,
@@ -123,7 +123,7 @@ class Loop:
         callback_list = self.callback_list(callbacks, verbose, epochs=1, steps=data.num_steps)
         return self._evaluate(data, pace, callback_list)
 
-    def _evaluate(self, data: SharedData, pace: Pace, callback_list: Any) -> dict[str, Any]:
+    def _evaluate(self, data: Stream, pace: Pace, callback_list: Any) -> dict[str, Any]:
         self.model.stop_evaluating = False
         callback_list.on_test_begin()
         self.family.reset_metrics()
@@ -135,7 +135,7 @@ class Loop:
     # ------------------------------------------------------------ one pass over the data
 
     def _run(
-        self, mode: str, data: SharedData, pace: Pace, callback_list: Any, logs: dict[str, Any]
+        self, mode: str, data: Stream, pace: Pace, callback_list: Any, logs: dict[str, Any]
     ) -> dict[str, Any]:
         """Runs the steps of one epoch; returns the last logs."""
         family = self.family
@@ -145,7 +145,7 @@ class Loop:
             begin, end = callback_list.on_test_batch_begin, callback_list.on_test_batch_end
         flag = "stop_training" if mode == "train" else "stop_evaluating"
         may_be_absent = data.may_leave_replicas_out
-        data.begin_epoch()
+        data.begin_epoch(family.tell)
         step = 0
         ran_out = False
         while (left := data.left(step)) != 0:
@@ -156,11 +156,12 @@ class Loop:
                 step_logs, fingerprint = family.run_loop(mode, data.iterator, count, may_be_absent)
                 data.took(count)
             else:
-                count, ran_out = self.agree_on_data(data, count)
-                if count == 0:
+                steps = data.take(count, family.tell)
+                ran_out, count = data.ended, len(steps)
+                if not steps:
                     break
                 begin(step)
-                step_logs, fingerprint = family.run_steps(mode, data.use(count), may_be_absent)
+                step_logs, fingerprint = family.run_steps(mode, steps, may_be_absent)
             step += count
             if mode == "train" and pace.every is not None:
                 family.average_local_state()
@@ -185,19 +186,6 @@ class Loop:
             family.average_local_state()
         data.end_epoch()
         return logs
-
-    def agree_on_data(self, data: SharedData, count: int) -> tuple[int, bool]:
-        """Finds out how many steps everybody can take, where nobody knows the data's length."""
-        pulled = len(data.pull(count))
-        table = self.family.tell([pulled, pulled < count])
-        there, ended = table[:, 0].astype(int), table[:, 1] > 0
-        if ended.any() and len(set(there)) > 1:
-            counts = ", ".join(f"worker {i}: {n}" for i, n in enumerate(there))
-            raise DataError(
-                f"the workers' data end at different steps (batches left: {counts}): every worker "
-                "must read the same global batches, in the same order"
-            )
-        return int(there.min()), bool(ended.any())
 
     # ------------------------------------------------------------ agreement
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-__all__ = ["broadcast_from_first", "gather_numbers", "sum_over_replicas"]
+__all__ = ["broadcast_from_first", "sum_over_replicas"]
 
 
 def sum_over_replicas(values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
@@ -40,17 +40,3 @@ def broadcast_from_first(values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     return [tf.cast(total, v.dtype) for total, v in zip(sums, values, strict=True)]
 
 
-def gather_numbers(numbers: tf.Tensor, replicas: int) -> tf.Tensor:
-    """Gathers a vector from every replica; call it in a replica context.
-
-    Args:
-        numbers: `[n]`, the same length on every replica.
-        replicas: how many replicas there are.
-
-    Returns:
-        `[replicas, n]`, the same on every replica.
-    """
-    context = tf.distribute.get_replica_context()
-    here = tf.one_hot(context.replica_id_in_sync_group, replicas, dtype=numbers.dtype)
-    table = tf.expand_dims(here, 1) * tf.expand_dims(numbers, 0)
-    return context.all_reduce(tf.distribute.ReduceOp.SUM, table)

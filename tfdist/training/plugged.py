@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import inspect
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import keras
@@ -11,11 +14,14 @@ import numpy as np
 import tensorflow as tf
 
 from tfdist import internals, strategies
-from tfdist.errors import PlugError, TaskLost
-from tfdist.training.data import SharedData, Step, to_step
+from tfdist.errors import DataError, PlugError, TaskLost
 from tfdist.strategies.layout import ReplicaLayout
+from tfdist.training.checkpoint import replacing_directory, replacing_file
+from tfdist.training.data import SharedData, to_step
 from tfdist.training.loop import Epochs, Loop
+from tfdist.training.own_data import OwnData
 from tfdist.training.predict import Prediction
+from tfdist.training.stream import Step, Stream
 from tfdist.training.synchronous import Synchronous
 
 __all__ = ["Plugged", "plug"]
@@ -30,6 +36,9 @@ _METHODS = (
     "test_on_batch",
     "predict_on_batch",
     "compile",
+    "save",
+    "save_weights",
+    "export",
 )
 
 
@@ -38,7 +47,7 @@ def plug(model: Model) -> Model:
 
     The model stays what it is: its class, `summary`, `save`, `get_config` and callbacks are as
     before, and a saved file loads where tfdist is not installed. Only its own `fit`, `evaluate`,
-    `predict`, `train_on_batch`, `test_on_batch`, `predict_on_batch` and `compile` are replaced, on
+    `predict`, the three `..._on_batch`, `compile` and the methods that write files are replaced, on
     this one object. A batch size, and a batch of a dataset, is always the global batch's.
 
     Args:
@@ -108,6 +117,33 @@ class Plugged:
         """`keras.Model.compile`, inside the strategy's scope."""
         with self.strategy.scope():
             type(self.model).compile(self.model, *args, **kwargs)
+
+    def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        """`keras.Model.save`; workers that save to one path do not write into each other's file."""
+        self._write(filepath, lambda path: keras.Model.save(self.model, path, *args, **kwargs))
+
+    def save_weights(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        """`keras.Model.save_weights`, safe on several workers as `save`."""
+        self._write(
+            filepath, lambda path: keras.Model.save_weights(self.model, path, *args, **kwargs)
+        )
+
+    def export(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        """`keras.Model.export`, safe on several workers as `save`."""
+        self._write(filepath, lambda path: keras.Model.export(self.model, path, *args, **kwargs))
+
+    def _write(self, filepath: Any, write: Callable[[str], None]) -> None:
+        path = Path(filepath) if isinstance(filepath, str | os.PathLike) else None
+        if self.layout.workers == 1 or path is None or "://" in str(filepath):
+            write(filepath)
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix in (".keras", ".h5", ".onnx"):
+            with replacing_file(path) as temporary:
+                write(str(temporary))
+        else:
+            with replacing_directory(path, self.layout.is_chief) as temporary:
+                write(str(temporary))
 
     def fit(
         self,
@@ -189,9 +225,14 @@ class Plugged:
         callbacks: Any = None,
     ) -> Any:
         """`keras.Model.predict`: all outputs, in the order of the data, on every worker."""
-        if self.layout.replicas == 1:
+        if self.layout.replicas == 1 and not _is_input_function(x):
             return internals.keras_predict(self.model, x, batch_size, verbose, steps, callbacks)
         data = self._data(x, batch_size=batch_size, steps=steps)
+        if not isinstance(data, SharedData):
+            raise DataError(
+                "predict takes arrays or a dataset, the same on every worker; with a function of "
+                "tf.distribute.InputContext the outputs would have no order"
+            )
         return self._prepared_to_predict(data.sample_batch()).predict(data, callbacks, verbose)
 
     def train_on_batch(
@@ -247,8 +288,16 @@ class Plugged:
         )
         return to_step(tensors, self.layout)
 
-    def _data(self, x: Any, y: Any = None, sample_weight: Any = None, **kwargs: Any) -> SharedData:
-        return SharedData(self.layout, x, y, sample_weight, **kwargs)
+    def _data(self, x: Any, y: Any = None, sample_weight: Any = None, **kwargs: Any) -> Stream:
+        if not _is_input_function(x):
+            return SharedData(self.layout, x, y, sample_weight, **kwargs)
+        for name, value in {"y": y, "sample_weight": sample_weight, **kwargs}.items():
+            if value is not None and name not in ("steps", "shuffle"):
+                raise DataError(
+                    f"{name} was given beside a function of tf.distribute.InputContext: the "
+                    "dataset that it returns holds everything, and its batches are the replicas'"
+                )
+        return OwnData(self.layout, x, kwargs.get("steps"))
 
     def _prepared(self, batch: Any) -> Loop:
         """Builds what is not built yet, and returns the loop for the model as compiled now."""
@@ -308,6 +357,11 @@ class Plugged:
                     f"{what} outside of strategy.scope() (its variable {variable.path!r} is not "
                     "on every replica): make it inside `with strategy.scope():`"
                 )
+
+
+def _is_input_function(x: Any) -> bool:
+    """Whether `x` is a function of `tf.distribute.InputContext` (and no dataset of any kind)."""
+    return inspect.isroutine(x) or isinstance(x, functools.partial)
 
 
 def _as_tensor(leaf: Any) -> Any:

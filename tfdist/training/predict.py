@@ -10,8 +10,9 @@ import tensorflow as tf
 
 from tfdist.errors import DataError
 from tfdist import internals
-from tfdist.training.data import SharedData, Step
+from tfdist.training.data import SharedData
 from tfdist.training.loop import Loop
+from tfdist.training.stream import Step
 
 __all__ = ["Prediction"]
 
@@ -40,16 +41,16 @@ class Prediction:
         self._model.stop_predicting = False
         callback_list.on_predict_begin()
         chunks: list[Any] = []
-        data.begin_epoch()
+        data.begin_epoch(self._family.tell)
         step = 0
         while (left := data.left(step)) != 0:
             count = pace.next_length(left) if pace.every else min(left or 32, 32)
-            count, _ = self._loop.agree_on_data(data, count)
-            if count == 0:
+            steps = data.take(count, self._family.tell)
+            if not steps:
                 break
             callback_list.on_predict_batch_begin(step)
-            chunks.append(self._predict_steps(data.use(count)))
-            step += count
+            chunks.append(self._predict_steps(steps))
+            step += len(steps)
             callback_list.on_predict_batch_end(step - 1, {"outputs": chunks[-1]})
             if self._loop.stops("stop_predicting"):
                 break

@@ -19,10 +19,14 @@ import tensorflow as tf
 from tfdist.errors import DataError, PlugError
 from tfdist import internals
 from tfdist.training import packing
-from tfdist.training.data import Step
+from tfdist.training.stream import Step
 from tfdist.strategies.layout import ReplicaLayout
 
 __all__ = ["Reading", "Synchronous"]
+
+
+_ROOMS = (16, 128, 1024, 8192, 65536, 2**20, 2**24)
+"""Lengths of messages between workers; few of them, as each is traced once."""
 
 
 class Reading(NamedTuple):
@@ -294,21 +298,24 @@ class Synchronous:
         """Shows this worker's numbers to all; returns `[workers, n]`, the same on every worker."""
         if self.layout.workers == 1:
             return np.asarray([numbers], np.float64)
-        key = ("tell", len(numbers))
-        if key not in self._functions:
+        room = next(size for size in _ROOMS if size >= len(numbers))
+        own = np.zeros(room, np.float64)
+        own[: len(numbers)] = numbers
+        if ("tell", room) not in self._functions:
+            self._functions["tell", room] = tf.function(self._tell, autograph=False)
+        table = self._functions["tell", room](tf.constant(own)).numpy()
+        return table[:, : len(numbers)]  # type: ignore[no-any-return]
 
-            def tell(own: tf.Tensor) -> tf.Tensor:
-                def on_replica() -> tf.Tensor:
-                    context = tf.distribute.get_replica_context()
-                    once = tf.equal(context.replica_id_in_sync_group, self.layout.first)
-                    here = tf.one_hot(self.layout.worker, self.layout.workers, dtype=own.dtype)
-                    table = tf.expand_dims(here, 1) * own * tf.cast(once, own.dtype)
-                    return packing.sum_over_replicas([table])[0]
+    def _tell(self, own: tf.Tensor) -> tf.Tensor:
+        layout = self.layout
 
-                return self.strategy.experimental_local_results(self.strategy.run(on_replica))[0]
+        def on_replica() -> tf.Tensor:
+            context = tf.distribute.get_replica_context()
+            once = tf.cast(tf.equal(context.replica_id_in_sync_group, layout.first), own.dtype)
+            here = tf.one_hot(layout.worker, layout.workers, dtype=own.dtype)
+            return packing.sum_over_replicas([tf.expand_dims(here, 1) * own * once])[0]
 
-            self._functions[key] = tf.function(tell, autograph=False)
-        return self._functions[key](tf.constant(numbers, tf.float64)).numpy()  # type: ignore[no-any-return]
+        return self.strategy.experimental_local_results(self.strategy.run(on_replica))[0]
 
     # ------------------------------------------------------------ state
 

@@ -1,0 +1,54 @@
+"""How tfdist is packaged; the settings of the tools are in pyproject.toml."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "tfdist" / "version.py").read_text())
+README = HERE / "README.md"
+
+EXAMPLES = ["scikit-learn>=1.4"]
+NOTEBOOKS = [*EXAMPLES, "ipykernel>=6", "matplotlib>=3.8", "nbclient>=0.10", "nbformat>=5.9"]
+TEST = [
+    *NOTEBOOKS,  # the tests run the examples and the notebooks
+    "hypothesis>=6",
+    "mypy>=1.15",
+    "pytest>=9",
+    "pytest-timeout>=2.3",
+    "ruff>=0.9",
+]
+
+setup(
+    name="tfdist",
+    version=VERSION[1] if VERSION else "",
+    description="Train Keras 3 models on many machines with TensorFlow, from one cluster spec.",
+    long_description=README.read_text(encoding="utf-8") if README.exists() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    package_dir={"": "."},  # lets an editable install be one line in a .pth file
+    packages=find_packages(include=["tfdist", "tfdist.*"]),
+    package_data={"tfdist": ["py.typed"]},
+    install_requires=[
+        "absl-py>=2.1",
+        "keras>=3.13,<4",
+        "numpy>=1.26",
+        "tensorflow>=2.21",
+    ],
+    extras_require={"examples": EXAMPLES, "notebooks": NOTEBOOKS, "test": TEST},
+    entry_points={"console_scripts": ["tfdist = tfdist.cli:main"]},
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: MacOS",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3 :: Only",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+)

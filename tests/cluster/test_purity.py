@@ -1,0 +1,34 @@
+"""The room and its neighbour import neither TensorFlow nor NumPy, and are quick to import."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+ROOMS = (
+    "tfdist.cluster",
+    "tfdist.cluster.rendezvous",
+    "tfdist.cluster.versions",
+    "tfdist.environments",
+)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_pure_room_never_imports_tensorflow(room: str) -> None:
+    code = (
+        f"import sys, {room}\nprint(sorted({{'tensorflow', 'keras', 'numpy'}} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,320 @@
+"""The command `tfdist`: what it accepts, what it refuses, what it shows, and how fast it starts."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, RunJob
+from tests.launch.support import compare_with_golden, write_script
+from tfdist import cli
+from tfdist.errors import EXIT_CODES, ClusterError
+from tfdist.launch.job import DEFAULT_GRACE
+from tfdist.version import __version__
+
+ENVIRON = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100", "NO_COLOR": "1"}
+
+
+@pytest.fixture(autouse=True)
+def _a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("NO_COLOR", "1")
+    (tmp_path / "train.py").write_text("")
+
+
+def dry_run(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, str]:
+    """The command of each task of `tfdist run --dry-run`."""
+    assert cli.main(["run", "--dry-run", *arguments]) == 0
+    blocks = capsys.readouterr().out.split("\n\n")
+    return {block.split()[1]: block.split(" \\\n    ")[-1].strip() for block in blocks}
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line with which the command refuses its arguments."""
+    assert cli.main(arguments) == ClusterError.exit_code == 64
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("tfdist: ")
+    assert err.count("\n") == 1
+    return err
+
+
+# Help and version
+
+
+@pytest.mark.parametrize(
+    ("arguments", "golden"), [(["--help"], "help.txt"), (["run", "--help"], "run_help.txt")]
+)
+def test_help_is_as_it_was(
+    capsys: pytest.CaptureFixture[str], arguments: Sequence[str], golden: str
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(arguments)
+    assert end.value.code == 0
+    compare_with_golden(capsys.readouterr().out, golden)
+
+
+def test_without_arguments_the_command_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 0
+    assert capsys.readouterr().out.startswith("usage: tfdist ")
+
+
+def test_help_shows_every_exit_code_and_three_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["run", "--help"])
+    shown = capsys.readouterr().out
+    for code, meaning in EXIT_CODES.items():
+        assert f"  {code:>3}  {meaning}\n" in shown
+    assert shown.count("\n  tfdist run ") == 3
+    assert f"(default: {DEFAULT_GRACE:g})" in shown
+
+
+def test_every_example_of_the_help_is_a_plan(capsys: pytest.CaptureFixture[str]) -> None:
+    spec = {"cluster": {"worker": ["10.0.0.1:1", "10.0.0.2:1"]}}
+    Path("spec.json").write_text(json.dumps(spec))
+    for example in re.findall(r"^  tfdist run (.*)$", cli._EXAMPLES, re.MULTILINE):
+        assert dry_run(capsys, *example.split())
+
+
+def test_the_version_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"tfdist {__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["run", "nowhere.py"]])
+def test_nothing_heavy_is_imported_to_read_arguments(arguments: Sequence[str]) -> None:
+    code = (
+        "import contextlib, sys\n"
+        "from tfdist.cli import main\n"
+        "with contextlib.suppress(SystemExit): main(sys.argv[1:])\n"
+        "heavy = {'tensorflow', 'keras', 'numpy', 'absl'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)\n"
+    )
+    command = [sys.executable, "-c", code, *arguments]
+    ran = subprocess.run(command, env=ENVIRON, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_help_takes_less_than_a_fifth_of_a_second() -> None:
+    seconds = []
+    for _ in range(5):
+        started = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-m", "tfdist", "--help"], env=ENVIRON, capture_output=True, check=True
+        )
+        seconds.append(time.perf_counter() - started)
+    assert min(seconds) < 0.2
+
+
+# What it accepts
+
+
+@pytest.mark.parametrize(
+    ("options", "tasks"),
+    [
+        ("", "worker:0"),
+        ("--workers 2", "worker:0 worker:1"),
+        ("--workers=2 --chief", "chief:0 worker:0 worker:1"),
+        ("--workers 0 --chief", "chief:0"),
+        ("--workers 2 --evaluator", "worker:0 worker:1 evaluator:0"),
+        ("--workers 2 --ps 1", "chief:0 worker:0 worker:1 ps:0"),
+        ("--workers 1 --ps 2 --chief", "chief:0 worker:0 ps:0 ps:1"),
+        ("--ps 1 --evaluator", "chief:0 worker:0 ps:0 evaluator:0"),
+    ],
+)
+def test_counts_make_a_cluster(
+    capsys: pytest.CaptureFixture[str], options: str, tasks: str
+) -> None:
+    assert list(dry_run(capsys, *options.split(), "train.py")) == tasks.split()
+
+
+def test_what_follows_the_script_is_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    own = ["--workers", "3", "--help", "--", "-m", "--unknown", "train.py"]
+    commands = dry_run(capsys, "--workers", "1", "train.py", *own)
+    assert commands == {"worker:0": f"{sys.executable} train.py {' '.join(own)}"}
+
+
+@pytest.mark.parametrize("given", [["-m", "package.module"], ["-mpackage.module"]])
+def test_what_follows_the_module_is_its_own(
+    capsys: pytest.CaptureFixture[str], given: list[str]
+) -> None:
+    commands = dry_run(capsys, *given, "--task", "classify")
+    assert commands == {"worker:0": f"{sys.executable} -m package.module --task classify"}
+
+
+def test_a_script_may_be_named_like_an_option(capsys: pytest.CaptureFixture[str]) -> None:
+    assert dry_run(capsys, "--", "--plug").popitem()[1] == f"{sys.executable} --plug"
+
+
+def test_plug_starts_the_script_through_the_module_that_plugs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    commands = dry_run(capsys, "--plug", "train.py", "--plug")
+    assert commands == {"worker:0": f"{sys.executable} -m tfdist.training.autoplug train.py --plug"}
+
+
+@pytest.mark.parametrize("dash", ["-", "_"])
+def test_options_may_be_spelt_with_dashes_or_underscores(dash: str) -> None:
+    parser = cli._run_parser()
+    given = ["--log-dir", "a-b", "--rendezvous-timeout=3", "--dry-run", "x-y.py", "--my-flag"]
+    given[:4] = [word.replace("-", dash).replace(dash * 2, "--") for word in given[:4]]
+    given[1] = "a-b"
+    own, command = parser.split(given)
+    options = parser.parse_args(own)
+    assert (options.log_dir, options.rendezvous_timeout, options.dry_run) == ("a-b", 3.0, True)
+    assert command == ["x-y.py", "--my-flag"]
+
+
+def write_spec(cluster: dict[str, list[str]], **more: object) -> str:
+    Path("spec.json").write_text(json.dumps({"cluster": cluster, **more}))
+    return "spec.json"
+
+
+def test_a_file_of_this_machine_starts_all_its_tasks(capsys: pytest.CaptureFixture[str]) -> None:
+    spec = write_spec({"worker": ["localhost:2301", "127.0.0.1:2302"]})
+    assert list(dry_run(capsys, "--cluster", spec, "train.py")) == ["worker:0", "worker:1"]
+
+
+def test_a_file_of_several_machines_starts_the_task_that_is_asked_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    spec = write_spec({"worker": ["10.0.0.1:2301", "10.0.0.2:2301"]})
+    options = ["--cluster", spec, "--task", "worker:1"]
+    assert list(dry_run(capsys, *options, "train.py")) == ["worker:1"]
+
+
+def test_a_task_in_the_file_is_the_one_that_is_started(capsys: pytest.CaptureFixture[str]) -> None:
+    cluster = {"worker": ["10.0.0.1:2301", "10.0.0.2:2301"]}
+    spec = write_spec(cluster, task={"type": "worker", "index": 1})
+    assert list(dry_run(capsys, "--cluster", spec, "train.py")) == ["worker:1"]
+    options = ["--cluster", spec, "--task", "worker:0"]
+    assert list(dry_run(capsys, *options, "train.py")) == ["worker:0"]
+
+
+def test_a_task_that_a_platform_has_named_is_the_one_that_is_started(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = {"worker": ["10.0.0.1:2301", "10.0.0.2:2301"]}
+    config = {"cluster": cluster, "task": {"type": "worker", "index": 1}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(config))
+    assert list(dry_run(capsys, "train.py")) == ["worker:1"]
+    assert list(dry_run(capsys, "--workers", "1", "train.py")) == ["worker:0"]
+
+
+# What it refuses
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("rum", "unknown command 'rum'; the commands are run; see tfdist --help"),
+        ("--verison", "unrecognized arguments: --verison"),
+        ("run", "no script; give script.py or -m package.module after the options"),
+        ("run -m", "no script; give script.py or -m package.module after the options"),
+        ("run --worker 2 train.py", "unknown option '--worker'; did you mean '--workers'?"),
+        ("run --cluster", "argument --cluster: expected one argument"),
+        ("run --plug=1 train.py", "argument --plug: ignored explicit argument '1'"),
+        ("run --workers two train.py", "argument --workers: 'two' is not a number of tasks"),
+        ("run --workers -1 train.py", "argument --workers: "),
+        ("run --workers 0 train.py", "no worker and no chief"),
+        ("run --workers 0 --ps 1 train.py", "no worker in the cluster (1 chief, 1 ps)"),
+        ("run --threads 0 train.py", "argument --threads: '0' is not a number of threads"),
+        ("run --grace soon train.py", "argument --grace: 'soon' is not a number of seconds"),
+        ("run --grace inf train.py", "argument --grace: 'inf' is not a number of seconds"),
+        ("run --rendezvous_timeout 0 train.py", "rendezvous_timeout of 0 s; give more than 0"),
+        ("run nowhere.py", "script 'nowhere.py' that is not a file here"),
+        ("run --task worker:1 train.py", "--task without --cluster"),
+        ("run --cluster nowhere.json train.py", "'nowhere.json' that cannot be read"),
+        ("run --cluster spec.json --workers 2 train.py", "--workers with --cluster"),
+        ("run --cluster spec.json --evaluator train.py", "--evaluator with --cluster"),
+        ("run --cluster spec.json --task worker:2 train.py", "task index out of range: worker:2"),
+        ("run --cluster spec.json --task work:1 train.py", "unknown job 'work'"),
+        (
+            "run --cluster spec.json train.py",
+            "not on this machine: worker:1 (192.0.2.1:2301); start each task on its own machine",
+        ),
+    ],
+)
+def test_a_wrong_command_line_is_one_clear_line(
+    capsys: pytest.CaptureFixture[str], arguments: str, message: str
+) -> None:
+    write_spec({"worker": ["127.0.0.1:2301", "192.0.2.1:2301"]})  # the latter is nobody's address
+    assert message in refused(capsys, *arguments.split())
+
+
+def test_a_job_cannot_have_an_evaluator_in_a_cluster_with_servers(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    jobs = ("chief", "worker", "ps", "evaluator")
+    spec = write_spec({job: [f"127.0.0.1:{2301 + n}"] for n, job in enumerate(jobs)})
+    message = refused(capsys, "run", "--cluster", spec, "train.py")
+    assert "evaluator in the cluster (1 chief, 1 worker, 1 ps, 1 evaluator)" in message
+
+
+def test_logs_that_cannot_be_written_are_no_wrong_command_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.main(["run", "--log_dir", "train.py", "train.py"]) == 1
+    assert "tfdist: log folder train.py that cannot be made" in capsys.readouterr().err
+
+
+# Running
+
+
+def test_a_job_runs_from_the_command_line(run_job: RunJob, tmp_path: Path) -> None:
+    script = write_script(tmp_path, "print(name, sys.argv[1:])", "job.py")
+    ran = run_job(["--workers", 2, script, "--workers", 7], timeout=30)
+    assert ran.returncode == 0
+    assert sorted(ran.stdout.splitlines()) == [
+        f"[worker:{n}] worker:{n} ['--workers', '7']" for n in range(2)
+    ]
+    assert "Traceback" not in ran.stderr
+
+
+def test_the_exit_code_is_the_first_failing_tasks(run_job: RunJob, tmp_path: Path) -> None:
+    script = write_script(tmp_path, "sys.exit(9) if task['index'] else time.sleep(60)", "job.py")
+    ran = run_job(["--workers", 2, "--log-dir", "logs", script], timeout=30, cwd=tmp_path)
+    assert ran.returncode == 9
+    assert "the first failure: worker:1 ended with exit code 9" in ran.stderr
+    assert "whole logs in logs; exit code 9" in ran.stderr
+
+
+def test_a_file_of_this_machine_runs_in_one_command(run_job: RunJob, tmp_path: Path) -> None:
+    script = write_script(tmp_path, "print(name)", "job.py")
+    spec = write_spec({"chief": ["127.0.0.1:24210"], "worker": ["localhost:24211"]})
+    ran = run_job(["--cluster", tmp_path / spec, script], timeout=30)
+    assert ran.returncode == 0
+    assert sorted(ran.stdout.splitlines()) == ["[chief:0] chief:0", "[worker:0] worker:0"]
+
+
+def test_one_task_runs_in_the_foreground_and_keeps_its_log(run_job: RunJob, tmp_path: Path) -> None:
+    script = write_script(tmp_path, r'sys.stdout.write(f"1/2\r{name}\n")', "job.py")
+    spec = write_spec({"worker": ["192.0.2.1:24220", "192.0.2.2:24220"]})
+    options = ["--cluster", spec, "--task", "worker:1", "--log_dir", "logs"]
+    ran = run_job([*options, script], timeout=30, cwd=tmp_path)
+    assert ran.returncode == 0
+    log = (tmp_path / "logs/worker-1.log").read_bytes()
+    assert log == b"1/2\rworker:1\n"
+    assert ran.stdout == "1/2\nworker:1\n"  # text mode reads the carriage return as a line end
+
+
+@pytest.mark.parametrize("read", [0, 1])
+def test_a_reader_that_leaves_does_not_end_the_job(tmp_path: Path, read: int) -> None:
+    script = write_script(tmp_path, 'print("x\\n" * 10_000); open(f"{name}.done", "w")', "job.py")
+    command = f"{sys.executable} -m tfdist run --workers 2 {script} | head -n {read}"
+    ran = subprocess.run(
+        ["sh", "-c", command], env=ENVIRON, capture_output=True, text=True, timeout=30, check=True
+    )
+    assert ran.stdout.count("\n") == read
+    assert "Traceback" not in ran.stderr
+    assert "BrokenPipe" not in ran.stderr
+    assert len(list(tmp_path.glob("*.done"))) == 2

@@ -1,0 +1,201 @@
+"""Runs the same program in plain Keras and on replicas, and holds the outcomes against each other.
+
+A program is two functions: `make` builds and compiles a model (inside the scope), `use` trains it
+and returns whatever it has seen: histories, logs, predictions. The outcomes are equal if what was
+returned, the weights and the optimizer's variables are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import tfdist
+
+HISTORY = 1e-5
+"""Relative: losses, metrics and predictions in float32. Float rounding, never to be loosened."""
+
+AROUND_ZERO = 1e-7
+"""Absolute: a number that should be zero has no relative difference; float32's rounding of 1."""
+
+WEIGHTS = 2e-6
+"""Absolute: weights and an optimizer's variables, in float32, with SGD and momentum."""
+
+ADAM_WEIGHTS = 1e-5
+"""Absolute, with Adam: it divides by the gradient's own size, so where a gradient is close to zero
+its rounding error is divided by about itself and moves the weight by a part of the learning rate."""
+
+HALF = 2e-3
+"""Relative and absolute under mixed_float16: a kernel's gradient is summed over the batch in
+float16 (11 bits, 5e-4), and in another order on every number of replicas."""
+
+SEED = 7
+
+Make = Callable[[], keras.Model]
+Use = Callable[[keras.Model], Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a program returned and left behind."""
+
+    result: Any
+    weights: Any
+    optimizer: Any
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The largest differences of one test; each is relative to the tolerance's kind."""
+
+    test: str
+    where: str
+    result: float
+    weights: float
+
+
+_differences: list[Difference] = []
+
+
+@functools.cache
+def mirrored(replicas: int) -> tf.distribute.Strategy:
+    """The strategy over the first logical CPUs, one for the whole session."""
+    return tfdist.strategy("mirrored", devices=[f"CPU:{i}" for i in range(replicas)])
+
+
+@contextlib.contextmanager
+def seeded() -> Iterator[None]:
+    """Seeds everything, and leaves no dtype policy behind."""
+    policy = keras.config.dtype_policy()
+    keras.backend.clear_session(free_memory=False)
+    keras.utils.set_random_seed(SEED)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(policy)
+
+
+def in_plain_keras(make: Make, use: Use) -> Outcome:
+    """Runs the program as if tfdist did not exist."""
+    with seeded():
+        model = make()
+        return _outcome(use(model), model)
+
+
+def on_replicas(replicas: int, make: Make, use: Use) -> Outcome:
+    """Runs the program on so many logical CPUs."""
+    strategy = mirrored(replicas)
+    with seeded():
+        with strategy.scope():
+            model = make()
+        tfdist.plug(model)
+        outcome = _outcome(use(model), model)
+    check_replicas_agree(model, strategy)
+    return outcome
+
+
+def same(
+    make: Make,
+    use: Use,
+    *,
+    on: Sequence[int] = (3,),
+    history: float = HISTORY,
+    weights: float = WEIGHTS,
+) -> Outcome:
+    """Asserts that plain Keras and these numbers of replicas do the same; returns plain Keras'."""
+    plain = in_plain_keras(make, use)
+    for replicas in on:
+        assert_same(plain, on_replicas(replicas, make, use), history=history, weights=weights)
+    return plain
+
+
+def assert_same(
+    plain: Outcome,
+    other: Outcome,
+    *,
+    history: float = HISTORY,
+    weights: float = WEIGHTS,
+    where: str = "mirrored",
+) -> None:
+    """Asserts that two outcomes are equal to these tolerances."""
+    pairs = list(_pairs("result", plain.result, other.result))
+    state = [
+        *_pairs("weights", plain.weights, other.weights),
+        *_pairs("optimizer", plain.optimizer, other.optimizer),
+    ]
+    test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0].rpartition("/")[2]
+    _differences.append(Difference(test, where, _relative(pairs), _absolute(state)))
+    for path, a, b in pairs:
+        np.testing.assert_allclose(b, a, rtol=history, atol=AROUND_ZERO, err_msg=path)
+    for path, a, b in state:
+        np.testing.assert_allclose(b, a, rtol=0, atol=weights, err_msg=path)
+
+
+def check_replicas_agree(model: keras.Model, strategy: tf.distribute.Strategy) -> None:
+    """Asserts that every replica has the very same weights, to the last bit."""
+    optimizer = getattr(model, "optimizer", None)
+    for variable in [*model.weights, *getattr(optimizer, "variables", [])]:
+        copies = [copy.numpy() for copy in strategy.experimental_local_results(variable.value)]
+        for copy in copies[1:]:
+            np.testing.assert_array_equal(copy, copies[0], err_msg=variable.path)
+
+
+def table() -> list[str]:
+    """The largest differences of every test so far, as lines of text."""
+    return [
+        f"{d.result:8.1e} relative {d.weights:8.1e} absolute  {d.where}: {d.test}"
+        for d in _differences
+    ]
+
+
+def _outcome(result: Any, model: keras.Model) -> Outcome:
+    optimizer = getattr(model, "optimizer", None)
+    return Outcome(
+        result=result,
+        weights=[weight.numpy() for weight in model.weights],
+        optimizer=[variable.numpy() for variable in getattr(optimizer, "variables", [])],
+    )
+
+
+def _pairs(path: str, a: Any, b: Any) -> Iterator[tuple[str, Any, Any]]:
+    """The numbers of two equal structures side by side; fails where the structures differ."""
+    if isinstance(a, dict):
+        assert isinstance(b, dict), f"{path}: {type(b).__name__} instead of a dict"
+        assert list(b) == list(a), f"{path}: {list(b)} instead of {list(a)}"
+        for key in a:
+            yield from _pairs(f"{path}[{key!r}]", a[key], b[key])
+    elif isinstance(a, list | tuple):
+        assert type(b) is type(a), f"{path}: {type(b).__name__} instead of {type(a).__name__}"
+        assert len(b) == len(a), f"{path}: {len(b)} instead of {len(a)} entries"
+        for i, (one, other) in enumerate(zip(a, b, strict=True)):
+            yield from _pairs(f"{path}[{i}]", one, other)
+    elif a is None or isinstance(a, str | bool):
+        assert b == a, path
+    else:
+        one, other = np.asarray(a), np.asarray(b)
+        assert other.shape == one.shape, f"{path}: shape {other.shape} instead of {one.shape}"
+        if isinstance(a, np.ndarray):
+            assert other.dtype == one.dtype, f"{path}: {other.dtype} instead of {one.dtype}"
+        yield path, one.astype(np.float64), other.astype(np.float64)
+
+
+def _relative(pairs: Sequence[tuple[str, Any, Any]]) -> float:
+    worst = 0.0
+    for _, a, b in pairs:
+        scale = np.maximum(np.abs(a), AROUND_ZERO / HISTORY)
+        worst = max(worst, float(np.max(np.nan_to_num(np.abs(a - b) / scale), initial=0.0)))
+    return worst
+
+
+def _absolute(pairs: Sequence[tuple[str, Any, Any]]) -> float:
+    return max(
+        (float(np.max(np.nan_to_num(np.abs(a - b)), initial=0.0)) for _, a, b in pairs), default=0.0
+    )

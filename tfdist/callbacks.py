@@ -1,0 +1,107 @@
+"""The Keras callbacks that tfdist adds."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import keras
+
+from tfdist import internals, log
+from tfdist.errors import CheckpointError
+from tfdist.training.checkpoint import Saved, Store
+from tfdist.training.plugged import Plugged
+
+__all__ = ["Checkpoint"]
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Saves the whole training state at the ends of epochs, and resumes from the newest one.
+
+    Give it to `fit` on every worker. The chief alone writes, atomically: a job that is killed at
+    any moment leaves the last whole checkpoint. When `fit` begins and the directory holds a
+    checkpoint, the chief reads it, every worker takes over its values, and training goes on with
+    the epoch after it; so a job resumes by being started again. Only the chief needs to see the
+    directory. Each file is an ordinary `.keras` file that `keras.models.load_model` opens.
+
+    It restores weights, optimizer (learning rate and step count too) and random states. What other
+    callbacks remember (the patience of EarlyStopping) and an unfinished epoch are not kept.
+
+    Args:
+        directory: where the checkpoints lie.
+        every: save at the end of every so many epochs, and of the last.
+        keep: how many checkpoints to keep.
+        resume: False starts anew, whatever the directory holds.
+
+    Raises:
+        CheckpointError: the directory cannot be written, or what it holds is of another model.
+
+    Example:
+        >>> model.fit(dataset, epochs=5, callbacks=[tfdist.callbacks.Checkpoint("run/")])
+    """
+
+    chunks_will_do = True
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        every: int = 1,
+        keep: int = 3,
+        resume: bool = True,
+    ) -> None:
+        super().__init__()
+        if not isinstance(every, int) or every < 1:
+            raise CheckpointError(f"every={every!r}: give a number of epochs, at least 1")
+        self.every = every
+        self.resume = resume
+        self.restores_the_model = resume
+        self._store = Store(directory, keep)
+        self._last: tuple[int, dict[str, Any]] | None = None
+        self._saved_epoch = 0
+
+    @property
+    def latest(self) -> Saved | None:
+        """The newest checkpoint in the directory, if there is one."""
+        return self._store.latest()
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Restores the newest checkpoint on the chief; the others take its values over."""
+        self._last, self._saved_epoch = None, 0
+        if not (self.resume and self._is_chief):
+            return
+        saved = self._store.latest()
+        if saved is None:
+            return
+        try:
+            self.model.load_weights(str(saved.path))
+        except (ValueError, OSError, KeyError) as error:
+            raise CheckpointError(
+                f"{saved.path} cannot be restored into this model, as it is of another one or "
+                f"damaged: give another directory, or resume=False to start anew ({error})"
+            ) from error
+        internals.begin_with_epoch(self.model, saved.epoch)
+        self._saved_epoch = saved.epoch
+        log.info("resuming after epoch %d, from %s", saved.epoch, saved.path)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Saves, if this epoch's turn has come."""
+        self._last = (epoch + 1, dict(logs or {}))
+        if (epoch + 1) % self.every == 0:
+            self._save()
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Saves what the last epoch left unsaved."""
+        self._save()
+
+    def _save(self) -> None:
+        if self._last is None or self._last[0] == self._saved_epoch or not self._is_chief:
+            return
+        epoch, logs = self._last
+        self._store.write(lambda path: internals.save(self.model, path), epoch, logs)
+        self._saved_epoch = epoch
+
+    @property
+    def _is_chief(self) -> bool:
+        plugged = Plugged.of(self.model)
+        return plugged is None or plugged.layout.is_chief

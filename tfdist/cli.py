@@ -1,0 +1,312 @@
+"""The command `tfdist`: a thin reading of arguments; the other rooms do the work.
+
+They are imported when their command runs: `tfdist --help` takes as long as Python and argparse do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
+
+from tfdist.errors import EXIT_CODES, ClusterError, TfdistError
+
+if TYPE_CHECKING:
+    from tfdist.cluster import Cluster, Task
+
+__all__ = ["main"]
+
+_EXAMPLES = """\
+examples:
+  tfdist run --workers 2 train.py --epochs 5
+      two worker processes on this machine; what follows the script is the script's own
+  tfdist run --workers 2 --ps 1 -m package.module
+      a parameter-server job: a chief, two workers and one parameter server
+  tfdist run --cluster spec.json --task worker:1 train.py
+      this machine's task of a job that spans the machines of spec.json
+"""
+_COUNTS = ("workers", "ps", "chief", "evaluator")
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaints are tfdist's own errors, and which knows what its options take."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(
+            formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **settings
+        )
+        self.takes_value: dict[str, bool] = {"-h": False, "--help": False}
+
+    def option(self, group: argparse._ArgumentGroup, name: str, **settings: Any) -> None:
+        """Adds an option to a group."""
+        self.takes_value[name] = group.add_argument(name, **settings).nargs != 0
+
+    def error(self, message: str) -> NoReturn:
+        """Raises instead of printing the usage: `main` prints one line."""
+        raise ClusterError(f"{message}; see {self.prog} --help")
+
+    def split(self, given: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Cuts a command line where the script, or `-m` and the module, begin.
+
+        Only what comes before is for argparse, which would take the script's options for its own.
+
+        Args:
+            given: The arguments, options spelt with dashes or underscores.
+
+        Returns:
+            The launcher's own arguments, spelt with underscores, and the script's command.
+        """
+        own: list[str] = []
+        left = list(given)
+        while left:
+            word = left[0]
+            if word == "--":
+                return own, left[1:]
+            if word.startswith("-m") and word != "-m":  # `-mpackage`, as Python takes it too
+                return own, ["-m", word[2:], *left[1:]]
+            if word == "-m" or not word.startswith("-"):
+                return own, left
+            name, equals, value = word.partition("=")
+            if name.startswith("--"):
+                name = "--" + name[2:].replace("-", "_")
+            if name not in self.takes_value:
+                self._refuse_option(name)
+            count = 2 if self.takes_value[name] and not equals else 1
+            own += [name + equals + value, *left[1:count]]
+            left = left[count:]
+        return own, []
+
+    def _refuse_option(self, name: str) -> NoReturn:
+        from tfdist.cluster.task import nearest
+
+        self.error(f"unknown option {name!r}{nearest(name, self.takes_value)}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command.
+
+    Args:
+        arguments: What follows `tfdist` on the command line; None for this process's own.
+
+    Returns:
+        The exit code, one of `tfdist.errors.EXIT_CODES` or a failing task's own.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if given and given[0] in _COMMANDS:
+            return _COMMANDS[given[0]](given[1:])
+        return _top(given)
+    except TfdistError as error:
+        print(f"tfdist: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+
+
+def _top(given: list[str]) -> int:
+    """`tfdist` without a command: help, version or an error."""
+    parser = _Parser(
+        prog="tfdist",
+        usage="tfdist [--help | --version] COMMAND ...",
+        description="Train Keras 3 models on many machines with TensorFlow.",
+        epilog="commands:\n"
+        "  run        start one process per task of a job, watch them, end them together\n\n"
+        "`tfdist COMMAND --help` tells more about a command.",
+    )
+    parser.add_argument("--version", action="store_true", help="show the version and exit")
+    if given and not given[0].startswith("-"):
+        parser.error(f"unknown command {given[0]!r}; the commands are {', '.join(_COMMANDS)}")
+    if parser.parse_args(given).version:
+        from tfdist.version import __version__
+
+        print(f"tfdist {__version__}")
+    else:
+        parser.print_help()
+    return 0
+
+
+def _run(given: list[str]) -> int:
+    """`tfdist run`."""
+    parser = _run_parser()
+    own, command = parser.split(given)
+    options = parser.parse_args(own)
+    _check_combination(parser, options, command)
+
+    from tfdist.launch import Job, check_jobs, held_ports, make_plan
+
+    with contextlib.ExitStack() as stack:
+        cluster, tasks, alone = _tasks_here(options, stack)
+        check_jobs(cluster)
+        plan = make_plan(
+            command,
+            cluster,
+            tasks=tasks,
+            plug=options.plug,
+            threads=options.threads,
+            rendezvous_timeout=options.rendezvous_timeout,
+        )
+        if options.dry_run:
+            print(plan.shell(), end="")
+            return 0
+        if options.cluster is not None or alone:
+            stack.enter_context(held_ports(cluster, tasks))
+        job = Job(plan, log_dir=options.log_dir, grace=options.grace, prefix=not alone)
+        return job.run().returncode
+
+
+def _tasks_here(
+    options: argparse.Namespace, stack: contextlib.ExitStack
+) -> tuple[Cluster, tuple[Task, ...], bool]:
+    """Finds the cluster and the tasks that this machine runs, and whether it is one of several."""
+    from tfdist.cluster import Cluster, Task
+    from tfdist.launch import check_all_here, local_cluster
+
+    cluster: Cluster | None
+    if options.cluster is not None:
+        cluster = Cluster.from_file(options.cluster)
+        if options.task is not None:
+            cluster = cluster.with_task(options.task)
+        if cluster.task is None:
+            check_all_here(cluster)
+    elif any(getattr(options, name) for name in _COUNTS) or options.workers == 0:
+        cluster = None
+    else:
+        from tfdist.environments import detect_cluster
+
+        cluster = detect_cluster(os.environ)  # a platform has said it already
+    if cluster is None:
+        workers = 1 if options.workers is None else options.workers
+        # An evaluator of a parameter-server job works beside the cluster, not in it.
+        beside = (Task("evaluator", 0),) if options.ps and options.evaluator else ()
+        inside = options.evaluator and not beside
+        cluster = stack.enter_context(local_cluster(workers, options.ps, options.chief, inside))
+        return cluster, cluster.tasks + beside, False
+    if cluster.task is None:
+        return cluster, cluster.tasks, False
+    return cluster, (cluster.task,), True
+
+
+def _check_combination(
+    parser: _Parser, options: argparse.Namespace, command: Sequence[str]
+) -> None:
+    """Refuses options that do not go together, and a script that is not there."""
+    for name in _COUNTS:
+        if options.cluster is not None and getattr(options, name) not in (None, 0, False):
+            parser.error(
+                f"--{name} with --cluster, whose file says which tasks there are; give one of them"
+            )
+    if options.task is not None and options.cluster is None:
+        parser.error("--task without --cluster; give the file with the addresses of all tasks")
+    if not command or list(command) == ["-m"]:
+        parser.error("no script; give script.py or -m package.module after the options")
+    if command[0] != "-m" and not options.dry_run and not os.path.isfile(command[0]):
+        parser.error(f"script {command[0]!r} that is not a file here; give the path of one")
+
+
+def _run_parser() -> _Parser:
+    codes = "".join(f"  {code:>3}  {meaning}\n" for code, meaning in EXIT_CODES.items())
+    parser = _Parser(
+        prog="tfdist run",
+        usage="tfdist run [options] (script.py | -m package.module) [its own arguments...]",
+        description="Start one process per task of a job, show their output together, and end "
+        "them together.\nOptions may be spelt with dashes, too.",
+        epilog=f"{_EXAMPLES}\nexit codes: 128 + n where signal n ended a task; its own code where "
+        f"a task failed; and\n{codes}",
+    )
+    here = parser.add_argument_group("a job on this machine")
+    parser.option(here, "--workers", type=_count, metavar="N", help="how many workers (default: 1)")
+    parser.option(
+        here,
+        "--ps",
+        type=_count,
+        default=0,
+        metavar="N",
+        help="how many parameter servers; they bring a chief with them (default: 0)",
+    )
+    parser.option(here, "--chief", action="store_true", help="a chief beside the workers")
+    parser.option(here, "--evaluator", action="store_true", help="an evaluator beside them all")
+    file = parser.add_argument_group("a job from a file")
+    parser.option(
+        file, "--cluster", metavar="FILE", help="a JSON file with the addresses of all tasks"
+    )
+    parser.option(
+        file,
+        "--task",
+        metavar="JOB:INDEX",
+        help="run this task alone, in the foreground (default: the file's own task, else all "
+        "tasks, if all have addresses of this machine)",
+    )
+    how = parser.add_argument_group("how it runs")
+    parser.option(
+        how,
+        "--plug",
+        action="store_true",
+        help="for a script that does not know tfdist: plug every model that it makes in the "
+        "scope of a strategy",
+    )
+    parser.option(
+        how,
+        "--threads",
+        type=_threads,
+        default="auto",
+        metavar="N",
+        help="threads of each chief and worker (default: auto, the cores shared out)",
+    )
+    parser.option(
+        how,
+        "--rendezvous_timeout",
+        type=_seconds,
+        metavar="SECONDS",
+        help="how long the tasks wait for each other at the start",
+    )
+    parser.option(
+        how,
+        "--grace",
+        type=_seconds,
+        default=5.0,
+        metavar="SECONDS",
+        help="from asking a task to end to killing it (default: 5)",
+    )
+    parser.option(
+        how,
+        "--log_dir",
+        metavar="DIR",
+        help="where the logs go (default: a new folder in ./tfdist_logs)",
+    )
+    parser.option(
+        how,
+        "--dry_run",
+        action="store_true",
+        help="show each task's TF_CONFIG, environment and command, for a shell, and exit",
+    )
+    return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of tasks; give 0, 1, 2, ...")
+    return int(text)
+
+
+def _threads(text: str) -> int | Literal["auto"]:
+    if text == "auto":
+        return "auto"
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of threads; give 1, 2, ...")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds; give 0 or more")
+    return seconds
+
+
+_COMMANDS: dict[str, Callable[[list[str]], int]] = {"run": _run}

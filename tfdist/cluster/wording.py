@@ -1,0 +1,107 @@
+"""How a rendezvous speaks of those who are missing, in its log and in its errors."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from tfdist.cluster.spec import Cluster
+from tfdist.cluster.task import Task
+
+__all__ = ["Log", "WaitingLog", "late_text", "named", "seconds"]
+
+Log = Callable[[str], None]
+
+_FIRST = 2.0
+_EVERY = 10.0
+
+
+def seconds(duration: float) -> str:
+    """Writes a duration.
+
+    Args:
+        duration: In seconds.
+
+    Returns:
+        For example "10 s" or "0.8 s".
+    """
+    return f"{duration:.0f} s" if duration >= 10 else f"{round(duration, 1):g} s"
+
+
+def named(tasks: Sequence[Task], cluster: Cluster) -> str:
+    """Names tasks with their addresses.
+
+    Args:
+        tasks: Tasks of the cluster, one or more.
+        cluster: The cluster.
+
+    Returns:
+        For example "worker:0 (a:2222) and worker:1 (b:2222)".
+    """
+    texts = [f"{task} ({cluster.address(task)})" for task in tasks]
+    return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
+
+
+def late_text(
+    late: Sequence[Task],
+    cluster: Cluster,
+    timeout: float,
+    *,
+    did_not: str = "come",
+    detail: str = "",
+) -> str:
+    """Says who was missing at the deadline, and what to do.
+
+    Args:
+        late: The missing tasks, one or more.
+        cluster: The cluster.
+        timeout: How long was waited for them, in seconds.
+        did_not: What they did not do.
+        detail: What else is known, as "2 of 3 tasks came".
+
+    Returns:
+        The message of an error.
+    """
+    known = f" ({detail})" if detail else ""
+    them, log = ("it", "its log") if len(late) == 1 else ("them", "their logs")
+    return (
+        f"{named(late, cluster)} did not {did_not} within {seconds(timeout)}{known}; start {them}, "
+        f"see in {log} what went wrong, or give the rendezvous a longer timeout"
+    )
+
+
+@dataclass
+class WaitingLog:
+    """Tells now and then who is still missing.
+
+    Attributes:
+        log: Takes one line an event.
+        cluster: The cluster.
+        timeout: How long is waited in all, in seconds.
+    """
+
+    log: Log
+    cluster: Cluster
+    timeout: float
+    _start: float = field(default_factory=time.monotonic, init=False)
+    _due: float = field(default=_FIRST, init=False)
+
+    def tick(self, missing: Sequence[Task]) -> None:
+        """Logs who is missing where it is time to: after 2 s, 10 s, 20 s, ...
+
+        Args:
+            missing: The missing tasks; nothing is said where there are none.
+        """
+        waited = time.monotonic() - self._start
+        if missing and waited >= self._due:
+            self._due = _EVERY * (waited // _EVERY + 1)
+            self.log(
+                f"waiting for {named(missing, self.cluster)}, {waited:.0f} s of "
+                f"{seconds(self.timeout)}"
+            )
+
+    @property
+    def due(self) -> float:
+        """When it is time for the next line, on the clock of `time.monotonic`."""
+        return self._start + self._due

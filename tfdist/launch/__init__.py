@@ -1,0 +1,32 @@
+"""Start one process per task on this machine, watch them, and end them: `tfdist run`.
+
+    command + cluster ──► make_plan ──► Job.run ──► JobResult
+                          (pure)        │  process.py   one task and all that it starts
+                                        │  guardian.py  what ends them if the launcher is killed
+                                        │  output.py    prefixed lines and whole logs
+                                        └─ failure.py   which task failed first
+
+Nothing here imports TensorFlow.
+"""
+
+from __future__ import annotations
+
+from tfdist.launch.failure import Failure, TaskResult
+from tfdist.launch.job import Job, JobResult, run_job
+from tfdist.launch.place import check_all_here, check_jobs, held_ports, local_cluster
+from tfdist.launch.plan import JobPlan, TaskPlan, make_plan
+
+__all__ = [
+    "Failure",
+    "Job",
+    "JobPlan",
+    "JobResult",
+    "TaskPlan",
+    "TaskResult",
+    "check_all_here",
+    "check_jobs",
+    "held_ports",
+    "local_cluster",
+    "make_plan",
+    "run_job",
+]

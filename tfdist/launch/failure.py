@@ -1,0 +1,201 @@
+"""Which task failed first, as the root cause, and what its log says of it.
+
+When a task of a job dies, the others follow: their connections break (`UnavailableError`), tfdist
+tells them that a task was lost (exit code 75), the launcher ends them. These deaths are
+consequences. They can even come first, because a Python process with TensorFlow inside closes its
+connections well before it has ended. So time decides only among deaths of the same rank:
+
+    0  died by itself, with an error of its own
+    1  was ended by the launcher, but its log ends with the traceback of an error of its own
+    2  died by itself because another task was gone
+    3  was ended by the launcher
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tfdist.cluster import Task
+from tfdist.errors import EXIT_CODES, TaskLost
+from tfdist.launch.terminal import TerminalLine, is_premature_log
+
+__all__ = [
+    "Failure",
+    "TaskResult",
+    "describe",
+    "exit_code",
+    "find_failure",
+    "is_consequence",
+    "last_lines",
+]
+
+_TAIL_BYTES = 1 << 16
+_FRAME_LINES = 8
+_MESSAGE_LINES = 12
+_PLAIN_LINES = 12
+_LAST_ERROR_LINES = 40
+_TRACEBACK = "Traceback (most recent call last):"
+_LOST_ANOTHER = frozenset({"UnavailableError", "AbortedError", "CancelledError", "TaskLost"})
+_ENDED_BY_US = frozenset({"KeyboardInterrupt", "SystemExit"})
+_EXPLAINED = (64, 69, 75)
+_HINTS: dict[int, str] = {
+    signal.SIGKILL: "not by tfdist: often the machine has run out of memory",
+    signal.SIGSEGV: "a crash in native code",
+    signal.SIGABRT: "a check failed in native code",
+}
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """How one task ended.
+
+    Attributes:
+        task: Which task.
+        returncode: Its exit code; -n where signal n ended it.
+        log: The file with all its output.
+        started: When it was started, seconds since the epoch.
+        ended: When it ended, seconds since the epoch.
+        stopped: Whether the launcher had sent it a signal before it ended.
+    """
+
+    task: Task
+    returncode: int
+    log: Path
+    started: float
+    ended: float
+    stopped: bool = False
+
+    @property
+    def seconds(self) -> float:
+        """How long it ran."""
+        return self.ended - self.started
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The first failure of a job.
+
+    Attributes:
+        result: The task that failed.
+        excerpt: The last lines of its traceback, or of its log where there is none.
+    """
+
+    result: TaskResult
+    excerpt: tuple[str, ...]
+
+    @property
+    def task(self) -> Task:
+        """The task that failed."""
+        return self.result.task
+
+
+def exit_code(returncode: int) -> int:
+    """What a shell calls the exit code: 128 + n for signal n."""
+    return 128 - returncode if returncode < 0 else returncode
+
+
+def describe(result: TaskResult) -> str:
+    """How a task ended, in words: "ended with exit code 1", "was ended by SIGKILL ..."."""
+    code = result.returncode
+    if code >= 0:
+        meaning = f" ({EXIT_CODES[code]})" if code in _EXPLAINED else ""
+        return f"ended with exit code {code}{meaning}"
+    known = {int(signum): signum.name for signum in signal.Signals}
+    hint = "" if result.stopped else _HINTS.get(-code, "")
+    why = f", {hint}" if hint else ""
+    return f"was ended by {known.get(-code, f'signal {-code}')} (exit code {exit_code(code)}{why})"
+
+
+def find_failure(results: Sequence[TaskResult]) -> Failure | None:
+    """Finds the root cause among the tasks that have ended.
+
+    Args:
+        results: The tasks that have ended, in any order.
+
+    Returns:
+        The first failure; None where every one ended with 0.
+    """
+    failed = [result for result in results if result.returncode != 0]
+    if not failed:
+        return None
+    first = min(failed, key=lambda result: (_rank(result), result.ended))
+    return Failure(first, last_lines(first.log))
+
+
+def is_consequence(result: TaskResult) -> bool:
+    """Whether a task looks as if it had died because of another task, or because of us."""
+    return _rank(result) > 0
+
+
+def last_lines(log: Path) -> tuple[str, ...]:
+    """The last traceback of a log, shortened, or the log's last lines where it has none."""
+    lines = _tail(log)
+    start = _last_traceback(lines)
+    if start is None:
+        return tuple([line for line in lines if not is_premature_log(line)][-_PLAIN_LINES:])
+    end = _exception_line(lines, start)
+    if end is None:  # cut off: the process was killed while it wrote
+        return (_TRACEBACK, *lines[start + 1 :][-_PLAIN_LINES:])
+    frames = lines[start + 1 : end]
+    shown = [_TRACEBACK]
+    if len(frames) > _FRAME_LINES:
+        shown.append("  ...")
+        frames = frames[-_FRAME_LINES:]
+    message = lines[end:]
+    shown += frames + message[:_MESSAGE_LINES]
+    if len(message) > _MESSAGE_LINES:
+        shown.append("...")
+    return tuple(shown)
+
+
+def _rank(result: TaskResult) -> int:
+    if result.returncode == TaskLost.exit_code:
+        return 3 if result.stopped else 2
+    error = _last_error(result.log)
+    if result.stopped:
+        return 1 if error and error not in _LOST_ANOTHER | _ENDED_BY_US else 3
+    return 2 if result.returncode > 0 and error in _LOST_ANOTHER else 0
+
+
+def _last_error(log: Path) -> str:
+    """The class of the exception that ended the log, without its module; "" where there is none."""
+    lines = _tail(log)
+    start = _last_traceback(lines)
+    end = None if start is None else _exception_line(lines, start)
+    if end is None or len(lines) - end > _LAST_ERROR_LINES:  # it went on after that
+        return ""
+    return lines[end].partition(":")[0].strip().rpartition(".")[2]
+
+
+def _last_traceback(lines: Sequence[str]) -> int | None:
+    # It may stand behind a progress bar that had not ended its line.
+    starts = [number for number, line in enumerate(lines) if line.endswith(_TRACEBACK)]
+    return starts[-1] if starts else None
+
+
+def _exception_line(lines: Sequence[str], start: int) -> int | None:
+    """The line after the frames: `package.Error: message`."""
+    for number in range(start + 1, len(lines)):
+        if re.match(r"[A-Za-z_][\w.]*(:|$)", lines[number]):
+            return number
+    return None
+
+
+def _tail(log: Path) -> list[str]:
+    """The log's last lines as a terminal would show them, empty ones at the end left out."""
+    try:
+        with log.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - _TAIL_BYTES))
+            data = file.read()
+    except OSError:
+        return []
+    line = TerminalLine()
+    lines = line.feed(data) + line.finish()
+    while lines and not lines[-1].strip():
+        lines.pop()
+    return lines

@@ -1,0 +1,194 @@
+"""What a job will run: one command and one environment per task, decided before anything starts.
+
+Everything here is pure: the same arguments give the same plan, which `tfdist run --dry-run` shows
+and which the tests compare with golden files.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from tfdist.cluster import Cluster, Task
+from tfdist.errors import ClusterError
+
+__all__ = ["AUTOPLUG_MODULE", "JobPlan", "TaskPlan", "available_cores", "make_plan"]
+
+AUTOPLUG_MODULE = "tfdist.training.autoplug"
+"""`tfdist run --plug` starts this module, which starts the user's script."""
+
+_COMPUTE = ("chief", "worker")
+_THREAD_VARIABLES = ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS")
+# Another way to say which task this is; the launcher's answer is TF_CONFIG, and one is enough.
+_OTHER_ANSWERS = ("TFDIST_CLUSTER", "TFDIST_TASK")
+
+
+@dataclass(frozen=True)
+class TaskPlan:
+    """What one task runs.
+
+    Attributes:
+        task: Which task.
+        command: The program and its arguments.
+        environment: The variables that are set on top of the launcher's own.
+        removed: The variables of the launcher that the task does not get.
+    """
+
+    task: Task
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    removed: tuple[str, ...] = ()
+
+    def environ(self, base: Mapping[str, str]) -> dict[str, str]:
+        """All environment variables of the task's process.
+
+        Args:
+            base: The launcher's variables.
+        """
+        kept = {name: value for name, value in base.items() if name not in self.removed}
+        return {**kept, **self.environment}
+
+    def shell(self) -> str:
+        """The task as a command that can be pasted into a shell."""
+        words = ["env"]
+        for name in self.removed:
+            words += ["-u", name]
+        variables = [f"{name}={shlex.quote(value)}" for name, value in self.environment.items()]
+        return " \\\n    ".join([" ".join(words), *variables, shlex.join(self.command)])
+
+
+@dataclass(frozen=True)
+class JobPlan:
+    """What all tasks of this machine run.
+
+    Attributes:
+        cluster: The whole job's cluster, of which the tasks may be a part.
+        tasks: This machine's tasks, in the cluster's order.
+        threads: Threads that each compute task gets; None where the user's environment says.
+    """
+
+    cluster: Cluster
+    tasks: tuple[TaskPlan, ...]
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.tasks:
+            raise ClusterError("a job without tasks; give at least one")
+
+    @property
+    def has_servers(self) -> bool:
+        """Whether this is a parameter-server job, which ends when its chief has ended."""
+        return "ps" in self.cluster.jobs
+
+    def shell(self) -> str:
+        """The job as a text for `--dry-run`: each task as a command, under its name."""
+        return "\n\n".join(f"# {plan.task}\n{plan.shell()}" for plan in self.tasks) + "\n"
+
+
+def available_cores() -> int:
+    """How many cores this process may use (fewer than the machine's under taskset or Slurm)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def make_plan(
+    command: Sequence[str],
+    cluster: Cluster,
+    *,
+    tasks: Sequence[Task] | None = None,
+    plug: bool = False,
+    threads: int | Literal["auto"] = "auto",
+    rendezvous_timeout: float | None = None,
+    cores: int | None = None,
+    environ: Mapping[str, str] | None = None,
+    python: str = sys.executable,
+) -> JobPlan:
+    """Decides what each task runs.
+
+    Args:
+        command: `["train.py", "--my_flag", "3"]` or `["-m", "package.module", ...]`.
+        cluster: The job's cluster.
+        tasks: The tasks to run on this machine; None for all of the cluster.
+        plug: Whether every model that the script makes under a strategy's scope is plugged.
+        threads: Threads for each chief and worker. "auto" shares this machine's cores out among
+            them, and leaves alone what the environment sets already.
+        rendezvous_timeout: Seconds for the tasks to come together; None for tfdist's default.
+        cores: How many cores there are to share out; None for those of this process.
+        environ: The launcher's variables; None for those of this process.
+        python: The Python interpreter.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ClusterError: No such task, or the numbers are out of range.
+    """
+    environ = os.environ if environ is None else environ
+    cores = available_cores() if cores is None else cores
+    if not command or tuple(command) == ("-m",):
+        raise ClusterError("no script; give a script or -m package.module")
+    if threads != "auto" and threads < 1:
+        raise ClusterError(f"{threads} threads; give a number of 1 or more, or auto")
+    if rendezvous_timeout is not None and rendezvous_timeout <= 0:
+        raise ClusterError(f"rendezvous_timeout of {rendezvous_timeout:g} s; give more than 0")
+    chosen = cluster.tasks if tasks is None else tuple(tasks)
+    prefix = (python, "-m", AUTOPLUG_MODULE) if plug else (python,)
+    share = _thread_variables(threads, cores, cluster, chosen, environ)
+    common = {
+        "TFDIST_LAUNCHED": "1",
+        # The launcher holds the ports while the tasks bind them: tfdist.cluster.ports.
+        "TF_GRPC_REUSE_PORT": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+    if rendezvous_timeout is not None:
+        common["TFDIST_RENDEZVOUS_TIMEOUT"] = f"{rendezvous_timeout:g}"
+    defaults = {"TF_CPP_MIN_LOG_LEVEL": "2"}
+    if "ps" in cluster.jobs:
+        # Without it a coordinator waits for a lost worker instead of learning of the loss.
+        defaults["GRPC_FAIL_FAST"] = "use_caller"
+    common |= {name: value for name, value in defaults.items() if name not in environ}
+    removed = tuple(name for name in _OTHER_ANSWERS if name in environ)
+    plans = tuple(
+        TaskPlan(
+            task=task,
+            command=(*prefix, *command),
+            environment={
+                "TF_CONFIG": cluster.to_tf_config(task),
+                **common,
+                **(share if task.type in _COMPUTE else {}),
+            },
+            removed=removed,
+        )
+        for task in chosen
+    )
+    counts = [int(share[name]) for name in _THREAD_VARIABLES if name in share]
+    return JobPlan(cluster, plans, counts[0] if counts else None)
+
+
+def _thread_variables(
+    threads: int | Literal["auto"],
+    cores: int,
+    cluster: Cluster,
+    chosen: Sequence[Task],
+    environ: Mapping[str, str],
+) -> dict[str, str]:
+    """The thread variables of a compute task; an explicit number overrides the environment's."""
+    if threads != "auto":
+        return dict.fromkeys(_THREAD_VARIABLES, str(threads))
+    here = {_host(cluster, task) for task in chosen}
+    sharing = [
+        task for task in cluster.tasks if task.type in _COMPUTE and _host(cluster, task) in here
+    ]
+    share = max(1, cores // max(1, len(sharing)))
+    return {name: str(share) for name in _THREAD_VARIABLES if name not in environ}
+
+
+def _host(cluster: Cluster, task: Task) -> str | None:
+    if task.type not in cluster.jobs:  # an evaluator beside the cluster
+        return None
+    return cluster.address(task).rpartition(":")[0]

@@ -1,0 +1,167 @@
+"""One task's process, and all that it starts: a process group that is started, read and ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from tfdist.cluster import Task
+from tfdist.errors import LaunchError
+from tfdist.launch.guardian import end_group, group_is_alive
+from tfdist.launch.output import TaskLog
+from tfdist.launch.plan import TaskPlan
+
+__all__ = ["REMAINS_SECONDS", "TaskProcess"]
+
+REMAINS_SECONDS = 1.0
+"""What a task has started may go on for so long after the task has ended; then it is killed."""
+
+_KILLED_SECONDS = 2.0  # a killed group that is still there then is zombies that nobody collects
+_CHUNK = 1 << 16
+_PIPE_CHUNKS = 17  # as much as the largest pipe of an ordinary user holds (1 MiB)
+
+
+class TaskProcess:
+    """A task's process group.
+
+    The process is the leader of its own session and process group, so that the terminal's Ctrl-C
+    reaches only the launcher, and so that one signal reaches whatever the task has started. Its
+    standard input is empty; standard output and error are one pipe, which keeps their order.
+
+    Its life has three stages: `running`; then ended (`returncode` is known) while something that it
+    started may still be there; then `gone`.
+    """
+
+    def __init__(self, plan: TaskPlan, log: Path, environ: Mapping[str, str]) -> None:
+        """Starts the process.
+
+        Args:
+            plan: What to run.
+            log: The file for its output.
+            environ: All environment variables of the process.
+
+        Raises:
+            LaunchError: The log cannot be written or the process cannot be started.
+        """
+        self.task: Task = plan.task
+        self.name = str(plan.task)
+        self.returncode: int | None = None
+        self.gone = False
+        self.signals: list[int] = []  # what we have sent, while the process was running
+        self.started = time.time()
+        self.ended = 0.0
+        self._remains_until = 0.0
+        self._killed_at = 0.0
+        start = os.path.join(os.path.dirname(__file__), "start.py")
+        try:
+            self.log = TaskLog(log)
+        except OSError as error:
+            raise LaunchError(f"the log {log} cannot be written: {error.strerror}") from None
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", start, str(os.getpid()), *plan.command],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=dict(environ),
+                start_new_session=True,
+                bufsize=0,
+            )
+        except OSError as error:
+            self.log.close()
+            raise LaunchError(f"{self.name} cannot be started: {error.strerror}") from None
+        assert self._process.stdout is not None
+        self._pipe: int | None = self._process.stdout.fileno()
+        os.set_blocking(self._pipe, False)
+
+    @property
+    def pid(self) -> int:
+        """The process id, which is the process group's number too."""
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the task itself has not ended."""
+        return self.returncode is None
+
+    @property
+    def pipe(self) -> int | None:
+        """File descriptor to wait on for output; None when the output has ended."""
+        return self._pipe
+
+    def read(self) -> bytes:
+        """The output that has come since, b"" where there is none now; logs it."""
+        if self._pipe is None:
+            return b""
+        try:
+            data = os.read(self._pipe, _CHUNK)
+        except BlockingIOError:
+            return b""
+        if data:
+            self.log.write(data)
+        else:
+            self._close_pipe()
+        return data
+
+    def drain(self) -> bytes:
+        """All output that is there now, at most what a pipe holds; logs it."""
+        data = b""
+        for _ in range(_PIPE_CHUNKS):
+            chunk = self.read()
+            data += chunk
+            if not chunk:
+                break
+        return data
+
+    def send(self, signum: int) -> None:
+        """Sends a signal to the task and to all of its group."""
+        if self.gone:
+            return
+        self._reap()  # a task that has just ended by itself was not ended by us
+        if self.running:
+            self.signals.append(signum)
+        if signum == signal.SIGKILL and not self._killed_at:
+            self._killed_at = time.monotonic()
+        end_group(self.pid, signum)
+
+    def poll(self) -> bool:
+        """Looks whether the task has ended; returns whether nothing of it is left."""
+        if self.gone:
+            return True
+        self._reap()
+        if self.running:
+            return False
+        now = time.monotonic()
+        killed_long_ago = self._killed_at and now > self._killed_at + _KILLED_SECONDS
+        if killed_long_ago or not group_is_alive(self.pid):
+            self.gone = True
+        elif now > self._remains_until and not self._killed_at:
+            self.send(signal.SIGKILL)
+        return self.gone
+
+    def close(self) -> bytes:
+        """Gives back what is held once the task is gone; returns the last of its output.
+
+        A process that has left the group may hold the pipe open: its output is not waited for.
+        """
+        last = self.drain()
+        self._close_pipe()
+        self.log.close()
+        return last
+
+    def _reap(self) -> None:
+        if self.running:
+            self.returncode = self._process.poll()
+            if self.returncode is not None:
+                self.ended = time.time()
+                self._remains_until = time.monotonic() + REMAINS_SECONDS
+
+    def _close_pipe(self) -> None:
+        if self._pipe is not None and self._process.stdout is not None:
+            self._process.stdout.close()
+        self._pipe = None
