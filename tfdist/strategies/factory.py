@@ -68,9 +68,9 @@ def strategy(
             "which would each train a model of their own: use kind='auto', or unset TF_CONFIG"
         )
 
-    from tfdist.strategies import multi_worker, one_machine, registry
-
     import tensorflow as tf
+
+    from tfdist.strategies import multi_worker, one_machine, registry
 
     if kind == "auto":
         if spans:

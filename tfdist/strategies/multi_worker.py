@@ -41,9 +41,7 @@ def joined(cluster: Cluster, deadline: float) -> Iterator[None]:
         "keras": keras.__version__,
         "python": ".".join(platform.python_version_tuple()[:2]),
     }
-    with meet(
-        cluster, timeout=deadline, versions=versions, kind=_KIND, log=log.info
-    ) as agreement:
+    with meet(cluster, timeout=deadline, versions=versions, kind=_KIND, log=log.info) as agreement:
         try:
             yield
         except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""What this process knows of its strategies: the replicas of each, and which one the job runs on."""
+"""What this process knows of its strategies: the replicas of each, and which is the job's."""
 
 from __future__ import annotations
 
@@ -64,7 +64,9 @@ def layout_of(strategy: tf.distribute.Strategy) -> ReplicaLayout:
             workers=len(tasks),
             task=f"{task_type}:{task_id}",
         )
-    if isinstance(strategy, tf.distribute.MirroredStrategy | tf.distribute.MultiWorkerMirroredStrategy):
+    if isinstance(
+        strategy, tf.distribute.MirroredStrategy | tf.distribute.MultiWorkerMirroredStrategy
+    ):
         replicas = strategy.num_replicas_in_sync
         return ReplicaLayout(replicas=replicas, first=0, local=replicas)
     raise StrategyError(

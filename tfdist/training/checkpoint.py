@@ -19,7 +19,7 @@ from typing import Any
 
 from tfdist.errors import CheckpointError
 
-__all__ = ["Saved", "Store", "replacing_directory", "replacing_file"]
+__all__ = ["Saved", "Store", "replacing_directory", "replacing_file", "write_alone"]
 
 _INDEX = "checkpoint.json"
 _FORMAT = 1
@@ -151,6 +151,25 @@ def replacing_directory(path: Path, is_chief: bool) -> Iterator[Path]:
             os.replace(temporary, path)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def write_alone(target: Any, write: Callable[[Any], None], is_chief: bool) -> None:
+    """Has one of several processes write a file or a directory, without seeing the others.
+
+    Args:
+        target: a path, or something else that `write` takes (a file object, a URL of a remote
+            store), which is handed on as it is.
+        write: writes to the path it is given.
+        is_chief: whether this process is the chief, whose directory stays.
+    """
+    if not isinstance(target, str | os.PathLike) or "://" in str(target):
+        write(target)
+        return
+    path = Path(target)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    is_file = path.suffix in (".keras", ".h5", ".onnx")
+    with replacing_file(path) if is_file else replacing_directory(path, is_chief) as temporary:
+        write(str(temporary))
 
 
 def _flush(path: Path) -> None:

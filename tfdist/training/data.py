@@ -9,14 +9,15 @@ the workers find out that their streams differ (an unseeded shuffle is the usual
 
 from __future__ import annotations
 
+import functools
 import random
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from tfdist.errors import DataError
 from tfdist import internals
+from tfdist.errors import DataError
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training.stream import Step, Stream, Tell, leaves, map_leaves
 
@@ -44,7 +45,7 @@ def to_step(batch: Any, layout: ReplicaLayout) -> Step:
         # A replica without rows gets one as a stand-in; its share of 0 makes it count nothing.
         low = _least(start, total - 1)
         high = _most(stop, low + 1)
-        parts.append(map_leaves(lambda leaf, a=low, b=high: _slice(leaf, a, b), batch))
+        parts.append(map_leaves(functools.partial(_slice, low=low, high=high), batch))
         starts.append(start)
         sizes.append(stop - start)
     starts_, sizes_ = tf.cast(starts, tf.int64), tf.cast(sizes, tf.int64)

@@ -18,8 +18,9 @@ import numpy as np
 from tfdist import internals, log
 from tfdist.errors import DataError
 from tfdist.training import roles
-from tfdist.training.stream import Stream
 from tfdist.training.pace import Pace
+from tfdist.training.stall import StallWatch
+from tfdist.training.stream import Stream
 from tfdist.training.synchronous import Synchronous
 
 __all__ = ["Epochs", "Loop"]
@@ -139,60 +140,72 @@ class Loop:
     ) -> dict[str, Any]:
         """Runs the steps of one epoch; returns the last logs."""
         family = self.family
-        begin = callback_list.on_train_batch_begin if mode == "train" else None
-        end = callback_list.on_train_batch_end if mode == "train" else None
-        if mode == "test":
-            begin, end = callback_list.on_test_batch_begin, callback_list.on_test_batch_end
+        begin = getattr(callback_list, f"on_{mode}_batch_begin")
+        end = getattr(callback_list, f"on_{mode}_batch_end")
         flag = "stop_training" if mode == "train" else "stop_evaluating"
-        may_be_absent = data.may_leave_replicas_out
+        what = f"{self.layout.task} in its {mode} steps"
         data.begin_epoch(family.tell)
         step = 0
-        ran_out = False
-        while (left := data.left(step)) != 0:
-            started = time.perf_counter()
-            count = pace.next_length(left)
-            if data.counted:
-                begin(step)
-                step_logs, fingerprint = family.run_loop(mode, data.iterator, count, may_be_absent)
-                data.took(count)
-            else:
-                steps = data.take(count, family.tell)
-                ran_out, count = data.ended, len(steps)
-                if not steps:
+        with StallWatch(what, active=self.layout.workers > 1) as watch:
+            while (left := data.left(step)) != 0:
+                started = time.perf_counter()
+                count = pace.next_length(left)
+                steps = None if data.counted else data.take(count, family.tell)
+                if steps is not None and not steps:
                     break
                 begin(step)
-                step_logs, fingerprint = family.run_steps(mode, steps, may_be_absent)
-            step += count
-            if mode == "train" and pace.every is not None:
-                family.average_local_state()
-            reading = family.read(mode, step_logs, fingerprint, [pace.seconds])
-            pace.agreed(float(np.mean(reading.numbers[:, 0])))
-            logs = reading.logs
-            pace.took(count, time.perf_counter() - started)
-            end(step - 1, logs)
-            if self._stops_are_agreed and self.stops(flag):
-                break
-        else:
-            ran_out = data.steps_asked is not None and step < data.steps_asked
-        if ran_out:
-            data.ran_out()
-        if ran_out and data.steps_asked is not None and step < data.steps_asked:
+                if steps is None:
+                    ran = family.run_loop(mode, data.iterator, count, data.may_leave_replicas_out)
+                    data.took(count)
+                else:
+                    count = len(steps)
+                    ran = family.run_steps(mode, steps, data.may_leave_replicas_out)
+                step += count
+                if mode == "train" and pace.every is not None:
+                    family.average_local_state()  # a callback may look at them now
+                reading = family.read(mode, *ran, numbers=[pace.seconds])
+                logs = reading.logs
+                pace.agreed(float(np.mean(reading.numbers[:, 0])))
+                pace.took(count, time.perf_counter() - started)
+                end(step - 1, logs)
+                watch.moved()
+                if self._stops_are_agreed and self.stops(flag):
+                    break
+        if mode == "train":
+            family.average_local_state()
+        self._check_length(data, step)
+        data.end_epoch()
+        return logs
+
+    def _check_length(self, data: Stream, step: int) -> None:
+        """Notes where the stream has ended, and warns if the user has asked for more."""
+        exhausted = data.ended or (data.left(step) == 0 and step < (data.steps_asked or 0))
+        if not exhausted:
+            return
+        data.ran_out()
+        if data.steps_asked is not None and step < data.steps_asked:
             warnings.warn(
                 f"the data ran out after {step} of {data.steps_asked} steps: give a dataset that "
                 "holds steps_per_epoch * epochs batches, or .repeat() it",
-                stacklevel=4,
+                stacklevel=5,
             )
-        if mode == "train":
-            family.average_local_state()
-        data.end_epoch()
-        return logs
 
     # ------------------------------------------------------------ agreement
 
     def agree(
         self, what: str, wanted: dict[str, int], callbacks: Any, modes: Sequence[str]
     ) -> tuple[Pace, Pace, bool]:
-        """Makes sure that every worker is about to do the same thing at the same pace.
+        """Makes sure that every worker is about to do the same thing, and at the same pace.
+
+        Args:
+            what: the method, for the message.
+            wanted: numbers that must be the same on every worker, by name.
+            callbacks: this worker's callbacks; any worker's may ask for every batch.
+            modes: "train", "test" or "predict": what steps will be taken.
+
+        Returns:
+            A pace for each of two modes (the same twice for one), and whether some worker's
+            callbacks may restore the model.
 
         Raises:
             DataError: the workers called `fit` or `evaluate` with different arguments.
@@ -234,6 +247,7 @@ class Loop:
         epochs: int,
         steps: int | None,
     ) -> keras.callbacks.CallbackList:
+        """Returns the callbacks that run on this worker, as Keras calls them."""
         if isinstance(callbacks, keras.callbacks.CallbackList):
             return callbacks
         chief = self.layout.is_chief

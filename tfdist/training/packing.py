@@ -19,7 +19,7 @@ def sum_over_replicas(values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         The sums, in the same order and shapes.
     """
     context = tf.distribute.get_replica_context()
-    sums: list[tf.Tensor | None] = [None] * len(values)
+    sums: list[tf.Tensor] = list(values)
     for dtype in dict.fromkeys(value.dtype for value in values):
         places = [i for i, value in enumerate(values) if value.dtype == dtype]
         flat = tf.concat([tf.reshape(values[i], [-1]) for i in places], 0)
@@ -28,7 +28,7 @@ def sum_over_replicas(values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         for i, part in zip(places, tf.split(total, sizes, num=len(sizes)), strict=True):
             sums[i] = tf.reshape(part, tf.shape(values[i]))
             sums[i].set_shape(values[i].shape)
-    return [value for value in sums if value is not None]
+    return sums
 
 
 def broadcast_from_first(values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
@@ -38,5 +38,3 @@ def broadcast_from_first(values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     carried = [tf.cast(v, tf.int32) if v.dtype == tf.bool else v for v in values]
     sums = sum_over_replicas([tf.where(is_first, v, tf.zeros_like(v)) for v in carried])
     return [tf.cast(total, v.dtype) for total, v in zip(sums, values, strict=True)]
-
-

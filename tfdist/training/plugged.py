@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import keras
@@ -14,11 +12,12 @@ import numpy as np
 import tensorflow as tf
 
 from tfdist import internals, strategies
-from tfdist.errors import DataError, PlugError, TaskLost
+from tfdist.errors import DataError, PlugError
 from tfdist.strategies.layout import ReplicaLayout
-from tfdist.training.checkpoint import replacing_directory, replacing_file
+from tfdist.training.checkpoint import write_alone
 from tfdist.training.data import SharedData, to_step
 from tfdist.training.loop import Epochs, Loop
+from tfdist.training.lost import told_of_lost_tasks
 from tfdist.training.own_data import OwnData
 from tfdist.training.predict import Prediction
 from tfdist.training.stream import Step, Stream
@@ -132,18 +131,11 @@ class Plugged:
         """`keras.Model.export`, safe on several workers as `save`."""
         self._write(filepath, lambda path: keras.Model.export(self.model, path, *args, **kwargs))
 
-    def _write(self, filepath: Any, write: Callable[[str], None]) -> None:
-        path = Path(filepath) if isinstance(filepath, str | os.PathLike) else None
-        if self.layout.workers == 1 or path is None or "://" in str(filepath):
+    def _write(self, filepath: Any, write: Callable[[Any], None]) -> None:
+        if self.layout.workers == 1:
             write(filepath)
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix in (".keras", ".h5", ".onnx"):
-            with replacing_file(path) as temporary:
-                write(str(temporary))
         else:
-            with replacing_directory(path, self.layout.is_chief) as temporary:
-                write(str(temporary))
+            write_alone(filepath, write, self.layout.is_chief)
 
     def fit(
         self,
@@ -379,29 +371,9 @@ def _bound(plugged: Plugged, name: str) -> Callable[..., Any]:
 
     @functools.wraps(getattr(keras.Model, name))
     def stand_in(*args: Any, **kwargs: Any) -> Any:
-        try:
+        if plugged.layout.workers == 1:
             return method(*args, **kwargs)
-        except tf.errors.UnavailableError as error:
-            raise _lost(plugged, error) from error
-        except (tf.errors.AbortedError, tf.errors.InternalError, tf.errors.CancelledError) as error:
-            if plugged.layout.workers > 1 and _speaks_of_a_peer(str(error)):
-                raise _lost(plugged, error) from error
-            raise
+        with told_of_lost_tasks(plugged.layout.task):
+            return method(*args, **kwargs)
 
-    stand_in.__self__ = plugged.model  # type: ignore[attr-defined]
     return stand_in
-
-
-def _speaks_of_a_peer(message: str) -> bool:
-    return any(word in message for word in ("Collective ops is aborted", "Socket closed", "/job:"))
-
-
-def _lost(plugged: Plugged, error: Exception) -> TaskLost:
-    first_line = str(error).strip().splitlines()[0]
-    return TaskLost(
-        f"{plugged.layout.task or 'this process'} lost another task of the job, which ended or can "
-        f"no longer be reached: look for the first failure in the other tasks' logs, then start "
-        f"the whole job again (TensorFlow said: {first_line})"
-    )
-
-

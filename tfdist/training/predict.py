@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdist.errors import DataError
-from tfdist import internals
+from tfdist.training import semantics
 from tfdist.training.data import SharedData
 from tfdist.training.loop import Loop
 from tfdist.training.stream import Step
@@ -97,7 +97,7 @@ class Prediction:
                 "predict_step returned a scalar, but every output needs the batch as its first "
                 "dimension, so that the replicas' outputs can be put in order"
             )
-        return output.numpy()  # type: ignore[no-any-return]
+        return output.numpy()
 
     def _predict_one(self, parts: tuple[Any, ...]) -> list[Any]:
         """Runs `predict_step` on every replica of this process; returns each one's outputs."""
@@ -107,19 +107,18 @@ class Prediction:
             def one(parts: tuple[Any, ...]) -> tuple[Any, ...]:
                 def on_replica(data: Any) -> Any:
                     share = tf.ones((), tf.float32)
-                    with internals.replica_step(
-                        internals.ReplicaStep(self._strategy, share, may_be_absent=False)
+                    with semantics.replica_step(
+                        semantics.ReplicaStep(self._strategy, share, may_be_absent=False)
                     ):
                         return self._model.predict_step(data)
 
                 spread = self._strategy.experimental_distribute_values_from_function(
                     lambda context: parts[context.replica_id_in_sync_group - first]
                 )
-                with internals.one_machine_semantics(self._strategy):
+                with semantics.one_machine_semantics(self._strategy):
                     outputs = self._strategy.run(on_replica, args=(spread,))
                 flat = [
-                    self._strategy.experimental_local_results(v)
-                    for v in tf.nest.flatten(outputs)
+                    self._strategy.experimental_local_results(v) for v in tf.nest.flatten(outputs)
                 ]
                 return tuple(
                     tf.nest.pack_sequence_as(outputs, [values[i] for values in flat])

@@ -17,7 +17,8 @@ __all__ = ["Step", "Stream", "Tell", "leaves", "map_leaves"]
 class Tell(Protocol):
     """Shows this worker's numbers to all; returns `[workers, n]`, the same on every worker."""
 
-    def __call__(self, numbers: Sequence[float]) -> np.ndarray: ...
+    def __call__(self, numbers: Sequence[float]) -> np.ndarray:
+        """See above."""
 
 
 class Step(NamedTuple):

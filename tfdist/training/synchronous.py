@@ -7,7 +7,6 @@ summed over all replicas in one collective.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -16,11 +15,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfdist.errors import DataError, PlugError
 from tfdist import internals
-from tfdist.training import packing
-from tfdist.training.stream import Step
+from tfdist.errors import DataError, PlugError
 from tfdist.strategies.layout import ReplicaLayout
+from tfdist.training import packing, semantics
+from tfdist.training.metrics import recorded_results, to_be_summed
+from tfdist.training.stream import Step
 
 __all__ = ["Reading", "Synchronous"]
 
@@ -81,7 +81,7 @@ class Synchronous:
         if self.model.run_eagerly:
             return self.run_steps(mode, [next(iterator) for _ in range(steps)], may_be_absent)
         loop = self._function((mode, "loop", may_be_absent), self._make_loop)
-        return loop(iterator, tf.constant(steps, tf.int32))  # type: ignore[no-any-return]
+        return loop(iterator, tf.constant(steps, tf.int32))
 
     def run_steps(
         self, mode: str, steps: Sequence[Step], may_be_absent: bool
@@ -148,18 +148,18 @@ class Synchronous:
         def on_replica(data: Any, share: tf.Tensor) -> dict[str, tf.Tensor]:
             data = _without_optionals(data)
             if replicas == 1:
-                with _recorded_results(self.model) as results:
+                with recorded_results(self.model) as results:
                     return self._sort_logs(mode, step_function(data), results)
-            step = internals.ReplicaStep(self.strategy, share, may_be_absent)
-            with internals.replica_step(step), _recorded_results(self.model) as results:
+            step = semantics.ReplicaStep(self.strategy, share, may_be_absent)
+            with semantics.replica_step(step), recorded_results(self.model) as results:
                 logs = self._sort_logs(mode, step_function(data), results)
             if mode == "train":
                 self._local_state.update(step.local_state)
             return {name: value * tf.cast(share, value.dtype) for name, value in logs.items()}
 
         if replicas == 1:
-            return self.strategy.run(on_replica, args=(parts[0], shares[0]))  # type: ignore[no-any-return]
-        with internals.one_machine_semantics(self.strategy):
+            return self.strategy.run(on_replica, args=(parts[0], shares[0]))
+        with semantics.one_machine_semantics(self.strategy):
             per_replica = self.strategy.run(
                 on_replica, args=(self._spread(parts), self._spread(tf.unstack(shares)))
             )
@@ -180,7 +180,7 @@ class Synchronous:
     def _sort_logs(
         self, mode: str, logs: Any, results: dict[int, tuple[Any, keras.metrics.Metric]]
     ) -> dict[str, tf.Tensor]:
-        """Keeps of a step's logs what no metric's state holds; notes where each entry comes from."""
+        """Keeps of a step's logs what no metric's state holds; notes where each comes from."""
         if not isinstance(logs, dict):
             raise PlugError(
                 f"{mode}_step returned {type(logs).__name__}; it must return a dict of logs, "
@@ -267,7 +267,7 @@ class Synchronous:
                 replica = context.replica_id_in_sync_group
                 # What the process has once must be counted once: its first replica brings it.
                 once = tf.cast(tf.equal(replica, layout.first), tf.float32)
-                own = [_to_be_summed(v, replica, layout.replicas) for v in variables]
+                own = [to_be_summed(v, replica, layout.replicas) for v in variables]
                 return packing.sum_over_replicas([*own, *(value * once for value in shared)])
 
             sums = self.strategy.run(on_replica)
@@ -304,7 +304,7 @@ class Synchronous:
         if ("tell", room) not in self._functions:
             self._functions["tell", room] = tf.function(self._tell, autograph=False)
         table = self._functions["tell", room](tf.constant(own)).numpy()
-        return table[:, : len(numbers)]  # type: ignore[no-any-return]
+        return table[:, : len(numbers)]
 
     def _tell(self, own: tf.Tensor) -> tf.Tensor:
         layout = self.layout
@@ -354,10 +354,10 @@ class Synchronous:
 
     def _traced(self, on_replica: Callable[[], None]) -> Callable[[], None]:
         def run() -> None:
-            with internals.one_machine_semantics(self.strategy):
+            with semantics.one_machine_semantics(self.strategy):
                 self.strategy.run(on_replica)
 
-        return tf.function(run, autograph=False)  # type: ignore[no-any-return]
+        return tf.function(run, autograph=False)
 
 
 def _without_optionals(data: Any) -> Any:
@@ -365,43 +365,6 @@ def _without_optionals(data: Any) -> Any:
     return tf.nest.map_structure(
         lambda leaf: None if isinstance(leaf, tf.experimental.Optional) else leaf, data
     )
-
-
-@contextlib.contextmanager
-def _recorded_results(
-    model: keras.Model,
-) -> Iterator[dict[int, tuple[Any, keras.metrics.Metric]]]:
-    """Notes which tensors are results of which metrics, to tell them from a step's other logs."""
-    results: dict[int, tuple[Any, keras.metrics.Metric]] = {}
-    metrics = list({id(metric): metric for metric in model.metrics}.values())
-
-    def recording(metric: keras.metrics.Metric) -> Callable[[], Any]:
-        original = metric.result
-
-        def result() -> Any:
-            value = original()
-            results[id(value)] = (value, metric)
-            return value
-
-        return result
-
-    for metric in metrics:
-        object.__setattr__(metric, "result", recording(metric))
-    try:
-        yield results
-    finally:
-        for metric in metrics:
-            object.__delattr__(metric, "result")
-
-
-def _to_be_summed(variable: keras.Variable, replica: tf.Tensor, replicas: int) -> tf.Tensor:
-    """A metric's variable on this replica, such that the sum over replicas is the whole's value."""
-    value = tf.identity(variable.value)
-    if variable.aggregation == "sum":
-        return value
-    if variable.aggregation == "mean":
-        return value / tf.cast(replicas, value.dtype)
-    return tf.where(tf.equal(replica, 0), value, tf.zeros_like(value))
 
 
 def _in_floats(fingerprint: int) -> list[float]:

@@ -1,0 +1,65 @@
+"""Says when nothing moves: a task of the job may hang, and TensorFlow would wait in silence."""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import TracebackType
+
+from tfdist import log
+
+__all__ = ["StallWatch"]
+
+_FIRST_SECONDS = 60.0
+
+
+class StallWatch:
+    """Shows a line when no step has ended for a minute, and again after two, four, eight ...
+
+    Use it as a context manager around the steps, and call `moved` after each chunk of them.
+
+    Args:
+        what: what is being waited for, for the message.
+        seconds: how long is unusual.
+        active: False makes it do nothing (a job of one process waits for nobody).
+    """
+
+    def __init__(self, what: str, seconds: float = _FIRST_SECONDS, active: bool = True) -> None:
+        self._what = what
+        self._seconds = seconds
+        self._active = active
+        self._done = threading.Event()
+        self._last = time.monotonic()
+        self._next = seconds
+
+    def moved(self) -> None:
+        """Notes that a step has ended."""
+        self._last = time.monotonic()
+        self._next = self._seconds
+
+    def _watch(self) -> None:
+        while not self._done.wait(min(self._seconds / 4, 5.0)):
+            still = time.monotonic() - self._last
+            if still >= self._next:
+                log.warning(
+                    "%s: no step has ended for %.0f s; if this is not expected (a large model is "
+                    "being traced, a slow callback runs), another task of the job hangs: look at "
+                    "the end of each task's log",
+                    self._what,
+                    still,
+                )
+                self._next *= 2
+
+    def __enter__(self) -> StallWatch:
+        if self._active:
+            self.moved()
+            threading.Thread(target=self._watch, name="tfdist-stall", daemon=True).start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._done.set()
