@@ -34,14 +34,14 @@ def test_each_process_gets_its_plan(tmp_path: Path) -> None:
     body = """
         print(json.dumps({key: os.environ.get(key) for key in sys.argv[1:]}))
     """
-    wanted = ["TF_CONFIG", "TFDIST_LAUNCHED", "TF_GRPC_REUSE_PORT", "PYTHONUNBUFFERED", "MINE"]
+    wanted = ["TF_CONFIG", "TFDIST_LAUNCHED", "PYTHONUNBUFFERED", "MINE"]
     environ = {**os.environ, "MINE": "too", "PYTHONUNBUFFERED": "0"}
     ran = run_script(tmp_path, body, *wanted, environ=environ)
     for line in ran.out.splitlines():
         task, told = line.split(maxsplit=1)
         config, *rest = json.loads(told).values()
         assert str(Cluster.from_json(config).task) == task.strip("[]")
-        assert rest == ["1", "1", "1", "too"]
+        assert rest == ["1", "1", "too"]
 
 
 def test_the_ports_stay_the_jobs_own_while_a_task_listens_at_its_own(tmp_path: Path) -> None:

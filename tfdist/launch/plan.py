@@ -141,10 +141,12 @@ def make_plan(
     share = _thread_variables(threads, cores, cluster, chosen, environ)
     common = {
         "TFDIST_LAUNCHED": "1",
-        # The launcher holds the ports while the tasks bind them: tfdist.cluster.ports.
-        "TF_GRPC_REUSE_PORT": "1",
         "PYTHONUNBUFFERED": "1",
     }
+    if sys.platform != "linux":
+        # The launcher holds the ports while the tasks bind them (tfdist.cluster.ports), which
+        # Linux allows without it, and then refuses a second server at the port.
+        common["TF_GRPC_REUSE_PORT"] = "1"
     if rendezvous_timeout is not None:
         common["TFDIST_RENDEZVOUS_TIMEOUT"] = f"{rendezvous_timeout:g}"
     defaults = {"TF_CPP_MIN_LOG_LEVEL": "2"}

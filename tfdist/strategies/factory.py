@@ -8,6 +8,7 @@ from tfdist import log
 from tfdist.cluster import Cluster
 from tfdist.environments import detect_cluster
 from tfdist.errors import StrategyError
+from tfdist.exits import tell_by_exit_code
 from tfdist.strategies.options import Options, check_kind
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def strategy(
         >>> strategy.num_replicas_in_sync
         2
     """
+    tell_by_exit_code()
     check_kind(kind)
     chosen = Options.from_keywords(options)
     if kind != "auto":  # a script written for "auto" may say what matters in some settings only

@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
-from tfdist.errors import TfdistError
+from tfdist.exits import tell_by_exit_code
 
 __all__ = ["main", "prepare"]
 
@@ -150,10 +150,5 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except TfdistError as error:
-        import traceback
-
-        traceback.print_exc()
-        sys.exit(error.exit_code)
+    tell_by_exit_code()
+    main(sys.argv[1:])

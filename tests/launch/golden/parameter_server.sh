@@ -2,7 +2,6 @@
 env -u TFDIST_CLUSTER -u TFDIST_TASK \
     TF_CONFIG='{"cluster": {"chief": ["a:1"], "worker": ["b:1", "b:2"], "ps": ["c:1"]}, "task": {"type": "chief", "index": 0}}' \
     TFDIST_LAUNCHED=1 \
-    TF_GRPC_REUSE_PORT=1 \
     PYTHONUNBUFFERED=1 \
     TFDIST_RENDEZVOUS_TIMEOUT=30 \
     TF_CPP_MIN_LOG_LEVEL=2 \
@@ -15,7 +14,6 @@ env -u TFDIST_CLUSTER -u TFDIST_TASK \
 env -u TFDIST_CLUSTER -u TFDIST_TASK \
     TF_CONFIG='{"cluster": {"chief": ["a:1"], "worker": ["b:1", "b:2"], "ps": ["c:1"]}, "task": {"type": "worker", "index": 0}}' \
     TFDIST_LAUNCHED=1 \
-    TF_GRPC_REUSE_PORT=1 \
     PYTHONUNBUFFERED=1 \
     TFDIST_RENDEZVOUS_TIMEOUT=30 \
     TF_CPP_MIN_LOG_LEVEL=2 \
@@ -28,7 +26,6 @@ env -u TFDIST_CLUSTER -u TFDIST_TASK \
 env -u TFDIST_CLUSTER -u TFDIST_TASK \
     TF_CONFIG='{"cluster": {"chief": ["a:1"], "worker": ["b:1", "b:2"], "ps": ["c:1"]}, "task": {"type": "worker", "index": 1}}' \
     TFDIST_LAUNCHED=1 \
-    TF_GRPC_REUSE_PORT=1 \
     PYTHONUNBUFFERED=1 \
     TFDIST_RENDEZVOUS_TIMEOUT=30 \
     TF_CPP_MIN_LOG_LEVEL=2 \
@@ -41,7 +38,6 @@ env -u TFDIST_CLUSTER -u TFDIST_TASK \
 env -u TFDIST_CLUSTER -u TFDIST_TASK \
     TF_CONFIG='{"cluster": {"chief": ["a:1"], "worker": ["b:1", "b:2"], "ps": ["c:1"]}, "task": {"type": "ps", "index": 0}}' \
     TFDIST_LAUNCHED=1 \
-    TF_GRPC_REUSE_PORT=1 \
     PYTHONUNBUFFERED=1 \
     TFDIST_RENDEZVOUS_TIMEOUT=30 \
     TF_CPP_MIN_LOG_LEVEL=2 \
@@ -52,7 +48,6 @@ env -u TFDIST_CLUSTER -u TFDIST_TASK \
 env -u TFDIST_CLUSTER -u TFDIST_TASK \
     TF_CONFIG='{"cluster": {"chief": ["a:1"], "worker": ["b:1", "b:2"], "ps": ["c:1"]}, "task": {"type": "evaluator", "index": 0}}' \
     TFDIST_LAUNCHED=1 \
-    TF_GRPC_REUSE_PORT=1 \
     PYTHONUNBUFFERED=1 \
     TFDIST_RENDEZVOUS_TIMEOUT=30 \
     TF_CPP_MIN_LOG_LEVEL=2 \

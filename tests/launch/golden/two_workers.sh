@@ -2,7 +2,6 @@
 env \
     TF_CONFIG='{"cluster": {"worker": ["127.0.0.1:2000", "127.0.0.1:2001"]}, "task": {"type": "worker", "index": 0}}' \
     TFDIST_LAUNCHED=1 \
-    TF_GRPC_REUSE_PORT=1 \
     PYTHONUNBUFFERED=1 \
     TF_CPP_MIN_LOG_LEVEL=2 \
     TF_NUM_INTRAOP_THREADS=2 \
@@ -13,7 +12,6 @@ env \
 env \
     TF_CONFIG='{"cluster": {"worker": ["127.0.0.1:2000", "127.0.0.1:2001"]}, "task": {"type": "worker", "index": 1}}' \
     TFDIST_LAUNCHED=1 \
-    TF_GRPC_REUSE_PORT=1 \
     PYTHONUNBUFFERED=1 \
     TF_CPP_MIN_LOG_LEVEL=2 \
     TF_NUM_INTRAOP_THREADS=2 \

@@ -1,0 +1,126 @@
+"""Executes a notebook as a person would who opens it and runs all cells, without a browser.
+
+`python -m tests.notebooks.execution` executes every notebook in `notebooks/` and writes its outputs
+into it: do so after a change, look at the result, and commit it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import nbformat
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+
+from tests.conftest import ROOT
+
+__all__ = ["NOTEBOOKS", "execute", "read", "twice"]
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+_SET_BY_THE_NOTEBOOK = ("MPLBACKEND", "TF_CPP_MIN_LOG_LEVEL", "CUDA_VISIBLE_DEVICES")
+
+
+class _ThisPython(AsyncKernelManager):
+    """A kernel of the running interpreter, whichever kernels are installed on the machine."""
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        return KernelSpec(
+            argv=[
+                *(sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"),
+                # What TensorFlow's C++ writes before its log level counts stays out of the cells.
+                "--IPKernelApp.capture_fd_output=False",
+            ],
+            display_name="Python 3",
+            language="python",
+        )
+
+
+def read(path: Path) -> NotebookNode:
+    """Reads a notebook and checks that it is a valid one."""
+    notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+    nbformat.validate(notebook)
+    return notebook
+
+
+def twice(notebook: NotebookNode) -> NotebookNode:
+    """A copy in which every code cell stands twice, but for those that start a job.
+
+    Args:
+        notebook: The notebook.
+    """
+    doubled = copy.deepcopy(notebook)
+    doubled.cells = []
+    for cell in notebook.cells:
+        doubled.cells.append(copy.deepcopy(cell))
+        if cell.cell_type == "code" and not cell.source.startswith("!"):
+            again = copy.deepcopy(cell)
+            again.id = f"{cell.id}-again"
+            doubled.cells.append(again)
+    return doubled
+
+
+def execute(notebook: NotebookNode, folder: Path, deadline: float = 200) -> NotebookNode:
+    """Runs all cells of a copy of a notebook in a fresh kernel, which ends with the last one.
+
+    Args:
+        notebook: The notebook.
+        folder: Where the kernel runs, and where its temporary files go.
+        deadline: Seconds for all cells together.
+
+    Returns:
+        The copy with its outputs.
+
+    Raises:
+        CellExecutionError: A cell raised an exception.
+        TimeoutError: The deadline has passed.
+    """
+    executed = copy.deepcopy(notebook)
+    asyncio.run(asyncio.wait_for(_run(executed, folder), deadline))
+    executed.metadata.language_info = {"name": "python"}  # no version of this machine's Python
+    return executed
+
+
+async def _run(notebook: NotebookNode, folder: Path) -> None:
+    client = NotebookClient(
+        notebook,
+        kernel_manager_class=_ThisPython,
+        timeout=None,
+        record_timing=False,
+        coalesce_streams=True,
+    )
+    client.km = manager = _ThisPython(connection_file=str(folder / "kernel.json"))
+    environment = {
+        name: value for name, value in os.environ.items() if name not in _SET_BY_THE_NOTEBOOK
+    }
+    environment |= {
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+        "IPYTHONDIR": str(folder / "ipython"),
+        "TMPDIR": str(folder),
+    }
+    try:
+        await client.async_execute(env=environment, cwd=str(folder))
+    finally:
+        if manager.has_kernel:
+            await manager.shutdown_kernel(now=True)
+
+
+def main() -> None:
+    """Executes every notebook and writes its outputs into it."""
+    for path in NOTEBOOKS:
+        with tempfile.TemporaryDirectory() as folder:
+            executed = execute(read(path), Path(folder))
+        nbformat.write(executed, path)  # type: ignore[no-untyped-call]
+        print(f"executed {path.name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""Every notebook runs from top to bottom, and reads well as it is committed."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from nbformat import NotebookNode
+
+from tests.conftest import ROOT
+from tests.notebooks.execution import NOTEBOOKS, execute, read, twice
+
+ROUNDING = 1e-5
+"""Relative: the losses of SGD in float32, as everywhere in these tests."""
+
+ABSOLUTE_PATH = re.compile(r"(?:^|(?<=[\s\"'`(=:,]))/[\w.-]+/[\w.-]+", re.MULTILINE)
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+TFDIST_LINE = re.compile(r"I\d\d:\d\d:\d\d tfdist\] .+")
+
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def outputs(notebook: NotebookNode) -> Iterator[NotebookNode]:
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            yield from cell.outputs
+
+
+def text_of(output: NotebookNode) -> str:
+    """All that an output says; nothing where it is a picture."""
+    if output.output_type == "stream":
+        return COLOUR.sub("", output.text)
+    if output.output_type == "error":
+        return COLOUR.sub("", "\n".join(output.traceback))
+    return "\n".join(text for kind, text in output.data.items() if kind.startswith("text/"))
+
+
+def check_the_end(notebook: NotebookNode) -> None:
+    """The last cell prints a difference no greater than rounding, then shows a picture."""
+    cell = [cell for cell in notebook.cells if cell.cell_type == "code"][-1]
+    said = "".join(text_of(output) for output in cell.outputs[:-1])
+    told = re.fullmatch(r"largest relative difference: ([\d.e+-]+)\n", said)
+    assert told is not None, said
+    assert float(told[1]) <= ROUNDING
+    assert len(cell.outputs[-1].data["image/png"]) > 1000
+
+
+def check_no_path_and_no_error(notebook: NotebookNode) -> None:
+    of_this_machine = [str(ROOT), str(Path.home()), sys.prefix, tempfile.gettempdir()]
+    for output in outputs(notebook):
+        said = text_of(output)
+        assert output.output_type != "error", said
+        assert ABSOLUTE_PATH.search(said) is None, said
+        for path in of_this_machine:
+            assert path not in said
+        assert "Traceback" not in said
+        assert "Error" not in said
+
+
+def test_there_is_a_quickstart() -> None:
+    assert "01_quickstart" in [path.stem for path in NOTEBOOKS]
+
+
+@each_notebook
+def test_a_notebook_runs_and_each_cell_runs_again(path: Path, tmp_path: Path) -> None:
+    executed = execute(twice(read(path)), tmp_path)
+    check_no_path_and_no_error(executed)
+    check_the_end(executed)
+
+
+@each_notebook
+def test_a_notebook_is_committed_with_its_outputs(path: Path) -> None:
+    notebook = read(path)
+    counts = [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"]
+    assert counts == list(range(1, len(counts) + 1))
+    check_no_path_and_no_error(notebook)
+    check_the_end(notebook)
+
+
+@each_notebook
+def test_a_committed_notebook_shows_no_noise(path: Path) -> None:
+    for output in outputs(read(path)):
+        said = text_of(output)
+        assert "WARNING" not in said
+        assert "INFO:" not in said
+        if output.output_type == "stream" and output.name == "stderr":
+            for line in said.splitlines():
+                assert TFDIST_LINE.fullmatch(line), line
