@@ -6,11 +6,12 @@ into it: do so after a change, look at the result, and commit it.
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import os
+import re
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import nbformat
@@ -26,6 +27,9 @@ __all__ = ["NOTEBOOKS", "execute", "read", "twice"]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 _SET_BY_THE_NOTEBOOK = ("MPLBACKEND", "TF_CPP_MIN_LOG_LEVEL", "CUDA_VISIBLE_DEVICES")
+
+_REWRITING = re.compile(r"\r(?=\n)|\x1b\[K")
+"""What `!command` leaves of its terminal, in which lines are rewritten; colours stay."""
 
 
 class _ThisPython(AsyncKernelManager):
@@ -81,23 +85,17 @@ def execute(notebook: NotebookNode, folder: Path, deadline: float = 200) -> Note
 
     Raises:
         CellExecutionError: A cell raised an exception.
-        TimeoutError: The deadline has passed.
+        CellTimeoutError: The deadline has passed in this cell.
     """
     executed = copy.deepcopy(notebook)
-    asyncio.run(asyncio.wait_for(_run(executed, folder), deadline))
-    executed.metadata.language_info = {"name": "python"}  # no version of this machine's Python
-    return executed
-
-
-async def _run(notebook: NotebookNode, folder: Path) -> None:
+    end = time.monotonic() + deadline
     client = NotebookClient(
-        notebook,
-        kernel_manager_class=_ThisPython,
-        timeout=None,
+        executed,
+        timeout_func=lambda cell: max(1.0, end - time.monotonic()),
         record_timing=False,
         coalesce_streams=True,
     )
-    client.km = manager = _ThisPython(connection_file=str(folder / "kernel.json"))
+    client.km = _ThisPython(connection_file=str(folder / "kernel.json"))
     environment = {
         name: value for name, value in os.environ.items() if name not in _SET_BY_THE_NOTEBOOK
     }
@@ -106,11 +104,13 @@ async def _run(notebook: NotebookNode, folder: Path) -> None:
         "IPYTHONDIR": str(folder / "ipython"),
         "TMPDIR": str(folder),
     }
-    try:
-        await client.async_execute(env=environment, cwd=str(folder))
-    finally:
-        if manager.has_kernel:
-            await manager.shutdown_kernel(now=True)
+    client.execute(env=environment, cwd=str(folder))
+    executed.metadata.language_info = {"name": "python"}  # no version of this machine's Python
+    for cell in executed.cells:
+        for output in cell.get("outputs", ()):
+            if output.output_type == "stream":
+                output.text = _REWRITING.sub("", output.text)
+    return executed
 
 
 def main() -> None:

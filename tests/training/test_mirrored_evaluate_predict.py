@@ -67,7 +67,7 @@ def test_predict_keeps_the_order_and_the_dtype() -> None:
             model.predict(data, verbose=0),
             model.predict(data.repeat(), steps=13, verbose=0),
             model.predict(data.unbatch().filter(lambda x: x[0] > 0).batch(7), verbose=0),
-            model.predict((X[i : i + 9] for i in range(0, 90, 9)), verbose=0),
+            model.predict(((X[i : i + 9],) for i in range(0, 90, 9)), verbose=0),
         ]
 
     same(classifier, use, on=(2, 3))

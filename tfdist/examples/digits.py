@@ -63,7 +63,6 @@ def main(argv: list[str]) -> None:
         batch_size=FLAGS.batch_size,
         epochs=FLAGS.epochs,
         callbacks=callbacks,
-        verbose=2,
     )
     _, accuracy = model.evaluate(test_images, test_labels, FLAGS.batch_size, verbose=0)
 

@@ -24,6 +24,8 @@ _COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
 _PREMATURE_LOG = re.compile(
     r"WARNING: All log messages before absl::InitializeLog\(\) is called are written to STDERR"
     r"|[IW]0000 00:00:\d+\.\d+ +\d+ \S+:\d+\] "
+    # What the CUDA libraries say on a machine without a GPU driver, where it is no error.
+    r"|E0000 00:00:\d+\.\d+ +\d+ \S+:\d+\] failed call to cuInit: .*\(303\)"
 )
 _LONGEST_ESCAPE = 512
 _LONGEST_LINE = 16384

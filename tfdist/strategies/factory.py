@@ -63,12 +63,15 @@ def strategy(
         )
     if cluster is not None and cluster.task is not None:
         log.set_task(str(cluster.task))
-    spans = cluster is not None and len(cluster) > 1
+    spans = cluster is not None and cluster.num_workers > 1
     if kind in ("one_device", "mirrored") and spans:
         raise StrategyError(
-            f"{kind} trains on this machine alone, but the cluster has {len(cluster or ())} tasks, "
+            f"{kind} trains on this machine alone, but the cluster has several workers, "
             "which would each train a model of their own: use kind='auto', or unset TF_CONFIG"
         )
+
+    if spans and cluster is not None:
+        cluster.validate("multi_worker_mirrored")  # before the seconds that TensorFlow takes
 
     import tensorflow as tf
 

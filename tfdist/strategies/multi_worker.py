@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging as python_logging
+import os
 import platform
 from collections.abc import Iterator
 
@@ -35,6 +37,9 @@ def joined(cluster: Cluster, deadline: float) -> Iterator[None]:
         StrategyError: TensorFlow has run operations already.
     """
     cluster.validate(_KIND)
+    # TensorFlow tells of every collective that it builds: how, not what, the user sees.
+    if tf.get_logger().level <= python_logging.INFO:
+        tf.get_logger().setLevel(python_logging.WARNING)
     versions = {
         "tfdist": __version__,
         "tensorflow": tf.__version__,
@@ -53,6 +58,8 @@ def joined(cluster: Cluster, deadline: float) -> Iterator[None]:
             ) from error
     # An unseeded shuffle must give every worker the same order, or examples would be lost.
     internals.seed_if_unseeded(agreement.seed)
+    if not cluster.is_chief and "TFDIST_LAUNCHED" in os.environ:
+        return  # one terminal for all tasks: the chief says it for them
     log.info(
         "all %d tasks are here, after %.1f s: %s",
         len(agreement.tasks),

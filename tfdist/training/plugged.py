@@ -11,8 +11,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfdist import internals, strategies
+from tfdist import internals
 from tfdist.errors import DataError, PlugError
+from tfdist.strategies import registry
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training.checkpoint import write_alone
 from tfdist.training.data import SharedData, to_step
@@ -95,8 +96,8 @@ class Plugged:
                 )
         self.model = model
         self.strategy: tf.distribute.Strategy = model.distribute_strategy
-        strategies.check_belongs(self.strategy, what="the model")
-        self.layout: ReplicaLayout = strategies.layout_of(self.strategy)
+        registry.check_belongs(self.strategy, what="the model")
+        self.layout: ReplicaLayout = registry.layout_of(self.strategy)
         self._check_scope(model.variables, "the model was built")
         self._loop: Loop | None = None
         self._prediction: Prediction | None = None
