@@ -61,8 +61,11 @@ def check_no_path_and_no_error(notebook: NotebookNode) -> None:
         assert "Error" not in said
 
 
-def test_there_is_a_quickstart() -> None:
-    assert "01_quickstart" in [path.stem for path in NOTEBOOKS]
+def test_the_table_has_a_row_for_every_notebook() -> None:
+    table = (ROOT / "notebooks" / "README.md").read_text()
+    names = [path.name for path in NOTEBOOKS]
+    assert "01_quickstart.ipynb" in names
+    assert re.findall(r"^\| \[`(.+)`\]\(\1\) \|", table, re.MULTILINE) == names
 
 
 @each_notebook

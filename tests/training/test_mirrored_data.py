@@ -23,6 +23,7 @@ from tests.training.models import (
     X,
     binary,
     classifier,
+    regressor,
     two_in_two_out,
 )
 
@@ -240,6 +241,11 @@ def test_a_dataset_of_batches_of_differing_sizes() -> None:
         return model.fit(data, **STREAM).history
 
     same(classifier, use, miscounted=True)
+
+
+def test_an_empty_dataset_trains_nothing() -> None:
+    """Keras warns that the data ran out, and goes on."""
+    same(regressor, lambda m: (m.fit(dataset().take(0), verbose=0).history, m.get_weights()))
 
 
 def test_a_dataset_of_dicts() -> None:

@@ -128,12 +128,6 @@ def test_unknown_arguments_are_refused_as_in_keras() -> None:
         model.evaluate(X, TARGETS, foo=1)
 
 
-def test_an_empty_dataset_is_an_error_with_a_reason() -> None:
-    empty = tf.data.Dataset.from_tensor_slices((X, TARGETS)).batch(32).take(0)
-    with pytest.raises(ValueError, match="empty|no data|ran out"):
-        plugged().fit(empty, verbose=0)
-
-
 def test_a_train_step_that_returns_no_dict_is_refused() -> None:
     class Bare(keras.Sequential):
         def train_step(self, data: Any) -> Any:
