@@ -20,6 +20,7 @@ TEST = [
     "pytest>=9",
     "pytest-timeout>=2.3",
     "ruff>=0.9",
+    "tensorboard>=2.16",  # for keras.callbacks.TensorBoard
 ]
 
 setup(

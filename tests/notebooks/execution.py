@@ -28,8 +28,8 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 _SET_BY_THE_NOTEBOOK = ("MPLBACKEND", "TF_CPP_MIN_LOG_LEVEL", "CUDA_VISIBLE_DEVICES")
 
-_REWRITING = re.compile(r"\r(?=\n)|\x1b\[K")
-"""What `!command` leaves of its terminal, in which lines are rewritten; colours stay."""
+_REWRITTEN = re.compile(r"[^\n]*\r(?!\n)|\r|\x1b\[K")
+"""What `!command` leaves of its terminal, in which lines are written anew; colours stay."""
 
 
 class _ThisPython(AsyncKernelManager):
@@ -93,7 +93,6 @@ def execute(notebook: NotebookNode, folder: Path, deadline: float = 200) -> Note
         executed,
         timeout_func=lambda cell: max(1.0, end - time.monotonic()),
         record_timing=False,
-        coalesce_streams=True,
     )
     client.km = _ThisPython(connection_file=str(folder / "kernel.json"))
     environment = {
@@ -107,10 +106,24 @@ def execute(notebook: NotebookNode, folder: Path, deadline: float = 200) -> Note
     client.execute(env=environment, cwd=str(folder))
     executed.metadata.language_info = {"name": "python"}  # no version of this machine's Python
     for cell in executed.cells:
-        for output in cell.get("outputs", ()):
-            if output.output_type == "stream":
-                output.text = _REWRITING.sub("", output.text)
+        if cell.cell_type == "code":
+            cell.outputs = _tidied(cell.outputs)
     return executed
+
+
+def _tidied(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """Puts together what a stream said in several pieces, as a page shows it; the order stays."""
+    tidied: list[NotebookNode] = []
+    for output in outputs:
+        last = tidied[-1] if tidied else None
+        if last is not None and output.output_type == "stream" and output.name == last.get("name"):
+            last.text += output.text
+        else:
+            tidied.append(output)
+    for output in tidied:
+        if output.output_type == "stream":
+            output.text = _REWRITTEN.sub("", output.text)
+    return tidied
 
 
 def main() -> None:

@@ -162,7 +162,7 @@ def test_model_checkpoints_every_few_batches(tmp_path: Path) -> None:
     same(classifier, use)
 
 
-class Interrupted(Exception):  # noqa: N818
+class Interrupted(Exception):
     """Training was interrupted."""
 
 
@@ -216,9 +216,7 @@ def test_callbacks_know_the_model_and_the_params() -> None:
 
 
 @pytest.mark.parametrize("verbose", [1, 2])
-def test_a_progress_bar_shows_every_epoch(
-    verbose: int, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_progress_bar_shows_every_epoch(verbose: int, capsys: pytest.CaptureFixture[str]) -> None:
     on_replicas(2, classifier, lambda m: fit(m, verbose=verbose))
     out = capsys.readouterr().out
     assert "Epoch 1/2" in out

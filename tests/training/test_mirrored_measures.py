@@ -211,9 +211,7 @@ def test_a_metric_that_keeps_more_than_numbers() -> None:
     def use(model: keras.Model) -> Any:
         return model.evaluate(X, np.eye(3, dtype="float32")[LABELS], return_dict=True, verbose=0)
 
-    same(
-        lambda: classifier(loss="categorical_crossentropy", metrics=[metrics.F1Score()]), use
-    )
+    same(lambda: classifier(loss="categorical_crossentropy", metrics=[metrics.F1Score()]), use)
 
 
 def test_metrics_of_a_layer_of_ones_own() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import keras
@@ -208,15 +209,15 @@ def test_words_that_are_masked_with_an_output_for_every_word() -> None:
                 layers.Dense(1),
             ]
         )
-        model.compile(
-            keras.optimizers.SGD(0.5), "mse", metrics=["mae"], weighted_metrics=["mse"]
-        )
+        model.compile(keras.optimizers.SGD(0.5), "mse", metrics=["mae"], weighted_metrics=["mse"])
         return model
 
     def use(model: keras.Model) -> Any:
         y = (TOKENS % 5).astype("float32")[..., None] / 5
         plain = fit(model, TOKENS, y, validation_data=(TOKENS[:40], y[:40]))
-        return plain, fit(model, TOKENS, y, sample_weight=WEIGHTS[:, None] * np.ones((1, 6), "float32"))
+        return plain, fit(
+            model, TOKENS, y, sample_weight=WEIGHTS[:, None] * np.ones((1, 6), "float32")
+        )
 
     same(make, use, on=(2, 3))
 
@@ -321,7 +322,7 @@ def test_statistics_of_plain_batch_normalization_are_the_mean_over_the_replicas(
         outcome = comparing.on_replicas(
             replicas, make, lambda model: model.train_on_batch(X[:33], YES[:33])
         )
-        parts = [X[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+        parts = [X[a:b] for a, b in itertools.pairwise(cuts)]
         _, _, mean, variance = outcome.weights[:4]
         means = np.mean([part.mean(axis=0) for part in parts], axis=0)
         variances = np.mean([part.var(axis=0) for part in parts], axis=0)
@@ -329,15 +330,10 @@ def test_statistics_of_plain_batch_normalization_are_the_mean_over_the_replicas(
         np.testing.assert_allclose(variance, 0.5 + 0.5 * variances, atol=comparing.WEIGHTS)
 
 
-def test_a_replica_without_examples_changes_no_statistics_by_its_stand_in() -> None:
-    def use(model: keras.Model) -> Any:
-        return model.train_on_batch(X[:1], LABELS[:1])
-
-    stale = comparing.on_replicas(3, lambda: normalized(False, momentum=0.5), use).weights
-    plain = comparing.in_plain_keras(lambda: normalized(False, momentum=0.5), use).weights
-    # Of the three statistics two have not moved.
-    for before, plain_, replicated in zip((0, 1), plain[4:6], stale[4:6], strict=True):
-        np.testing.assert_allclose(replicated, (plain_ + 2 * before) / 3, atol=comparing.WEIGHTS)
+def test_a_replica_without_examples_adds_nothing_to_the_statistics() -> None:
+    """Of one example only one replica has something to say: what one process says."""
+    make = lambda: normalized(False, momentum=0.5)  # noqa: E731
+    same(make, lambda model: model.train_on_batch(X[:1], LABELS[:1]), on=(2, 3))
 
 
 def test_plain_batch_normalization_trains_and_its_replicas_agree() -> None:

@@ -207,7 +207,10 @@ def test_an_infinite_gradient_is_skipped_even_where_only_one_replica_has_it() ->
         for batch in (x, X[:30]):
             model.train_on_batch(batch, TARGETS[:30])
         optimizer = model.optimizer
-        return [float(optimizer.dynamic_scale.numpy()), int(optimizer.inner_optimizer.iterations.numpy())]
+        return [
+            float(optimizer.dynamic_scale.numpy()),
+            int(optimizer.inner_optimizer.iterations.numpy()),
+        ]
 
     outcome = same(make, use, on=(2, 3))
     assert outcome.result == [4.0, 1]

@@ -111,7 +111,9 @@ def test_an_exported_model_serves(trained: keras.Model, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "remake", [lambda model: pickle.loads(pickle.dumps(model)), copy.deepcopy], ids=["pickle", "deepcopy"]
+    "remake",
+    [lambda model: pickle.loads(pickle.dumps(model)), copy.deepcopy],
+    ids=["pickle", "deepcopy"],
 )
 def test_a_pickled_or_copied_model_is_a_plain_one(
     trained: keras.Model, remake: Callable[[keras.Model], keras.Model]

@@ -1,0 +1,103 @@
+"""PyTorch's DistributedDataParallel over gloo, in the plain loop of its tutorials."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+from typing import Any
+
+from tests.benchmarks.models import CLASSES, LEARNING_RATE, REPLICA_BATCH, Model, arrays
+from tests.benchmarks.turns import Assignment, Turns, loop_in_turns
+
+__all__ = ["run"]
+
+torch: Any = importlib.import_module("torch")  # an optional extra: its types may not be there
+distributed: Any = importlib.import_module("torch.distributed")
+parallel: Any = importlib.import_module("torch.nn.parallel")
+
+
+def run(assignment: Assignment, turns: Turns) -> None:
+    """Takes this worker's turns."""
+    config = json.loads(os.environ["TF_CONFIG"])
+    rank, model = config["task"]["index"], assignment.model
+    distributed.init_process_group(
+        "gloo",
+        init_method=f"tcp://{config['cluster']['worker'][0]}",
+        rank=rank,
+        world_size=assignment.workers,
+    )
+    turns.stage("strategy")
+    network = parallel.DistributedDataParallel(_network(model))
+    optimizer = torch.optim.SGD(network.parameters(), lr=LEARNING_RATE)
+    loss = torch.nn.CrossEntropyLoss()
+    batches = _batches(model, rank, assignment.workers)
+    taken = 0
+
+    def loop(steps: int) -> None:
+        nonlocal taken
+        for _ in range(steps):
+            x, y = batches[taken % len(batches)]
+            taken += 1
+            optimizer.zero_grad()
+            loss(network(x), y).backward()
+            optimizer.step()
+
+    turns.stage("build")
+    loop_in_turns(turns, assignment, loop)
+    distributed.destroy_process_group()
+
+
+def _batches(model: Model, rank: int, workers: int) -> list[tuple[Any, Any]]:
+    """This worker's rows of the global batches."""
+    x, y = arrays(model, REPLICA_BATCH * workers)
+    if model.name == "cnn":
+        x = x.transpose(0, 3, 1, 2)  # torch has the channels before the rows
+    rows = [slice(i, i + REPLICA_BATCH) for i in range(0, len(x), REPLICA_BATCH)]
+    return [
+        (torch.from_numpy(x[part].copy()), torch.from_numpy(y[part]))
+        for part in rows[rank::workers]
+    ]
+
+
+def _network(model: Model) -> Any:
+    nn = torch.nn
+    if model.name == "tiny":
+        return nn.Sequential(nn.Flatten(), nn.Linear(784, CLASSES))
+    if model.name == "mlp":
+        return nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(784, 512),
+            nn.ReLU(),
+            nn.Linear(512, 512),
+            nn.ReLU(),
+            nn.Linear(512, CLASSES),
+        )
+    if model.name == "cnn":
+        return nn.Sequential(
+            nn.Conv2d(1, 32, 3),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(32, 64, 3),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(1600, 128),
+            nn.ReLU(),
+            nn.Linear(128, CLASSES),
+        )
+
+    class Recurrent(nn.Module):
+        """An LSTM whose last output is classified."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm = nn.LSTM(28, 64, batch_first=True)
+            self.head = nn.Linear(64, CLASSES)
+
+        def forward(self, x: Any) -> Any:
+            outputs, _ = self.lstm(x)
+            return self.head(outputs[:, -1])
+
+    assert model.name == "lstm"
+    return Recurrent()

@@ -1,0 +1,163 @@
+"""The results as Markdown. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tests.benchmarks.models import MODELS, REPLICA_BATCH
+from tests.benchmarks.results import Results
+from tests.benchmarks.variants import BASELINES, GROUPS, VARIANTS, WORKERS
+
+__all__ = ["markdown"]
+
+_STAGES = {
+    "launch": "launch",
+    "import": "import",
+    "strategy": "rendezvous and strategy",
+    "build": "build",
+    "first step": "first step, with tracing",
+    "second step": "second step",
+}
+
+
+def markdown(results: Results, plot: str) -> str:
+    """Returns the whole report.
+
+    Args:
+        results: what was measured.
+        plot: the plot's file name.
+    """
+    parts = ["# Step time", _how(results), f"![Step times]({plot})"]
+    for group in GROUPS:
+        if results.models(group):
+            parts += [f"## {_heading(results, group)}", _times(results, group)]
+            if ratios := _ratios(results, group):
+                parts.append(ratios)
+    if results.models(WORKERS):
+        parts += ["## Time to the first step", _starts(results)]
+    parts += ["## Memory", _memory(results), "## The machine", _machine(results)]
+    if results.notes:
+        parts += ["## Notes", "\n".join(f"- {note}" for note in results.notes)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _heading(results: Results, group: str) -> str:
+    text = GROUPS[group].format(workers=results.settings["workers"])
+    return text[0].upper() + text[1:]
+
+
+def _how(results: Results) -> str:
+    settings = results.settings
+    models = dict.fromkeys(run.model for run in results.runs)
+    described = "; ".join(f"**{name}**: {MODELS[name].text}" for name in models)
+    return (
+        f"{described}. Batches of {REPLICA_BATCH} a replica, 28x28 inputs from memory, SGD. Each "
+        "job waits while the others of its model have their turns, and has its own "
+        f"{settings['rounds']} turns after a warm-up, in {settings['restarts']} fresh starts of all "
+        "processes; the order changes in every round. `fit` shows its progress bar in the chief's "
+        "log and counts accuracy; the loops written by hand, and torch's, do neither. Given are "
+        "medians and, in brackets, the quartiles over all turns. Measured by "
+        "`python -m tests.benchmarks.step_time`."
+    )
+
+
+def _times(results: Results, group: str) -> str:
+    models = results.models(group)
+    rows = []
+    for variant in results.variants(group):
+        cells = []
+        for model in models:
+            ms = results.step_ms(variant, model)
+            ratio = results.ratio(variant, BASELINES[group], model)
+            if ms is None:
+                cells.append("")
+                continue
+            digits = 3 if ms.median < 1 else 2 if ms.median < 10 else 1
+            cell = f"{ms.median:.{digits}f} ({ms.low:.{digits}f}-{ms.high:.{digits}f})"
+            cells.append(cell if ratio is None else f"{cell} · {ratio:.2f}x")
+        rows.append([VARIANTS[variant].label, *cells])
+    text = _table(["ms a step", *models], rows)
+    if BASELINES[group] in results.variants(group):
+        text += "\n\nThe factor is the median over that of the hand-written, in-graph loop."
+    return text
+
+
+def _ratios(results: Results, group: str) -> str:
+    """What tfdist's `fit` is against each alternative, round by round."""
+    own = next((v for v in results.variants(group) if VARIANTS[v].way == "tfdist_fit"), None)
+    others = [variant for variant in results.variants(group) if variant != own]
+    if own is None or not others:
+        return ""
+    rows = []
+    for other in others:
+        cells = []
+        for model in results.models(group):
+            faster = results.ratio_by_turn(other, own, model)
+            cells.append(
+                f"{faster.median:.2f} ({faster.low:.2f}-{faster.high:.2f})" if faster else ""
+            )
+        rows.append([VARIANTS[other].label, *cells])
+    return _table(["tfdist fit is faster, times", *results.models(group)], rows) + (
+        "\n\nEach alternative's step time over tfdist's in the same round."
+    )
+
+
+def _starts(results: Results) -> str:
+    rows = []
+    models = results.models(WORKERS)
+    model = "mlp" if "mlp" in models else models[0]
+    for variant in results.variants(WORKERS):
+        medians = []
+        for stage in _STAGES:
+            spread = results.spread(
+                variant,
+                model,
+                lambda run, stage=stage: [run.stages[0][stage]] if run.stages else [],
+            )
+            medians.append(spread.median if spread else 0.0)
+        cells = [f"{1e3 * seconds:.0f}" for seconds in (*medians, sum(medians[:-1]))]
+        rows.append([VARIANTS[variant].label, *cells])
+    return _table([f"ms, {model}", *_STAGES.values(), "to the first step"], rows) + (
+        "\n\nOf the chief, from the launcher's call; medians over the starts. The second step shows "
+        "what a step takes at this point without tracing."
+    )
+
+
+def _memory(results: Results) -> str:
+    groups = [group for group in GROUPS if results.models(group)]
+    models = list(dict.fromkeys(model for group in groups for model in results.models(group)))
+    rows = []
+    for group in groups:
+        for variant in results.variants(group):
+            cells = []
+            for model in models:
+                memory = results.spread(variant, model, lambda run: run.memory_mb)
+                cells.append(f"{memory.median:.0f}" if memory else "")
+            rows.append([VARIANTS[variant].label, _heading(results, group), *cells])
+    return _table(["MB a process, at most", "", *models], rows) + (
+        "\n\nThe peak of the resident memory (VmHWM), of 2^20 bytes; medians."
+    )
+
+
+def _machine(results: Results) -> str:
+    machine = results.machine
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    foreign = sorted(share for run in results.runs for share in run.foreign)
+    lines = [
+        f"- {machine['processor']}, {machine['cores']} cores, {machine['memory_gb']} GB, "
+        f"{machine['system']}",
+        f"- {versions}",
+        f"- load before the start: {machine['load_before']}",
+    ]
+    if foreign:
+        lines.append(
+            "- cores that everything else took during the turns: "
+            f"{100 * foreign[len(foreign) // 2]:.0f} % (median), "
+            f"{100 * foreign[int(0.9 * (len(foreign) - 1))]:.0f} % (in one turn of ten, or more)"
+        )
+    return "\n".join(lines)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

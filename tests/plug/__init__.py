@@ -1,0 +1,1 @@
+"""Scripts that never heard of tfdist."""
