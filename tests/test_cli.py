@@ -231,7 +231,7 @@ def test_a_task_that_a_platform_has_named_is_the_one_that_is_started(
         ("run --grace soon train.py", "argument --grace: 'soon' is not a number of seconds"),
         ("run --grace inf train.py", "argument --grace: 'inf' is not a number of seconds"),
         ("run --rendezvous_timeout 0 train.py", "rendezvous_timeout of 0 s; give more than 0"),
-        ("run nowhere.py", "script 'nowhere.py' that is not a file here"),
+        ("run nowhere.py", "no script 'nowhere.py' here"),
         ("run --task worker:1 train.py", "--task without --cluster"),
         ("run --cluster nowhere.json train.py", "'nowhere.json' that cannot be read"),
         ("run --cluster spec.json --workers 2 train.py", "--workers with --cluster"),

@@ -21,6 +21,7 @@ from tfdist.version import __version__
 if TYPE_CHECKING:
     from tfdist import callbacks, environments, errors, launch
     from tfdist.cluster import Cluster, Task
+    from tfdist.environments import is_chief
     from tfdist.strategies import strategy
     from tfdist.training import plug
 
@@ -31,6 +32,7 @@ __all__ = [
     "callbacks",
     "environments",
     "errors",
+    "is_chief",
     "launch",
     "plug",
     "strategy",
@@ -39,6 +41,7 @@ __all__ = [
 _HOME = {
     "Cluster": "tfdist.cluster",
     "Task": "tfdist.cluster",
+    "is_chief": "tfdist.environments",
     "plug": "tfdist.training",
     "strategy": "tfdist.strategies",
 }

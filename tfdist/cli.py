@@ -203,7 +203,7 @@ def _check_combination(
     if not command or list(command) == ["-m"]:
         parser.error("no script; give script.py or -m package.module after the options")
     if command[0] != "-m" and not options.dry_run and not os.path.isfile(command[0]):
-        parser.error(f"script {command[0]!r} that is not a file here; give the path of one")
+        parser.error(f"no script {command[0]!r} here; give the path of a Python file")
 
 
 def _run_parser() -> _Parser:

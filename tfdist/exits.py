@@ -21,9 +21,7 @@ def tell_by_exit_code() -> None:
     if getattr(before, "tells_exit_codes", False):
         return
 
-    def hook(
-        kind: type[BaseException], error: BaseException, trace: TracebackType | None
-    ) -> None:
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         before(kind, error, trace)
         if isinstance(error, TfdistError):
             sys.stdout.flush()

@@ -18,12 +18,14 @@ logger = python_logging.getLogger("tfdist")
 
 
 class _Handler(python_logging.Handler):
-    """Writes to whatever stderr is at the moment, as notebooks and tests exchange it."""
+    """Writes to what stderr is at the moment, as tests exchange it; in a notebook to stdout."""
 
     def emit(self, record: python_logging.LogRecord) -> None:
         try:
-            sys.stderr.write(self.format(record) + "\n")
-            sys.stderr.flush()
+            # Jupyter shows stderr on red, as if something had gone wrong.
+            stream = sys.stdout if "ipykernel" in sys.modules else sys.stderr
+            stream.write(self.format(record) + "\n")
+            stream.flush()
         except Exception:
             self.handleError(record)
 

@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from tests.benchmarks.line import Line
 from tests.benchmarks.machine import busy_seconds
@@ -133,9 +134,9 @@ class Crew:
         self._server.close()
         self._thread.join(60)
 
-    def _hear(self) -> list[dict[str, float]]:
+    def _hear(self) -> list[dict[str, Any]]:
         try:
-            return [line.receive() for line in self._lines]  # type: ignore[misc]
+            return [line.receive() for line in self._lines]
         except OSError as error:
             raise self._failure(str(error)) from error
 

@@ -16,6 +16,8 @@ torch: Any = importlib.import_module("torch")  # an optional extra: its types ma
 distributed: Any = importlib.import_module("torch.distributed")
 parallel: Any = importlib.import_module("torch.nn.parallel")
 
+_Module: Any = torch.nn.Module
+
 
 def run(assignment: Assignment, turns: Turns) -> None:
     """Takes this worker's turns."""
@@ -53,11 +55,9 @@ def _batches(model: Model, rank: int, workers: int) -> list[tuple[Any, Any]]:
     x, y = arrays(model, REPLICA_BATCH * workers)
     if model.name == "cnn":
         x = x.transpose(0, 3, 1, 2)  # torch has the channels before the rows
-    rows = [slice(i, i + REPLICA_BATCH) for i in range(0, len(x), REPLICA_BATCH)]
-    return [
-        (torch.from_numpy(x[part].copy()), torch.from_numpy(y[part]))
-        for part in rows[rank::workers]
-    ]
+    starts = range(rank * REPLICA_BATCH, len(x), workers * REPLICA_BATCH)
+    parts = [slice(start, start + REPLICA_BATCH) for start in starts]
+    return [(torch.from_numpy(x[part].copy()), torch.from_numpy(y[part])) for part in parts]
 
 
 def _network(model: Model) -> Any:
@@ -87,17 +87,18 @@ def _network(model: Model) -> Any:
             nn.Linear(128, CLASSES),
         )
 
-    class Recurrent(nn.Module):
-        """An LSTM whose last output is classified."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.lstm = nn.LSTM(28, 64, batch_first=True)
-            self.head = nn.Linear(64, CLASSES)
-
-        def forward(self, x: Any) -> Any:
-            outputs, _ = self.lstm(x)
-            return self.head(outputs[:, -1])
-
     assert model.name == "lstm"
-    return Recurrent()
+    return _Recurrent()
+
+
+class _Recurrent(_Module):
+    """An LSTM whose last output is classified."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = torch.nn.LSTM(28, 64, batch_first=True)
+        self.head = torch.nn.Linear(64, CLASSES)
+
+    def forward(self, x: Any) -> Any:
+        outputs, _ = self.lstm(x)
+        return self.head(outputs[:, -1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tests.benchmarks.models import MODELS, REPLICA_BATCH
-from tests.benchmarks.results import Results
+from tests.benchmarks.results import Results, Run
 from tests.benchmarks.variants import BASELINES, GROUPS, VARIANTS, WORKERS
 
 __all__ = ["markdown"]
@@ -51,13 +51,12 @@ def _how(results: Results) -> str:
     models = dict.fromkeys(run.model for run in results.runs)
     described = "; ".join(f"**{name}**: {MODELS[name].text}" for name in models)
     return (
-        f"{described}. Batches of {REPLICA_BATCH} a replica, 28x28 inputs from memory, SGD. Each "
-        "job waits while the others of its model have their turns, and has its own "
-        f"{settings['rounds']} turns after a warm-up, in {settings['restarts']} fresh starts of all "
-        "processes; the order changes in every round. `fit` shows its progress bar in the chief's "
-        "log and counts accuracy; the loops written by hand, and torch's, do neither. Given are "
-        "medians and, in brackets, the quartiles over all turns. Measured by "
-        "`python -m tests.benchmarks.step_time`."
+        f"{described}. Batches of {REPLICA_BATCH} a replica, 28x28 inputs from memory, SGD. All "
+        f"jobs of a model are alive together and take turns: {settings['rounds']} each after a "
+        f"warm-up, in {settings['restarts']} fresh starts of all processes; the order changes from "
+        "round to round. `fit` shows its progress bar in the chief's log and counts accuracy; the "
+        "loops written by hand, and torch's, do neither. Given are medians and, in brackets, the "
+        "quartiles over all turns. Measured by `python -m tests.benchmarks.step_time`."
     )
 
 
@@ -103,24 +102,25 @@ def _ratios(results: Results, group: str) -> str:
 
 
 def _starts(results: Results) -> str:
-    rows = []
     models = results.models(WORKERS)
     model = "mlp" if "mlp" in models else models[0]
+    rows = []
     for variant in results.variants(WORKERS):
-        medians = []
-        for stage in _STAGES:
-            spread = results.spread(
-                variant,
-                model,
-                lambda run, stage=stage: [run.stages[0][stage]] if run.stages else [],
-            )
-            medians.append(spread.median if spread else 0.0)
-        cells = [f"{1e3 * seconds:.0f}" for seconds in (*medians, sum(medians[:-1]))]
+        seconds = [_median_stage(results, variant, model, stage) for stage in _STAGES]
+        cells = [f"{1e3 * value:.0f}" for value in (*seconds, sum(seconds[:-1]))]
         rows.append([VARIANTS[variant].label, *cells])
     return _table([f"ms, {model}", *_STAGES.values(), "to the first step"], rows) + (
-        "\n\nOf the chief, from the launcher's call; medians over the starts. The second step shows "
-        "what a step takes at this point without tracing."
+        "\n\nOf the chief, from the launcher's call; medians over the starts. The second step is "
+        "the same call again, without tracing."
     )
+
+
+def _median_stage(results: Results, variant: str, model: str, stage: str) -> float:
+    def of_chief(run: Run) -> list[float]:
+        return [stages[stage] for stages in run.stages[:1]]
+
+    spread = results.spread(variant, model, of_chief)
+    return spread.median if spread else 0.0
 
 
 def _memory(results: Results) -> str:
@@ -143,19 +143,17 @@ def _machine(results: Results) -> str:
     machine = results.machine
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     foreign = sorted(share for run in results.runs for share in run.foreign)
-    lines = [
+    text = (
         f"- {machine['processor']}, {machine['cores']} cores, {machine['memory_gb']} GB, "
-        f"{machine['system']}",
-        f"- {versions}",
-        f"- load before the start: {machine['load_before']}",
-    ]
-    if foreign:
-        lines.append(
-            "- cores that everything else took during the turns: "
-            f"{100 * foreign[len(foreign) // 2]:.0f} % (median), "
-            f"{100 * foreign[int(0.9 * (len(foreign) - 1))]:.0f} % (in one turn of ten, or more)"
-        )
-    return "\n".join(lines)
+        f"{machine['system']}\n- {versions}\n- load before the start: {machine['load_before']}"
+    )
+    if not foreign:
+        return text
+    usual, much = (foreign[int(part * (len(foreign) - 1))] for part in (0.5, 0.9))
+    return text + (
+        f"\n- taken by everything else during the turns: {100 * usual:.0f} % of the cores "
+        f"(median), {100 * much:.0f} % or more in one turn of ten"
+    )
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

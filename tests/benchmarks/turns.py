@@ -94,10 +94,6 @@ class Turns:
         self._stages[name] = now - self._last
         self._last = now
 
-    def skip(self) -> None:
-        """Begins the next stage here: what has been since belongs to none."""
-        self._last = time.time()
-
     def ready(self) -> None:
         """Tells that the warm-up is over."""
         self._line.send(stages=self._stages)
@@ -110,11 +106,8 @@ class Turns:
     def end(self) -> None:
         """Tells how long the turn took, and how much of it the process computed."""
         assert self._started is not None
-        seconds, cpu = (
-            time.perf_counter() - self._started[0],
-            time.process_time() - self._started[1],
-        )
-        self._line.send(seconds=seconds, cpu=cpu)
+        began, cpu = self._started
+        self._line.send(seconds=time.perf_counter() - began, cpu=time.process_time() - cpu)
 
     def done(self) -> None:
         """Tells how much memory it took."""

@@ -58,8 +58,7 @@ def train(kind: str, folder: Path) -> None:
         validation_data=(test_images, test_labels),
         verbose=0,
     ).history
-    cluster = tfdist.environments.detect_cluster() if kind == "workers" else None
-    if cluster is None or cluster.is_chief:
+    if tfdist.is_chief():
         (folder / f"{kind}.json").write_text(json.dumps(history))
         np.savez(folder / f"{kind}.npz", *model.get_weights())
 

@@ -66,8 +66,7 @@ def main(argv: list[str]) -> None:
     )
     _, accuracy = model.evaluate(test_images, test_labels, FLAGS.batch_size, verbose=0)
 
-    cluster = tfdist.environments.detect_cluster()
-    if cluster is None or cluster.is_chief:
+    if tfdist.is_chief():
         print(f"test accuracy: {accuracy:.4f}")
         if FLAGS.save:
             model.save(FLAGS.save)

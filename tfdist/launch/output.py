@@ -30,6 +30,11 @@ _ERASE_LINE = "\r\x1b[K"
 
 def is_terminal(stream: TextIO) -> bool:
     """Whether a stream is a terminal that can rewrite its line."""
+    # A notebook gives its commands a terminal, and then keeps all that was ever on it.
+    return _understands_escapes(stream) and "JPY_PARENT_PID" not in os.environ
+
+
+def _understands_escapes(stream: TextIO) -> bool:
     try:
         return stream.isatty() and os.environ.get("TERM", "") != "dumb"
     except (AttributeError, ValueError):  # a notebook's stream; a closed one
@@ -38,7 +43,7 @@ def is_terminal(stream: TextIO) -> bool:
 
 def wants_colours(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
     """Whether to colour what goes to a stream: a terminal, and NO_COLOR is not set."""
-    return is_terminal(stream) and not environ.get("NO_COLOR")
+    return _understands_escapes(stream) and not environ.get("NO_COLOR")
 
 
 def fresh_log_dir(parent: Path, now: float | None = None) -> Path:

@@ -87,8 +87,9 @@ def strategy(
     if kind == "one_device":
         return one_machine.make_one_device(chosen)
     if kind == "mirrored":
-        return one_machine.make_mirrored(chosen)
-    assert cluster is not None
-    made = multi_worker.make_multi_worker_mirrored(cluster, chosen)
+        made = one_machine.make_mirrored(chosen)
+    else:
+        assert cluster is not None
+        made = multi_worker.make_multi_worker_mirrored(cluster, chosen)
     registry.remember(made)
     return made

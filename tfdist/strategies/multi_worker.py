@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging as python_logging
 import os
 import platform
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from tfdist import internals, log
 from tfdist.cluster import Cluster
 from tfdist.cluster.rendezvous import meet
 from tfdist.errors import StrategyError
+from tfdist.strategies.one_machine import quiet_tensorflow
 from tfdist.strategies.options import Options
 from tfdist.version import __version__
 
@@ -37,9 +37,7 @@ def joined(cluster: Cluster, deadline: float) -> Iterator[None]:
         StrategyError: TensorFlow has run operations already.
     """
     cluster.validate(_KIND)
-    # TensorFlow tells of every collective that it builds: how, not what, the user sees.
-    if tf.get_logger().level <= python_logging.INFO:
-        tf.get_logger().setLevel(python_logging.WARNING)
+    quiet_tensorflow()
     versions = {
         "tfdist": __version__,
         "tensorflow": tf.__version__,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
 import tensorflow as tf
 
 from tfdist.errors import StrategyError
 from tfdist.strategies.options import Options
 
-__all__ = ["make_mirrored", "make_one_device", "set_threads"]
+__all__ = ["make_mirrored", "make_one_device", "quiet_tensorflow", "set_threads"]
 
 
 def set_threads(options: Options) -> None:
@@ -37,6 +39,15 @@ def set_threads(options: Options) -> None:
             ) from error
 
 
+def quiet_tensorflow() -> None:
+    """Has TensorFlow's Python log leave out information, unless the program has set its level.
+
+    It would tell of every collective that it builds: how things happen, not what happens.
+    """
+    if tf.get_logger().level <= logging.INFO:
+        tf.get_logger().setLevel(logging.WARNING)
+
+
 def make_one_device(options: Options) -> tf.distribute.Strategy:
     """Returns a `tf.distribute.OneDeviceStrategy` on the given device, the first GPU or the CPU."""
     _cut_the_cpu(options.logical_devices)
@@ -49,6 +60,7 @@ def make_one_device(options: Options) -> tf.distribute.Strategy:
 
 def make_mirrored(options: Options) -> tf.distribute.Strategy:
     """Returns a `tf.distribute.MirroredStrategy` over the given devices, all GPUs or all CPUs."""
+    quiet_tensorflow()
     _cut_the_cpu(options.logical_devices)
     devices = list(options.devices or ())
     if not devices:

@@ -7,35 +7,47 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfdist import log
 from tfdist.cluster import Cluster
 from tfdist.errors import PlugError, StrategyError
 from tfdist.strategies.layout import ReplicaLayout
 
 __all__ = ["check_belongs", "layout_of", "remember"]
 
-_job_strategy: Any = None
-"""A weak reference to the strategy of the job over several processes, if there is one."""
+_last: Any = None
+"""A weak reference to the last strategy of several replicas that this process made."""
 
 
 def remember(strategy: tf.distribute.Strategy) -> None:
-    """Notes that this process's job runs on `strategy`."""
-    global _job_strategy
-    _job_strategy = weakref.ref(strategy)
+    """Notes that this process is meant to train on `strategy`."""
+    global _last
+    _last = weakref.ref(strategy)
 
 
 def check_belongs(strategy: tf.distribute.Strategy, what: str) -> None:
-    """Checks that something made under `strategy` is trained by the whole job.
+    """Checks that what was made under `strategy` was not meant for another one.
+
+    A model that was made outside of every scope is warned of where it would train on one device of
+    this process, beside a strategy of several.
 
     Raises:
         PlugError: the job spans several processes, but `what` was made outside of its scope and
             would be trained alone by each of them.
     """
-    job = _job_strategy() if _job_strategy is not None else None
-    if job is not None and job is not strategy:
+    last = _last() if _last is not None else None
+    if last is None or last is strategy or strategy.num_replicas_in_sync > 1:
+        return
+    if _spans_machines(last):
         raise PlugError(
             f"{what} was made outside of strategy.scope(), so every worker would train its own: "
             "make and compile it inside `with strategy.scope():`"
         )
+    log.warning(
+        "%s was made outside of strategy.scope(): it trains on one device, not on the %d replicas "
+        "of the strategy",
+        what,
+        last.num_replicas_in_sync,
+    )
 
 
 def layout_of(strategy: tf.distribute.Strategy) -> ReplicaLayout:

@@ -54,6 +54,7 @@ class Loop:
         self.family = family
         self.layout = family.layout
         self._stops_are_agreed = False
+        self._told_size = 0
 
     # ------------------------------------------------------------ fit
 
@@ -76,7 +77,8 @@ class Loop:
         }
         pace, test_pace, restores = self.agree("fit", wanted, callbacks, ("train", "test"))
         size = data.batch_size
-        if size and self.layout.replicas > 1 and self.layout.is_chief:
+        if size and size != self._told_size and self.layout.replicas > 1 and self.layout.is_chief:
+            self._told_size = size
             log.info("training: %s", self.layout.describe_batch(size))
         callback_list = self.callback_list(
             callbacks, verbose, add_history=True, epochs=epochs.epochs, steps=data.num_steps

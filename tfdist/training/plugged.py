@@ -333,6 +333,12 @@ class Plugged:
             self._check_scope(metric.variables, f"the metric {metric.name!r} was made")
         if self.layout.replicas == 1:
             return
+        if model.jit_compile and type(model).train_step is not keras.Model.train_step:
+            raise PlugError(
+                f"{type(model).__name__} has a train_step of its own, which cannot be compiled "
+                "over several replicas (the update must stay outside): compile the model with "
+                "jit_compile=False, or override compute_loss instead"
+            )
         for loss in internals.flat_losses(model):
             if getattr(loss, "reduction", "mean") in (None, "none"):
                 raise PlugError(

@@ -24,7 +24,7 @@ import tensorflow as tf
 
 from tfdist import internals
 
-__all__ = ["ReplicaStep", "one_machine_semantics", "replica_step"]
+__all__ = ["ReplicaStep", "compiled", "one_machine_semantics", "replica_step"]
 
 _SEED_STRIDE = 1_000_003
 """A prime, so that the seeds of the replicas do not meet those of the next layers."""
@@ -44,6 +44,8 @@ class ReplicaStep:
         local_state: the variables that the step wrote on each replica for itself (the moving
             statistics of BatchNormalization are the typical ones), by identity.
         gradients_are_reduced: True inside of an optimizer's `apply`.
+        postponed: where the forward and backward passes are being compiled by XLA: the calls of
+            optimizers' `apply` that must wait until they are out of it.
     """
 
     strategy: tf.distribute.Strategy
@@ -51,6 +53,7 @@ class ReplicaStep:
     may_be_absent: bool
     local_state: dict[int, keras.Variable] = dataclasses.field(default_factory=dict)
     gradients_are_reduced: bool = False
+    postponed: list[tuple[Any, list[Any], Any]] | None = None
 
     @property
     def present(self) -> tf.Tensor:
@@ -105,6 +108,39 @@ def replica_step(step: ReplicaStep) -> Iterator[ReplicaStep]:
         yield step
     finally:
         _current.step = outer
+
+
+def compiled(step: ReplicaStep, step_function: Callable[[Any], Any], data: Any) -> Any:
+    """Runs a step with its forward and backward passes compiled by XLA.
+
+    The sum of the gradients over the replicas and the update, which XLA on several machines has no
+    word for, follow outside. So the step must do nothing after the update that depends on it.
+
+    Args:
+        step: the current step.
+        step_function: `train_step` or `test_step`, returning a structure of tensors.
+        data: this replica's part of the batch.
+
+    Returns:
+        What `step_function` returns.
+    """
+    waiting: list[tuple[Any, Any]] = []
+
+    def forward_and_backward(data: Any) -> Any:
+        step.postponed = []
+        try:
+            result = step_function(data)
+            waiting[:] = [(optimizer, variables) for optimizer, _, variables in step.postponed]
+            return result, [gradients for _, gradients, _ in step.postponed]
+        finally:
+            step.postponed = None
+
+    result, all_gradients = tf.function(forward_and_backward, jit_compile=True, autograph=False)(
+        data
+    )
+    for (optimizer, variables), gradients in zip(waiting, all_gradients, strict=True):
+        optimizer.apply(gradients, variables)
+    return result
 
 
 def _keras(name: str) -> Callable[..., Any]:
@@ -260,6 +296,9 @@ def _reducing(name: str) -> Callable[..., Any]:
         step = _current.step
         if step is None or step.gradients_are_reduced:
             return _keras(name)(self, grads, trainable_variables)
+        if step.postponed is not None:
+            step.postponed.append((self, list(grads), trainable_variables))
+            return None
         grads = list(grads)
         there = [i for i, gradient in enumerate(grads) if gradient is not None]
         reduced = step.sum_over_replicas([step.weighted(grads[i]) for i in there]) if there else []

@@ -104,7 +104,8 @@ class Synchronous:
         run = functools.partial(self._one_step, mode, may_be_absent)
         if self.model.run_eagerly:
             return run
-        return tf.function(run, reduce_retracing=True, autograph=False)
+        jit = bool(self.model.jit_compile) and self.layout.replicas == 1
+        return tf.function(run, reduce_retracing=True, autograph=False, jit_compile=jit)
 
     def _make_loop(self, mode: str, may_be_absent: bool) -> Callable[..., Any]:
         one = self._function((mode, "one", may_be_absent), self._make_one)
@@ -152,7 +153,12 @@ class Synchronous:
                     return self._sort_logs(mode, step_function(data), results)
             step = semantics.ReplicaStep(self.strategy, share, may_be_absent)
             with semantics.replica_step(step), recorded_results(self.model) as results:
-                logs = self._sort_logs(mode, step_function(data), results)
+
+                def take(data: Any) -> dict[str, tf.Tensor]:
+                    return self._sort_logs(mode, step_function(data), results)
+
+                jit = self.model.jit_compile and not self.model.run_eagerly
+                logs = semantics.compiled(step, take, data) if jit else take(data)
             if mode == "train":
                 self._local_state.update(step.local_state)
             return {name: value * tf.cast(share, value.dtype) for name, value in logs.items()}
