@@ -36,7 +36,7 @@ setup(
     package_data={"tfdist": ["py.typed"]},
     install_requires=[
         "absl-py>=2.1",
-        "keras>=3.13,<4",
+        "keras>=3.14,<4",
         "numpy>=1.26",
         "tensorflow>=2.21",
     ],

@@ -62,8 +62,8 @@ __all__ = [
     "without_merge_call",
 ]
 
-OLDEST_KERAS = (3, 13)
-"""The oldest Keras that the test suite has passed with."""
+OLDEST_KERAS = (3, 14)
+"""The oldest Keras that N replicas reproduce: 3.13 sums activity regularizers over the batch."""
 
 unpack = keras_data_utils.unpack_x_y_sample_weight
 class_weight_to_sample_weights = keras_data_utils.class_weight_to_sample_weights

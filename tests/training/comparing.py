@@ -31,7 +31,7 @@ WEIGHTS = 2e-6
 
 ADAM_WEIGHTS = 1e-5
 """Absolute, with Adam: it divides by the gradient's own size, so where a gradient is close to zero
-its rounding error is divided by about itself and moves the weight by a part of the learning rate."""
+its rounding error is divided by about itself, and moves the weight by a part of the rate."""
 
 HALF = 2e-3
 """Relative and absolute under mixed_float16: a kernel's gradient is summed over the batch in

@@ -1,4 +1,4 @@
-"""Every kind of data reaches logical CPUs as it reaches one process: each example once, in order."""
+"""Every kind of data reaches logical CPUs as it reaches one process: each row once, in order."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def test_a_metric_made_outside_of_the_scope_is_refused() -> None:
 def test_a_loss_that_is_not_reduced_is_refused(reduction: Any) -> None:
     with mirrored(2).scope():
         model = tfdist.plug(regressor(loss=keras.losses.MeanSquaredError(reduction=reduction)))
-    with pytest.raises(PlugError, match="reduction=None.*sum_over_batch_size"):
+    with pytest.raises(PlugError, match=r"reduction=None.*sum_over_batch_size"):
         model.fit(X, TARGETS, **FIT)
 
 

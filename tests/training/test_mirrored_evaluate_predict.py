@@ -191,5 +191,5 @@ def test_a_batch_smaller_than_the_job_is_evaluated_right(rows: int) -> None:
 
 def test_an_empty_dataset_is_refused_by_predict() -> None:
     empty = tf.data.Dataset.from_tensor_slices(X).batch(10).take(0)
-    with pytest.raises(ValueError, match="no data|empty"):
+    with pytest.raises(ValueError, match=r"no data|empty"):
         on_replicas(2, classifier, lambda m: m.predict(empty, verbose=0))

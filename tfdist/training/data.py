@@ -14,16 +14,16 @@ import random
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfdist import internals
 from tfdist.errors import DataError
 from tfdist.strategies.layout import ReplicaLayout
+from tfdist.training.fingerprint import fingerprint_of
 from tfdist.training.stream import Step, Stream, Tell, leaves, map_leaves
 
-__all__ = ["SharedData", "share_out", "to_step"]
-
-_FINGERPRINT_RANGE = 2**31 - 1
+__all__ = ["SharedData", "as_tensors", "share_out", "to_step"]
 
 
 def share_out(dataset: tf.data.Dataset, layout: ReplicaLayout) -> tf.data.Dataset:
@@ -56,8 +56,22 @@ def to_step(batch: Any, layout: ReplicaLayout) -> Step:
         starts=starts_,
         sizes=sizes_,
         total=total_,
-        fingerprint=_fingerprint(batch) if layout.workers > 1 else tf.zeros((), tf.int64),
+        fingerprint=fingerprint_of(batch) if layout.workers > 1 else tf.zeros((), tf.int64),
     )
+
+
+def as_tensors(batch: Any) -> Any:
+    """Turns a batch of arrays (in any structure, with None for what is absent) into tensors."""
+    return tf.nest.map_structure(lambda leaf: None if leaf is None else _as_tensor(leaf), batch)
+
+
+def _as_tensor(leaf: Any) -> Any:
+    if isinstance(leaf, tf.Tensor | tf.RaggedTensor | tf.SparseTensor):
+        return leaf
+    array = np.asarray(leaf)
+    if array.dtype == np.float64:  # as Keras does with every array it is given
+        array = array.astype(keras.backend.floatx())
+    return tf.convert_to_tensor(array)
 
 
 def _least(a: Any, b: Any) -> Any:
@@ -97,19 +111,6 @@ def _slice(leaf: Any, low: Any, high: Any) -> Any:
         part = tf.sparse.slice(leaf, begin, size)
         return tf.sparse.reorder(part)
     return leaf[low:high]
-
-
-def _fingerprint(batch: Any) -> tf.Tensor:
-    """Hashes the first row of every tensor of the batch."""
-    total = tf.zeros((), tf.int64)
-    for leaf in leaves(batch):
-        if isinstance(leaf, tf.RaggedTensor):
-            leaf = leaf.flat_values
-        elif isinstance(leaf, tf.SparseTensor):
-            leaf = leaf.values
-        text = tf.io.serialize_tensor(leaf[:1])
-        total += tf.strings.to_hash_bucket_fast(text, _FINGERPRINT_RANGE)
-    return total
 
 
 def _follow_the_chief_in_python_random(tell: Tell) -> None:

@@ -84,6 +84,7 @@ class Loop:
             callbacks, verbose, add_history=True, epochs=epochs.epochs, steps=data.num_steps
         )
         model.stop_training = False
+        family.prepare_to_train()
         callback_list.on_train_begin()
         first = internals.restored_epoch(model) or epochs.initial_epoch
         if restores:
@@ -164,7 +165,7 @@ class Loop:
                     ran = family.run_steps(mode, steps, data.may_leave_replicas_out)
                 step += count
                 if mode == "train" and pace.every is not None:
-                    family.average_local_state()  # a callback may look at them now
+                    family.bring_together()  # a callback may look at them now
                 reading = family.read(mode, *ran, numbers=[pace.seconds])
                 logs = reading.logs
                 pace.agreed(float(np.mean(reading.numbers[:, 0])))
@@ -174,7 +175,7 @@ class Loop:
                 if self._stops_are_agreed and self.stops(flag):
                     break
         if mode == "train":
-            family.average_local_state()
+            family.bring_together()
         self._check_length(data, step)
         data.end_epoch()
         return logs

@@ -9,6 +9,8 @@ of data goes on without examples until the last one has finished.
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +21,7 @@ from tfdist.errors import DataError
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training.stream import Step, Stream, Tell, leaves, map_leaves
 
-__all__ = ["OwnData"]
+__all__ = ["OwnData", "is_input_function"]
 
 
 class OwnData(Stream):
@@ -121,6 +123,11 @@ class OwnData(Stream):
             return tf.zeros([size or 1 for size in spec.shape], spec.dtype)
 
         return map_leaves(zeros, self._dataset.element_spec)
+
+
+def is_input_function(x: Any) -> bool:
+    """Whether `x` is a function of `tf.distribute.InputContext` (and no dataset of any kind)."""
+    return inspect.isroutine(x) or isinstance(x, functools.partial)
 
 
 def _rows(batch: Any) -> int:

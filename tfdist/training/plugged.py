@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from tfdist import internals
@@ -16,10 +14,11 @@ from tfdist.errors import DataError, PlugError
 from tfdist.strategies import registry
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training.checkpoint import write_alone
-from tfdist.training.data import SharedData, to_step
+from tfdist.training.data import SharedData, as_tensors, to_step
 from tfdist.training.loop import Epochs, Loop
 from tfdist.training.lost import told_of_lost_tasks
-from tfdist.training.own_data import OwnData
+from tfdist.training.options import TrainingOptions
+from tfdist.training.own_data import OwnData, is_input_function
 from tfdist.training.predict import Prediction
 from tfdist.training.stream import Step, Stream
 from tfdist.training.synchronous import Synchronous
@@ -42,7 +41,7 @@ _METHODS = (
 )
 
 
-def plug(model: Model) -> Model:
+def plug(model: Model, **options: Any) -> Model:
     """Has a Keras model trained by the strategy in whose scope it was made.
 
     The model stays what it is: its class, `summary`, `save`, `get_config` and callbacks are as
@@ -53,13 +52,16 @@ def plug(model: Model) -> Model:
     Args:
         model: a Sequential, functional or subclassed `keras.Model`, made inside
             `strategy.scope()`; compiled before or after.
+        **options: how replicas exchange gradients, all off by default: `gradient_dtype`,
+            `error_feedback`, `local_steps`, `outer_learning_rate`, `outer_momentum`; see
+            `tfdist.training.options.TrainingOptions`.
 
     Returns:
         The same model.
 
     Raises:
-        PlugError: it is no Keras model, it was made outside of the scope, or its class replaces one
-            of these methods itself.
+        PlugError: it is no Keras model, it was made outside of the scope, its class replaces one
+            of these methods itself, or an option is wrong.
 
     Example:
         >>> strategy = tfdist.strategy()
@@ -73,8 +75,15 @@ def plug(model: Model) -> Model:
         raise PlugError(
             f"plug takes a keras.Model, not {type(model).__module__}.{type(model).__name__}"
         )
-    if Plugged.of(model) is None:
-        Plugged(model)
+    chosen = TrainingOptions.from_keywords(options)
+    plugged = Plugged.of(model)
+    if plugged is None:
+        Plugged(model, chosen)
+    elif options and chosen != plugged.options:
+        raise PlugError(
+            "the model is plugged already, with other options: give them the first time, or "
+            "compile and plug a new model"
+        )
     return model
 
 
@@ -83,11 +92,12 @@ class Plugged:
 
     Args:
         model: the model to plug.
+        options: how its replicas exchange gradients.
     """
 
     _ATTRIBUTE = "_tfdist_plugged"
 
-    def __init__(self, model: keras.Model) -> None:
+    def __init__(self, model: keras.Model, options: TrainingOptions) -> None:
         for name in _METHODS:
             if getattr(type(model), name) is not getattr(keras.Model, name):
                 raise PlugError(
@@ -95,6 +105,7 @@ class Plugged:
                     "override train_step, test_step or predict_step instead"
                 )
         self.model = model
+        self.options = options
         self.strategy: tf.distribute.Strategy = model.distribute_strategy
         registry.check_belongs(self.strategy, what="the model")
         self.layout: ReplicaLayout = registry.layout_of(self.strategy)
@@ -218,7 +229,7 @@ class Plugged:
         callbacks: Any = None,
     ) -> Any:
         """`keras.Model.predict`: all outputs, in the order of the data, on every worker."""
-        if self.layout.replicas == 1 and not _is_input_function(x):
+        if self.layout.replicas == 1 and not is_input_function(x):
             return internals.keras_predict(self.model, x, batch_size, verbose, steps, callbacks)
         data = self._data(x, batch_size=batch_size, steps=steps)
         if not isinstance(data, SharedData):
@@ -265,24 +276,23 @@ class Plugged:
         step = self._step(batch)
         loop = self._prepared(step.parts[0])
         family = loop.family
+        if mode == "train":
+            family.prepare_to_train()
         family.reset_metrics()
         absent = int(step.total) < self.layout.replicas
         step_logs, fingerprint = family.run_steps(mode, [step], absent)
         if mode == "train":
-            family.average_local_state()
+            family.bring_together()
         logs = family.read(mode, step_logs, fingerprint, []).logs
         return logs if return_dict else self._in_order(logs)
 
     def _step(self, batch: tuple[Any, ...]) -> Step:
         while batch and batch[-1] is None:
             batch = batch[:-1]
-        tensors = tf.nest.map_structure(
-            lambda leaf: None if leaf is None else _as_tensor(leaf), batch
-        )
-        return to_step(tensors, self.layout)
+        return to_step(as_tensors(batch), self.layout)
 
     def _data(self, x: Any, y: Any = None, sample_weight: Any = None, **kwargs: Any) -> Stream:
-        if not _is_input_function(x):
+        if not is_input_function(x):
             return SharedData(self.layout, x, y, sample_weight, **kwargs)
         for name, value in {"y": y, "sample_weight": sample_weight, **kwargs}.items():
             if value is not None and name not in ("steps", "shuffle"):
@@ -299,7 +309,7 @@ class Plugged:
             internals.symbolic_build(model, batch)
         if self._loop is None or self._built_for is not model.train_function:
             self._check_variables()
-            self._loop = Loop(model, Synchronous(model, self.strategy, self.layout))
+            self._loop = Loop(model, self._family())
             self._prediction = None
             # `compile` sets it to None: that tells that everything must be traced anew.
             self._built_for = model.train_function = object()
@@ -310,10 +320,13 @@ class Plugged:
             with self.strategy.scope():
                 internals.symbolic_build(self.model, batch)
         if self._loop is None:
-            self._loop = Loop(self.model, Synchronous(self.model, self.strategy, self.layout))
+            self._loop = Loop(self.model, self._family())
         if self._prediction is None:
             self._prediction = Prediction(self._loop)
         return self._prediction
+
+    def _family(self) -> Synchronous:
+        return Synchronous(self.model, self.strategy, self.layout, self.options)
 
     def _in_order(self, logs: dict[str, Any]) -> Any:
         return internals.in_order(self.model, logs)
@@ -356,20 +369,6 @@ class Plugged:
                     f"{what} outside of strategy.scope() (its variable {variable.path!r} is not "
                     "on every replica): make it inside `with strategy.scope():`"
                 )
-
-
-def _is_input_function(x: Any) -> bool:
-    """Whether `x` is a function of `tf.distribute.InputContext` (and no dataset of any kind)."""
-    return inspect.isroutine(x) or isinstance(x, functools.partial)
-
-
-def _as_tensor(leaf: Any) -> Any:
-    if isinstance(leaf, tf.Tensor | tf.RaggedTensor | tf.SparseTensor):
-        return leaf
-    array = np.asarray(leaf)
-    if array.dtype == np.float64:  # as Keras does with every array it is given
-        array = array.astype(keras.backend.floatx())
-    return tf.convert_to_tensor(array)
 
 
 def _bound(plugged: Plugged, name: str) -> Callable[..., Any]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -41,6 +41,8 @@ class ReplicaStep:
         may_be_absent: True where a replica can be left without examples (a last batch smaller than
             the number of replicas). It then runs on a stand-in with share 0 and nothing of it is
             kept.
+        exchange: how gradients reach the other replicas (`tfdist.training.exchange`); None sums
+            them as they are.
         local_state: the variables that the step wrote on each replica for itself (the moving
             statistics of BatchNormalization are the typical ones), by identity.
         gradients_are_reduced: True inside of an optimizer's `apply`.
@@ -51,6 +53,7 @@ class ReplicaStep:
     strategy: tf.distribute.Strategy
     share: tf.Tensor
     may_be_absent: bool
+    exchange: Any = None
     local_state: dict[int, keras.Variable] = dataclasses.field(default_factory=dict)
     gradients_are_reduced: bool = False
     postponed: list[tuple[Any, list[Any], Any]] | None = None
@@ -80,6 +83,12 @@ class ReplicaStep:
             # A stand-in example may give NaN or infinity: 0 times those must be 0.
             return tf.math.multiply_no_nan(gradient, share)
         return gradient * share
+
+    def exchanged(self, gradients: list[Any], variables: Sequence[Any]) -> list[Any]:
+        """Returns what this replica's optimizer is to apply."""
+        if self.exchange is not None:
+            return self.exchange.gradients(self, gradients, variables)
+        return self.sum_over_replicas([self.weighted(gradient) for gradient in gradients])
 
     def undo_share(self, value: tf.Tensor) -> tf.Tensor:
         """Divides by the share what is a part of the whole batch's loss already."""
@@ -301,9 +310,12 @@ def _reducing(name: str) -> Callable[..., Any]:
             return None
         grads = list(grads)
         there = [i for i, gradient in enumerate(grads) if gradient is not None]
-        reduced = step.sum_over_replicas([step.weighted(grads[i]) for i in there]) if there else []
-        for i, gradient in zip(there, reduced, strict=True):
-            grads[i] = gradient
+        if there:
+            variables = list(trainable_variables or self._trainable_variables)
+            given = [grads[i] for i in there]
+            reduced = step.exchanged(given, [variables[i] for i in there])
+            for i, gradient in zip(there, reduced, strict=True):
+                grads[i] = gradient
         step.gradients_are_reduced = True
         try:
             return _keras(name)(self, grads, trainable_variables)

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfdist.strategies.layout import ReplicaLayout
 
-__all__ = ["Step", "Stream", "Tell", "leaves", "map_leaves"]
+__all__ = ["Step", "Stream", "Tell", "leaves", "map_leaves", "without_optionals"]
 
 
 class Tell(Protocol):
@@ -161,3 +161,10 @@ def leaves(batch: Any) -> list[Any]:
         for leaf in tf.nest.flatten(batch)
         if leaf is not None and not isinstance(leaf, tf.experimental.Optional)
     ]
+
+
+def without_optionals(data: Any) -> Any:
+    """Keras' adapters carry None through tf.data as an empty Optional."""
+    return tf.nest.map_structure(
+        lambda leaf: None if isinstance(leaf, tf.experimental.Optional) else leaf, data
+    )

@@ -16,11 +16,14 @@ import numpy as np
 import tensorflow as tf
 
 from tfdist import internals
-from tfdist.errors import DataError, PlugError
+from tfdist.errors import PlugError
 from tfdist.strategies.layout import ReplicaLayout
+from tfdist.training import fingerprint as fingerprint_of
 from tfdist.training import packing, semantics
+from tfdist.training.exchange import LocalSteps, make_exchange
 from tfdist.training.metrics import recorded_results, to_be_summed
-from tfdist.training.stream import Step
+from tfdist.training.options import TrainingOptions
+from tfdist.training.stream import Step, without_optionals
 
 __all__ = ["Reading", "Synchronous"]
 
@@ -48,15 +51,22 @@ class Synchronous:
         model: a built and compiled Keras model.
         strategy: the strategy in whose scope it was made.
         layout: the strategy's replicas.
+        options: how the replicas exchange gradients.
     """
 
     def __init__(
-        self, model: keras.Model, strategy: tf.distribute.Strategy, layout: ReplicaLayout
+        self,
+        model: keras.Model,
+        strategy: tf.distribute.Strategy,
+        layout: ReplicaLayout,
+        options: TrainingOptions,
     ) -> None:
         self.model = model
         self.strategy = strategy
         self.layout = layout
         internals.separate_collectives(strategy)
+        self._options = options
+        self._exchange: Any = None
         self._local_state: dict[int, keras.Variable] = {}
         self._functions: dict[Any, Callable[..., Any]] = {}
         self._log_sources: dict[str, dict[str, keras.metrics.Metric | None]] = {}
@@ -147,11 +157,11 @@ class Synchronous:
         replicas = self.layout.replicas
 
         def on_replica(data: Any, share: tf.Tensor) -> dict[str, tf.Tensor]:
-            data = _without_optionals(data)
+            data = without_optionals(data)
             if replicas == 1:
                 with recorded_results(self.model) as results:
                     return self._sort_logs(mode, step_function(data), results)
-            step = semantics.ReplicaStep(self.strategy, share, may_be_absent)
+            step = semantics.ReplicaStep(self.strategy, share, may_be_absent, self._exchange)
             with semantics.replica_step(step), recorded_results(self.model) as results:
 
                 def take(data: Any) -> dict[str, tf.Tensor]:
@@ -161,6 +171,8 @@ class Synchronous:
                 logs = semantics.compiled(step, take, data) if jit else take(data)
             if mode == "train":
                 self._local_state.update(step.local_state)
+                if self._exchange is not None:
+                    self._exchange.after_step(step)
             return {name: value * tf.cast(share, value.dtype) for name, value in logs.items()}
 
         if replicas == 1:
@@ -249,11 +261,13 @@ class Synchronous:
             self._functions[key] = (
                 read if self.model.run_eagerly else tf.function(read, autograph=False)
             )
-        own = np.asarray([*_in_floats(int(fingerprint)), *numbers], np.float32)
+        own = np.asarray([*fingerprint_of.in_floats(int(fingerprint)), *numbers], np.float32)
         logs, table = self._functions[key](step_logs, tf.constant(own))
         table = table.numpy()
-        self._check_fingerprints([_from_floats(row[:3]) for row in table])
-        return Reading({name: _plain(value) for name, value in logs.items()}, table[:, 3:])
+        fingerprint_of.check([row[: fingerprint_of.FLOATS] for row in table])
+        return Reading(
+            {name: _plain(value) for name, value in logs.items()}, table[:, fingerprint_of.FLOATS :]
+        )
 
     def _read(
         self,
@@ -291,15 +305,6 @@ class Synchronous:
                 }
         return {name: tf.convert_to_tensor(value) for name, value in logs.items()}, shared[0]
 
-    def _check_fingerprints(self, fingerprints: Sequence[int]) -> None:
-        if len(set(fingerprints)) > 1:
-            raise DataError(
-                "the workers read different data in the same step, so examples would be trained "
-                "twice or not at all: give every shuffle a seed (dataset.shuffle(n, seed=1)), call "
-                "keras.utils.set_random_seed(1) first, or pass a function of "
-                "tf.distribute.InputContext that returns each worker's own examples"
-            )
-
     def tell(self, numbers: Sequence[float]) -> np.ndarray:
         """Shows this worker's numbers to all; returns `[workers, n]`, the same on every worker."""
         if self.layout.workers == 1:
@@ -325,8 +330,27 @@ class Synchronous:
 
     # ------------------------------------------------------------ state
 
-    def average_local_state(self) -> None:
-        """Makes the replicas agree on what each wrote for itself, by the mean over the replicas."""
+    def prepare_to_train(self) -> None:
+        """Makes the variables that the exchange of gradients needs, before steps are traced."""
+        if self._exchange is None:
+            self._exchange = make_exchange(self._options, self.model, self.strategy)
+
+    def bring_together(self) -> None:
+        """Makes the replicas agree on everything that they may have changed for themselves."""
+        if isinstance(self._exchange, LocalSteps):
+            exchange = self._exchange
+
+            def on_replica() -> None:
+                share = tf.constant(1 / self.layout.replicas)
+                exchange.meet(semantics.ReplicaStep(self.strategy, share, may_be_absent=False))
+
+            if "meet" not in self._functions:
+                self._functions["meet"] = self._traced(on_replica)
+            self._functions["meet"]()
+        self._average_local_state()
+
+    def _average_local_state(self) -> None:
+        """Takes the mean over the replicas of what each wrote for itself."""
         if not self._local_state or self.layout.replicas == 1:
             return
         variables = list(self._local_state.values())
@@ -364,22 +388,6 @@ class Synchronous:
                 self.strategy.run(on_replica)
 
         return tf.function(run, autograph=False)
-
-
-def _without_optionals(data: Any) -> Any:
-    """Keras' adapters carry None through tf.data as an empty Optional."""
-    return tf.nest.map_structure(
-        lambda leaf: None if isinstance(leaf, tf.experimental.Optional) else leaf, data
-    )
-
-
-def _in_floats(fingerprint: int) -> list[float]:
-    """Cuts 63 bits into three numbers that float32 holds exactly, to travel with the metrics."""
-    return [float((fingerprint >> shift) & 0x1FFFFF) for shift in (0, 21, 42)]
-
-
-def _from_floats(parts: Sequence[float]) -> int:
-    return sum(int(part) << shift for part, shift in zip(parts, (0, 21, 42), strict=True))
 
 
 def _plain(value: tf.Tensor) -> Any:
