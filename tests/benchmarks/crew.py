@@ -142,8 +142,7 @@ class Crew:
 
     def _failure(self, what: str) -> LaunchError:
         self.close()
-        why = f"{what}; {self._error}" if self._error else f"{what}; its logs are in {self._logs}"
-        return LaunchError(f"{self.variant.name} on {self.model.name}: {why}")
+        return LaunchError(f"{self.variant.name} on {self.model.name}: {self._error or what}")
 
     def _run(self) -> None:
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))

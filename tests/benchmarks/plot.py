@@ -4,30 +4,31 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator
 
 from tests.benchmarks.results import Results
 from tests.benchmarks.variants import GROUPS, VARIANTS
 
 __all__ = ["draw"]
 
-mpl.use("Agg")
-
-# Colours that people with any colour vision tell apart (Okabe and Ito); shapes say the same again.
-_LOOKS = {
-    "tfdist": ("#0072B2", "o"),
-    "hand-written": ("#333333", "s"),
-    "tf_keras": ("#D55E00", "^"),
-    "Keras": ("#CC79A7", "v"),
-    "torch": ("#009E73", "D"),
+# Colours that people with any colour vision tell apart (Okabe and Ito); the labels say the same.
+_COLOURS = {
+    "tfdist": "#0072B2",
+    "hand-written": "#999999",
+    "tf_keras": "#D55E00",
+    "Keras": "#CC79A7",
+    "torch": "#009E73",
 }
+_ROW_INCHES = 0.3
+_FRAME_INCHES = 1.05  # of a group: its title, its panels' titles, their axes
 
 
 def draw(results: Results, path: Path) -> None:
-    """Draws a panel for each model and group, and writes a PNG.
+    """Draws a panel of bars for each model and group, and writes a PNG.
 
     Args:
         results: what was measured.
@@ -35,68 +36,61 @@ def draw(results: Results, path: Path) -> None:
     """
     groups = [group for group in GROUPS if results.models(group)]
     columns = max(len(results.models(group)) for group in groups)
-    heights = [len(results.variants(group)) + 1.6 for group in groups]
-    figure = Figure(figsize=(2.6 + 2.9 * columns, 0.36 * sum(heights) + 0.5), layout="constrained")
-    axes = figure.subplots(len(groups), columns, squeeze=False, height_ratios=heights)
-    for row, group in enumerate(groups):
+    rows = [len(results.variants(group)) for group in groups]
+    height = _ROW_INCHES * sum(rows) + _FRAME_INCHES * len(groups) + 0.3
+    figure = Figure(figsize=(3.0 + 2.6 * columns, height))
+    figure.set_layout_engine(ConstrainedLayoutEngine(h_pad=0.16))  # room for the groups' titles
+    FigureCanvasAgg(figure)  # needs no screen
+    axes = figure.subplots(len(groups), columns, squeeze=False, height_ratios=rows)
+    for line, group in zip(axes, groups, strict=True):
         models = results.models(group)
-        for column in range(columns):
-            axis = axes[row][column]
-            if column >= len(models):
-                axis.set_visible(False)
-                continue
-            _panel(axis, results, group, models[column], labelled=column == 0)
-        text = GROUPS[group].format(workers=results.settings["workers"])
-        axes[row][0].set_title(f"{text}\n{models[0]}", loc="left", fontsize=10)
-    figure.supxlabel(
-        "milliseconds a step (log scale): median and quartiles; the dashed line is tfdist fit",
-        fontsize=10,
-    )
+        for axis, model in zip(line, models, strict=False):
+            _panel(axis, results, group, model, labelled=model == models[0])
+        for axis in line[len(models) :]:
+            axis.set_visible(False)
+        title = line[0].annotate(
+            GROUPS[group].format(workers=results.settings["workers"]),
+            (0, 1),
+            xycoords="axes fraction",
+            xytext=(0, 24),
+            textcoords="offset points",
+            fontsize=11,
+            fontweight="bold",
+        )
+        title.set_in_layout(False)  # or the first column would be as wide as the title
+    figure.suptitle("Milliseconds a step: median (bar) and quartiles (line)", fontsize=11)
     figure.savefig(path, dpi=150, metadata={"Software": None})
 
 
 def _panel(axis: Axes, results: Results, group: str, model: str, labelled: bool) -> None:
     variants = results.variants(group)
-    medians = []
+    longest = 0.0
     for place, variant in enumerate(variants):
         ms = results.step_ms(variant, model)
         if ms is None:
             continue
         label = VARIANTS[variant].label
-        colour, marker = next(look for name, look in _LOOKS.items() if label.startswith(name))
-        axis.plot([ms.low, ms.high], [place, place], color=colour, linewidth=5, alpha=0.35)
-        axis.plot([ms.median], [place], marker=marker, color=colour, markersize=7)
+        colour = next(colour for name, colour in _COLOURS.items() if label.startswith(name))
+        axis.barh(place, ms.median, height=0.62, color=colour)
+        axis.plot([ms.low, ms.high], [place, place], color="black", linewidth=1.5)
         digits = 2 if ms.median < 10 else 1
         axis.annotate(
             f"{ms.median:.{digits}f}",
-            (ms.high, place),
-            xytext=(7, 0),
+            (max(ms.median, ms.high), place),
+            xytext=(5, 0),
             textcoords="offset points",
             va="center",
             fontsize=9,
         )
-        medians += [ms.low, ms.high]
-        if VARIANTS[variant].way == "tfdist_fit":
-            axis.axvline(ms.median, color=colour, linestyle="--", linewidth=1, zorder=0)
-    axis.set_xscale("log")
-    low, high = min(medians), max(medians)
-    room = max(high / low, 2.0)
-    axis.set_xlim(low / room**0.12, high * room**0.32)
-    axis.set_ylim(len(variants) - 0.4, -0.6)
+        longest = max(longest, ms.high)
+    axis.set_xlim(0, 1.22 * longest)
+    axis.set_ylim(len(variants) - 0.5, -0.5)
     axis.set_yticks(range(len(variants)))
     axis.set_yticklabels([VARIANTS[variant].label if labelled else "" for variant in variants])
-    ticks = [tick for tick in _nice_ticks() if low / 1.2 <= tick <= high * 1.2]
-    axis.set_xticks(ticks[:: max(1, (len(ticks) + 3) // 4)])
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.xaxis.set_minor_formatter(NullFormatter())
-    axis.minorticks_off()
+    axis.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     axis.set_title(model, loc="left", fontsize=10)
     axis.grid(axis="x", color="#DDDDDD", linewidth=0.8)
     axis.set_axisbelow(True)
     axis.tick_params(axis="y", length=0)
-    for side in ("top", "right", "left"):
+    for side in ("top", "right"):
         axis.spines[side].set_visible(False)
-
-
-def _nice_ticks() -> list[float]:
-    return [base * 10.0**power for power in range(-3, 5) for base in (1, 2, 5)]

@@ -60,14 +60,18 @@ class Compressed:
             for gradient, variable in zip(gradients, variables, strict=True)
         ]
         sums = step.sum_over_replicas(narrow)
-        return [_cast(total, full.dtype) for total, full in zip(sums, gradients, strict=True)]
+        return [
+            total if isinstance(total, tf.IndexedSlices) else tf.cast(total, full.dtype)
+            for total, full in zip(sums, gradients, strict=True)
+        ]
 
     def _narrow(self, gradient: Any, variable: Any) -> Any:
-        if not gradient.dtype.is_floating:
+        # TensorFlow gathers sparse gradients, and its gathering knows no bfloat16.
+        if isinstance(gradient, tf.IndexedSlices) or not gradient.dtype.is_floating:
             return gradient
         residual = self._residuals.get(id(variable))
-        if residual is None or isinstance(gradient, tf.IndexedSlices):
-            return _cast(gradient, self._dtype)
+        if residual is None:
+            return tf.cast(gradient, self._dtype)
         gradient += tf.cast(residual, gradient.dtype)
         narrow = tf.cast(gradient, self._dtype)
         residual.assign(tf.cast(gradient - tf.cast(narrow, gradient.dtype), residual.dtype))
@@ -145,13 +149,6 @@ def _own_copy(value: Any) -> tf.Variable:
         synchronization=tf.VariableSynchronization.ON_READ,
         aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
     )
-
-
-def _cast(gradient: Any, dtype: tf.DType) -> Any:
-    if isinstance(gradient, tf.IndexedSlices):
-        values = tf.cast(gradient.values, dtype)
-        return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
-    return tf.cast(gradient, dtype)
 
 
 def _scaled(gradient: Any, factor: int) -> Any:

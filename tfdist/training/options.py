@@ -20,7 +20,8 @@ class TrainingOptions:
 
     Attributes:
         gradient_dtype: "bfloat16" or "float16" sends gradients between replicas with half the
-            bytes; the update itself stays in the variables' own precision. "float16" overflows
+            bytes; the update itself stays in the variables' own precision, and sparse gradients (of
+            embeddings) are sent as they are. "float16" overflows
             above 65,504: use it with loss scaling or with small gradients only.
         error_feedback: adds to each gradient what the rounding to `gradient_dtype` took from the
             one before it (Seide et al., 1-Bit Stochastic Gradient Descent, 2014); costs one more
