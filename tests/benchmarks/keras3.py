@@ -41,7 +41,9 @@ def run(assignment: Assignment, turns: Turns) -> None:
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=["accuracy"],
         )
-    if way == "tfdist_fit":
+    if way == "tfdist_fit_bfloat16":
+        tfdist.plug(network, gradient_dtype="bfloat16")
+    elif way == "tfdist_fit":
         tfdist.plug(network)
     turns.stage("build")
     fit = functools.partial(network.fit, data, verbose=1)

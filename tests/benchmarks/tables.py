@@ -52,9 +52,9 @@ def _how(results: Results) -> str:
     described = "; ".join(f"**{name}**: {MODELS[name].text}" for name in models)
     return (
         f"{described}. Batches of {REPLICA_BATCH} a replica, 28x28 inputs from memory, SGD. All "
-        f"jobs of a model are alive together and take turns: {settings['rounds']} each after a "
-        f"warm-up, in {settings['restarts']} fresh starts of all processes; the order changes from "
-        "round to round. `fit` shows its progress bar in the chief's log and counts accuracy; the "
+        "jobs of a group are alive together and take turns, after a warm-up, in an order that "
+        f"changes from round to round (turns of each: {settings['rounds']}; starts of all "
+        f"processes: {settings['restarts']}). `fit` shows its progress bar in the chief's log and counts accuracy; the "
         "loops written by hand, and torch's, do neither. Given are medians and, in brackets, the "
         "quartiles over all turns. Measured by `python -m tests.benchmarks.step_time`."
     )

@@ -56,6 +56,13 @@ VARIANTS = {
     variant.name: variant
     for variant in (
         Variant("tfdist_fit", "tfdist fit", WORKERS, "keras3", "tfdist_fit"),
+        Variant(
+            "tfdist_fit_bfloat16",
+            "tfdist fit, bfloat16 gradients",
+            WORKERS,
+            "keras3",
+            "tfdist_fit_bfloat16",
+        ),
         Variant("hand_loop", "hand-written, in-graph loop", WORKERS, "keras3", "loop"),
         Variant("hand_step", "hand-written, 1 step a call", WORKERS, "keras3", "step"),
         Variant("tf_keras_fit", "tf_keras fit", WORKERS, "legacy", "1", ("tf_keras",), _LEGACY),

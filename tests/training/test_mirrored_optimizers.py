@@ -154,30 +154,24 @@ def test_loss_scaling_skips_steps_until_it_settles_on_the_same_scale() -> None:
     def make() -> keras.Model:
         keras.config.set_dtype_policy("mixed_float16")
         inner = optimizers.SGD(0.05)
-        return regressor(
-            optimizers.LossScaleOptimizer(inner, initial_scale=2.0**22, dynamic_growth_steps=3)
-        )
+        return regressor(optimizers.LossScaleOptimizer(inner, initial_scale=2.0**22))
 
     def use(model: keras.Model) -> Any:
-        trace = []
         for i in range(12):
             model.train_on_batch(X[i : i + 31], TARGETS[i : i + 31])
-            optimizer = model.optimizer
-            state = (optimizer.dynamic_scale, optimizer.inner_optimizer.iterations)
-            trace.append([float(variable.numpy()) for variable in state])
-        return trace
+        optimizer = model.optimizer
+        steps = optimizer.inner_optimizer.iterations
+        return float(optimizer.dynamic_scale.numpy()), int(steps.numpy())
 
-    plain = comparing.in_plain_keras(make, use).result
-    assert plain[-1][0] < plain[0][0]  # some steps were skipped
-    assert plain[-1][1] > 0
+    scale, steps = comparing.in_plain_keras(make, use).result
+    assert scale < 2.0**22
+    assert 0 < steps < 12
     for replicas in (2, 3):
         # A sum over the whole batch can overflow where the sums over its parts do just not: the
         # scale may be one doubling apart, and one step more or less is skipped.
-        for (scale, steps), (scale_, steps_) in zip(
-            plain, comparing.on_replicas(replicas, make, use).result, strict=True
-        ):
-            assert 0.5 <= scale_ / scale <= 2
-            assert abs(steps_ - steps) <= 1
+        other_scale, other_steps = comparing.on_replicas(replicas, make, use).result
+        assert 0.5 <= other_scale / scale <= 2
+        assert abs(other_steps - steps) <= 1
 
 
 def test_mixed_bfloat16() -> None:
