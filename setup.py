@@ -19,6 +19,7 @@ TEST = [
     "mypy>=1.15",
     "pytest>=9",
     "pytest-timeout>=2.3",
+    "pytest-xdist>=3.6",  # a test process for each core
     "ruff>=0.9",
     "tensorboard>=2.16",  # for keras.callbacks.TensorBoard
 ]

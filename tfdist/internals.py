@@ -24,6 +24,7 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from keras.src import backend as keras_backend
 from keras.src.backend.tensorflow import core as keras_core
 from keras.src.backend.tensorflow import optimizer as keras_tf_optimizer
 from keras.src.backend.tensorflow import trainer as keras_trainer
@@ -121,7 +122,14 @@ def symbolic_build(model: keras.Model, batch: Any) -> None:
         model: a compiled model, or one to predict with.
         batch: tensors or specs of one batch, as `(x,)`, `(x, y)` or `(x, y, sample_weight)`.
     """
-    model._symbolic_build(data_batch=batch)
+    if model.compiled:
+        model._symbolic_build(data_batch=batch)
+        return
+    x, _, _ = unpack(batch)
+    inputs = tf.nest.map_structure(
+        lambda leaf: keras.KerasTensor(leaf.shape, keras.backend.standardize_dtype(leaf.dtype)), x
+    )
+    keras_backend.compute_output_spec(model, inputs, training=False)
 
 
 def flat_losses(model: keras.Model) -> list[Any]:
@@ -165,29 +173,32 @@ def seed_if_unseeded(seed: int) -> None:
 
 _lock = threading.RLock()
 _strategies_seen = 0
-_INSTANCES_PER_STRATEGY = 1_000_000
+_GROUPS_PER_STRATEGY = 1000
 
 
 def separate_collectives(strategy: tf.distribute.Strategy) -> None:
     """Keeps the collectives of two strategies of one process apart.
 
-    Every MirroredStrategy numbers its collectives from the same start; a second one in the process
-    (a notebook's cell run again) would meet those of the first and fail with "Shape mismatch in
-    the collective instance".
+    Every MirroredStrategy calls its group of devices by the same number; a second one in the
+    process (a notebook's cell run again, with more devices) would join the first one's group and
+    abort all collectives of the process. It must be done before a step is traced.
     """
     global _strategies_seen
-    keys = getattr(strategy.extended, "_collective_keys", None)
-    if keys is None or isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+    extended = strategy.extended
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) or not hasattr(
+        extended, "_make_collective_ops_with_fallbacks"
+    ):
         return
     with _lock:
-        if getattr(keys, "_tfdist_separated", False):
+        if getattr(extended, "_tfdist_separated", False):
             return
-        keys._tfdist_separated = True
-        offset = _strategies_seen * _INSTANCES_PER_STRATEGY
+        extended._tfdist_separated = True
         _strategies_seen += 1
-    for devices in keys._instance_key_table.values():
-        for device in devices:
-            devices[device] += offset
+        extended._collective_key_base = _GROUPS_PER_STRATEGY * _strategies_seen
+    before = extended._collective_ops
+    extended._collective_ops = extended._make_collective_ops_with_fallbacks()
+    if extended._cross_device_ops is before:
+        extended._cross_device_ops = extended._collective_ops
 
 
 @contextlib.contextmanager
@@ -258,6 +269,7 @@ POINTS: Mapping[str, Point] = {
     "scaled_apply": Point(
         keras_loss_scale.LossScaleOptimizer, "apply", ("self", "grads", "trainable_variables")
     ),
+    "scaled_loss": Point(keras_loss_scale.LossScaleOptimizer, "scale_loss", ("self", "loss")),
     "reduce_gradients": Point(
         keras_tf_optimizer.TFOptimizer, "_all_reduce_sum_gradients", ("self", "grads_and_vars")
     ),

@@ -83,7 +83,7 @@ def _panel(axis: Axes, results: Results, group: str, model: str, labelled: bool)
             fontsize=9,
         )
         longest = max(longest, ms.high)
-    axis.set_xlim(0, 1.22 * longest)
+    axis.set_xlim(0, 1.22 * longest or 1.0)
     axis.set_ylim(len(variants) - 0.5, -0.5)
     axis.set_yticks(range(len(variants)))
     axis.set_yticklabels([VARIANTS[variant].label if labelled else "" for variant in variants])

@@ -54,6 +54,8 @@ def main(argv: Sequence[str]) -> None:
         results = Results.from_json(json.loads(content.read_text()))
     else:
         results = measure()
+        if not any(run.step_ms for run in results.runs):
+            raise SystemExit("\n".join(["nothing was measured:", *results.notes]))
         content.write_text(json.dumps(_rounded(results.to_json()), indent=1) + "\n")
     render(results, output)
     print((output / f"{NAME}.md").read_text())
@@ -107,7 +109,7 @@ def _measure_group(
 
     def drop(name: str, error: LaunchError) -> None:
         logging.error("%s", error)
-        results.notes.append(f"{error}".splitlines()[0])
+        results.notes.append(str(error).splitlines()[0].rstrip(":"))
         crews.pop(name).close()
 
     try:

@@ -54,9 +54,10 @@ def _how(results: Results) -> str:
         f"{described}. Batches of {REPLICA_BATCH} a replica, 28x28 inputs from memory, SGD. All "
         "jobs of a group are alive together and take turns, after a warm-up, in an order that "
         f"changes from round to round (turns of each: {settings['rounds']}; starts of all "
-        f"processes: {settings['restarts']}). `fit` shows its progress bar in the chief's log and counts accuracy; the "
-        "loops written by hand, and torch's, do neither. Given are medians and, in brackets, the "
-        "quartiles over all turns. Measured by `python -m tests.benchmarks.step_time`."
+        f"processes: {settings['restarts']}). `fit` shows its progress bar in the chief's log and "
+        "counts accuracy; the loops written by hand, and torch's, do neither. Given are medians "
+        "and, in brackets, the quartiles over all turns. Measured by "
+        "`python -m tests.benchmarks.step_time`."
     )
 
 

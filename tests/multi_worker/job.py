@@ -48,7 +48,7 @@ def make(*between: Any) -> keras.Model:
 
 
 for name in programs.PROGRAMS:
-    note(name, lambda name=name: programs.run(name, strategy.scope(), tfdist.plug))  # type: ignore[misc]
+    note(name, lambda name=name: programs.run(name, strategy.scope(), tfdist.plug))
 
 
 def batch_normalization() -> Any:
@@ -62,7 +62,7 @@ def dropout() -> Any:
     return model.fit(X, LABELS, **FIT).history, model.get_weights()
 
 
-class StopsHere(keras.callbacks.Callback):  # type: ignore[misc]
+class StopsHere(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         if own == 1 and batch == 2:
             self.model.stop_training = True

@@ -1,7 +1,7 @@
 """Small programs that plain Keras and several workers must agree on.
 
-Each program makes and compiles a model, and uses it; what it returns, and the weights that it leaves,
-are compared. The same functions run in plain Keras and in the workers.
+Each program makes and compiles a model, and uses it; what it returns, and the weights that it
+leaves, are compared. The same functions run in plain Keras and in the workers.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def sgd() -> keras.Model:
     return classifier(optimizers.SGD(0.1))
 
 
-class Batches(keras.utils.PyDataset):  # type: ignore[misc]
+class Batches(keras.utils.PyDataset):
     def __len__(self) -> int:
         return 7
 
@@ -76,7 +76,7 @@ def dataset() -> tf.data.Dataset:
 
 
 def own_step() -> keras.Model:
-    class Own(keras.Model):  # type: ignore[misc]
+    class Own(keras.Model):
         def __init__(self) -> None:
             super().__init__()
             self.dense = layers.Dense(3)

@@ -12,7 +12,7 @@ import pytest
 from keras import callbacks
 
 from tests.training import comparing
-from tests.training.comparing import on_replicas, same
+from tests.training.comparing import EVERY, on_replicas, same
 from tests.training.models import FIT, LABELS, History, X, classifier
 
 LONG = {**FIT, "epochs": 12}
@@ -29,7 +29,7 @@ def test_every_hook_is_called_for_every_batch_with_the_same_logs() -> None:
         fit(model, history)
         return history.calls
 
-    outcome = same(classifier, use, on=(2, 3))
+    outcome = same(classifier, use, on=EVERY)
     assert [call[0] for call in outcome.result].count("batch end") == 6
 
 
@@ -63,7 +63,7 @@ def test_early_stopping_stops_at_the_same_epoch_and_restores_the_same_weights() 
         history = fit(model, stop, epochs=30)
         return history, stop.stopped_epoch, stop.best_epoch
 
-    outcome = same(lambda: classifier(keras.optimizers.SGD(2.0)), use, on=(2, 3))
+    outcome = same(lambda: classifier(keras.optimizers.SGD(2.0)), use, on=EVERY)
     assert 0 < outcome.result[1] < 29
 
 

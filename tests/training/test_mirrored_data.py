@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from tests.training.comparing import same
+from tests.training.comparing import EVERY, same
 from tests.training.models import (
     EXAMPLES,
     FIT,
@@ -93,7 +93,7 @@ def test_sample_weights() -> None:
     same(
         lambda: classifier(weighted_metrics=["accuracy"]),
         lambda m: m.fit(X, LABELS, sample_weight=WEIGHTS, validation_split=0.25, **FIT).history,
-        on=(2, 3),
+        on=EVERY,
     )
 
 
@@ -109,7 +109,7 @@ def test_class_weights() -> None:
     same(
         lambda: classifier(weighted_metrics=["accuracy"]),
         lambda m: m.fit(X, LABELS, class_weight=CLASS_WEIGHT, **FIT).history,
-        on=(2, 3),
+        on=EVERY,
     )
 
 
@@ -158,7 +158,7 @@ def test_steps_per_epoch_go_on_in_one_stream() -> None:
         # Ten batches: three epochs of three, the tenth is never seen.
         return model.fit(dataset(11), steps_per_epoch=3, epochs=3, verbose=0).history
 
-    same(classifier, use, on=(2, 3))
+    same(classifier, use, on=EVERY)
 
 
 def test_steps_per_epoch_of_arrays() -> None:
@@ -192,7 +192,7 @@ def test_an_endless_dataset() -> None:
             verbose=0,
         ).history
 
-    same(classifier, use, on=(2, 3))
+    same(classifier, use, on=EVERY)
 
 
 def test_several_steps_an_execution() -> None:
@@ -200,7 +200,7 @@ def test_several_steps_an_execution() -> None:
         history = model.fit(X, LABELS, batch_size=10, epochs=2, validation_split=0.2, verbose=0)
         return history.history, model.optimizer.iterations.numpy()
 
-    same(lambda: classifier(steps_per_execution=3), use, on=(2, 3))
+    same(lambda: classifier(steps_per_execution=3), use, on=EVERY)
 
 
 def test_an_epoch_to_begin_with() -> None:
@@ -219,7 +219,7 @@ def test_a_dataset_shuffled_with_a_seed_and_with_sample_weights() -> None:
         data = tf.data.Dataset.from_tensor_slices((X, LABELS, WEIGHTS)).shuffle(50, seed=3)
         return model.fit(data.batch(32), validation_data=dataset(20), **STREAM).history
 
-    same(classifier, use, on=(2, 3))
+    same(classifier, use, on=EVERY)
 
 
 def test_a_dataset_shuffled_by_the_global_seed() -> None:
@@ -236,7 +236,7 @@ def test_a_dataset_whose_length_nobody_knows() -> None:
         assert int(data.cardinality()) == tf.data.UNKNOWN_CARDINALITY
         return model.fit(data, validation_data=data, epochs=3, verbose=0).history
 
-    same(classifier, use, on=(2, 3), miscounted=True)
+    same(classifier, use, on=EVERY, miscounted=True)
 
 
 def test_a_dataset_of_batches_of_differing_sizes() -> None:
@@ -335,7 +335,7 @@ def test_an_endless_generator() -> None:
     same(
         classifier,
         lambda m: m.fit(generated(), steps_per_epoch=4, epochs=3, verbose=0).history,
-        on=(2, 3),
+        on=EVERY,
     )
 
 

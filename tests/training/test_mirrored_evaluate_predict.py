@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from tests.training.comparing import on_replicas, same
+from tests.training.comparing import EVERY, on_replicas, same
 from tests.training.models import (
     LABELS,
     TARGETS,
@@ -36,7 +36,7 @@ def test_evaluate_returns_a_list_or_a_dict() -> None:
             model.evaluate(X[:98], LABELS[:98], **QUIET),
         )
 
-    same(lambda: classifier(weighted_metrics=["accuracy"]), use, on=(2, 3))
+    same(lambda: classifier(weighted_metrics=["accuracy"]), use, on=EVERY)
 
 
 def test_evaluate_returns_one_number_where_there_are_no_metrics() -> None:
@@ -50,7 +50,8 @@ def test_evaluate_of_several_outputs() -> None:
         return (
             model.evaluate(TWO_IN, TWO_OUT, **QUIET),
             model.evaluate(data, verbose=0, return_dict=True),
-            model.evaluate(data.filter(lambda x, y: True), verbose=0, return_dict=True),
+            # Of data of unknown length plain Keras counts one batch too many in each output's loss.
+            model.evaluate(data.filter(lambda x, y: True), verbose=0)[0],
         )
 
     same(two_in_two_out, use)
@@ -70,7 +71,7 @@ def test_predict_keeps_the_order_and_the_dtype() -> None:
             model.predict(((X[i : i + 9],) for i in range(0, 90, 9)), verbose=0),
         ]
 
-    same(classifier, use, on=(2, 3))
+    same(classifier, use, on=EVERY)
 
 
 def test_predict_of_nested_outputs_of_several_dtypes() -> None:
@@ -138,7 +139,7 @@ def test_one_batch_at_a_time() -> None:
             model.predict_on_batch(X[:1]),
         ]
 
-    same(lambda: classifier(weighted_metrics=["accuracy"]), use, on=(2, 3))
+    same(lambda: classifier(weighted_metrics=["accuracy"]), use, on=EVERY)
 
 
 def test_one_batch_at_a_time_as_dicts() -> None:

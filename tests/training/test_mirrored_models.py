@@ -13,7 +13,7 @@ from keras import layers
 
 import tfdist
 from tests.training import comparing
-from tests.training.comparing import same
+from tests.training.comparing import EVERY, same
 from tests.training.models import (
     FIT,
     LABELS,
@@ -113,7 +113,7 @@ def fit(model: keras.Model, x: Any = X, y: Any = LABELS, **settings: Any) -> Any
 
 
 def test_a_sequential_model() -> None:
-    same(classifier, fit, on=(2, 3))
+    same(classifier, fit, on=EVERY)
 
 
 def test_a_sequential_model_that_no_data_has_built_yet() -> None:
@@ -130,11 +130,11 @@ def test_a_last_batch_that_leaves_a_replica_without_examples() -> None:
 
 
 def test_batches_smaller_than_the_number_of_replicas() -> None:
-    same(classifier, lambda model: fit(model, X[:9], LABELS[:9], batch_size=2, epochs=2), on=(2, 3))
+    same(classifier, lambda model: fit(model, X[:9], LABELS[:9], batch_size=2, epochs=2), on=EVERY)
 
 
 def test_a_functional_model_of_two_inputs_and_two_outputs() -> None:
-    same(two_in_two_out, lambda model: fit(model, TWO_IN, TWO_OUT), on=(2, 3))
+    same(two_in_two_out, lambda model: fit(model, TWO_IN, TWO_OUT), on=EVERY)
 
 
 def test_inputs_and_targets_in_lists() -> None:
@@ -158,7 +158,7 @@ def test_a_train_step_of_ones_own_with_logs_that_are_not_the_metrics() -> None:
         history = fit(model, X, None, validation_data=(X[:41], None))
         return history, model.evaluate(X[:50], batch_size=16, verbose=0, return_dict=True)
 
-    same(lambda: compiled(Autoencoder()), use, on=(2, 3))
+    same(lambda: compiled(Autoencoder()), use, on=EVERY)
 
 
 def test_a_train_step_of_ones_own_where_a_replica_has_no_examples() -> None:
@@ -195,7 +195,7 @@ def test_eager_execution() -> None:
     same(
         lambda: classifier(run_eagerly=True),
         lambda model: fit(model, X[:35], LABELS[:35], epochs=1, validation_split=0.2),
-        on=(2, 3),
+        on=EVERY,
     )
 
 
@@ -219,7 +219,7 @@ def test_words_that_are_masked_with_an_output_for_every_word() -> None:
             model, TOKENS, y, sample_weight=WEIGHTS[:, None] * np.ones((1, 6), "float32")
         )
 
-    same(make, use, on=(2, 3))
+    same(make, use, on=EVERY)
 
 
 def test_words_that_are_masked_on_their_way_through_a_recurrent_layer() -> None:
@@ -245,7 +245,7 @@ def test_losses_that_layers_add() -> None:
         parts = [keras.Input((8,)), layers.Dense(4, activation="tanh"), Spread(), layers.Dense(2)]
         return compiled(keras.Sequential(parts), "mse")
 
-    same(make, lambda model: fit(model, X, TARGETS, validation_split=0.3), on=(2, 3))
+    same(make, lambda model: fit(model, X, TARGETS, validation_split=0.3), on=EVERY)
 
 
 def test_regularizers_of_kernels_biases_and_activities() -> None:
@@ -255,7 +255,7 @@ def test_regularizers_of_kernels_biases_and_activities() -> None:
         )
         return compiled(keras.Sequential([keras.Input((8,)), hidden, layers.Dense(2)]), "mse")
 
-    same(make, lambda model: fit(model, X, TARGETS, validation_split=0.3), on=(2, 3))
+    same(make, lambda model: fit(model, X, TARGETS, validation_split=0.3), on=EVERY)
 
 
 def test_kernel_constraints_hold() -> None:
@@ -305,7 +305,7 @@ def normalized(synchronized: bool, momentum: float = 0.9) -> keras.Model:
 
 
 def test_synchronized_batch_normalization_equals_one_process() -> None:
-    same(lambda: normalized(True), lambda model: fit(model, validation_split=0.2), on=(2, 3))
+    same(lambda: normalized(True), lambda model: fit(model, validation_split=0.2), on=EVERY)
 
 
 def test_synchronized_batch_normalization_where_a_replica_has_no_examples() -> None:
@@ -333,7 +333,7 @@ def test_statistics_of_plain_batch_normalization_are_the_mean_over_the_replicas(
 def test_a_replica_without_examples_adds_nothing_to_the_statistics() -> None:
     """Of one example only one replica has something to say: what one process says."""
     make = lambda: normalized(False, momentum=0.5)  # noqa: E731
-    same(make, lambda model: model.train_on_batch(X[:1], LABELS[:1]), on=(2, 3))
+    same(make, lambda model: model.train_on_batch(X[:1], LABELS[:1]), on=EVERY)
 
 
 def test_plain_batch_normalization_trains_and_its_replicas_agree() -> None:

@@ -11,7 +11,7 @@ import pytest
 from keras import layers, optimizers
 
 from tests.training import comparing
-from tests.training.comparing import same
+from tests.training.comparing import EVERY, same
 from tests.training.models import (
     FIT,
     LABELS,
@@ -147,7 +147,7 @@ def test_mixed_precision_with_the_optimizer_that_keras_wraps_by_itself() -> None
         assert isinstance(model.optimizer, optimizers.LossScaleOptimizer)
         return model
 
-    same(make, fit, on=(2, 3), history=comparing.HALF, weights=comparing.HALF)
+    same(make, fit, on=EVERY, history=comparing.HALF, weights=comparing.HALF)
 
 
 def test_loss_scaling_skips_steps_until_it_settles_on_the_same_scale() -> None:
@@ -206,5 +206,5 @@ def test_an_infinite_gradient_is_skipped_even_where_only_one_replica_has_it() ->
             int(optimizer.inner_optimizer.iterations.numpy()),
         ]
 
-    outcome = same(make, use, on=(2, 3))
+    outcome = same(make, use, on=EVERY)
     assert outcome.result == [4.0, 1]

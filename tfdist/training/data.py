@@ -30,6 +30,7 @@ def share_out(dataset: tf.data.Dataset, layout: ReplicaLayout) -> tf.data.Datase
     """Turns a dataset of global batches into one of `Step`s for this process's replicas."""
     is_tuple = isinstance(dataset.element_spec, tuple)
 
+    @tf.autograph.experimental.do_not_convert  # it would hide the errors below
     def one(*components: Any) -> Step:
         return to_step(components if is_tuple else components[0], layout)
 
@@ -199,6 +200,11 @@ class SharedData(Stream):
         """Ends an epoch."""
         super().end_epoch()
         self._adapter.on_epoch_end()
+
+    def rewind(self) -> None:
+        """Makes the next epoch begin at the stream's first batch."""
+        super().rewind()
+        self._adapter.on_epoch_end()  # as Keras does before `fit` and at every `evaluate`
 
     def make_iterator(self) -> Any:
         """Begins the stream anew."""

@@ -15,7 +15,7 @@ import tensorflow as tf
 from tfdist.training.options import TrainingOptions
 from tfdist.training.semantics import ReplicaStep
 
-__all__ = ["Compressed", "LocalSteps", "make_exchange"]
+__all__ = ["Compressed", "LocalSteps", "make_exchange", "own_copy"]
 
 
 def make_exchange(
@@ -48,15 +48,15 @@ class Compressed:
         if options.error_feedback:
             with strategy.scope():
                 self._residuals = {
-                    id(v): _own_copy(tf.zeros(v.shape, v.dtype)) for v in model.trainable_variables
+                    id(v): own_copy(tf.zeros(v.shape, v.dtype)) for v in model.trainable_variables
                 }
 
     def gradients(
         self, step: ReplicaStep, gradients: Sequence[Any], variables: Sequence[Any]
     ) -> list[Any]:
-        """Returns the sums over the replicas of the gradients times the shares."""
+        """Returns the sums over the replicas of the gradients, which shares have weighted."""
         narrow = [
-            self._narrow(step.weighted(gradient), variable)
+            self._narrow(gradient, variable)
             for gradient, variable in zip(gradients, variables, strict=True)
         ]
         sums = step.sum_over_replicas(narrow)
@@ -101,16 +101,16 @@ class LocalSteps:
         self._replicas = strategy.num_replicas_in_sync
         self._variables = list(model.trainable_variables)
         with strategy.scope():
-            self._since = _own_copy(tf.zeros((), tf.int32))
-            self._common = [_own_copy(v.value) for v in self._variables]
-            self._velocity = [_own_copy(tf.zeros(v.shape, v.dtype)) for v in self._variables]
+            self._since = own_copy(tf.zeros((), tf.int32))
+            self._common = [own_copy(v.value) for v in self._variables]
+            self._velocity = [own_copy(tf.zeros(v.shape, v.dtype)) for v in self._variables]
 
     def gradients(
         self, step: ReplicaStep, gradients: Sequence[Any], variables: Sequence[Any]
     ) -> list[Any]:
         """Returns this replica's own gradients, scaled so that the replicas' mean is the sum."""
-        del variables
-        return [_scaled(step.weighted(gradient), self._replicas) for gradient in gradients]
+        del step, variables
+        return [_scaled(gradient, self._replicas) for gradient in gradients]
 
     def after_step(self, step: ReplicaStep) -> None:
         """Counts the step, and brings the weights together when H have been taken."""
@@ -141,7 +141,7 @@ class LocalSteps:
         self._since.assign(0)
 
 
-def _own_copy(value: Any) -> tf.Variable:
+def own_copy(value: Any) -> tf.Variable:
     """A variable that each replica has for itself."""
     return tf.Variable(
         value,

@@ -85,6 +85,7 @@ class Loop:
         )
         model.stop_training = False
         family.prepare_to_train()
+        data.rewind()
         callback_list.on_train_begin()
         first = internals.restored_epoch(model) or epochs.initial_epoch
         if restores:

@@ -218,7 +218,7 @@ class Plugged:
         data = self._data(x, y, sample_weight, batch_size=batch_size, steps=steps)
         loop = self._prepared(data.sample_batch())
         logs = loop.evaluate(data, callbacks, verbose)
-        return logs if return_dict else self._in_order(logs)
+        return dict(sorted(logs.items())) if return_dict else self._in_order(logs)
 
     def predict(
         self,
@@ -284,7 +284,7 @@ class Plugged:
         if mode == "train":
             family.bring_together()
         logs = family.read(mode, step_logs, fingerprint, []).logs
-        return logs if return_dict else self._in_order(logs)
+        return dict(sorted(logs.items())) if return_dict else self._in_order(logs)
 
     def _step(self, batch: tuple[Any, ...]) -> Step:
         while batch and batch[-1] is None:
@@ -305,14 +305,19 @@ class Plugged:
     def _prepared(self, batch: Any) -> Loop:
         """Builds what is not built yet, and returns the loop for the model as compiled now."""
         model = self.model
+        is_new = self._loop is None or self._built_for is not model.train_function
+        if is_new:
+            self._check_variables()
         with self.strategy.scope():
             internals.symbolic_build(model, batch)
-        if self._loop is None or self._built_for is not model.train_function:
+        if is_new:
             self._check_variables()
+            self._check_what_is_compiled()
             self._loop = Loop(model, self._family())
             self._prediction = None
             # `compile` sets it to None: that tells that everything must be traced anew.
             self._built_for = model.train_function = object()
+        assert self._loop is not None
         return self._loop
 
     def _prepared_to_predict(self, batch: Any) -> Prediction:
@@ -343,7 +348,12 @@ class Plugged:
         optimizer = getattr(model, "optimizer", None)
         self._check_scope(getattr(optimizer, "variables", []), "the optimizer was made")
         for metric in model.metrics:
-            self._check_scope(metric.variables, f"the metric {metric.name!r} was made")
+            for variable in metric.variables:
+                name = variable.path.split("/")[0]
+                self._check_scope([variable], f"the metric {name!r} was made")
+
+    def _check_what_is_compiled(self) -> None:
+        model = self.model
         if self.layout.replicas == 1:
             return
         if model.jit_compile and type(model).train_step is not keras.Model.train_step:

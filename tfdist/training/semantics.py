@@ -46,6 +46,8 @@ class ReplicaStep:
         local_state: the variables that the step wrote on each replica for itself (the moving
             statistics of BatchNormalization are the typical ones), by identity.
         gradients_are_reduced: True inside of an optimizer's `apply`.
+        weighted_losses: the optimizers, by identity, whose scaled loss was weighted by the share
+            already, before the backward pass.
         postponed: where the forward and backward passes are being compiled by XLA: the calls of
             optimizers' `apply` that must wait until they are out of it.
     """
@@ -56,6 +58,7 @@ class ReplicaStep:
     exchange: Any = None
     local_state: dict[int, keras.Variable] = dataclasses.field(default_factory=dict)
     gradients_are_reduced: bool = False
+    weighted_losses: set[int] = dataclasses.field(default_factory=set)
     postponed: list[tuple[Any, list[Any], Any]] | None = None
 
     @property
@@ -72,23 +75,27 @@ class ReplicaStep:
         context = tf.distribute.get_replica_context()
         return _keras("all_reduce")(context, tf.distribute.ReduceOp.SUM, values)
 
-    def weighted(self, gradient: Any) -> Any:
+    def weighted(self, gradient: Any, optimizer: Any) -> Any:
         """Returns the gradient times this replica's share (sparse ones stay sparse)."""
         if isinstance(gradient, tf.IndexedSlices):
-            return tf.IndexedSlices(
-                self.weighted(gradient.values), gradient.indices, gradient.dense_shape
-            )
+            values = self.weighted(gradient.values, optimizer)
+            return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
+        if id(optimizer) in self.weighted_losses:
+            return self.if_present(gradient)
         share = tf.cast(self.share, gradient.dtype)
         if self.may_be_absent:
             # A stand-in example may give NaN or infinity: 0 times those must be 0.
             return tf.math.multiply_no_nan(gradient, share)
         return gradient * share
 
-    def exchanged(self, gradients: list[Any], variables: Sequence[Any]) -> list[Any]:
-        """Returns what this replica's optimizer is to apply."""
+    def exchanged(
+        self, gradients: list[Any], variables: Sequence[Any], optimizer: Any
+    ) -> list[Any]:
+        """Returns what this replica's optimizer is to apply, for its own gradients."""
+        weighted = [self.weighted(gradient, optimizer) for gradient in gradients]
         if self.exchange is not None:
-            return self.exchange.gradients(self, gradients, variables)
-        return self.sum_over_replicas([self.weighted(gradient) for gradient in gradients])
+            return self.exchange.gradients(self, weighted, variables)
+        return self.sum_over_replicas(weighted)
 
     def undo_share(self, value: tf.Tensor) -> tf.Tensor:
         """Divides by the share what is a part of the whole batch's loss already."""
@@ -253,6 +260,8 @@ def _all_reduce(self: Any, reduce_op: Any, value: Any, options: Any = None) -> A
         sums = _keras("all_reduce")(self, reduce_op, present, options)
 
         def gradient(*upstream: Any) -> Any:
+            if step.weighted_losses:  # then what flows back is weighted from the start
+                return _keras("all_reduce")(self, reduce_op, list(upstream), options)
             weighted = [dy * tf.cast(step.share, dy.dtype) for dy in upstream]
             total = _keras("all_reduce")(self, reduce_op, weighted, options)
             return [step.undo_share(part) for part in total]
@@ -286,7 +295,7 @@ def _assign(self: Any, value: Any) -> None:
     value = tf.cast(value, variable.dtype)
     # An optimizer's own variables come out equal on every replica; a layer's need not.
     local = not self.trainable and variable.dtype.is_floating and not step.gradients_are_reduced
-    if local and step.may_be_absent:
+    if (local or on_read) and step.may_be_absent:
         value = tf.where(step.present, value, variable)
     if on_read:
         variable.assign(value)
@@ -313,7 +322,7 @@ def _reducing(name: str) -> Callable[..., Any]:
         if there:
             variables = list(trainable_variables or self._trainable_variables)
             given = [grads[i] for i in there]
-            reduced = step.exchanged(given, [variables[i] for i in there])
+            reduced = step.exchanged(given, [variables[i] for i in there], self)
             for i, gradient in zip(there, reduced, strict=True):
                 grads[i] = gradient
         step.gradients_are_reduced = True
@@ -323,6 +332,20 @@ def _reducing(name: str) -> Callable[..., Any]:
             step.gradients_are_reduced = False
 
     return apply
+
+
+def _scaled_loss(self: Any, loss: Any) -> Any:
+    """A loss that is scaled up for float16 is weighted before the backward pass.
+
+    A replica's mean over its own rows is N times larger than its part of the whole batch's mean:
+    weighted later, its gradients would overflow where one machine's do not.
+    """
+    scaled = _keras("scaled_loss")(self, loss)
+    step = _current.step
+    if step is None:
+        return scaled
+    step.weighted_losses.add(id(self))
+    return scaled * tf.cast(step.share, scaled.dtype)
 
 
 def _reduce_gradients(self: Any, grads_and_vars: Any) -> Any:
@@ -344,5 +367,6 @@ _REPLACEMENTS: dict[str, Callable[..., Any]] = {
     "assign": _assign,
     "apply": _reducing("apply"),
     "scaled_apply": _reducing("scaled_apply"),
+    "scaled_loss": _scaled_loss,
     "reduce_gradients": _reduce_gradients,
 }

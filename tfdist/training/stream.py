@@ -108,14 +108,18 @@ class Stream:
         """Starts an epoch: from the beginning, or where the last one stopped with `steps` given."""
         del tell  # some streams make sure that the workers read the same
         if self._iterator is None or self.steps_asked is None:
-            self._iterator = self.make_iterator()
-            self._pulled = []
-            self._seen = 0
+            self._start_over()
 
     def end_epoch(self) -> None:
         """Ends an epoch."""
         if self.num_batches is not None and self._seen >= self.num_batches:
-            self._iterator = None
+            # As Keras does: each new iterator draws a shuffle's next order.
+            self._start_over()
+
+    def _start_over(self) -> None:
+        self._iterator = self.make_iterator()
+        self._pulled = []
+        self._seen = 0
 
     def rewind(self) -> None:
         """Makes the next epoch begin at the stream's first batch."""

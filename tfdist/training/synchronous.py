@@ -20,7 +20,7 @@ from tfdist.errors import PlugError
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training import fingerprint as fingerprint_of
 from tfdist.training import packing, semantics
-from tfdist.training.exchange import LocalSteps, make_exchange
+from tfdist.training.exchange import LocalSteps, make_exchange, own_copy
 from tfdist.training.metrics import recorded_results, to_be_summed
 from tfdist.training.options import TrainingOptions
 from tfdist.training.stream import Step, without_optionals
@@ -67,6 +67,7 @@ class Synchronous:
         internals.separate_collectives(strategy)
         self._options = options
         self._exchange: Any = None
+        self._present: tf.Variable | None = None
         self._local_state: dict[int, keras.Variable] = {}
         self._functions: dict[Any, Callable[..., Any]] = {}
         self._log_sources: dict[str, dict[str, keras.metrics.Metric | None]] = {}
@@ -159,10 +160,9 @@ class Synchronous:
         def on_replica(data: Any, share: tf.Tensor) -> dict[str, tf.Tensor]:
             data = without_optionals(data)
             if replicas == 1:
-                with recorded_results(self.model) as results:
-                    return self._sort_logs(mode, step_function(data), results)
+                return self._sort_logs(mode, step_function(data), results)
             step = semantics.ReplicaStep(self.strategy, share, may_be_absent, self._exchange)
-            with semantics.replica_step(step), recorded_results(self.model) as results:
+            with semantics.replica_step(step):
 
                 def take(data: Any) -> dict[str, tf.Tensor]:
                     return self._sort_logs(mode, step_function(data), results)
@@ -171,13 +171,19 @@ class Synchronous:
                 logs = semantics.compiled(step, take, data) if jit else take(data)
             if mode == "train":
                 self._local_state.update(step.local_state)
+                if may_be_absent and self._present is not None:
+                    self._present.assign(tf.cast(step.present, tf.float32))
                 if self._exchange is not None:
                     self._exchange.after_step(step)
             return {name: value * tf.cast(share, value.dtype) for name, value in logs.items()}
 
         if replicas == 1:
-            return self.strategy.run(on_replica, args=(parts[0], shares[0]))
-        with semantics.one_machine_semantics(self.strategy):
+            with recorded_results(self.model) as results:
+                return self.strategy.run(on_replica, args=(parts[0], shares[0]))
+        with (
+            recorded_results(self.model) as results,
+            semantics.one_machine_semantics(self.strategy),
+        ):
             per_replica = self.strategy.run(
                 on_replica, args=(self._spread(parts), self._spread(tf.unstack(shares)))
             )
@@ -334,6 +340,9 @@ class Synchronous:
         """Makes the variables that the exchange of gradients needs, before steps are traced."""
         if self._exchange is None:
             self._exchange = make_exchange(self._options, self.model, self.strategy)
+        if self._present is None and self.layout.replicas > 1:
+            with self.strategy.scope():
+                self._present = own_copy(tf.ones(()))
 
     def bring_together(self) -> None:
         """Makes the replicas agree on everything that they may have changed for themselves."""
@@ -358,9 +367,12 @@ class Synchronous:
         if key not in self._functions:
 
             def on_replica() -> None:
-                sums = packing.sum_over_replicas([tf.identity(v.value) for v in variables])
+                # A replica that had no examples in the last step has nothing newer to say.
+                present = tf.convert_to_tensor(self._present)
+                values = [v.value * tf.cast(present, v.value.dtype) for v in variables]
+                count, *sums = packing.sum_over_replicas([present, *values])
                 for variable, total in zip(variables, sums, strict=True):
-                    self._write(variable, total / self.layout.replicas)
+                    self._write(variable, total / tf.cast(count, total.dtype))
 
             self._functions[key] = self._traced(on_replica)
         self._functions[key]()
