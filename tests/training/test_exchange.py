@@ -155,7 +155,7 @@ def test_sparse_gradients_are_sent_as_they_are() -> None:
 
 @pytest.mark.parametrize("own_step", [False, True])
 def test_compiling_with_xla_changes_no_result(own_step: bool) -> None:
-    class OwnStep(keras.Sequential):  # type: ignore[misc]
+    class OwnStep(keras.Sequential):
         def train_step(self, data: Any) -> Any:
             return super().train_step(data)
 
