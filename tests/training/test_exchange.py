@@ -124,6 +124,15 @@ def test_replicas_agree_after_an_epoch_that_local_steps_do_not_divide() -> None:
         np.testing.assert_array_equal(*[copy.numpy() for copy in copies])
 
 
+def test_weights_that_the_user_sets_between_two_fits_are_kept() -> None:
+    model = train(epochs=1, local_steps=3, outer_learning_rate=1.0, outer_momentum=0.0)
+    model.set_weights([np.zeros_like(weight) for weight in model.get_weights()])
+    model.optimizer.learning_rate = 0.0
+    model.fit(X[:96], TARGETS[:96], batch_size=32, shuffle=False, verbose=0)
+    for weight in model.get_weights():
+        np.testing.assert_array_equal(weight, 0.0)
+
+
 def test_local_steps_still_learn() -> None:
     history = losses(train(epochs=10, local_steps=3))
     assert history[-1] < 0.7 * history[0]

@@ -105,6 +105,12 @@ class LocalSteps:
             self._common = [own_copy(v.value) for v in self._variables]
             self._velocity = [own_copy(tf.zeros(v.shape, v.dtype)) for v in self._variables]
 
+    def begin(self) -> None:
+        """Takes the weights as they are now (restored, or set by the user) for the common ones."""
+        for variable, common in zip(self._variables, self._common, strict=True):
+            common.assign(variable.value)
+        self._since.assign(0)
+
     def gradients(
         self, step: ReplicaStep, gradients: Sequence[Any], variables: Sequence[Any]
     ) -> list[Any]:

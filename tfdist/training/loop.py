@@ -90,6 +90,7 @@ class Loop:
         first = internals.restored_epoch(model) or epochs.initial_epoch
         if restores:
             first = self._follow_the_chief(first)
+        family.begin_to_train()
         training_logs: dict[str, Any] | None = None
         logs: dict[str, Any] = {}
         for epoch in range(first, epochs.epochs):

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-__all__ = ["recorded_results", "to_be_summed"]
+__all__ = ["as_plain", "recorded_results", "to_be_summed"]
 
 
 @contextlib.contextmanager
@@ -60,3 +61,9 @@ def to_be_summed(variable: keras.Variable, replica: tf.Tensor, replicas: int) ->
     if variable.aggregation == "mean":
         return value / tf.cast(replicas, value.dtype)
     return tf.where(tf.equal(replica, 0), value, tf.zeros_like(value))
+
+
+def as_plain(value: tf.Tensor) -> Any:
+    """A Python float for a scalar, an array for the rest."""
+    array = value.numpy()
+    return float(array) if np.ndim(array) == 0 else array

@@ -278,6 +278,7 @@ class Plugged:
         family = loop.family
         if mode == "train":
             family.prepare_to_train()
+            family.begin_to_train()
         family.reset_metrics()
         absent = int(step.total) < self.layout.replicas
         step_logs, fingerprint = family.run_steps(mode, [step], absent)

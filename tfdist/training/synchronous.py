@@ -21,7 +21,7 @@ from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training import fingerprint as fingerprint_of
 from tfdist.training import packing, semantics
 from tfdist.training.exchange import LocalSteps, make_exchange, own_copy
-from tfdist.training.metrics import recorded_results, to_be_summed
+from tfdist.training.metrics import as_plain, recorded_results, to_be_summed
 from tfdist.training.options import TrainingOptions
 from tfdist.training.stream import Step, without_optionals
 
@@ -272,7 +272,8 @@ class Synchronous:
         table = table.numpy()
         fingerprint_of.check([row[: fingerprint_of.FLOATS] for row in table])
         return Reading(
-            {name: _plain(value) for name, value in logs.items()}, table[:, fingerprint_of.FLOATS :]
+            {name: as_plain(value) for name, value in logs.items()},
+            table[:, fingerprint_of.FLOATS :],
         )
 
     def _read(
@@ -344,38 +345,32 @@ class Synchronous:
             with self.strategy.scope():
                 self._present = own_copy(tf.ones(()))
 
+    def begin_to_train(self) -> None:
+        """Starts from the weights as they are now, whoever has set them."""
+        if isinstance(self._exchange, LocalSteps):
+            self._on_replicas(("begin",), self._exchange.begin)
+
     def bring_together(self) -> None:
         """Makes the replicas agree on everything that they may have changed for themselves."""
-        if isinstance(self._exchange, LocalSteps):
-            exchange = self._exchange
-
-            def on_replica() -> None:
-                share = tf.constant(1 / self.layout.replicas)
-                exchange.meet(semantics.ReplicaStep(self.strategy, share, may_be_absent=False))
-
-            if "meet" not in self._functions:
-                self._functions["meet"] = self._traced(on_replica)
-            self._functions["meet"]()
-        self._average_local_state()
-
-    def _average_local_state(self) -> None:
-        """Takes the mean over the replicas of what each wrote for itself."""
-        if not self._local_state or self.layout.replicas == 1:
+        if self.layout.replicas == 1:
             return
+        if isinstance(self._exchange, LocalSteps):
+            share = tf.constant(1 / self.layout.replicas)
+            step = semantics.ReplicaStep(self.strategy, share, may_be_absent=False)
+            self._on_replicas(("meet",), functools.partial(self._exchange.meet, step))
         variables = list(self._local_state.values())
-        key = ("average", tuple(map(id, variables)))
-        if key not in self._functions:
+        if variables:
+            key = ("average", *map(id, variables))
+            self._on_replicas(key, functools.partial(self._average, variables))
 
-            def on_replica() -> None:
-                # A replica that had no examples in the last step has nothing newer to say.
-                present = tf.convert_to_tensor(self._present)
-                values = [v.value * tf.cast(present, v.value.dtype) for v in variables]
-                count, *sums = packing.sum_over_replicas([present, *values])
-                for variable, total in zip(variables, sums, strict=True):
-                    self._write(variable, total / tf.cast(count, total.dtype))
-
-            self._functions[key] = self._traced(on_replica)
-        self._functions[key]()
+    def _average(self, variables: Sequence[keras.Variable]) -> None:
+        """Takes the mean over the replicas of what each wrote for itself."""
+        # A replica that had no examples in the last step has nothing newer to say.
+        present = tf.convert_to_tensor(self._present)
+        values = [v.value * tf.cast(present, v.value.dtype) for v in variables]
+        count, *sums = packing.sum_over_replicas([present, *values])
+        for variable, total in zip(variables, sums, strict=True):
+            self._write(variable, total / tf.cast(count, total.dtype))
 
     def broadcast(self, variables: Sequence[keras.Variable]) -> None:
         """Gives every worker the chief's values of these variables."""
@@ -387,22 +382,20 @@ class Synchronous:
             for variable, value in zip(variables, values, strict=True):
                 self._write(variable, value)
 
-        self._traced(on_replica)()
+        self._on_replicas(("broadcast", *map(id, variables)), on_replica)
 
     def _write(self, variable: keras.Variable, value: tf.Tensor) -> None:
         self.strategy.extended.update(
             variable.value, lambda v, x: v.assign(x), args=(value,), group=False
         )
 
-    def _traced(self, on_replica: Callable[[], None]) -> Callable[[], None]:
+    def _on_replicas(self, key: tuple[Any, ...], on_replica: Callable[[], None]) -> None:
+        """Runs a function on every replica; what has been traced under a key is used again."""
+
         def run() -> None:
             with semantics.one_machine_semantics(self.strategy):
                 self.strategy.run(on_replica)
 
-        return tf.function(run, autograph=False)
-
-
-def _plain(value: tf.Tensor) -> Any:
-    """A Python float for a scalar, an array for the rest."""
-    array = value.numpy()
-    return float(array) if np.ndim(array) == 0 else array
+        if key not in self._functions:
+            self._functions[key] = tf.function(run, autograph=False)
+        self._functions[key]()
