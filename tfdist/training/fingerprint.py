@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import tensorflow as tf
@@ -36,7 +36,7 @@ def in_floats(fingerprint: int) -> list[float]:
     return [float((fingerprint >> _BITS * i) & (2**_BITS - 1)) for i in range(FLOATS)]
 
 
-def check(fingerprints: Sequence[Sequence[float]]) -> None:
+def check(fingerprints: Iterable[Iterable[float]]) -> None:
     """Checks that every worker has read the same.
 
     Args:

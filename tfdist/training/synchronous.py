@@ -269,12 +269,9 @@ class Synchronous:
             )
         own = np.asarray([*fingerprint_of.in_floats(int(fingerprint)), *numbers], np.float32)
         logs, table = self._functions[key](step_logs, tf.constant(own))
-        table = table.numpy()
-        fingerprint_of.check([row[: fingerprint_of.FLOATS] for row in table])
-        return Reading(
-            {name: as_plain(value) for name, value in logs.items()},
-            table[:, fingerprint_of.FLOATS :],
-        )
+        fingerprints, told = np.split(table.numpy(), [fingerprint_of.FLOATS], axis=1)
+        fingerprint_of.check(fingerprints)
+        return Reading({name: as_plain(value) for name, value in logs.items()}, told)
 
     def _read(
         self,
