@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
 from tfdist.errors import StrategyError
 
-__all__ = ["KINDS", "Options"]
+__all__ = ["KINDS", "Options", "check_kind", "did_you_mean"]
 
 KINDS = (
     "auto",
@@ -76,8 +76,7 @@ class Options:
         known = [field.name for field in dataclasses.fields(cls)]
         for name in keywords:
             if name not in known:
-                nearest = get_close_matches(name, known, n=1)
-                hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+                hint = did_you_mean(name, known)
                 raise StrategyError(f"no option {name!r}; {hint}it knows {', '.join(known)}")
         given = dict(keywords)
         if given.get("devices") is not None and not isinstance(given["devices"], str):
@@ -113,6 +112,12 @@ class Options:
         return seconds
 
 
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """Returns "did you mean 'x'? " with the nearest of the known names; "" where none is near."""
+    nearest = get_close_matches(name, known, n=1)
+    return f"did you mean {nearest[0]!r}? " if nearest else ""
+
+
 def check_kind(kind: str) -> None:
     """Checks the name of a kind of strategy.
 
@@ -125,6 +130,5 @@ def check_kind(kind: str) -> None:
         raise StrategyError(
             f"the strategy {kind!r} is not in this release; there is {', '.join(KINDS)}"
         )
-    nearest = get_close_matches(str(kind), KINDS, n=1)
-    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    hint = did_you_mean(str(kind), KINDS)
     raise StrategyError(f"no strategy {kind!r}; {hint}there is {', '.join(KINDS)}")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from tfdist.errors import PlugError
+from tfdist.strategies.options import did_you_mean
 
 __all__ = ["TrainingOptions"]
 
@@ -69,7 +69,6 @@ class TrainingOptions:
         known = [field.name for field in dataclasses.fields(cls)]
         for name in keywords:
             if name not in known:
-                nearest = get_close_matches(name, known, n=1)
-                hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+                hint = did_you_mean(name, known)
                 raise PlugError(f"plug has no option {name!r}; {hint}it has {', '.join(known)}")
         return cls(**keywords)

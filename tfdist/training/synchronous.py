@@ -368,6 +368,8 @@ class Synchronous:
         count, *sums = packing.sum_over_replicas([present, *values])
         for variable, total in zip(variables, sums, strict=True):
             self._write(variable, total / tf.cast(count, total.dtype))
+        assert self._present is not None
+        self._present.assign(tf.ones(()))  # all agree: the next steps say anew who is missing
 
     def broadcast(self, variables: Sequence[keras.Variable]) -> None:
         """Gives every worker the chief's values of these variables."""
