@@ -6,7 +6,8 @@ Everything else in tfdist uses public API. Here are two kinds of things:
 every input that `keras.Model.fit` accepts is accepted here with Keras' own messages.
 
 *Points of replacement* (`POINTS`, `replaced`): the handful of Keras functions that
-`tfdist.training.semantics` exchanges while a replica's step is being traced, and only then.
+`tfdist.training.semantics` and `tfdist.training.worker_step` exchange while a step is being
+traced, and only then.
 
 `check_versions` verifies at the first use that what is touched here looks as it did when it was
 written.
@@ -19,7 +20,7 @@ import dataclasses
 import inspect
 import threading
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -42,20 +43,26 @@ from tfdist.errors import PlugError
 
 __all__ = [
     "POINTS",
+    "arrays_of",
     "begin_with_epoch",
     "check_versions",
     "class_weight_to_sample_weights",
     "data_adapter",
     "flat_losses",
+    "gather_rows",
+    "held",
     "in_order",
     "is_built",
     "keras_predict",
+    "number_of_rows",
+    "remake_weight",
     "replaced",
     "restored_epoch",
     "save",
     "seed_if_unseeded",
     "separate_collectives",
     "smallest_batch",
+    "spec_of_remote",
     "split_validation",
     "squeeze_or_expand_to_same_rank",
     "symbolic_build",
@@ -221,6 +228,88 @@ def without_merge_call(strategy: tf.distribute.Strategy) -> Iterator[None]:
             extended._use_merge_call = before
 
 
+class Held:
+    """Keras variables that are plain tensors while a step is traced; see `held`."""
+
+    def __init__(self, values: Sequence[tuple[keras.Variable, tf.Tensor]]) -> None:
+        self._true = {id(variable): variable._value for variable, _ in values}
+        self._variables = [variable for variable, _ in values]
+        for variable, tensor in values:
+            variable._value = tensor
+
+    def has(self, variable: keras.Variable) -> bool:
+        """Whether the variable is a tensor now."""
+        return id(variable) in self._true and isinstance(variable._value, tf.Tensor)
+
+    def current(self, variable: keras.Variable) -> tf.Tensor:
+        """The tensor that stands for a variable, after all assignments so far."""
+        return variable._value
+
+    def hold(self, variable: keras.Variable, tensor: tf.Tensor) -> None:
+        """Has another tensor stand for one of the variables."""
+        variable._value = tensor
+
+    def release(self, variable: keras.Variable) -> None:
+        """Lets a variable be itself again."""
+        if id(variable) in self._true:
+            variable._value = self._true[id(variable)]
+
+    def release_all(self) -> None:
+        """Lets all variables be themselves again."""
+        for variable in self._variables:
+            self.release(variable)
+
+    @property
+    def to_watch(self) -> list[tf.Tensor]:
+        """The tensors of the trainable variables."""
+        return [v._value for v in self._variables if v.trainable and self.has(v)]
+
+
+@contextlib.contextmanager
+def held(values: Sequence[tuple[keras.Variable, tf.Tensor]]) -> Iterator[Held]:
+    """Has Keras variables be plain tensors while a step is traced.
+
+    Reading one gives its tensor; assigning to it replaces the tensor; a `tf.GradientTape` that is
+    opened meanwhile watches those of the trainable ones, and gives gradients for them.
+
+    Args:
+        values: variables and the tensors that stand for them.
+    """
+    variable_class, tape_class = keras_core.Variable, tf.GradientTape
+    before = (variable_class._direct_assign, variable_class.handle, tape_class.__enter__)
+    here = Held(values)
+
+    def direct_assign(self: Any, value: Any) -> None:
+        if here.has(self):
+            here.hold(self, tf.ensure_shape(tf.cast(value, self._value.dtype), self._value.shape))
+        else:
+            before[0](self, value)
+
+    def handle(self: Any) -> Any:
+        return self._value if here.has(self) else before[1].fget(self)
+
+    def enter(self: Any) -> Any:
+        tape = before[2](self)
+        for tensor in here.to_watch:
+            tape.watch(tensor)
+        return tape
+
+    with _lock:
+        variable_class._direct_assign = direct_assign
+        variable_class.handle = property(handle)
+        tape_class.__enter__ = enter
+        try:
+            yield here
+        finally:
+            here.release_all()
+            variable_class._direct_assign, variable_class.handle, tape_class.__enter__ = before
+
+
+def spec_of_remote(value: Any) -> Any:
+    """Returns the type of what a per-worker value is on each worker, to trace a function for it."""
+    return value._type_spec
+
+
 # ---------------------------------------------------------------- points of replacement
 
 
@@ -273,8 +362,16 @@ POINTS: Mapping[str, Point] = {
     "reduce_gradients": Point(
         keras_tf_optimizer.TFOptimizer, "_all_reduce_sum_gradients", ("self", "grads_and_vars")
     ),
+    "update_step": Point(
+        keras_tf_optimizer.TFOptimizer,
+        "_backend_update_step",
+        ("self", "grads", "trainable_variables", "learning_rate"),
+    ),
+    "weight_decay": Point(
+        keras_tf_optimizer.TFOptimizer, "_apply_weight_decay", ("self", "variables")
+    ),
 }
-"""What `tfdist.training.semantics` replaces while a step is traced."""
+"""What `training.semantics` and `training.worker_step` replace while a step is traced."""
 
 _installed = 0
 
@@ -283,7 +380,7 @@ _installed = 0
 def replaced(replacements: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
     """Puts replacements in place of the functions in `POINTS`, and takes them back at the end.
 
-    The replacements are the same at every call; the last one to leave takes them back.
+    Nested calls give the same replacements; the last one to leave takes them back.
     """
     global _installed
     with _lock:
@@ -333,3 +430,59 @@ def check_versions() -> None:
                 f"written for ({', '.join(parameters)}): install a tfdist that knows this Keras, "
                 "or Keras 3.15"
             )
+
+
+# ---------------------------------------------------------------- arrays, row by row
+
+
+def arrays_of(adapter: Any) -> Any | None:
+    """Returns the tensors that Keras' adapter of arrays batches, weights too; None for others."""
+    if not isinstance(adapter, keras_data_adapters.ArrayDataAdapter):
+        return None
+    tensors = keras_array_slicing.convert_to_sliceable(
+        adapter._inputs, target_backend="tensorflow"
+    )
+    return keras.tree.lists_to_tuples(tensors)
+
+
+def number_of_rows(adapter: Any) -> int:
+    """Returns how many rows the arrays of Keras' adapter of arrays have."""
+    return int(adapter._num_samples)
+
+
+def gather_rows(arrays: Any, numbers: tf.Tensor) -> Any:
+    """Gathers the rows of these numbers from `arrays_of`'s tensors, as Keras makes a batch."""
+
+    def one(array: Any) -> Any:
+        if isinstance(array, keras_array_slicing.TensorflowSparseWrapper):
+            return keras_array_slicing.slice_tensorflow_sparse_wrapper(array, numbers)
+        if isinstance(array, list | tuple | dict):
+            return None  # go on inside
+        return tf.gather(array, numbers, axis=0) if tf.is_tensor(array) else array
+
+    return keras.tree.traverse(one, arrays)
+
+
+# ---------------------------------------------------------------- weights of built layers
+
+
+def remake_weight(layer: keras.layers.Layer, old: keras.Variable, make: Callable[[], Any]) -> Any:
+    """Has a built layer forget a weight, and make others in the layer's own name scope.
+
+    Args:
+        layer: a built layer.
+        old: its weight.
+        make: adds the new weights to the layer.
+
+    Returns:
+        What `make` returns.
+    """
+    layer._untrack_variable(old)
+    locked = layer._tracker.locked
+    layer._tracker.unlock()
+    try:
+        with layer._open_name_scope():
+            return make()
+    finally:
+        if locked:
+            layer._tracker.lock()

@@ -12,7 +12,7 @@ from tfdist.cluster import Cluster
 from tfdist.errors import PlugError, StrategyError
 from tfdist.strategies.layout import ReplicaLayout
 
-__all__ = ["check_belongs", "layout_of", "remember"]
+__all__ = ["check_belongs", "count_tasks", "home_of", "is_at_home", "layout_of", "remember"]
 
 _last: Any = None
 """A weak reference to the last strategy of several replicas that this process made."""
@@ -37,6 +37,11 @@ def check_belongs(strategy: tf.distribute.Strategy, what: str) -> None:
     last = _last() if _last is not None else None
     if last is None or last is strategy or strategy.num_replicas_in_sync > 1:
         return
+    if isinstance(last, tf.distribute.ParameterServerStrategy):
+        raise PlugError(
+            f"{what} was made outside of strategy.scope(), so its variables are on no parameter "
+            "server: make and compile it inside `with strategy.scope():`"
+        )
     if _spans_machines(last):
         raise PlugError(
             f"{what} was made outside of strategy.scope(), so every worker would train its own: "
@@ -56,6 +61,8 @@ def layout_of(strategy: tf.distribute.Strategy) -> ReplicaLayout:
     Raises:
         StrategyError: it is of a kind that tfdist does not train synchronously.
     """
+    if isinstance(strategy, tf.distribute.ParameterServerStrategy):
+        return ReplicaLayout(task="chief:0")  # the workers take turns: none is a replica
     if strategy.num_replicas_in_sync == 1 and not _spans_machines(strategy):
         return ReplicaLayout()
     if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) and _spans_machines(
@@ -83,9 +90,30 @@ def layout_of(strategy: tf.distribute.Strategy) -> ReplicaLayout:
         return ReplicaLayout(replicas=replicas, first=0, local=replicas)
     raise StrategyError(
         f"tfdist does not train on {type(strategy).__name__}; make the strategy with "
-        "tfdist.strategy(), or use OneDeviceStrategy, MirroredStrategy or "
-        "MultiWorkerMirroredStrategy"
+        "tfdist.strategy(), or use OneDeviceStrategy, MirroredStrategy, "
+        "MultiWorkerMirroredStrategy or ParameterServerStrategy"
     )
+
+
+def count_tasks(job: str) -> int:
+    """How many tasks of a job this process has connected to."""
+    places = (device.name for device in tf.config.list_logical_devices("CPU"))
+    return len({place.split("/device")[0] for place in places if f"/job:{job}/" in place})
+
+
+def home_of(strategy: tf.distribute.Strategy) -> str:
+    """Says where the variables of a model belong."""
+    servers = isinstance(strategy, tf.distribute.ParameterServerStrategy)
+    return "on a parameter server" if servers else "on every replica"
+
+
+def is_at_home(strategy: tf.distribute.Strategy, variable: tf.Variable) -> bool:
+    """Whether a variable is where a model's variables belong."""
+    if isinstance(strategy, tf.distribute.ParameterServerStrategy):
+        return "/job:ps/" in str(variable.device)
+    if strategy.num_replicas_in_sync == 1:
+        return True
+    return bool(strategy.extended.variable_created_in_scope(variable))
 
 
 def _spans_machines(strategy: tf.distribute.Strategy) -> bool:

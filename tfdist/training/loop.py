@@ -1,19 +1,18 @@
 """The epoch loop: `fit`, `evaluate` and `predict`, once for every family of strategy.
 
 It follows `keras.Model.fit` in what callbacks see and in what is returned; a family of strategy
-(`synchronous`) tells how steps run and how metrics come back.
+(`synchronous`, `asynchronous`) tells how chunks of steps run and how metrics come back.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import time
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 
 from tfdist import internals, log
 from tfdist.errors import DataError
@@ -21,7 +20,7 @@ from tfdist.training import roles
 from tfdist.training.pace import Pace
 from tfdist.training.stall import StallWatch
 from tfdist.training.stream import Stream
-from tfdist.training.synchronous import Synchronous
+from tfdist.training.family import Family
 
 __all__ = ["Epochs", "Loop"]
 
@@ -49,7 +48,7 @@ class Loop:
         family: how its strategy takes steps.
     """
 
-    def __init__(self, model: keras.Model, family: Synchronous) -> None:
+    def __init__(self, model: keras.Model, family: Family) -> None:
         self.model = model
         self.family = family
         self.layout = family.layout
@@ -151,28 +150,17 @@ class Loop:
         what = f"{self.layout.task} in its {mode} steps"
         data.begin_epoch(family.tell)
         step = 0
-        with StallWatch(what, active=self.layout.workers > 1) as watch:
-            while (left := data.left(step)) != 0:
-                started = time.perf_counter()
-                count = pace.next_length(left)
-                steps = None if data.counted else data.take(count, family.tell)
-                if steps is not None and not steps:
-                    break
+        chunks = family.chunks(mode, data, pace)
+        with (
+            StallWatch(what, active=self.layout.task != "") as watch,
+            contextlib.closing(chunks),
+        ):
+            for run in chunks:
                 begin(step)
-                if steps is None:
-                    ran = family.run_loop(mode, data.iterator, count, data.may_leave_replicas_out)
-                    data.took(count)
-                else:
-                    count = len(steps)
-                    ran = family.run_steps(mode, steps, data.may_leave_replicas_out)
+                count, logs = run()
                 step += count
-                if mode == "train" and pace.every is not None:
-                    family.bring_together()  # a callback may look at them now
-                reading = family.read(mode, *ran, numbers=[pace.seconds])
-                logs = reading.logs
-                pace.agreed(float(np.mean(reading.numbers[:, 0])))
-                pace.took(count, time.perf_counter() - started)
-                end(step - 1, logs)
+                if count:
+                    end(step - 1, logs)
                 watch.moved()
                 if self._stops_are_agreed and self.stops(flag):
                     break

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-__all__ = ["as_plain", "recorded_results", "to_be_summed"]
+from tfdist.errors import PlugError
+
+__all__ = ["StepLogs", "as_plain", "recorded_results", "to_be_summed"]
 
 
 @contextlib.contextmanager
@@ -45,6 +47,66 @@ def recorded_results(
     finally:
         for metric in metrics:
             object.__delattr__(metric, "result")
+
+
+class StepLogs:
+    """Knows which of a step's logs are results of metrics, and which stand for themselves.
+
+    Args:
+        model: whose steps they are.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        self._model = model
+        self._sources: dict[str, dict[str, keras.metrics.Metric | None]] = {}
+
+    def sort(
+        self, mode: str, logs: Any, results: dict[int, tuple[Any, keras.metrics.Metric]]
+    ) -> dict[str, tf.Tensor]:
+        """Keeps of a step's logs what no metric's state holds; notes where each comes from.
+
+        Args:
+            mode: "train" or "test".
+            logs: what `train_step` or `test_step` returned.
+            results: from `recorded_results`.
+
+        Raises:
+            PlugError: it is no dict.
+        """
+        if not isinstance(logs, dict):
+            raise PlugError(
+                f"{mode}_step returned {type(logs).__name__}; it must return a dict of logs, "
+                'such as {"loss": loss}'
+            )
+        if set(logs) == set(self._model.get_metrics_result()):
+            self._sources[mode] = {}
+            return {}
+        sources = {name: results.get(id(value), (None, None))[1] for name, value in logs.items()}
+        self._sources[mode] = sources
+        return {
+            name: tf.cast(tf.convert_to_tensor(logs[name]), tf.float32)
+            for name, metric in sources.items()
+            if metric is None
+        }
+
+    def results(
+        self, mode: str, states: Sequence[tuple[keras.Variable, Any]], own: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Returns all logs of a mode.
+
+        Args:
+            mode: "train" or "test".
+            states: the metrics' variables and their values over all replicas.
+            own: the logs that are no metrics.
+        """
+        with keras.StatelessScope(state_mapping=list(states)):
+            sources = self._sources.get(mode)
+            if not sources:
+                return dict(self._model.get_metrics_result())
+            return {
+                name: own[name] if metric is None else metric.result()
+                for name, metric in sources.items()
+            }
 
 
 def to_be_summed(variable: keras.Variable, replica: tf.Tensor, replicas: int) -> tf.Tensor:

@@ -14,9 +14,30 @@ __all__ = ["TrainingOptions"]
 _GRADIENT_DTYPES = (None, "bfloat16", "float16")
 
 
+_ONLY_FOR = {
+    "synchronous": (
+        "gradient_dtype",
+        "error_feedback",
+        "local_steps",
+        "outer_learning_rate",
+        "outer_momentum",
+    ),
+    "parameter_server": (
+        "fetch_every",
+        "push_every",
+        "local_learning_rate",
+        "warm_start",
+        "shard_embeddings_from",
+        "embedding_shards",
+    ),
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainingOptions:
-    """How replicas that train in step exchange what they have learnt. All are off by default.
+    """How replicas exchange what they have learnt. All is off by default.
+
+    The first five are for replicas that train in step, the others for parameter servers.
 
     Attributes:
         gradient_dtype: "bfloat16" or "float16" sends gradients between replicas with half the
@@ -32,6 +53,14 @@ class TrainingOptions:
         outer_learning_rate: how far the weights move to the replicas' mean, after H local steps.
         outer_momentum: Nesterov momentum of that outer update; 0 with `outer_learning_rate=1` is
             plain averaging of the weights.
+        fetch_every: a worker fetches the weights before every so many steps, and goes on with its
+            own copy in between (Downpour SGD: Dean et al., 2012).
+        push_every: a worker sends the sum of its gradients after every so many steps.
+        local_learning_rate: of the plain SGD steps on that copy; the optimizer's own if None.
+        warm_start: so many steps are taken by one worker at a time before all begin.
+        shard_embeddings_from: tables of embeddings from so many bytes on are sharded by rows over
+            the parameter servers; None shards none.
+        embedding_shards: shards of each such table; one on each server if None.
     """
 
     gradient_dtype: str | None = None
@@ -39,6 +68,12 @@ class TrainingOptions:
     local_steps: int = 1
     outer_learning_rate: float = 0.7
     outer_momentum: float = 0.9
+    fetch_every: int = 1
+    push_every: int = 1
+    local_learning_rate: float | None = None
+    warm_start: int = 0
+    shard_embeddings_from: int | None = 256 << 10
+    embedding_shards: int | None = None
 
     def __post_init__(self) -> None:
         if self.gradient_dtype not in _GRADIENT_DTYPES:
@@ -62,6 +97,36 @@ class TrainingOptions:
                 f"outer_learning_rate={self.outer_learning_rate!r}, outer_momentum="
                 f"{self.outer_momentum!r}: give a rate above 0 and a momentum from 0 to below 1"
             )
+
+        for name, least in (("fetch_every", 1), ("push_every", 1), ("warm_start", 0)):
+            value = getattr(self, name)
+            if type(value) is not int or value < least:
+                raise PlugError(f"{name}={value!r}: give a number of steps, at least {least}")
+        for name in ("shard_embeddings_from", "embedding_shards"):
+            value = getattr(self, name)
+            if value is not None and (type(value) is not int or value < 1):
+                raise PlugError(f"{name}={value!r}: give a number of at least 1, or None")
+        rate = self.local_learning_rate
+        if rate is not None and not rate > 0:
+            raise PlugError(f"local_learning_rate={rate!r}: give a rate above 0, or None")
+
+    def check_for(self, family: str) -> None:
+        """Checks that the options which were given mean something to a family of strategies.
+
+        Args:
+            family: "synchronous", "parameter_server" or "pipeline".
+
+        Raises:
+            PlugError: one of them would be ignored.
+        """
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        for other, names in _ONLY_FOR.items():
+            for name in names:
+                if other != family and getattr(self, name) != defaults[name]:
+                    raise PlugError(
+                        f"{name} means nothing to the {family.replace('_', ' ')} strategy of this "
+                        f"model, only to {other.replace('_', ' ')} ones: leave it out"
+                    )
 
     @classmethod
     def from_keywords(cls, keywords: Mapping[str, Any]) -> TrainingOptions:

@@ -13,15 +13,15 @@ from tfdist import internals
 from tfdist.errors import DataError, PlugError
 from tfdist.strategies import registry
 from tfdist.strategies.layout import ReplicaLayout
+from tfdist.training import checks, families
 from tfdist.training.checkpoint import write_alone
 from tfdist.training.data import SharedData, as_tensors, to_step
 from tfdist.training.loop import Epochs, Loop
 from tfdist.training.lost import told_of_lost_tasks
 from tfdist.training.options import TrainingOptions
-from tfdist.training.own_data import OwnData, is_input_function
-from tfdist.training.predict import Prediction
+from tfdist.training.family import Family
+from tfdist.training.own_data import is_input_function
 from tfdist.training.stream import Step, Stream
-from tfdist.training.synchronous import Synchronous
 
 __all__ = ["Plugged", "plug"]
 
@@ -98,20 +98,18 @@ class Plugged:
     _ATTRIBUTE = "_tfdist_plugged"
 
     def __init__(self, model: keras.Model, options: TrainingOptions) -> None:
-        for name in _METHODS:
-            if getattr(type(model), name) is not getattr(keras.Model, name):
-                raise PlugError(
-                    f"{type(model).__name__} has a {name} of its own, which tfdist would replace: "
-                    "override train_step, test_step or predict_step instead"
-                )
+        checks.check_methods(model, _METHODS)
         self.model = model
         self.options = options
         self.strategy: tf.distribute.Strategy = model.distribute_strategy
         registry.check_belongs(self.strategy, what="the model")
         self.layout: ReplicaLayout = registry.layout_of(self.strategy)
-        self._check_scope(model.variables, "the model was built")
+        self._kind = families.kind_of(self.strategy)
+        options.check_for(self._kind)
+        checks.check_scope(self.strategy, model.variables, "the model was built")
         self._loop: Loop | None = None
-        self._prediction: Prediction | None = None
+        self._prediction: Any = None
+        self._tables = families.tables_of(model, self.strategy, options)
         self._built_for: Any = None
         object.__setattr__(model, self._ATTRIBUTE, self)
         for name in _METHODS:
@@ -169,7 +167,7 @@ class Plugged:
         validation_freq: Any = 1,
     ) -> keras.callbacks.History:
         """`keras.Model.fit` on all replicas of the strategy."""
-        self._check_compiled("fit")
+        checks.check_compiled(self.model, "fit")
         limit = keras.config.max_epochs()
         epochs = min(epochs, limit) if limit else epochs
         if validation_split and validation_data is None:
@@ -214,7 +212,7 @@ class Plugged:
         """`keras.Model.evaluate`: every example once over all replicas."""
         if kwargs:
             raise ValueError(f"Arguments not recognized: {kwargs}")
-        self._check_compiled("evaluate")
+        checks.check_compiled(self.model, "evaluate")
         data = self._data(x, y, sample_weight, batch_size=batch_size, steps=steps)
         loop = self._prepared(data.sample_batch())
         logs = loop.evaluate(data, callbacks, verbose)
@@ -229,7 +227,7 @@ class Plugged:
         callbacks: Any = None,
     ) -> Any:
         """`keras.Model.predict`: all outputs, in the order of the data, on every worker."""
-        if self.layout.replicas == 1 and not is_input_function(x):
+        if families.predicts_as_keras(self._kind, self.layout) and not is_input_function(x):
             return internals.keras_predict(self.model, x, batch_size, verbose, steps, callbacks)
         data = self._data(x, batch_size=batch_size, steps=steps)
         if not isinstance(data, SharedData):
@@ -248,7 +246,7 @@ class Plugged:
         return_dict: bool = False,
     ) -> Any:
         """`keras.Model.train_on_batch` of one global batch, the same on every worker."""
-        self._check_compiled("train_on_batch")
+        checks.check_compiled(self.model, "train_on_batch")
         if class_weight is not None:
             if sample_weight is not None:
                 raise ValueError(
@@ -262,7 +260,7 @@ class Plugged:
         self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False
     ) -> Any:
         """`keras.Model.test_on_batch` of one global batch, the same on every worker."""
-        self._check_compiled("test_on_batch")
+        checks.check_compiled(self.model, "test_on_batch")
         return self._on_batch("test", (x, y, sample_weight), return_dict)
 
     def predict_on_batch(self, x: Any) -> Any:
@@ -280,11 +278,7 @@ class Plugged:
             family.prepare_to_train()
             family.begin_to_train()
         family.reset_metrics()
-        absent = int(step.total) < self.layout.replicas
-        step_logs, fingerprint = family.run_steps(mode, [step], absent)
-        if mode == "train":
-            family.bring_together()
-        logs = family.read(mode, step_logs, fingerprint, []).logs
+        logs = family.on_batch(mode, step)
         return dict(sorted(logs.items())) if return_dict else self._in_order(logs)
 
     def _step(self, batch: tuple[Any, ...]) -> Step:
@@ -301,19 +295,19 @@ class Plugged:
                     f"{name} was given beside a function of tf.distribute.InputContext: the "
                     "dataset that it returns holds everything, and its batches are the replicas'"
                 )
-        return OwnData(self.layout, x, kwargs.get("steps"))
+        return families.own_data(self.strategy, self.layout, x, kwargs.get("steps"))
 
     def _prepared(self, batch: Any) -> Loop:
         """Builds what is not built yet, and returns the loop for the model as compiled now."""
         model = self.model
         is_new = self._loop is None or self._built_for is not model.train_function
         if is_new:
-            self._check_variables()
+            checks.check_variables(model, self.strategy)
         with self.strategy.scope():
             internals.symbolic_build(model, batch)
         if is_new:
-            self._check_variables()
-            self._check_what_is_compiled()
+            checks.check_variables(model, self.strategy)
+            checks.check_what_is_compiled(model, self.strategy)
             self._loop = Loop(model, self._family())
             self._prediction = None
             # `compile` sets it to None: that tells that everything must be traced anew.
@@ -321,65 +315,23 @@ class Plugged:
         assert self._loop is not None
         return self._loop
 
-    def _prepared_to_predict(self, batch: Any) -> Prediction:
+    def _prepared_to_predict(self, batch: Any) -> Any:
         if not internals.is_built(self.model):
             with self.strategy.scope():
                 internals.symbolic_build(self.model, batch)
         if self._loop is None:
             self._loop = Loop(self.model, self._family())
         if self._prediction is None:
-            self._prediction = Prediction(self._loop)
+            self._prediction = families.make_prediction(self._loop)
         return self._prediction
 
-    def _family(self) -> Synchronous:
-        return Synchronous(self.model, self.strategy, self.layout, self.options)
+    def _family(self) -> Family:
+        return families.make_family(
+            self.model, self.strategy, self.layout, self.options, self._tables
+        )
 
     def _in_order(self, logs: dict[str, Any]) -> Any:
         return internals.in_order(self.model, logs)
-
-    # ------------------------------------------------------------ checks
-
-    def _check_compiled(self, method: str) -> None:
-        if not self.model.compiled:
-            raise ValueError(f"You must call `compile()` before calling `{method}()`.")
-
-    def _check_variables(self) -> None:
-        model = self.model
-        self._check_scope(model.variables, "the model was built")
-        optimizer = getattr(model, "optimizer", None)
-        self._check_scope(getattr(optimizer, "variables", []), "the optimizer was made")
-        for metric in model.metrics:
-            for variable in metric.variables:
-                name = variable.path.split("/")[0]
-                self._check_scope([variable], f"the metric {name!r} was made")
-
-    def _check_what_is_compiled(self) -> None:
-        model = self.model
-        if self.layout.replicas == 1:
-            return
-        if model.jit_compile and type(model).train_step is not keras.Model.train_step:
-            raise PlugError(
-                f"{type(model).__name__} has a train_step of its own, which cannot be compiled "
-                "over several replicas (the update must stay outside): compile the model with "
-                "jit_compile=False, or override compute_loss instead"
-            )
-        for loss in internals.flat_losses(model):
-            if getattr(loss, "reduction", "mean") in (None, "none"):
-                raise PlugError(
-                    f"the loss {loss.name!r} has reduction=None, which gives one loss per example; "
-                    'several replicas need one number: use reduction="sum_over_batch_size", "sum" '
-                    'or "mean_with_sample_weight"'
-                )
-
-    def _check_scope(self, variables: Any, what: str) -> None:
-        if self.layout.replicas == 1:
-            return
-        for variable in variables:
-            if not self.strategy.extended.variable_created_in_scope(variable.value):
-                raise PlugError(
-                    f"{what} outside of strategy.scope() (its variable {variable.path!r} is not "
-                    "on every replica): make it inside `with strategy.scope():`"
-                )
 
 
 def _bound(plugged: Plugged, name: str) -> Callable[..., Any]:
@@ -388,7 +340,7 @@ def _bound(plugged: Plugged, name: str) -> Callable[..., Any]:
 
     @functools.wraps(getattr(keras.Model, name))
     def stand_in(*args: Any, **kwargs: Any) -> Any:
-        if plugged.layout.workers == 1:
+        if not plugged.layout.task:
             return method(*args, **kwargs)
         with told_of_lost_tasks(plugged.layout.task):
             return method(*args, **kwargs)

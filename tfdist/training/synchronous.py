@@ -8,7 +8,8 @@ summed over all replicas in one collective.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -16,14 +17,15 @@ import numpy as np
 import tensorflow as tf
 
 from tfdist import internals
-from tfdist.errors import PlugError
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training import fingerprint as fingerprint_of
 from tfdist.training import packing, semantics
 from tfdist.training.exchange import LocalSteps, make_exchange, own_copy
-from tfdist.training.metrics import as_plain, recorded_results, to_be_summed
+from tfdist.training.family import Chunk
+from tfdist.training.metrics import StepLogs, as_plain, recorded_results, to_be_summed
 from tfdist.training.options import TrainingOptions
-from tfdist.training.stream import Step, without_optionals
+from tfdist.training.pace import Pace
+from tfdist.training.stream import Step, Stream, without_optionals
 
 __all__ = ["Reading", "Synchronous"]
 
@@ -70,7 +72,51 @@ class Synchronous:
         self._present: tf.Variable | None = None
         self._local_state: dict[int, keras.Variable] = {}
         self._functions: dict[Any, Callable[..., Any]] = {}
-        self._log_sources: dict[str, dict[str, keras.metrics.Metric | None]] = {}
+        self._logs = StepLogs(model)
+
+    # ------------------------------------------------------------ chunks
+
+    def chunks(self, mode: str, data: Stream, pace: Pace) -> Generator[Chunk, None, None]:
+        """Yields, until an epoch's data end, what runs the next steps on all replicas."""
+        step = 0
+        while (left := data.left(step)) != 0:
+            started = time.perf_counter()
+            count = pace.next_length(left)
+            steps = None if data.counted else data.take(count, self.tell)
+            if steps is not None and not steps:
+                return
+            count = count if steps is None else len(steps)
+            yield functools.partial(self._run_chunk, mode, data, pace, steps, count, started)
+            step += count
+
+    def _run_chunk(
+        self,
+        mode: str,
+        data: Stream,
+        pace: Pace,
+        steps: Sequence[Step] | None,
+        count: int,
+        started: float,
+    ) -> tuple[int, dict[str, Any]]:
+        if steps is None:
+            ran = self.run_loop(mode, data.iterator, count, data.may_leave_replicas_out)
+            data.took(count)
+        else:
+            ran = self.run_steps(mode, steps, data.may_leave_replicas_out)
+        if mode == "train" and pace.every is not None:
+            self.bring_together()  # a callback may look at them now
+        reading = self.read(mode, *ran, numbers=[pace.seconds])
+        pace.agreed(float(np.mean(reading.numbers[:, 0])))
+        pace.took(count, time.perf_counter() - started)
+        return count, reading.logs
+
+    def on_batch(self, mode: str, step: Step) -> dict[str, Any]:
+        """Takes one step by itself; returns its logs."""
+        absent = int(step.total) < self.layout.replicas
+        step_logs, fingerprint = self.run_steps(mode, [step], absent)
+        if mode == "train":
+            self.bring_together()
+        return self.read(mode, step_logs, fingerprint, []).logs
 
     # ------------------------------------------------------------ steps
 
@@ -160,12 +206,12 @@ class Synchronous:
         def on_replica(data: Any, share: tf.Tensor) -> dict[str, tf.Tensor]:
             data = without_optionals(data)
             if replicas == 1:
-                return self._sort_logs(mode, step_function(data), results)
+                return self._logs.sort(mode, step_function(data), results)
             step = semantics.ReplicaStep(self.strategy, share, may_be_absent, self._exchange)
             with semantics.replica_step(step):
 
                 def take(data: Any) -> dict[str, tf.Tensor]:
-                    return self._sort_logs(mode, step_function(data), results)
+                    return self._logs.sort(mode, step_function(data), results)
 
                 jit = self.model.jit_compile and not self.model.run_eagerly
                 logs = semantics.compiled(step, take, data) if jit else take(data)
@@ -200,26 +246,6 @@ class Synchronous:
             return values[context.replica_id_in_sync_group - first]
 
         return self.strategy.experimental_distribute_values_from_function(value)
-
-    def _sort_logs(
-        self, mode: str, logs: Any, results: dict[int, tuple[Any, keras.metrics.Metric]]
-    ) -> dict[str, tf.Tensor]:
-        """Keeps of a step's logs what no metric's state holds; notes where each comes from."""
-        if not isinstance(logs, dict):
-            raise PlugError(
-                f"{mode}_step returned {type(logs).__name__}; it must return a dict of logs, "
-                'such as {"loss": loss}'
-            )
-        if set(logs) == set(self.model.get_metrics_result()):
-            self._log_sources[mode] = {}
-            return {}
-        sources = {name: results.get(id(value), (None, None))[1] for name, value in logs.items()}
-        self._log_sources[mode] = sources
-        return {
-            name: tf.cast(tf.convert_to_tensor(logs[name]), tf.float32)
-            for name, metric in sources.items()
-            if metric is None
-        }
 
     # ------------------------------------------------------------ metrics
 
@@ -297,16 +323,8 @@ class Synchronous:
             sums = self.strategy.run(on_replica)
             flat = [self.strategy.experimental_local_results(value)[0] for value in sums]
             states, shared = flat[: len(variables)], flat[len(variables) :]
-        logs = dict(zip(step_logs, shared[1:], strict=True))
-        with keras.StatelessScope(state_mapping=list(zip(variables, states, strict=True))):
-            sources = self._log_sources.get(mode)
-            if not sources:
-                logs = self.model.get_metrics_result()
-            else:
-                logs = {
-                    name: logs[name] if metric is None else metric.result()
-                    for name, metric in sources.items()
-                }
+        own = dict(zip(step_logs, shared[1:], strict=True))
+        logs = self._logs.results(mode, list(zip(variables, states, strict=True)), own)
         return {name: tf.convert_to_tensor(value) for name, value in logs.items()}, shared[0]
 
     def tell(self, numbers: Sequence[float]) -> np.ndarray:

@@ -1,0 +1,387 @@
+"""How steps are taken on parameter servers: by workers, each at its own pace, none waiting.
+
+The chief hands chunks of steps to whichever worker is free and adds up what they return. Batches of
+arrays and datasets are read by the chief and travel with the chunk, so each is worked on once,
+whoever is lost meanwhile; with a function of `tf.distribute.InputContext` the workers read their
+own (`own_pipelines`).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfdist import internals
+from tfdist.errors import DataError
+from tfdist.strategies import registry
+from tfdist.strategies.layout import ReplicaLayout
+from tfdist.training import servers
+from tfdist.training.family import Chunk
+from tfdist.training.in_flight import InFlight
+from tfdist.training.metrics import StepLogs, as_plain
+from tfdist.training.options import TrainingOptions
+from tfdist.training.own_pipelines import OwnPipelines
+from tfdist.training.pace import Pace
+from tfdist.training.rows import Rows, batch_of, pack, specs_of
+from tfdist.training.stream import Step, Stream, without_optionals
+from tfdist.training.tables import Tables
+from tfdist.training.tally import Tally
+from tfdist.training.worker_step import Carried, WorkerStep, unique
+
+__all__ = ["Asynchronous"]
+
+_AHEAD = 2  # chunks for each worker: one that it works on, one that waits for it
+_TICK_SECONDS = 1.0
+_IDLE_SECONDS = 0.02  # between two questions to workers that have all run out but one
+_LOST_SECONDS = 60.0  # for a worker with data of its own to come back
+
+
+class Asynchronous:
+    """Takes training, test and prediction steps of one model on a parameter-server strategy.
+
+    Args:
+        model: a built and compiled Keras model.
+        strategy: a `tf.distribute.ParameterServerStrategy`.
+        layout: the chief's.
+        options: how often to fetch and push.
+        tables: the model's sharded embeddings.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        strategy: tf.distribute.Strategy,
+        layout: ReplicaLayout,
+        options: TrainingOptions,
+        tables: Tables,
+    ) -> None:
+        self.model = model
+        self.strategy = strategy
+        self.layout = layout
+        self.coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
+        self.workers = registry.count_tasks("worker")
+        self._options = options
+        self._tables = tables
+        self._warm = options.warm_start
+        self._functions: dict[Any, Any] = {}
+        self._logs = StepLogs(model)
+        self._step: WorkerStep | None = None
+        self._tally: Tally | None = None
+
+    # ------------------------------------------------------------ what runs on a worker
+
+    def _worker_step(self) -> WorkerStep:
+        if self._step is None:
+            self.model.reset_metrics()
+            metrics = unique(v for metric in self.model.metrics for v in metric.variables)
+            self._tally = Tally(metrics)
+            self._step = WorkerStep(
+                self.model,
+                self._options,
+                self._tables.variables,
+                self._tables.update,
+                self._tally.rest,
+                self._logs,
+            )
+        return self._step
+
+    def _chunk_function(self, mode: str, kind: str, specs: Sequence[Any]) -> Any:
+        """The function that takes a chunk of steps, traced for data of these types.
+
+        Args:
+            mode: "train" or "test".
+            kind: "rows" where the data come with the call, "own" where an iterator does.
+            specs: the types of its two arguments.
+        """
+        key = (mode, kind, _key(specs))
+        if key not in self._functions:
+            read = _from_rows if kind == "rows" else _from_iterator
+            logs: dict[str, tf.TensorSpec] = {}
+            found = self._trace(mode, read, specs, logs)
+            if logs:  # a step with logs of its own: now their types are known
+                found = self._trace(mode, read, specs, logs)
+            self._functions[key] = found
+        return self._functions[key]
+
+    def _trace(
+        self, mode: str, read: Any, specs: Sequence[Any], logs: dict[str, tf.TensorSpec]
+    ) -> Any:
+        run = functools.partial(self._run_steps, mode, read, dict(logs), logs)
+        return tf.function(run, autograph=False).get_concrete_function(*specs)
+
+    def _run_steps(
+        self,
+        mode: str,
+        read: Any,
+        known: dict[str, tf.TensorSpec],
+        found: dict[str, tf.TensorSpec],
+        source: Any,
+        steps: tf.Tensor,
+    ) -> dict[str, Any]:
+        """Takes steps until there are enough, or no more data; returns what they have counted."""
+        step = self._worker_step()
+        began = tf.timestamp()
+        start = step.start(mode)
+
+        def take(number: tf.Tensor, batch: Any, carried: Carried) -> tuple[Any, ...]:
+            carried, logs = step.take(mode, number, batch, carried)
+            found.update({k: tf.TensorSpec(v.shape, v.dtype) for k, v in logs.items()})
+            return number + 1, carried, {name: logs[name] for name in known}
+
+        def body(number: tf.Tensor, _: Any, carried: Carried, logs: Any) -> tuple[Any, ...]:
+            there, batch = read(source, number)
+            if there is None:
+                number, carried, logs = take(number, batch(), carried)
+                return number, tf.constant(True), carried, logs
+            number, carried, logs = tf.cond(
+                there, lambda: take(number, batch(), carried), lambda: (number, carried, logs)
+            )
+            return number, there, carried, logs
+
+        no_logs = {
+            name: tf.zeros([size or 0 for size in spec.shape], spec.dtype)
+            for name, spec in known.items()
+        }
+        shapes = (
+            tf.TensorShape([]),
+            tf.TensorShape([]),
+            tf.nest.map_structure(lambda tensor: tensor.shape, start),
+            {name: spec.shape for name, spec in known.items()},
+        )
+        count, there, carried, logs = tf.while_loop(
+            lambda number, there, *_: tf.logical_and(there, number < steps),
+            body,
+            (tf.constant(0), tf.constant(True), start, no_logs),
+            shape_invariants=shapes,
+            parallel_iterations=1,
+        )
+        metrics = step.finish(mode, carried)
+        worker = tf.distribute.coordinator.experimental_get_current_worker_index()
+        with tf.control_dependencies([*metrics, count]):
+            seconds = tf.timestamp() - began
+        return {
+            "metrics": [tf.cast(value, tf.float64) for value in metrics],
+            "logs": logs,
+            "steps": count,
+            "ended": tf.logical_not(there),
+            "worker": tf.cast(worker, tf.int32),
+            "seconds": seconds,
+        }
+
+    # ------------------------------------------------------------ chunks
+
+    def chunks(self, mode: str, data: Stream, pace: Pace) -> Generator[Chunk, None, None]:
+        """Yields, until an epoch's data end, what waits for the next steps that workers take."""
+        self._worker_step()
+        flight = InFlight(self.coordinator)
+        give = self._give_own if isinstance(data, OwnPipelines) else self._give_rows
+        given = 0
+        try:
+            while True:
+                limit = self._limit(mode)
+                while len(flight) < limit and (count := give(mode, data, pace, flight, given)):
+                    given += count
+                if not len(flight):
+                    return
+                yield functools.partial(self._next, mode, data, pace, flight)
+                if isinstance(data, OwnPipelines):
+                    given = data.given
+        finally:
+            flight.drain()
+            assert self._tally is not None
+            self._tally.store()
+
+    def _limit(self, mode: str) -> int:
+        return 1 if mode == "train" and self._warm > 0 else _AHEAD * self.workers
+
+    def _length(self, pace: Pace, left: int | None) -> int:
+        """Steps of the next chunk: the fewer are left, the smaller the parts they are shared in."""
+        length = pace.next_length(left)
+        if pace.every is not None:
+            return length
+        together = math.lcm(self._options.fetch_every, self._options.push_every)
+        if left is not None:
+            length = min(length, max(1, math.ceil(left / (_AHEAD * self.workers))))
+        return length if length < together else length // together * together
+
+    def _give_rows(
+        self, mode: str, data: Stream, pace: Pace, flight: InFlight, given: int
+    ) -> int:
+        """Hands out the next batches; returns how many."""
+        left = data.left(given)
+        if left == 0:
+            return 0
+        steps = data.take(self._length(pace, left), self.tell)
+        for rows in pack([step.parts[0] for step in steps]):
+            self._start(mode, rows, flight)
+        return len(steps)
+
+    def _start(self, mode: str, rows: Rows, flight: InFlight) -> None:
+        specs = (specs_of(rows), tf.TensorSpec([], tf.int32))
+        function = self._chunk_function(mode, "rows", specs)
+        flight.start(function, (rows, tf.constant(len(rows.sizes))))
+
+    def _give_own(
+        self, mode: str, data: OwnPipelines, pace: Pace, flight: InFlight, given: int
+    ) -> int:
+        """Lets one more worker take steps on its own data; returns how many at most."""
+        left = None if data.steps_asked is None else max(0, data.steps_asked - given)
+        busy = len(flight) >= self.workers - len(data.ended_workers)
+        if left == 0 or len(data.ended_workers) == self.workers:
+            return 0
+        if data.ended_workers and busy:
+            return 0
+        count = self._length(pace, left)
+        specs = (internals.spec_of_remote(data.iterators), tf.TensorSpec([], tf.int32))
+        function = self._chunk_function(mode, "own", specs)
+        data.promised += count
+        flight.start(function, (data.iterators, tf.constant(count)), tag=count)
+        return count
+
+    def _next(
+        self, mode: str, data: Stream, pace: Pace, flight: InFlight
+    ) -> tuple[int, dict[str, Any]]:
+        """Waits until some steps have been taken; returns how many, and the logs so far."""
+        assert self._tally is not None
+        taken, own = 0, {}
+        came = self._wait(flight)
+        while came is not None:
+            promised, result = came
+            taken += int(result["steps"])
+            own = result["logs"] or own
+            self._tally.add(result["metrics"])
+            if result["steps"]:
+                pace.agreed(pace.seconds)
+                pace.took(int(result["steps"]), float(result["seconds"]))
+            if isinstance(data, OwnPipelines):
+                data.returned(int(result["steps"]), promised)
+                if result["ended"]:
+                    data.ended_workers.add(int(result["worker"]))
+                    time.sleep(_IDLE_SECONDS)
+            more = len(flight) > 0 and pace.every is None
+            came = flight.wait(0.0) if more else None
+        if mode == "train":
+            self._warm -= taken
+        logs = self._logs.results(mode, self._tally.states(), own)
+        return taken, {name: as_plain(tf.convert_to_tensor(v)) for name, v in logs.items()}
+
+    def _wait(self, flight: InFlight) -> tuple[Any, Any]:
+        while (came := flight.wait(_TICK_SECONDS)) is None:
+            pass
+        return came
+
+    def on_batch(self, mode: str, step: Step) -> dict[str, Any]:
+        """Takes one step by itself, on some worker; returns its logs."""
+        self._worker_step()
+        assert self._tally is not None
+        flight = InFlight(self.coordinator)
+        self._start(mode, pack([step.parts[0]])[0], flight)
+        result = self._wait(flight)[1]
+        self._tally.add(result["metrics"])
+        self._tally.store()
+        logs = self._logs.results(mode, self._tally.states(), result["logs"])
+        return {name: as_plain(tf.convert_to_tensor(value)) for name, value in logs.items()}
+
+    # ------------------------------------------------------------ prediction
+
+    def predict(self, batches: Sequence[Any], flight: InFlight, tag: Any) -> None:
+        """Hands out batches to predict; their outputs come with `tag` and their number."""
+        for number, rows in enumerate(pack(batches)):
+            specs = specs_of(rows)
+            key = ("predict", _key(specs))
+            if key not in self._functions:
+                self._functions[key] = tf.function(
+                    self._predict_rows, autograph=False
+                ).get_concrete_function(specs)
+            flight.start(self._functions[key], (rows,), tag=(tag, number))
+
+    def _predict_rows(self, rows: Rows) -> Any:
+        """The outputs for some batches, one after the other."""
+        values = self._weights_now()
+
+        @tf.function(autograph=False)
+        def one(rows: Rows, number: tf.Tensor, values: Any) -> Any:
+            with internals.held(list(zip(self._all_weights, values, strict=True))):
+                return self.model.predict_step(without_optionals(batch_of(rows, number)))
+
+        specs = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), values)
+        outputs = one.get_concrete_function(
+            specs_of(rows), tf.TensorSpec([], tf.int32), specs
+        ).structured_outputs
+        for output in tf.nest.flatten(outputs):
+            if not isinstance(output, tf.Tensor | tf.TensorSpec) or output.shape.rank == 0:
+                raise DataError(
+                    "predict_step returned something other than dense tensors with the batch as "
+                    "their first dimension, so that outputs of several workers cannot be put in "
+                    "order: end the model with a layer that makes it dense"
+                )
+        arrays = [
+            tf.TensorArray(output.dtype, 0, dynamic_size=True, infer_shape=False)
+            for output in tf.nest.flatten(outputs)
+        ]
+
+        def body(number: tf.Tensor, arrays: Any) -> Any:
+            flat = tf.nest.flatten(one(rows, number, values))
+            written = [a.write(number, t) for a, t in zip(arrays, flat, strict=True)]
+            return number + 1, written
+
+        _, arrays = tf.while_loop(
+            lambda number, _: number < tf.size(rows.sizes),
+            body,
+            (tf.constant(0), arrays),
+            parallel_iterations=1,
+        )
+        return tf.nest.pack_sequence_as(outputs, [array.concat() for array in arrays])
+
+    @property
+    def _all_weights(self) -> list[keras.Variable]:
+        tables = {id(variable) for variable in self._tables.variables}
+        return [v for v in unique(self.model.variables) if id(v) not in tables]
+
+    def _weights_now(self) -> list[tf.Tensor]:
+        return servers.fetch(self._all_weights)
+
+    # ------------------------------------------------------------ the rest of a family
+
+    def reset_metrics(self) -> None:
+        """Sets every metric back."""
+        self.model.reset_metrics()
+        if self._tally is not None:
+            self._tally.reset()
+
+    def tell(self, numbers: Sequence[float]) -> np.ndarray:
+        """Shows the numbers to all that run the loop: the chief alone."""
+        return np.asarray([numbers], np.float64)
+
+    def prepare_to_train(self) -> None:
+        """Says where the variables are, the first time."""
+
+    def begin_to_train(self) -> None:
+        """Nothing: workers fetch the weights as they are."""
+
+    def bring_together(self) -> None:
+        """Nothing: the variables are on the servers, where everybody reads them."""
+
+    def broadcast(self, variables: Sequence[keras.Variable]) -> None:
+        """Nothing: there is one copy of each variable."""
+
+
+def _from_rows(rows: Rows, number: tf.Tensor) -> tuple[None, Callable[[], Any]]:
+    return None, lambda: batch_of(rows, number)
+
+
+def _from_iterator(iterator: Any, number: tf.Tensor) -> tuple[tf.Tensor, Callable[[], Any]]:
+    element = iterator.get_next_as_optional()
+    return element.has_value(), lambda: without_optionals(element.get_value())
+
+
+def _key(specs: Any) -> Any:
+    flat = tf.nest.flatten(specs, expand_composites=False)
+    return (repr(tf.nest.map_structure(str, specs)), len(flat))

@@ -1,0 +1,86 @@
+"""Which family of strategies trains a model, and what belongs to each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfdist.strategies import registry
+from tfdist.strategies.layout import ReplicaLayout
+from tfdist.training.asynchronous import Asynchronous
+from tfdist.training.family import Family
+from tfdist.training.loop import Loop
+from tfdist.training.options import TrainingOptions
+from tfdist.training.own_data import OwnData
+from tfdist.training.own_pipelines import OwnPipelines
+from tfdist.training.predict import Prediction
+from tfdist.training.predict_workers import WorkersPrediction
+from tfdist.training.stream import Stream
+from tfdist.training.synchronous import Synchronous
+from tfdist.training.tables import Tables
+
+__all__ = [
+    "kind_of",
+    "make_family",
+    "make_prediction",
+    "own_data",
+    "predicts_as_keras",
+    "tables_of",
+]
+
+
+def kind_of(strategy: tf.distribute.Strategy) -> str:
+    """Returns "synchronous" or "parameter_server"."""
+    servers = isinstance(strategy, tf.distribute.ParameterServerStrategy)
+    return "parameter_server" if servers else "synchronous"
+
+
+def tables_of(
+    model: keras.Model, strategy: tf.distribute.Strategy, options: TrainingOptions
+) -> Tables:
+    """Shards the model's large embeddings, where its variables live on parameter servers."""
+    if kind_of(strategy) != "parameter_server":
+        return Tables()
+    return Tables.of(model, strategy, options)
+
+
+def make_family(
+    model: keras.Model,
+    strategy: tf.distribute.Strategy,
+    layout: ReplicaLayout,
+    options: TrainingOptions,
+    tables: Tables,
+) -> Family:
+    """Returns what takes the model's steps."""
+    if kind_of(strategy) == "parameter_server":
+        return Asynchronous(model, strategy, layout, options, tables)
+    return Synchronous(model, strategy, layout, options)
+
+
+def make_prediction(loop: Loop) -> Any:
+    """Returns what predicts for the model of a loop."""
+    family = loop.family
+    if isinstance(family, Asynchronous):
+        return WorkersPrediction(loop, family)
+    return Prediction(loop)
+
+
+def predicts_as_keras(kind: str, layout: ReplicaLayout) -> bool:
+    """Whether plain Keras predicts: on one device it does all there is to do."""
+    return kind == "synchronous" and layout.replicas == 1
+
+
+def own_data(
+    strategy: tf.distribute.Strategy,
+    layout: ReplicaLayout,
+    function: Callable[..., Any],
+    steps: int | None,
+) -> Stream:
+    """Returns the data that workers read for themselves."""
+    if kind_of(strategy) == "parameter_server":
+        coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
+        return OwnPipelines(layout, coordinator, registry.count_tasks("worker"), function, steps)
+    return OwnData(layout, function, steps)

@@ -1,0 +1,107 @@
+"""Batches on their way to a worker: several in one message, taken apart where they are used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from tfdist.training.stream import leaves, map_leaves, without_optionals
+
+__all__ = ["Rows", "batch_of", "pack", "specs_of"]
+
+
+class Rows(NamedTuple):
+    """Some batches, one after the other.
+
+    Attributes:
+        batches: their rows, structured as the user's batch.
+        sizes: int64 `[batches]`: the rows of each.
+    """
+
+    batches: Any
+    sizes: tf.Tensor
+
+
+def pack(batches: Sequence[Any]) -> list[Rows]:
+    """Puts batches together where their shapes allow it.
+
+    Args:
+        batches: of one dataset, in order.
+
+    Returns:
+        The batches in the same order; several in one where all but the first dimension agree.
+    """
+    packed: list[Rows] = []
+    alike: list[Any] = []
+    for batch in map(without_optionals, batches):
+        if alike and _inner(alike[0]) != _inner(batch):
+            packed.append(_together(alike))
+            alike = []
+        alike.append(batch)
+    return [*packed, _together(alike)] if alike else packed
+
+
+def batch_of(rows: Rows, number: tf.Tensor) -> Any:
+    """Takes one batch out again; to be called in a graph.
+
+    Args:
+        rows: from `pack`.
+        number: of the batch, an int32 scalar.
+    """
+    ends = tf.cumsum(rows.sizes)
+    stop = ends[number]
+    start = stop - rows.sizes[number]
+    return map_leaves(lambda leaf: _slice(leaf, start, stop), rows.batches)
+
+
+def specs_of(rows: Rows) -> Rows:
+    """The types of packed batches, whatever their number and sizes."""
+
+    def spec(leaf: Any) -> Any:
+        if isinstance(leaf, tf.RaggedTensor):
+            shape = tf.TensorShape([None, *leaf.shape[1:]])
+            return tf.RaggedTensorSpec(shape, leaf.dtype, leaf.ragged_rank, leaf.row_splits.dtype)
+        if isinstance(leaf, tf.SparseTensor):
+            return tf.SparseTensorSpec(tf.TensorShape([None, *leaf.shape[1:]]), leaf.dtype)
+        return tf.TensorSpec(tf.TensorShape([None, *leaf.shape[1:]]), leaf.dtype)
+
+    return Rows(map_leaves(spec, rows.batches), tf.TensorSpec([None], tf.int64))
+
+
+def _inner(batch: Any) -> list[Any]:
+    return [
+        None if isinstance(leaf, tf.RaggedTensor) else leaf.shape[1:].as_list()
+        for leaf in leaves(batch)
+    ]
+
+
+def _together(batches: Sequence[Any]) -> Rows:
+    sizes = tf.constant([_count(batch) for batch in batches], tf.int64)
+    if len(batches) == 1:
+        return Rows(batches[0], sizes)
+
+    def join(*parts: Any) -> Any:
+        if parts[0] is None:
+            return None
+        if isinstance(parts[0], tf.SparseTensor):
+            return tf.sparse.concat(0, list(parts))
+        return tf.concat(parts, 0)
+
+    return Rows(tf.nest.map_structure(join, *batches), sizes)
+
+
+def _count(batch: Any) -> int:
+    first = leaves(batch)[0]
+    if isinstance(first, tf.RaggedTensor):
+        return int(first.nrows())
+    return int(first.dense_shape[0] if isinstance(first, tf.SparseTensor) else first.shape[0])
+
+
+def _slice(leaf: Any, start: tf.Tensor, stop: tf.Tensor) -> Any:
+    if isinstance(leaf, tf.SparseTensor):
+        begin = tf.concat([[start], tf.zeros_like(leaf.dense_shape[1:])], 0)
+        size = tf.concat([[stop - start], leaf.dense_shape[1:]], 0)
+        return tf.sparse.reorder(tf.sparse.slice(leaf, begin, size))
+    return leaf[start:stop]

@@ -1,0 +1,97 @@
+"""Variables that live on parameter servers: read and written in few messages.
+
+Each message between machines costs about as much as 100 KB on the wire, and a model has many small
+variables: those of one server are packed into one tensor on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+__all__ = ["add", "fetch", "place_of", "to_servers"]
+
+_SMALL_BYTES = 64 << 10
+
+
+def place_of(variable: Any) -> str:
+    """The device that a Keras variable, or TensorFlow's, lives on."""
+    return str(getattr(variable, "value", variable).device)
+
+
+def fetch(variables: Sequence[keras.Variable]) -> list[tf.Tensor]:
+    """Reads variables; to be called while a worker's function is traced.
+
+    Args:
+        variables: the true ones, of any shapes and dtypes.
+
+    Returns:
+        Their values, on the worker.
+    """
+    values: list[Any] = [None] * len(variables)
+    for place, indices in _packs((place_of(v), v.shape, v.value.dtype) for v in variables):
+        with tf.device(place):
+            read = [tf.convert_to_tensor(variables[i].value) for i in indices]
+            if len(indices) > 1:
+                packed = tf.concat([tf.reshape(value, [-1]) for value in read], 0)
+        if len(indices) > 1:
+            shapes = [variables[i].shape for i in indices]
+            read = _unpack(packed, shapes)
+        for i, value in zip(indices, read, strict=True):
+            values[i] = value
+    return [tf.identity(value) for value in values]
+
+
+def to_servers(tensors: Sequence[tf.Tensor], variables: Sequence[Any]) -> list[tf.Tensor]:
+    """Sends each of some tensors of the worker to where its variable lives.
+
+    Args:
+        tensors: for each variable one of its shape.
+        variables: Keras variables, or TensorFlow's.
+
+    Returns:
+        The tensors, on the servers.
+    """
+    sent: list[Any] = [None] * len(tensors)
+    kinds = (
+        (place_of(variable), tensor.shape, tensor.dtype)
+        for tensor, variable in zip(tensors, variables, strict=True)
+    )
+    for place, indices in _packs(kinds):
+        there = [tensors[i] for i in indices]
+        if len(indices) > 1:
+            packed = tf.concat([tf.reshape(tensor, [-1]) for tensor in there], 0)
+            with tf.device(place):
+                there = _unpack(packed, [tensors[i].shape for i in indices])
+        else:
+            with tf.device(place):
+                there = [tf.identity(there[0])]
+        for i, tensor in zip(indices, there, strict=True):
+            sent[i] = tensor
+    return sent
+
+
+def add(variables: Sequence[keras.Variable], amounts: Sequence[tf.Tensor]) -> None:
+    """Adds to variables, each in one indivisible operation: nobody else's addition is lost."""
+    for variable, amount in zip(variables, to_servers(amounts, variables), strict=True):
+        with tf.device(place_of(variable)):
+            variable.value.assign_add(amount)
+
+
+def _packs(kinds: Iterable[tuple[str, Any, Any]]) -> list[tuple[str, list[int]]]:
+    """Groups the numbers of (place, shape, dtype) that travel together; large ones go alone."""
+    packs: dict[Any, tuple[str, list[int]]] = {}
+    for i, (place, shape, dtype) in enumerate(kinds):
+        size = tf.TensorShape(shape).num_elements()
+        small = size is not None and size * dtype.size <= _SMALL_BYTES
+        packs.setdefault((place, dtype) if small else i, (place, []))[1].append(i)
+    return list(packs.values())
+
+
+def _unpack(packed: tf.Tensor, shapes: Sequence[Any]) -> list[tf.Tensor]:
+    sizes = [tf.TensorShape(shape).num_elements() for shape in shapes]
+    parts = tf.split(packed, sizes)
+    return [tf.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)]
