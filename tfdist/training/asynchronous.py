@@ -85,8 +85,7 @@ class Asynchronous:
             self._step = WorkerStep(
                 self.model,
                 self._options,
-                self._tables.variables,
-                self._tables.update,
+                self._tables,
                 self._tally.rest,
                 self._logs,
             )

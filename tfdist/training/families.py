@@ -44,7 +44,7 @@ def tables_of(
     """Shards the model's large embeddings, where its variables live on parameter servers."""
     if kind_of(strategy) != "parameter_server":
         return Tables()
-    return Tables.of(model, strategy, options)
+    return Tables.of(model, registry.count_tasks("ps"), options)
 
 
 def make_family(
@@ -56,6 +56,7 @@ def make_family(
 ) -> Family:
     """Returns what takes the model's steps."""
     if kind_of(strategy) == "parameter_server":
+        tables.prepare()
         return Asynchronous(model, strategy, layout, options, tables)
     return Synchronous(model, strategy, layout, options)
 

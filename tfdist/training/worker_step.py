@@ -31,6 +31,7 @@ from tfdist.errors import PlugError
 from tfdist.training import servers
 from tfdist.training.metrics import StepLogs, recorded_results
 from tfdist.training.options import TrainingOptions
+from tfdist.training.tables import Tables
 
 __all__ = ["Carried", "WorkerStep", "optimizers_of", "unique"]
 
@@ -44,9 +45,7 @@ class WorkerStep:
     Args:
         model: a built and compiled model whose variables live on parameter servers.
         options: how often to fetch and to push.
-        tables: the shards of embedding tables, which are not fetched.
-        update_tables: applies gradients to them: takes the optimizer, the pairs of gradients
-            (`tf.IndexedSlices`) and variables, and the learning rate.
+        tables: the sharded embeddings, whose rows are looked up and updated where they are.
         rest: the values of the metrics' variables after a reset.
         logs: sorts what steps return.
     """
@@ -55,8 +54,7 @@ class WorkerStep:
         self,
         model: keras.Model,
         options: TrainingOptions,
-        tables: Sequence[keras.Variable],
-        update_tables: Callable[[Any, Sequence[tuple[Any, Any]], Any], None],
+        tables: Tables,
         rest: Sequence[Any],
         logs: StepLogs,
     ) -> None:
@@ -64,8 +62,8 @@ class WorkerStep:
         self._fetch_every = options.fetch_every
         self._push_every = options.push_every
         self._local_rate = options.local_learning_rate
-        self._tables = {id(variable) for variable in tables}
-        self._update_tables = update_tables
+        self._of_tables = tables
+        self._tables = {id(variable) for variable in tables.variables}
         self._rest = list(rest)
         self._logs = logs
         self.metrics = unique(v for metric in model.metrics for v in metric.variables)
@@ -191,6 +189,7 @@ class WorkerStep:
         """Applies gradients on the servers, by the optimizer's own code."""
         for variable in variables:
             self._held.release(variable)  # what reads it after the update reads the server
+        grads = self._of_tables.clip(grads, variables)
         _original("apply")(optimizer, grads, variables)
         self._count(optimizer, 1)
 
@@ -214,7 +213,7 @@ class WorkerStep:
         tables = [(g, v) for g, v in zip(grads, variables, strict=True) if id(v) in self._tables]
         dense = [(g, v) for g, v in zip(grads, variables, strict=True) if id(v) not in self._tables]
         if tables:
-            self._update_tables(optimizer, tables, learning_rate)
+            self._of_tables.update(optimizer, tables, learning_rate)
         targets = [variable for _, variable in dense]
         sent = servers.to_servers([tf.convert_to_tensor(g) for g, _ in dense], targets)
         for gradient, variable in zip(sent, targets, strict=True):
@@ -306,7 +305,7 @@ class WorkerStep:
             i = numbers[id(variable)]
             pending[i] = pending[i] + gradient
         if tables:  # rows are few: they go at once
-            self._update_tables(optimizer, tables, tf.convert_to_tensor(optimizer.learning_rate))
+            self._of_tables.update(optimizer, tables, tf.convert_to_tensor(optimizer.learning_rate))
         now = self._held.current(optimizer.iterations)
         self._held.hold(optimizer.iterations, now + 1)
 
