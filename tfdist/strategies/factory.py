@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["strategy"]
 
+_OVER_MACHINES = {"multi_worker_mirrored": "--workers 2", "parameter_server": "--workers 2 --ps 1"}
+"""The kinds that need a cluster, and how `tfdist run` makes a small one."""
+
 
 def strategy(
     kind: str = "auto", cluster: Cluster | None = None, **options: Any
@@ -24,8 +27,9 @@ def strategy(
 
     Args:
         kind: "one_device"; "mirrored": all GPUs of this machine; "multi_worker_mirrored": all
-            devices of all workers, in step; or "auto": several workers in the cluster mean
-            multi-worker mirrored, several GPUs mean mirrored, else one device.
+            devices of all workers, in step; "parameter_server": workers at their own pace, with
+            the variables on ps tasks; or "auto": a ps in the cluster means parameter server,
+            several workers mean multi-worker mirrored, several GPUs mean mirrored, else one device.
         cluster: the machines of the job; by default what the environment tells (TF_CONFIG, or
             TFDIST_CLUSTER and TFDIST_TASK).
         **options: see `tfdist.strategies.options.Options`: `device`, `devices`, `logical_devices`,
@@ -33,7 +37,9 @@ def strategy(
             `inter_op_threads`.
 
     Returns:
-        A `tf.distribute.Strategy`; build and compile the model inside its `scope()`.
+        A `tf.distribute.Strategy`; build and compile the model inside its `scope()`. Under
+        parameter_server the call returns on the chief alone: workers and ps tasks serve inside it,
+        and end their processes with exit code 0 when the chief's job has ended well.
 
     Raises:
         ClusterError: the cluster spec is wrong (told before TensorFlow opens a port).
@@ -54,15 +60,15 @@ def strategy(
         cluster = detect_cluster()
     if cluster is not None and cluster.task is not None and cluster.task.type == "evaluator":
         cluster = None  # it stands beside the job and scores checkpoints by itself
-    if cluster is not None and "ps" in cluster.job_names and kind in ("auto", "parameter_server"):
-        check_kind("parameter_server")
-    if kind == "multi_worker_mirrored" and cluster is None:
+    if kind in _OVER_MACHINES and cluster is None:
         raise StrategyError(
-            "multi_worker_mirrored needs a cluster, but TF_CONFIG is not set: start the program "
-            "with `tfdist run --workers 2 script.py`, or set TF_CONFIG on every machine"
+            f"{kind} needs a cluster, but TF_CONFIG is not set: start the program with "
+            f"`tfdist run {_OVER_MACHINES[kind]} script.py`, or set TF_CONFIG on every machine"
         )
     if cluster is not None and cluster.task is not None:
         log.set_task(str(cluster.task))
+    if cluster is not None and "ps" in cluster.job_names and kind == "auto":
+        kind = "parameter_server"
     spans = cluster is not None and cluster.num_workers > 1
     if kind in ("one_device", "mirrored") and spans:
         raise StrategyError(
@@ -70,7 +76,9 @@ def strategy(
             "which would each train a model of their own: use kind='auto', or unset TF_CONFIG"
         )
 
-    if spans and cluster is not None:
+    if kind == "parameter_server" and cluster is not None:
+        cluster.validate(kind)
+    elif spans and cluster is not None:
         cluster.validate("multi_worker_mirrored")  # before the seconds that TensorFlow takes
 
     import tensorflow as tf
@@ -84,6 +92,13 @@ def strategy(
             several = len(tf.config.list_physical_devices("GPU")) > 1 or chosen.logical_devices
             kind = "mirrored" if several or chosen.devices else "one_device"
     one_machine.set_threads(chosen)
+    if kind == "parameter_server":
+        assert cluster is not None
+        from tfdist.strategies import parameter_server
+
+        made = parameter_server.make_parameter_server(cluster, chosen)
+        registry.remember(made)
+        return made
     if kind == "one_device":
         return one_machine.make_one_device(chosen)
     if kind == "mirrored":

@@ -17,17 +17,18 @@ KINDS = (
     "one_device",
     "mirrored",
     "multi_worker_mirrored",
+    "parameter_server",
 )
 """The kinds of strategy that `tfdist.strategy` makes."""
 
-_PLANNED = ("parameter_server", "pipeline")
+_PLANNED = ("pipeline",)
 _COMMUNICATION = ("auto", "ring", "nccl")
 _ONLY_FOR = {
     "device": ("one_device",),
     "devices": ("mirrored",),
     "logical_devices": ("mirrored", "one_device"),
     "communication": ("multi_worker_mirrored",),
-    "rendezvous_timeout": ("multi_worker_mirrored",),
+    "rendezvous_timeout": ("multi_worker_mirrored", "parameter_server"),
 }
 
 

@@ -18,7 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfdist import internals
+from tfdist import internals, log
 from tfdist.errors import DataError
 from tfdist.strategies import registry
 from tfdist.strategies.layout import ReplicaLayout
@@ -29,6 +29,7 @@ from tfdist.training.metrics import StepLogs, as_plain
 from tfdist.training.options import TrainingOptions
 from tfdist.training.own_pipelines import OwnPipelines
 from tfdist.training.pace import Pace
+from tfdist.training.placement import describe_placement, placed
 from tfdist.training.rows import Rows, batch_of, pack, specs_of
 from tfdist.training.stream import Step, Stream, without_optionals
 from tfdist.training.tables import Tables
@@ -70,6 +71,7 @@ class Asynchronous:
         self._options = options
         self._tables = tables
         self._warm = options.warm_start
+        self._told = False
         self._functions: dict[Any, Any] = {}
         self._logs = StepLogs(model)
         self._step: WorkerStep | None = None
@@ -361,6 +363,11 @@ class Asynchronous:
 
     def prepare_to_train(self) -> None:
         """Says where the variables are, the first time."""
+        if not self._told:
+            self._told = True
+            variables = unique([*self.model.variables, *self.model.optimizer.variables])
+            for line in describe_placement(placed(variables)).splitlines():
+                log.info("%s", line)
 
     def begin_to_train(self) -> None:
         """Nothing: workers fetch the weights as they are."""
