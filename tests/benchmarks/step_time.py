@@ -4,6 +4,8 @@
     python -m tests.benchmarks.step_time --models tiny --variants tfdist_fit,hand_loop
     python -m tests.benchmarks.step_time --render             # the tables and the plot anew
 
+The results are written after every group: a run can be interrupted, and what it has is rendered.
+
 All variants of a group are alive at the same time and take turns, so that whatever the machine does
 meanwhile is shared by all; every group is started several times, since a process has a speed of its
 own (where its memory lies, for one). tf_keras and torch are measured where they are installed.
@@ -53,17 +55,21 @@ def main(argv: Sequence[str]) -> None:
     if _RENDER.value:
         results = Results.from_json(json.loads(content.read_text()))
     else:
-        results = measure()
+        results = start()
+        try:
+            measure(results, content)
+        except KeyboardInterrupt:
+            results.notes.append("the run was interrupted: the figures are of fewer turns")
+            write(results, content)
         if not any(run.step_ms for run in results.runs):
             raise SystemExit("\n".join(["nothing was measured:", *results.notes]))
-        content.write_text(json.dumps(_rounded(results.to_json()), indent=1) + "\n")
     render(results, output)
     print((output / f"{NAME}.md").read_text())
 
 
-def measure() -> Results:
-    """Measures what the flags ask for."""
-    results = Results(
+def start() -> Results:
+    """Returns results that hold nothing yet."""
+    return Results(
         machine=machine.describe(),
         settings={
             "workers": _WORKERS.value,
@@ -74,6 +80,10 @@ def measure() -> Results:
         notes=[],
         runs=[],
     )
+
+
+def measure(results: Results, content: Path) -> None:
+    """Measures what the flags ask for, and writes what there is after every group."""
     chosen = []
     for name in _VARIANTS.value:
         missing = VARIANTS[name].missing()
@@ -90,7 +100,14 @@ def measure() -> Results:
                     variants = [variant for variant in chosen if variant.group == group]
                     folder = Path(logs, str(restart), name)
                     _measure_group(results, variants, MODELS[name], restart, turns, folder)
-    return results
+                    write(results, content)
+
+
+def write(results: Results, content: Path) -> None:
+    """Writes the JSON as a whole, or not at all."""
+    part = content.with_suffix(".part")
+    part.write_text(json.dumps(_rounded(results.to_json()), indent=1) + "\n")
+    part.replace(content)
 
 
 def _measure_group(

@@ -18,10 +18,12 @@ strategy = tfdist.strategy(rendezvous_timeout=60)
 
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
 from keras import layers  # noqa: E402
 
 from tests.multi_worker import programs  # noqa: E402
 from tests.multi_worker.programs import FIT, LABELS, X  # noqa: E402
+from tfdist import internals  # noqa: E402
 
 cluster = tfdist.Cluster.from_environment()
 assert cluster is not None
@@ -83,6 +85,28 @@ def different_data() -> Any:
     return make().fit(X[order], LABELS[order], **FIT).history
 
 
+def rows_read() -> list[int]:
+    """The numbers of the rows that this worker gathers from arrays in one epoch, in order."""
+    read: list[int] = []
+    gather = internals.gather_rows
+
+    def note_rows(numbers: np.ndarray) -> np.ndarray:
+        read.extend(numbers.tolist())
+        return numbers
+
+    def counting(arrays: Any, numbers: Any) -> Any:
+        noted = tf.numpy_function(note_rows, [numbers], tf.int64)
+        return gather(arrays, tf.ensure_shape(noted, numbers.shape))
+
+    internals.gather_rows = counting
+    try:
+        make().fit(X, LABELS, **{**FIT, "epochs": 1, "shuffle": False})
+    finally:
+        internals.gather_rows = gather
+    return sorted(read)
+
+
+note("rows read", rows_read)
 note("plain batch normalization", batch_normalization)
 note("dropout", dropout)
 note("callbacks on the chief only", on_the_chief_only)

@@ -185,6 +185,9 @@ PROGRAMS: dict[str, Program] = {
         lambda: classifier(optimizers.SGD(0.1), weighted_metrics=["accuracy"]),
         lambda model: fit(model, sample_weight=WEIGHTS),
     ),
+    "batches that are shuffled within": Program(
+        sgd, lambda model: fit(model, shuffle="batch", sample_weight=WEIGHTS)
+    ),
     "class weights": Program(sgd, lambda m: fit(m, class_weight={0: 1.0, 1: 2.0, 2: 0.5})),
     "two rows left for the last batch": Program(
         sgd, lambda model: model.fit(X[:34], LABELS[:34], **FIT).history

@@ -93,6 +93,18 @@ def test_plain_batch_normalization_agrees_and_is_the_mean(found: list[dict[str, 
     np.testing.assert_allclose(found[0][name][1], np.mean(variances, 0), atol=1e-6)
 
 
+def test_each_worker_reads_its_rows_of_arrays_and_the_one_that_all_compare(
+    found: list[dict[str, Any]],
+) -> None:
+    for number, worker in enumerate(found):
+        expected = []
+        for start in range(0, 105, programs.BATCH):
+            total = min(programs.BATCH, 105 - start)
+            low, high = (total * bound // len(found) for bound in (number, number + 1))
+            expected += [start, *range(start + low, start + high)]
+        assert worker["rows read"] == sorted(expected)
+
+
 @pytest.mark.parametrize("name", ["dropout", "verbose on the chief only", "after the mistakes"])
 def test_the_workers_agree(name: str, found: list[dict[str, Any]]) -> None:
     for other in found[1:]:

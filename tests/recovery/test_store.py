@@ -109,3 +109,61 @@ def test_of_two_directories_the_chiefs_stays(tmp_path: Path, is_chief: bool, sta
         (temporary / "file").write_text("mine")
     assert (target / "file").read_text() == stays
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_run_that_begins_has_a_name_and_no_end(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.begin(None)
+    begun = store.read()
+    assert (begun.saved, begun.finished, store.latest()) == (None, False, None)
+    store.write(write("one"), 1, {})
+    store.finish()
+    ended = store.read()
+    assert (ended.run, ended.finished) == (begun.run, True)
+    again = Store(tmp_path)
+    again.begin(again.latest())
+    assert again.read().run != begun.run
+    assert not again.read().finished
+
+
+def test_a_run_that_begins_anew_keeps_the_old_checkpoint_as_stale(tmp_path: Path) -> None:
+    Store(tmp_path).write(write("old"), 5, {"loss": 1.0})
+    store = Store(tmp_path)
+    store.begin(None)
+    latest = store.latest()
+    assert latest is not None
+    assert (latest.epoch, latest.stale, latest.path.read_text()) == (5, True, "old")
+    store.write(write("new"), 1, {})
+    latest = store.latest()
+    assert latest is not None
+    assert (latest.epoch, latest.stale) == (1, False)
+
+
+def test_of_an_earlier_run_the_later_epochs_are_dropped_first(tmp_path: Path) -> None:
+    old = Store(tmp_path)
+    for epoch in (3, 4, 5):
+        old.write(write("old"), epoch, {})
+    store = Store(tmp_path)
+    store.begin(None)
+    for epoch in (1, 2, 3):
+        store.write(write("new"), epoch, {})
+        latest = store.latest()
+        assert latest is not None
+        assert latest.epoch == epoch
+    assert [p.read_text() for p in sorted(tmp_path.glob("*.keras"))] == ["new"] * 3
+
+
+def test_what_cannot_be_read_does_not_keep_a_run_from_beginning_anew(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.json").write_text("{")
+    store = Store(tmp_path)
+    store.begin(None)
+    assert store.latest() is None
+
+
+def test_an_index_of_an_older_tfdist_is_read(tmp_path: Path) -> None:
+    (tmp_path / "epoch-00002.keras").write_text("two")
+    entry = {"format": 1, "file": "epoch-00002.keras", "epoch": 2, "logs": {"loss": 0.5}}
+    (tmp_path / "checkpoint.json").write_text(json.dumps(entry))
+    latest = Store(tmp_path).latest()
+    assert latest is not None
+    assert (latest.epoch, latest.logs, latest.stale) == (2, {"loss": 0.5}, False)

@@ -50,6 +50,8 @@ class Leader:
         server: Listening at the chief's address; not closed here.
         deadline: On the clock of `time.monotonic`.
         log: Where the waiting is told.
+        stay: Whether the connections stay open once all have come; see `parted`.
+        parted: Then, the open connection of each task and what the task said of itself.
     """
 
     cluster: Cluster
@@ -58,6 +60,8 @@ class Leader:
     server: socket.socket
     deadline: float
     log: Log
+    stay: bool = False
+    parted: dict[Task, tuple[Connection, Hello]] = field(default_factory=dict, init=False)
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector, init=False)
     _members: dict[Task, _Member] = field(default_factory=dict, init=False)
     _guests: dict[Connection, float] = field(default_factory=dict, init=False)
@@ -81,7 +85,10 @@ class Leader:
             for guest in list(self._guests):
                 self._drop(guest)
             seed = secrets.randbits(31)
-            self._dismiss({"say": "go", "seed": seed}, within=1.0)
+            if self.stay:
+                self._part({"say": "go", "seed": seed})
+            else:
+                self._dismiss({"say": "go", "seed": seed}, within=1.0)
             return seed
         except RendezvousTimeout as error:
             self._dismiss({"say": "stop", "error": "timeout", "text": str(error)}, within=0.3)
@@ -237,6 +244,14 @@ class Leader:
             connection.send(message)
         except Gone:
             self._drop(connection)
+
+    def _part(self, last: Message) -> None:
+        """Lets everybody begin, and hands their connections over to whoever stays."""
+        for task, member in list(self._members.items()):
+            self._tell(member.connection, last)
+            if task in self._members:  # else it has gone just now, and may come back
+                self._selector.unregister(member.connection.socket)
+                self.parted[task] = (self._members.pop(task).connection, member.hello)
 
     def _dismiss(self, last: Message, *, within: float) -> None:
         """Says the last word to everybody, and waits for them to close.

@@ -14,7 +14,7 @@ from typing import Any
 from tfdist.cluster.address import Address
 from tfdist.cluster.hello import Hello
 from tfdist.cluster.hosts import look_up
-from tfdist.cluster.messages import Connection, Gone, Stranger
+from tfdist.cluster.messages import Connection, Gone, Message, Stranger
 from tfdist.cluster.spec import Cluster
 from tfdist.cluster.task import Task
 from tfdist.cluster.wording import Log, WaitingLog, late_text
@@ -39,12 +39,16 @@ class Member:
         hello: What this task says of itself.
         deadline: On the clock of `time.monotonic`.
         log: Where the waiting is told.
+        stay: Whether the connection stays open after the chief's word; see `parted`.
+        parted: Then, the open connection, and the messages that came right after that word.
     """
 
     cluster: Cluster
     hello: Hello
     deadline: float
     log: Log
+    stay: bool = False
+    parted: tuple[Connection, list[Message]] | None = field(default=None, init=False)
     _waiting: WaitingLog = field(init=False)
     _missing: list[Task] = field(default_factory=list, init=False)
     _reason: str = field(default="", init=False)
@@ -73,7 +77,8 @@ class Member:
                 try:
                     seed = self._converse(connection)
                 finally:
-                    connection.close()
+                    if self.parted is None:
+                        connection.close()
                 if seed is not None:
                     return seed
             self._check_stranger()
@@ -133,10 +138,12 @@ class Member:
                         return None
                     self._waiting.tick(self._missing)
                     selector.select(min(0.25, end - now))
-                    for message in connection.receive():
+                    messages = connection.receive()
+                    while messages:
                         known, heard, self._stranger_since = True, time.monotonic(), None
-                        seed = self._obey(connection, message)
+                        seed = self._obey(connection, messages.pop(0))
                         if seed is not None:
+                            self.parted = (connection, messages) if self.stay else None
                             return seed
             except Gone:
                 self._reason = "it closed the connection"

@@ -7,11 +7,14 @@ do not agree. So they meet first, over plain TCP at the chief's own address:
     worker:1 ──hello──►│ chief:0 ──status (who is missing)──► all, every second; they answer "here"
     worker:2 ──hello──►┘         ──go (seed), or stop (why)──► all
 
-The chief listens at its port only while they meet, then leaves it to TensorFlow.
+The chief listens at its port only while they meet, then leaves it to TensorFlow. Where the other
+tasks are servers (`stay`), it keeps the port, and they their connections, to the end of the job:
+see `attendance.py` (the chief's side) and `vigil.py` (a server's).
 """
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import socket
 import time
@@ -22,6 +25,7 @@ from types import MappingProxyType, TracebackType
 from absl import logging
 
 from tfdist.cluster.address import Address
+from tfdist.cluster.attendance import Attendance
 from tfdist.cluster.hello import Hello
 from tfdist.cluster.hosts import look_up
 from tfdist.cluster.leader import Leader
@@ -30,6 +34,7 @@ from tfdist.cluster.member import Member
 from tfdist.cluster.ports import Reservation, listen, shareable
 from tfdist.cluster.spec import Cluster
 from tfdist.cluster.task import Task
+from tfdist.cluster.vigil import Vigil
 from tfdist.cluster.wording import Log
 from tfdist.errors import ClusterError
 
@@ -48,15 +53,30 @@ class Agreement:
         tasks: Those who met, in the cluster's order.
         waited: How long this task waited, in seconds.
         held: The task's port, where it is held.
+        attendance: Who is here, on the chief of those who stay; None elsewhere.
+        vigil: The wait for the end, on the servers of those who stay; None elsewhere.
     """
 
     seed: int
     tasks: tuple[Task, ...]
     waited: float
     held: Reservation = field(default_factory=Reservation, repr=False, compare=False)
+    attendance: Attendance | None = field(default=None, repr=False, compare=False)
+    vigil: Vigil | None = field(default=None, repr=False, compare=False)
+
+    def wait_for_the_end(self) -> None:
+        """On a server that listens: tells the chief so, and returns once the job has ended well.
+
+        Raises:
+            ClusterError: This task is no server of a job whose tasks stay.
+            TaskLost: The job has ended badly, or the chief has died.
+        """
+        if self.vigil is None:
+            raise ClusterError("no chief to wait for; meet(..., stay=True) on a server task")
+        self.vigil.wait()
 
     def close(self) -> None:
-        """Lets go of the task's port."""
+        """Lets go of the task's port. Those who stay go on staying."""
         self.held.close()
 
     def __enter__(self) -> Agreement:
@@ -77,6 +97,7 @@ def meet(
     timeout: float = 120.0,
     versions: Mapping[str, str] = MappingProxyType({}),
     kind: str = "",
+    stay: bool = False,
     log: Log = logging.info,
 ) -> Agreement:
     """Waits until all tasks of a job are here and agree.
@@ -90,6 +111,8 @@ def meet(
             all who are here.
         versions: Of what must be the same on all tasks, by name; see `installed_versions`.
         kind: The kind of strategy that the task is going to make, which must be the same too.
+        stay: Whether the chief keeps its port and the tasks their connections until the job ends,
+            for kinds whose other tasks are servers. A server that has died may then come back.
         log: Takes one line an event.
 
     Returns:
@@ -114,17 +137,26 @@ def meet(
     check_own_port(cluster)
     own = Address.parse(cluster.address(cluster.task))
     held = Reservation(ports=(own.port,) if shareable() else ())
+    attendance, vigil = None, None
     try:
         hello = Hello(str(cluster.task), cluster.jobs, kind, versions, timeout, timeout)
         if cluster.is_chief:
-            with _listening(cluster, own) as server:
-                seed = Leader(cluster, tasks, hello, server, start + timeout, log).run()
+            with contextlib.ExitStack() as stack:
+                server = stack.enter_context(_listening(cluster, own))
+                leader = Leader(cluster, tasks, hello, server, start + timeout, log, stay)
+                seed = leader.run()
+                if stay:
+                    attendance = Attendance(cluster, tasks, hello, seed, server, leader.parted, log)
+                    stack.pop_all()
         else:
-            seed = Member(cluster, hello, start + timeout, log).run()
+            member = Member(cluster, hello, start + timeout, log, stay)
+            seed = member.run()
+            if member.parted is not None:
+                vigil = Vigil(cluster, *member.parted)
     except BaseException:
         held.close()
         raise
-    return Agreement(seed, tasks, time.monotonic() - start, held)
+    return Agreement(seed, tasks, time.monotonic() - start, held, attendance, vigil)
 
 
 def _listening(cluster: Cluster, own: Address) -> socket.socket:

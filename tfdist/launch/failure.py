@@ -60,6 +60,8 @@ class TaskResult:
         started: When it was started, seconds since the epoch.
         ended: When it ended, seconds since the epoch.
         stopped: Whether the launcher had sent it a signal before it ended.
+        log_start: Where its output begins in the log, in bytes: after that of the process before
+            it, where the task was started again.
     """
 
     task: Task
@@ -68,6 +70,7 @@ class TaskResult:
     started: float
     ended: float
     stopped: bool = False
+    log_start: int = 0
 
     @property
     def seconds(self) -> float:
@@ -122,8 +125,8 @@ def find_failure(results: Sequence[TaskResult]) -> Failure | None:
     failed = [result for result in results if result.returncode != 0]
     if not failed:
         return None
-    first = min(failed, key=lambda result: (_rank(result), result.ended))
-    return Failure(first, last_lines(first.log))
+    first = min(failed, key=_order)
+    return Failure(first, last_lines(first.log, first.log_start))
 
 
 def is_consequence(result: TaskResult) -> bool:
@@ -131,16 +134,21 @@ def is_consequence(result: TaskResult) -> bool:
     return _rank(result) > 0
 
 
-def last_lines(log: Path) -> tuple[str, ...]:
-    """The last traceback of a log, shortened, or the log's last lines where it has none."""
-    lines = _tail(log)
-    start = _last_traceback(lines)
-    if start is None:
+def last_lines(log: Path, start: int = 0) -> tuple[str, ...]:
+    """The last traceback of a log, shortened, or the log's last lines where it has none.
+
+    Args:
+        log: The file.
+        start: Where to begin in it, in bytes.
+    """
+    lines = _tail(log, start)
+    trace = _last_traceback(lines)
+    if trace is None:
         return tuple([line for line in lines if not is_premature_log(line)][-_PLAIN_LINES:])
-    end = _exception_line(lines, start)
+    end = _exception_line(lines, trace)
     if end is None:  # cut off: the process was killed while it wrote
-        return (_TRACEBACK, *lines[start + 1 :][-_PLAIN_LINES:])
-    frames = lines[start + 1 : end]
+        return (_TRACEBACK, *lines[trace + 1 :][-_PLAIN_LINES:])
+    frames = lines[trace + 1 : end]
     shown = [_TRACEBACK]
     if len(frames) > _FRAME_LINES:
         shown.append("  ...")
@@ -152,18 +160,24 @@ def last_lines(log: Path) -> tuple[str, ...]:
     return tuple(shown)
 
 
+def _order(result: TaskResult) -> tuple[int, bool, float]:
+    rank = _rank(result)
+    # Servers end by the chief's last word, before the chief itself has ended.
+    return rank, rank > 1 and result.task.type != "chief", result.ended
+
+
 def _rank(result: TaskResult) -> int:
     if result.returncode == TaskLost.exit_code:
         return 3 if result.stopped else 2
-    error = _last_error(result.log)
+    error = _last_error(result)
     if result.stopped:
         return 1 if error and error not in _LOST_ANOTHER | _ENDED_BY_US else 3
     return 2 if result.returncode > 0 and error in _LOST_ANOTHER else 0
 
 
-def _last_error(log: Path) -> str:
+def _last_error(result: TaskResult) -> str:
     """The class of the exception that ended the log, without its module; "" where there is none."""
-    lines = _tail(log)
+    lines = _tail(result.log, result.log_start)
     start = _last_traceback(lines)
     end = None if start is None else _exception_line(lines, start)
     if end is None or len(lines) - end > _LAST_ERROR_LINES:  # it went on after that
@@ -185,12 +199,12 @@ def _exception_line(lines: Sequence[str], start: int) -> int | None:
     return None
 
 
-def _tail(log: Path) -> list[str]:
+def _tail(log: Path, start: int = 0) -> list[str]:
     """The log's last lines as a terminal would show them, empty ones at the end left out."""
     try:
         with log.open("rb") as file:
             size = file.seek(0, 2)
-            file.seek(max(0, size - _TAIL_BYTES))
+            file.seek(max(start, size - _TAIL_BYTES))
             data = file.read()
     except OSError:
         return []

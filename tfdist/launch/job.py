@@ -3,7 +3,10 @@
     start ──► watch ──► all ended with 0                                        ──► 0
                 │  └──► the chief of a parameter-server job ended with 0: give the servers
                 │       the grace time to follow, end those that do not          ──► 0
-                ├─────► a task failed: end the others                            ──► its exit code
+                ├─────► a worker of a parameter-server job failed: start it again, while there are
+                │       restarts left, and go on
+                ├─────► a task failed: end the others, then start all again, while there are
+                │       restarts left (there are none in a parameter-server job) ──► its exit code
                 └─────► Ctrl-C, SIGTERM or SIGHUP: end all                       ──► 128 + signal
 
 One thread does it all, the one that started the tasks: the kernel ends them with it (start.py).
@@ -25,7 +28,7 @@ from types import FrameType
 from typing import Literal, TextIO
 
 from tfdist.cluster import Cluster, Task
-from tfdist.errors import ClusterError, LaunchError
+from tfdist.errors import ClusterError, LaunchError, RendezvousError, TaskLost
 from tfdist.launch import report
 from tfdist.launch.failure import (
     Failure,
@@ -37,14 +40,17 @@ from tfdist.launch.failure import (
 )
 from tfdist.launch.guardian import JOB_VARIABLE, Guardian
 from tfdist.launch.output import Console, Display, Passthrough, fresh_log_dir
-from tfdist.launch.plan import JobPlan, make_plan
+from tfdist.launch.plan import JobPlan, TaskPlan, make_plan
 from tfdist.launch.process import TaskProcess
 from tfdist.launch.signals import caught
 
-__all__ = ["DEFAULT_GRACE", "LOGS", "Job", "JobResult", "run_job"]
+__all__ = ["DEFAULT_GRACE", "DEFAULT_RESTARTS", "LOGS", "Job", "JobResult", "run_job"]
 
 DEFAULT_GRACE = 5.0
 """Seconds between the first signal to a task and SIGKILL."""
+
+DEFAULT_RESTARTS = 3
+"""How many times a parameter-server job starts workers again; other jobs do so if asked to."""
 
 LOGS = "tfdist_logs"
 """The folder, in the working directory, under which each job gets a folder for its logs."""
@@ -54,6 +60,8 @@ _TICK_SECONDS = 0.05
 # loses its connections up to seconds before it has ended.
 _SETTLE_SECONDS = 2.0
 _SERVERS = ("worker", "ps")
+# What will not be better the next time: a wrong spec, tasks that do not come.
+_HOPELESS = (ClusterError.exit_code, RendezvousError.exit_code)
 
 
 @dataclass(frozen=True)
@@ -66,12 +74,14 @@ class JobResult:
             where signal n ended it), or 128 + n where the launcher itself was sent signal n.
         log_dir: The folder of the logs, "worker-1.log" for worker:1.
         failure: The first failure; None where there is none or where the launcher was told to end.
+        restarts: How many times a worker, or the whole job, was started again.
     """
 
     tasks: tuple[TaskResult, ...]
     returncode: int
     log_dir: Path
     failure: Failure | None = None
+    restarts: int = 0
 
     def check(self) -> JobResult:
         """Returns this result if the job ended well.
@@ -100,6 +110,7 @@ class Job:
         *,
         log_dir: str | os.PathLike[str] | None = None,
         grace: float = DEFAULT_GRACE,
+        max_restarts: int | None = None,
         environ: Mapping[str, str] | None = None,
         out: TextIO | None = None,
         err: TextIO | None = None,
@@ -112,6 +123,10 @@ class Job:
             log_dir: A folder for the logs, which overwrite those of the same names; None for a
                 fresh one under ./tfdist_logs.
             grace: Seconds between the first signal to a task and SIGKILL.
+            max_restarts: How many restarts the job has. In a parameter-server job, one starts a
+                failed worker again; the failure of a chief or a ps ends the job. In others, one
+                starts all tasks again, at the same ports, to resume from a checkpoint. None: 3 in
+                a parameter-server job, else 0.
             environ: The variables that the plan's come on top of; None for those of this process.
             out: Where the tasks' output goes; None for standard output.
             err: Where the launcher's own lines go; None for standard error.
@@ -119,10 +134,14 @@ class Job:
         """
         if grace < 0:
             raise ClusterError(f"grace of {grace:g} s; give 0 or more")
+        if max_restarts is not None and max_restarts < 0:
+            raise ClusterError(f"max_restarts of {max_restarts}; give 0 or more")
         if not prefix and len(plan.tasks) > 1:
             raise ClusterError(f"{len(plan.tasks)} tasks without a prefix; only one can be so")
         self.plan = plan
         self.grace = grace
+        usual = DEFAULT_RESTARTS if plan.has_servers else 0
+        self.max_restarts = usual if max_restarts is None else max_restarts
         self._environ = dict(os.environ if environ is None else environ)
         self._log_dir = None if log_dir is None else Path(log_dir)
         out, err = out or sys.stdout, err or sys.stderr
@@ -136,9 +155,16 @@ class Job:
             if prefix
             else Passthrough(out=out, err=err)
         )
-        self._processes: list[TaskProcess] = []
-        self._results: dict[str, TaskResult] = {}
+        self._processes: list[TaskProcess]
+        self._results: dict[str, TaskResult]
         self._asked: list[int] = []  # the signals that we were sent
+        self._restarts = 0
+        self._told_of_evaluator = False
+        self._begin()
+
+    def _begin(self) -> None:
+        """Sets the watch to where no task has ended."""
+        self._processes, self._results = [], {}
         self._ending: Literal["", "failure", "signal", "finished"] = ""
         self._steps: list[tuple[float, int]] = []  # when to send which signal
         self._to_end: list[TaskProcess] = []
@@ -165,19 +191,26 @@ class Job:
             guardian = stack.enter_context(Guardian(mark))
             stack.callback(self._kill_what_is_left)
             self._display.say(report.starting(self.plan, log_dir))
-            for plan in self.plan.tasks:
-                log = log_dir / f"{plan.task.type}-{plan.task.index}.log"
-                process = TaskProcess(plan, log, plan.environ(environ))
-                self._processes.append(process)
-                guardian.watch(process.pid)
-            while not all(process.gone for process in self._processes):
-                self._read(_TICK_SECONDS)
-                for process in self._processes:
-                    self._look_at(process, guardian)
-                self._decide(time.monotonic())
-                self._display.refresh()
+            starter = _Starter(log_dir, environ, guardian)
+            while True:
+                for plan in self.plan.tasks:
+                    self._processes.append(starter.start(plan, again=self._restarts > 0))
+                self._watch(starter)
+                if not self._may_begin_again():
+                    break
+                self._begin()
         self._display.close()
         return self._conclude(log_dir)
+
+    def _watch(self, starter: _Starter) -> None:
+        """Returns when nothing of any task is left."""
+        while not all(process.gone for process in self._processes):
+            self._read(_TICK_SECONDS)
+            for process in self._processes:
+                self._look_at(process, starter.guardian)
+            self._replace_lost_workers(starter)
+            self._decide(time.monotonic())
+            self._display.refresh()
 
     def stop(self, signum: int = signal.SIGTERM) -> None:
         """Ends the job, as the same signal to the launcher would; for other threads."""
@@ -217,6 +250,7 @@ class Job:
                 process.started,
                 process.ended,
                 stopped=bool(process.signals),
+                log_start=process.log.start,
             )
             if self.plan.has_servers and process.task.type == "chief" and process.returncode == 0:
                 self._chief_ended_at = time.monotonic()
@@ -224,6 +258,47 @@ class Job:
             guardian.forget(process.pid)
             self._display.feed(process.name, process.close())
             self._display.finish(process.name)
+
+    def _replace_lost_workers(self, starter: _Starter) -> None:
+        """In a parameter-server job, starts failed workers again while there are restarts left."""
+        for number, process in enumerate(self._processes):
+            result = self._results.get(process.name)
+            if result is None or not process.gone or not self._is_replaceable(result):
+                continue
+            self._restarts += 1
+            self._display.say(
+                report.starting_again(result, self._restarts, self.max_restarts, everybody=False)
+            )
+            self._processes[number] = starter.start(process.plan, again=True)
+            del self._results[process.name]
+
+    def _is_replaceable(self, result: TaskResult) -> bool:
+        """Whether a worker's bad end is to be mended by starting it again."""
+        return (
+            self.plan.has_servers
+            and result.task.type == "worker"
+            # 75: the chief was lost, whose end we may only see later
+            and result.returncode not in (0, TaskLost.exit_code, *_HOPELESS)
+            and not (result.stopped or self._ending or self._asked)
+            and self._failed_at is None
+            and self._chief_ended_at is None
+            and self._restarts < self.max_restarts
+        )
+
+    def _may_begin_again(self) -> bool:
+        """Whether all tasks are to be started again; says so."""
+        if self.plan.has_servers or self._asked or self._restarts >= self.max_restarts:
+            return False
+        results = [self._results[process.name] for process in self._processes]
+        failure = find_failure(results)
+        if failure is None or failure.result.returncode in _HOPELESS:
+            return False
+        self._restarts += 1
+        self._display.say(report.result_lines(results, failure))
+        self._display.say(
+            report.starting_again(failure.result, self._restarts, self.max_restarts, everybody=True)
+        )
+        return True
 
     def _decide(self, now: float) -> None:
         """Starts to end tasks where there is a reason to, and goes on with it."""
@@ -239,7 +314,13 @@ class Job:
                 process.send(signum)
 
     def _decide_by_results(self, now: float) -> None:
-        failed = [r for r in self._results.values() if r.returncode and not self._is_forgiven(r)]
+        failed = [
+            result
+            for result in self._results.values()
+            if result.returncode
+            and not self._is_forgiven(result)
+            and not self._is_replaceable(result)
+        ]
         if failed:
             self._failed_at = now if self._failed_at is None else self._failed_at
             waited = now - self._failed_at > _SETTLE_SECONDS
@@ -247,7 +328,11 @@ class Job:
                 self._end("failure", self._processes, signal.SIGTERM, now)
         elif self._chief_ended_at is not None and now > self._chief_ended_at + self.grace:
             servers = [process for process in self._processes if process.task.type in _SERVERS]
-            self._end("finished", servers, signal.SIGTERM, now)
+            if not all(process.gone for process in servers):
+                self._end("finished", servers, signal.SIGTERM, now)
+            elif not self._told_of_evaluator:
+                self._told_of_evaluator = True
+                self._display.say(report.waiting_for_evaluator())
 
     def _end(
         self,
@@ -299,7 +384,7 @@ class Job:
             if returncode
             else report.finished(tasks)
         )
-        return JobResult(tasks, returncode, log_dir, failure)
+        return JobResult(tasks, returncode, log_dir, failure, self._restarts)
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         self._asked.append(signum)
@@ -326,6 +411,28 @@ class Job:
             process.close()
 
 
+@dataclass(frozen=True)
+class _Starter:
+    """Starts tasks of a job.
+
+    Attributes:
+        log_dir: The folder of the logs.
+        environ: The variables that the plans' come on top of.
+        guardian: Is told of each process.
+    """
+
+    log_dir: Path
+    environ: Mapping[str, str]
+    guardian: Guardian
+
+    def start(self, plan: TaskPlan, *, again: bool) -> TaskProcess:
+        """Starts a task; `again` where it ran before, so that its log goes on."""
+        log = self.log_dir / f"{plan.task.type}-{plan.task.index}.log"
+        process = TaskProcess(plan, log, plan.environ(self.environ), again=again)
+        self.guardian.watch(process.pid)
+        return process
+
+
 def run_job(
     command: Sequence[str],
     cluster: Cluster,
@@ -337,6 +444,7 @@ def run_job(
     environ: Mapping[str, str] | None = None,
     log_dir: str | os.PathLike[str] | None = None,
     grace: float = DEFAULT_GRACE,
+    max_restarts: int | None = None,
     out: TextIO | None = None,
     err: TextIO | None = None,
     prefix: bool = True,
@@ -359,6 +467,7 @@ def run_job(
         environ: The variables that the tasks start from; None for those of this process.
         log_dir: As for `Job`.
         grace: As for `Job`.
+        max_restarts: As for `Job`.
         out: As for `Job`.
         err: As for `Job`.
         prefix: As for `Job`.
@@ -380,5 +489,12 @@ def run_job(
         environ=environ,
     )
     return Job(
-        plan, log_dir=log_dir, grace=grace, environ=environ, out=out, err=err, prefix=prefix
+        plan,
+        log_dir=log_dir,
+        grace=grace,
+        max_restarts=max_restarts,
+        environ=environ,
+        out=out,
+        err=err,
+        prefix=prefix,
     ).run()

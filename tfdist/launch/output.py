@@ -67,17 +67,29 @@ def fresh_log_dir(parent: Path, now: float | None = None) -> Path:
 
 
 class TaskLog:
-    """One task's log: a file with every byte that it wrote, standard error included, in order."""
+    """One task's log: a file with every byte that it wrote, standard error included, in order.
 
-    def __init__(self, path: Path) -> None:
-        """Opens the log; what an earlier job left there is overwritten.
+    Attributes:
+        path: The file.
+        error: Why the log was cut short; "" where it was not.
+        start: Where the output of this process begins in the file, in bytes.
+    """
+
+    def __init__(self, path: Path, *, append: bool = False) -> None:
+        """Opens the log.
 
         Args:
             path: The file.
+            append: Whether to go on after what is there, as for a task that is started again, with
+                a line between. Else what an earlier job left there is overwritten.
         """
         self.path = path
         self.error = ""
-        self._file = path.open("wb", buffering=0)
+        self.start = 0
+        self._file = path.open("ab" if append else "wb", buffering=0)
+        if append:
+            self.write(b"\n[tfdist] started again\n")
+            self.start = self._file.tell()
 
     def write(self, data: bytes) -> None:
         """Appends bytes. A disk that is full ends the log, not the job: see `error`."""

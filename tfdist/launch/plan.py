@@ -153,6 +153,8 @@ def make_plan(
     if "ps" in cluster.jobs:
         # Without it a coordinator waits for a lost worker instead of learning of the loss.
         defaults["GRPC_FAIL_FAST"] = "use_caller"
+        # TensorFlow's C++ part would report each call to a lost or ended server; Python raises it.
+        defaults["TF_CPP_MIN_LOG_LEVEL"] = "3"
     common |= {name: value for name, value in defaults.items() if name not in environ}
     removed = tuple(name for name in _OTHER_ANSWERS if name in environ)
     plans = tuple(

@@ -37,17 +37,21 @@ class TaskProcess:
     started may still be there; then `gone`.
     """
 
-    def __init__(self, plan: TaskPlan, log: Path, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, plan: TaskPlan, log: Path, environ: Mapping[str, str], *, again: bool = False
+    ) -> None:
         """Starts the process.
 
         Args:
             plan: What to run.
             log: The file for its output.
             environ: All environment variables of the process.
+            again: Whether the task ran before, so that its log goes on.
 
         Raises:
             LaunchError: The log cannot be written or the process cannot be started.
         """
+        self.plan = plan
         self.task: Task = plan.task
         self.name = str(plan.task)
         self.returncode: int | None = None
@@ -59,7 +63,7 @@ class TaskProcess:
         self._killed_at = 0.0
         start = os.path.join(os.path.dirname(__file__), "start.py")
         try:
-            self.log = TaskLog(log)
+            self.log = TaskLog(log, append=again)
         except OSError as error:
             raise LaunchError(f"the log {log} cannot be written: {error.strerror}") from None
         try:

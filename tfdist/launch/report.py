@@ -9,7 +9,16 @@ from pathlib import Path
 from tfdist.launch.failure import Failure, TaskResult, describe
 from tfdist.launch.plan import JobPlan
 
-__all__ = ["failing", "finished", "finishing", "result_lines", "signalled", "starting"]
+__all__ = [
+    "failing",
+    "finished",
+    "finishing",
+    "result_lines",
+    "signalled",
+    "starting",
+    "starting_again",
+    "waiting_for_evaluator",
+]
 
 
 def starting(plan: JobPlan, log_dir: Path) -> str:
@@ -60,6 +69,24 @@ def finishing(running: Sequence[str], grace: float) -> str:
         grace: Seconds until SIGKILL.
     """
     return f"the chief has ended well: ending {_names(running)} within {grace:g} s"
+
+
+def starting_again(result: TaskResult, number: int, most: int, *, everybody: bool) -> str:
+    """Said when a task, or with it the whole job, is started again after a failure.
+
+    Args:
+        result: How the task ended.
+        number: Which restart of the job this is, from 1.
+        most: How many restarts the job has.
+        everybody: Whether all tasks are started again.
+    """
+    whom = "all tasks" if everybody else "it"
+    return f"{result.task} {describe(result)}; starting {whom} again ({number} of {most})"
+
+
+def waiting_for_evaluator() -> str:
+    """Said once when only the evaluator is left after a job that has ended well."""
+    return "the chief has ended well: waiting for evaluator:0, which ends by itself (or by Ctrl-C)"
 
 
 def finished(results: Sequence[TaskResult]) -> str:

@@ -28,7 +28,8 @@ def strategy(
     Args:
         kind: "one_device"; "mirrored": all GPUs of this machine; "multi_worker_mirrored": all
             devices of all workers, in step; "parameter_server": workers at their own pace, with
-            the variables on ps tasks; or "auto": a ps in the cluster means parameter server,
+            the variables on ps tasks; "pipeline": the layers on different workers, or on
+            the devices of this machine; or "auto": a ps in the cluster means parameter server,
             several workers mean multi-worker mirrored, several GPUs mean mirrored, else one device.
         cluster: the machines of the job; by default what the environment tells (TF_CONFIG, or
             TFDIST_CLUSTER and TFDIST_TASK).
@@ -38,7 +39,7 @@ def strategy(
 
     Returns:
         A `tf.distribute.Strategy`; build and compile the model inside its `scope()`. Under
-        parameter_server the call returns on the chief alone: workers and ps tasks serve inside it,
+        parameter_server and pipeline the call returns on the chief alone: workers and ps tasks serve inside it,
         and end their processes with exit code 0 when the chief's job has ended well.
 
     Raises:
@@ -59,6 +60,8 @@ def strategy(
     if cluster is None:
         cluster = detect_cluster()
     if cluster is not None and cluster.task is not None and cluster.task.type == "evaluator":
+        log.set_task(str(cluster.task))
+        kind = "one_device" if kind == "auto" or kind in _OVER_MACHINES else kind
         cluster = None  # it stands beside the job and scores checkpoints by itself
     if kind in _OVER_MACHINES and cluster is None:
         raise StrategyError(
@@ -76,7 +79,7 @@ def strategy(
             "which would each train a model of their own: use kind='auto', or unset TF_CONFIG"
         )
 
-    if kind == "parameter_server" and cluster is not None:
+    if kind in ("parameter_server", "pipeline") and cluster is not None:
         cluster.validate(kind)
     elif spans and cluster is not None:
         cluster.validate("multi_worker_mirrored")  # before the seconds that TensorFlow takes
@@ -96,9 +99,15 @@ def strategy(
         assert cluster is not None
         from tfdist.strategies import parameter_server
 
-        made = parameter_server.make_parameter_server(cluster, chosen)
-        registry.remember(made)
-        return made
+        return parameter_server.make_parameter_server(cluster, chosen)
+    if kind == "pipeline":
+        from tfdist.strategies import pipeline
+
+        if cluster is None:
+            one_machine.cut_the_cpu(chosen.logical_devices)
+        return pipeline.make_pipeline(
+            chosen.pipeline(), chosen, cluster=cluster, logical_devices=chosen.logical_devices
+        )
     if kind == "one_device":
         return one_machine.make_one_device(chosen)
     if kind == "mirrored":

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import platform
 from collections.abc import Iterator
 
-import keras
 import tensorflow as tf
 
-from tfdist import internals, log
+from tfdist import internals
 from tfdist.cluster import Cluster
-from tfdist.cluster.rendezvous import meet
 from tfdist.errors import StrategyError
-from tfdist.strategies.one_machine import quiet_tensorflow
+from tfdist.strategies.meeting import come_together, tell_who_is_here
 from tfdist.strategies.options import Options
-from tfdist.version import __version__
 
 __all__ = ["joined", "make_multi_worker_mirrored"]
 
@@ -36,15 +31,7 @@ def joined(cluster: Cluster, deadline: float) -> Iterator[None]:
         RendezvousError: the tasks did not come together.
         StrategyError: TensorFlow has run operations already.
     """
-    cluster.validate(_KIND)
-    quiet_tensorflow()
-    versions = {
-        "tfdist": __version__,
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-        "python": ".".join(platform.python_version_tuple()[:2]),
-    }
-    with meet(cluster, timeout=deadline, versions=versions, kind=_KIND, log=log.info) as agreement:
+    with come_together(cluster, deadline, _KIND) as agreement:
         try:
             yield
         except RuntimeError as error:
@@ -56,14 +43,7 @@ def joined(cluster: Cluster, deadline: float) -> Iterator[None]:
             ) from error
     # An unseeded shuffle must give every worker the same order, or examples would be lost.
     internals.seed_if_unseeded(agreement.seed)
-    if not cluster.is_chief and "TFDIST_LAUNCHED" in os.environ:
-        return  # one terminal for all tasks: the chief says it for them
-    log.info(
-        "all %d tasks are here, after %.1f s: %s",
-        len(agreement.tasks),
-        agreement.waited,
-        ", ".join(map(str, agreement.tasks)),
-    )
+    tell_who_is_here(cluster, agreement)
 
 
 def make_multi_worker_mirrored(cluster: Cluster, options: Options) -> tf.distribute.Strategy:

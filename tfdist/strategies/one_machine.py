@@ -9,7 +9,7 @@ import tensorflow as tf
 from tfdist.errors import StrategyError
 from tfdist.strategies.options import Options
 
-__all__ = ["make_mirrored", "make_one_device", "quiet_tensorflow", "set_threads"]
+__all__ = ["cut_the_cpu", "make_mirrored", "make_one_device", "quiet_tensorflow", "set_threads"]
 
 
 def set_threads(options: Options) -> None:
@@ -50,7 +50,7 @@ def quiet_tensorflow() -> None:
 
 def make_one_device(options: Options) -> tf.distribute.Strategy:
     """Returns a `tf.distribute.OneDeviceStrategy` on the given device, the first GPU or the CPU."""
-    _cut_the_cpu(options.logical_devices)
+    cut_the_cpu(options.logical_devices)
     device = options.device
     if device is None:
         device = "GPU:0" if tf.config.list_logical_devices("GPU") else "CPU:0"
@@ -61,7 +61,7 @@ def make_one_device(options: Options) -> tf.distribute.Strategy:
 def make_mirrored(options: Options) -> tf.distribute.Strategy:
     """Returns a `tf.distribute.MirroredStrategy` over the given devices, all GPUs or all CPUs."""
     quiet_tensorflow()
-    _cut_the_cpu(options.logical_devices)
+    cut_the_cpu(options.logical_devices)
     devices = list(options.devices or ())
     if not devices:
         kind = "CPU" if options.logical_devices else "GPU"
@@ -87,8 +87,12 @@ def _check_devices(devices: list[str]) -> None:
         raise StrategyError(f"a device is given twice: {', '.join(devices)}")
 
 
-def _cut_the_cpu(count: int | None) -> None:
-    """Cuts the CPU into `count` logical devices, unless that has been done."""
+def cut_the_cpu(count: int | None) -> None:
+    """Cuts the CPU into `count` logical devices, unless that has been done.
+
+    Raises:
+        StrategyError: TensorFlow has started with another number of them.
+    """
     if count is None:
         return
     cpu = tf.config.list_physical_devices("CPU")[0]

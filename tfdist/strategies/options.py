@@ -18,17 +18,21 @@ KINDS = (
     "mirrored",
     "multi_worker_mirrored",
     "parameter_server",
+    "pipeline",
 )
 """The kinds of strategy that `tfdist.strategy` makes."""
 
-_PLANNED = ("pipeline",)
+PIPELINE = ("microbatches", "schedule", "stages", "replicas", "recompute", "place")
+"""The options of a pipeline, which `tfdist.pipeline.plan.PipelinePlan` checks."""
+
 _COMMUNICATION = ("auto", "ring", "nccl")
 _ONLY_FOR = {
     "device": ("one_device",),
     "devices": ("mirrored",),
-    "logical_devices": ("mirrored", "one_device"),
+    "logical_devices": ("mirrored", "one_device", "pipeline"),
     "communication": ("multi_worker_mirrored",),
-    "rendezvous_timeout": ("multi_worker_mirrored", "parameter_server"),
+    "rendezvous_timeout": ("multi_worker_mirrored", "parameter_server", "pipeline"),
+    **dict.fromkeys(PIPELINE, ("pipeline",)),
 }
 
 
@@ -46,6 +50,13 @@ class Options:
             what the environment variable TFDIST_RENDEZVOUS_TIMEOUT says.
         intra_op_threads: threads within one operation of this process; TensorFlow's choice if None.
         inter_op_threads: operations of this process that run at the same time.
+        microbatches: into how many parts a pipeline cuts each batch.
+        schedule: "1f1b", "gpipe" or "sequential": in which order a pipeline works on them.
+        stages: where a pipeline's model is cut: how many stages, the names of the layers that begin
+            the later ones, or a list of Keras models; None cuts into one for each task, balanced.
+        replicas: how many copies of the pipeline share each batch.
+        recompute: whether a stage's forward pass is done again in the backward pass, for memory.
+        place: from patterns of layer names to the number of a task in its stage.
     """
 
     device: str | None = None
@@ -55,6 +66,12 @@ class Options:
     rendezvous_timeout: float | None = None
     intra_op_threads: int | None = None
     inter_op_threads: int | None = None
+    microbatches: int = 4
+    schedule: str = "1f1b"
+    stages: Any = None
+    replicas: int = 1
+    recompute: bool = False
+    place: Any = None
 
     def __post_init__(self) -> None:
         for name in ("logical_devices", "intra_op_threads", "inter_op_threads"):
@@ -98,6 +115,11 @@ class Options:
                     f"{' and '.join(kinds)}: leave it out or ask for that kind"
                 )
 
+    def pipeline(self) -> dict[str, Any]:
+        """The options of a pipeline, as `PipelinePlan` takes them."""
+        given = {name: getattr(self, name) for name in PIPELINE}
+        return {**given, "place": given["place"] or {}}
+
     @property
     def deadline(self) -> float:
         """Seconds that the tasks wait for each other before training."""
@@ -127,9 +149,5 @@ def check_kind(kind: str) -> None:
     """
     if kind in KINDS:
         return
-    if kind in _PLANNED:
-        raise StrategyError(
-            f"the strategy {kind!r} is not in this release; there is {', '.join(KINDS)}"
-        )
     hint = did_you_mean(str(kind), KINDS)
     raise StrategyError(f"no strategy {kind!r}; {hint}there is {', '.join(KINDS)}")

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from tfdist.cluster import Cluster
 from tfdist.cluster.ports import Reservation
+from tfdist.strategies import registry
 from tfdist.strategies.one_machine import quiet_tensorflow
 from tfdist.strategies.options import Options
 from tfdist.strategies.servers import meet_as_chief, serve
@@ -34,8 +35,14 @@ def make_parameter_server(cluster: Cluster, options: Options) -> tf.distribute.S
     cluster.validate(_KIND)
     quiet_tensorflow()
     if not cluster.is_chief:
-        serve(cluster, options.deadline, _KIND)
-    meet_as_chief(cluster, options.deadline, _KIND)
+        serve(
+            cluster,
+            options.deadline,
+            _KIND,
+            intra_op_threads=options.intra_op_threads,
+            inter_op_threads=options.inter_op_threads,
+        )
+    agreement = meet_as_chief(cluster, options.deadline, _KIND)
     with Reservation(1) as held:
         resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
             coordinator_spec(cluster, held.ports[0]),
@@ -44,7 +51,9 @@ def make_parameter_server(cluster: Cluster, options: Options) -> tf.distribute.S
             rpc_layer="grpc",
         )
         # No variable_partitioner: Keras 3 knows no partitioned variables; tfdist.plug shards.
-        return tf.distribute.ParameterServerStrategy(resolver)
+        strategy = tf.distribute.ParameterServerStrategy(resolver)
+    registry.remember(strategy, agreement.attendance)
+    return strategy
 
 
 def coordinator_spec(cluster: Cluster, port: int) -> tf.train.ClusterSpec:

@@ -9,19 +9,43 @@ import tensorflow as tf
 
 from tfdist import log
 from tfdist.cluster import Cluster
+from tfdist.cluster.attendance import Attendance
 from tfdist.errors import PlugError, StrategyError
 from tfdist.strategies.layout import ReplicaLayout
 
-__all__ = ["check_belongs", "count_tasks", "home_of", "is_at_home", "layout_of", "remember"]
+__all__ = [
+    "attendance_of",
+    "check_belongs",
+    "count_tasks",
+    "home_of",
+    "is_at_home",
+    "layout_of",
+    "remember",
+]
 
 _last: Any = None
 """A weak reference to the last strategy of several replicas that this process made."""
 
 
-def remember(strategy: tf.distribute.Strategy) -> None:
-    """Notes that this process is meant to train on `strategy`."""
+_attendance: weakref.WeakKeyDictionary[Any, Attendance] = weakref.WeakKeyDictionary()
+
+
+def remember(strategy: tf.distribute.Strategy, attendance: Attendance | None = None) -> None:
+    """Notes that this process is meant to train on `strategy`.
+
+    Args:
+        strategy: the strategy.
+        attendance: knows which of its servers are here.
+    """
     global _last
     _last = weakref.ref(strategy)
+    if attendance is not None:
+        _attendance[strategy] = attendance
+
+
+def attendance_of(strategy: tf.distribute.Strategy) -> Attendance | None:
+    """Who knows which servers of a strategy are here; None where tfdist has not made it."""
+    return _attendance.get(strategy)
 
 
 def check_belongs(strategy: tf.distribute.Strategy, what: str) -> None:

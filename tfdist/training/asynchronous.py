@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdist import internals, log
-from tfdist.errors import DataError
+from tfdist.errors import DataError, TaskLost
 from tfdist.strategies import registry
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training import servers
@@ -41,7 +41,7 @@ __all__ = ["Asynchronous"]
 _AHEAD = 2  # chunks for each worker: one that it works on, one that waits for it
 _TICK_SECONDS = 1.0
 _IDLE_SECONDS = 0.02  # between two questions to workers that have all run out but one
-_LOST_SECONDS = 60.0  # for a worker with data of its own to come back
+_LOST_SECONDS = 60.0  # for one worker to come back, where all have gone
 
 
 class Asynchronous:
@@ -72,6 +72,7 @@ class Asynchronous:
         self._tables = tables
         self._warm = options.warm_start
         self._told = False
+        self._alone_since: float | None = None
         self._functions: dict[Any, Any] = {}
         self._logs = StepLogs(model)
         self._step: WorkerStep | None = None
@@ -114,8 +115,15 @@ class Asynchronous:
     def _trace(
         self, mode: str, read: Any, specs: Sequence[Any], logs: dict[str, tf.TensorSpec]
     ) -> Any:
-        run = functools.partial(self._run_steps, mode, read, dict(logs), logs)
-        return tf.function(run, autograph=False).get_concrete_function(*specs)
+        known = dict(logs)
+
+        def run(source: Any, steps: tf.Tensor) -> dict[str, Any]:
+            return self._run_steps(mode, read, known, logs, source, steps)
+
+        function = tf.function(run, autograph=False)
+        concrete = function.get_concrete_function(*specs)
+        # TensorFlow wants the function itself where an iterator of the worker's goes in.
+        return function if read is _from_iterator else concrete
 
     def _run_steps(
         self,
@@ -182,7 +190,7 @@ class Asynchronous:
         """Yields, until an epoch's data end, what waits for the next steps that workers take."""
         self._worker_step()
         flight = InFlight(self.coordinator)
-        give = self._give_own if isinstance(data, OwnPipelines) else self._give_rows
+        give: Any = self._give_own if isinstance(data, OwnPipelines) else self._give_rows
         given = 0
         try:
             while True:
@@ -212,9 +220,7 @@ class Asynchronous:
             length = min(length, max(1, math.ceil(left / (_AHEAD * self.workers))))
         return length if length < together else length // together * together
 
-    def _give_rows(
-        self, mode: str, data: Stream, pace: Pace, flight: InFlight, given: int
-    ) -> int:
+    def _give_rows(self, mode: str, data: Stream, pace: Pace, flight: InFlight, given: int) -> int:
         """Hands out the next batches; returns how many."""
         left = data.left(given)
         if left == 0:
@@ -251,8 +257,9 @@ class Asynchronous:
     ) -> tuple[int, dict[str, Any]]:
         """Waits until some steps have been taken; returns how many, and the logs so far."""
         assert self._tally is not None
-        taken, own = 0, {}
-        came = self._wait(flight)
+        taken = 0
+        own: dict[str, Any] = {}
+        came: tuple[Any, Any] | None = self._wait(flight)
         while came is not None:
             promised, result = came
             taken += int(result["steps"])
@@ -274,8 +281,20 @@ class Asynchronous:
         return taken, {name: as_plain(tf.convert_to_tensor(v)) for name, v in logs.items()}
 
     def _wait(self, flight: InFlight) -> tuple[Any, Any]:
+        """Waits for a result; while it does, makes sure that there is somebody to bring one."""
         while (came := flight.wait(_TICK_SECONDS)) is None:
-            pass
+            attendance = registry.attendance_of(self.strategy)
+            if attendance is None or any(t.type == "worker" for t in attendance.present()):
+                self._alone_since = None
+                continue
+            self._alone_since = self._alone_since or time.monotonic()
+            if time.monotonic() - self._alone_since > _LOST_SECONDS:
+                raise TaskLost(
+                    f"chief:0 lost all {self.workers} workers, and none has come back for "
+                    f"{_LOST_SECONDS:.0f} s: their own logs tell why; start the job again, with "
+                    "tfdist.callbacks.Checkpoint it resumes where it was"
+                )
+        self._alone_since = None
         return came
 
     def on_batch(self, mode: str, step: Step) -> dict[str, Any]:

@@ -92,7 +92,11 @@ def _plugging(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(original)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if self.distribute_strategy.num_replicas_in_sync == 1:
+        import tensorflow as tf
+
+        strategy = self.distribute_strategy
+        servers = isinstance(strategy, tf.distribute.ParameterServerStrategy)
+        if strategy.num_replicas_in_sync == 1 and not servers:
             return original(self, *args, **kwargs)
         from tfdist.training.plugged import plug
 

@@ -1,7 +1,8 @@
 """A directory of checkpoints: written so that a reader never sees half of one.
 
 A checkpoint is an ordinary `.keras` file (weights, optimizer and configuration; plain Keras loads
-it), and `checkpoint.json` names the newest whole one. Every file is written under another name,
+it), and `checkpoint.json` names the newest whole one and tells of the run that writes here: its
+random name, when it began and whether it has ended well. Every file is written under another name,
 flushed to the disk and then renamed, which is atomic on POSIX file systems.
 """
 
@@ -11,15 +12,17 @@ import contextlib
 import dataclasses
 import json
 import os
+import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from tfdist.errors import CheckpointError
 
-__all__ = ["Saved", "Store", "replacing_directory", "replacing_file", "write_alone"]
+__all__ = ["Index", "Saved", "Store", "replacing_directory", "replacing_file", "write_alone"]
 
 _INDEX = "checkpoint.json"
 _FORMAT = 1
@@ -33,11 +36,60 @@ class Saved:
         path: the `.keras` file.
         epoch: how many epochs it has seen.
         logs: the metrics at the end of the last of them.
+        name: random, another one for each that is written; "" where an older tfdist wrote it.
+        stale: whether the run that the directory now belongs to has started without it.
     """
 
     path: Path
     epoch: int
     logs: Mapping[str, float]
+    name: str = ""
+    stale: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Index:
+    """What a directory of checkpoints tells.
+
+    Attributes:
+        saved: the newest checkpoint; None where none is written yet.
+        run: the random name of the last `fit` that began here; "" where none did.
+        began: when it did, in seconds since 1970, by its chief's clock.
+        finished: whether it has ended well.
+    """
+
+    saved: Saved | None = None
+    run: str = ""
+    began: float = 0.0
+    finished: bool = False
+
+    def to_json(self) -> str:
+        """Returns the text of the index file."""
+        entry: dict[str, Any] = {"format": _FORMAT}
+        if self.saved is not None:
+            entry["file"] = self.saved.path.name
+            entry["epoch"] = self.saved.epoch
+            entry["logs"] = dict(self.saved.logs)
+            entry["name"] = self.saved.name
+            entry["stale"] = self.saved.stale
+        entry |= {"run": self.run, "began": self.began, "finished": self.finished}
+        return json.dumps(entry, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, directory: Path) -> Index:
+        """Reads the text of an index file.
+
+        Raises:
+            ValueError, KeyError, TypeError: it is none.
+        """
+        entry = json.loads(text)
+        saved = None
+        if "file" in entry or "run" not in entry:
+            path, logs = directory / entry["file"], dict(entry["logs"])
+            name, stale = str(entry.get("name", "")), bool(entry.get("stale", False))
+            saved = Saved(path, int(entry["epoch"]), logs, name, stale)
+        run, began = str(entry.get("run", "")), float(entry.get("began", 0.0))
+        return cls(saved, run, began, bool(entry.get("finished", False)))
 
 
 class Store:
@@ -53,6 +105,45 @@ class Store:
             raise CheckpointError(f"keep={keep!r}: give the number of checkpoints, at least 1")
         self.directory = Path(directory)
         self.keep = keep
+        self._index = Index()  # as this process has written it
+
+    def begin(self, resumed: Saved | None) -> None:
+        """Notes that a run begins here, under a random name, and is not finished.
+
+        Args:
+            resumed: the checkpoint that it goes on from; with None, one that lies here stays the
+                newest until this run has written its first, but counts as another run's.
+
+        Raises:
+            CheckpointError: the directory cannot be written.
+        """
+        saved = resumed
+        if saved is None:
+            with contextlib.suppress(CheckpointError):  # what cannot be read is begun anew
+                saved = self.read().saved
+        if saved is not None:
+            saved = dataclasses.replace(saved, stale=resumed is None)
+        self._write_index(Index(saved, secrets.token_hex(8), time.time()))
+
+    def finish(self) -> None:
+        """Notes that the run has ended well: nothing will be written any more.
+
+        Raises:
+            CheckpointError: the directory cannot be written.
+        """
+        self._write_index(dataclasses.replace(self._index, finished=True))
+
+    def _write_index(self, index: Index) -> None:
+        path = self.directory / _INDEX
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            with replacing_file(path) as temporary:
+                temporary.write_text(index.to_json())
+        except OSError as error:
+            raise CheckpointError(
+                f"{path} could not be written ({error}): give a directory that the chief can write"
+            ) from error
+        self._index = index
 
     def write(self, save: Callable[[str], None], epoch: int, logs: Mapping[str, Any]) -> Saved:
         """Writes a checkpoint, then names it the newest, then drops the oldest.
@@ -67,19 +158,21 @@ class Store:
         """
         path = self.directory / f"epoch-{epoch:05d}.keras"
         plain = {name: float(value) for name, value in logs.items() if _is_number(value)}
-        index = {"format": _FORMAT, "file": path.name, "epoch": epoch, "logs": plain}
+        saved = Saved(path, epoch, plain, name=secrets.token_hex(8))
+        index = dataclasses.replace(self._index, saved=saved)
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             with replacing_file(path) as temporary:
                 save(str(temporary))
             with replacing_file(self.directory / _INDEX) as temporary:
-                temporary.write_text(json.dumps(index, indent=2) + "\n")
-            self._drop_old()
+                temporary.write_text(index.to_json())
+            self._index = index
+            self._drop_old(path)
         except OSError as error:
             raise CheckpointError(
                 f"the checkpoint {path} could not be written ({error}); the one before it is whole"
             ) from error
-        return Saved(path, epoch, plain)
+        return saved
 
     def latest(self) -> Saved | None:
         """Returns the newest whole checkpoint, or None where there is none.
@@ -87,30 +180,39 @@ class Store:
         Raises:
             CheckpointError: the index is there, but it or what it names cannot be read.
         """
-        index = self.directory / _INDEX
-        try:
-            text = index.read_text()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise CheckpointError(f"{index} cannot be read: {error}") from error
-        try:
-            entry = json.loads(text)
-            saved = Saved(self.directory / entry["file"], int(entry["epoch"]), entry["logs"])
-        except (ValueError, KeyError, TypeError) as error:
+        saved = self.read().saved
+        if saved is not None and not saved.path.is_file():
             raise CheckpointError(
-                f"{index} is no index of checkpoints that this tfdist wrote; move it away, or give "
-                "another directory"
-            ) from error
-        if not saved.path.is_file():
-            raise CheckpointError(
-                f"{index} names {saved.path.name}, which is not there: put it back, name another "
-                f"file in {_INDEX}, or give another directory"
+                f"{self.directory / _INDEX} names {saved.path.name}, which is not there: put it "
+                f"back, name another file in {_INDEX}, or give another directory"
             )
         return saved
 
-    def _drop_old(self) -> None:
+    def read(self) -> Index:
+        """Returns what the directory tells, an empty index where there is none.
+
+        Raises:
+            CheckpointError: the index is there, but it cannot be read.
+        """
+        path = self.directory / _INDEX
+        try:
+            text = path.read_text()
+        except FileNotFoundError:
+            return Index()
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read: {error}") from error
+        try:
+            return Index.from_json(text, self.directory)
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(
+                f"{path} is no index of checkpoints that this tfdist wrote; move it away, or give "
+                "another directory"
+            ) from error
+
+    def _drop_old(self, newest: Path) -> None:
+        # Later epochs than the newest's are of a run before this one, which began anew.
         files = sorted(self.directory.glob("epoch-*.keras"))
+        files.sort(key=lambda path: path <= newest)
         for path in files[: -self.keep]:
             path.unlink(missing_ok=True)
 

@@ -1,16 +1,22 @@
 """Shares one stream of global batches out over the replicas.
 
-Every worker reads the same stream (the same arrays, the same dataset, the same generator) and each
+Every worker has the same stream (the same arrays, the same dataset, the same generator) and each
 replica takes its rows of every global batch: N workers then see exactly the batches that one
 process would, in the same order, the last partial one too. Every step carries, for each replica of
 this process, its rows and its *share* of the global batch; and a fingerprint of the batch, by which
 the workers find out that their streams differ (an unseeded shuffle is the usual reason).
+
+What a worker reads depends on what it is given: of arrays only its own rows (`arrays`); of a
+dataset, a `PyDataset` or a generator whole batches, since only the user's code can tell which
+elements make one, and then its rows. A dataset that is the same in every epoch can be read once:
+`cache=True` keeps this process's rows.
 """
 
 from __future__ import annotations
 
 import functools
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -20,7 +26,9 @@ import tensorflow as tf
 from tfdist import internals
 from tfdist.errors import DataError
 from tfdist.strategies.layout import ReplicaLayout
+from tfdist.training.arrays import ArrayRows
 from tfdist.training.fingerprint import fingerprint_of
+from tfdist.training.shares import bounds_of, make_step
 from tfdist.training.stream import Step, Stream, Tell, leaves, map_leaves
 
 __all__ = ["SharedData", "as_tensors", "share_out", "to_step"]
@@ -28,36 +36,46 @@ __all__ = ["SharedData", "as_tensors", "share_out", "to_step"]
 
 def share_out(dataset: tf.data.Dataset, layout: ReplicaLayout) -> tf.data.Dataset:
     """Turns a dataset of global batches into one of `Step`s for this process's replicas."""
+    if layout.replicas == 1:
+        return _all_to_one_replica(dataset)
     is_tuple = isinstance(dataset.element_spec, tuple)
 
     @tf.autograph.experimental.do_not_convert  # it would hide the errors below
     def one(*components: Any) -> Step:
         return to_step(components if is_tuple else components[0], layout)
 
-    return dataset.map(one).prefetch(2)
+    return dataset.map(one)
 
 
 def to_step(batch: Any, layout: ReplicaLayout) -> Step:
     """Takes this process's rows from a global batch (tensors, in any structure)."""
-    total = _rows(batch)
-    parts, starts, sizes = [], [], []
-    for replica in layout.local_replicas:
-        start, stop = layout.bounds(total, replica)
-        # A replica without rows gets one as a stand-in; its share of 0 makes it count nothing.
-        low = _least(start, total - 1)
-        high = _most(stop, low + 1)
-        parts.append(map_leaves(functools.partial(_slice, low=low, high=high), batch))
-        starts.append(start)
-        sizes.append(stop - start)
-    starts_, sizes_ = tf.cast(starts, tf.int64), tf.cast(sizes, tf.int64)
-    total_ = tf.cast(total, tf.int64)
-    return Step(
-        parts=tuple(parts),
-        shares=tf.cast(sizes_ / tf.maximum(total_, 1), tf.float32),
-        starts=starts_,
-        sizes=sizes_,
-        total=total_,
-        fingerprint=fingerprint_of(batch) if layout.workers > 1 else tf.zeros((), tf.int64),
+    bounds = bounds_of(_rows(batch), layout)
+    parts = [
+        map_leaves(functools.partial(_slice, low=low, high=high), batch)
+        for low, high in bounds.rows
+    ]
+    several = layout.workers > 1
+    fingerprint = fingerprint_of(batch) if several else tf.zeros((), tf.int64)
+    return make_step(parts, bounds, fingerprint)
+
+
+def _all_to_one_replica(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Turns global batches into `Step`s of one replica, without any work for a batch."""
+    _check_leaves(leaves(dataset.element_spec))
+
+    def always(value: tf.Tensor) -> tf.data.Dataset:
+        return tf.data.Dataset.from_tensors(value).repeat()
+
+    unasked = tf.constant(-1, tf.int64)
+    return tf.data.Dataset.zip(
+        Step(
+            parts=(dataset,),
+            shares=always(tf.ones([1])),
+            starts=always(tf.zeros([1], tf.int64)),
+            sizes=always(unasked[None]),
+            total=always(unasked),
+            fingerprint=always(tf.zeros((), tf.int64)),
+        )
     )
 
 
@@ -75,25 +93,10 @@ def _as_tensor(leaf: Any) -> Any:
     return tf.convert_to_tensor(array)
 
 
-def _least(a: Any, b: Any) -> Any:
-    return max(min(a, b), 0) if isinstance(a, int) else tf.maximum(tf.minimum(a, b), 0)
-
-
-def _most(a: Any, b: Any) -> Any:
-    return max(a, b) if isinstance(a, int) else tf.maximum(a, b)
-
-
 def _rows(batch: Any) -> Any:
     """The number of rows of a batch: a Python integer where the shape tells, else an int64."""
     there = leaves(batch)
-    if not there:
-        raise DataError("the dataset's elements hold no tensors: nothing can be trained on them")
-    for leaf in there:
-        if leaf.shape.rank == 0:
-            raise DataError(
-                "an element of the dataset holds a scalar, but every tensor needs the batch as its "
-                "first dimension: batch the dataset with .batch(global_batch_size)"
-            )
+    _check_leaves(there)
     static = {leaf.shape[0] for leaf in there if leaf.shape.rank is not None}
     if len(static) == 1 and None not in static:
         return int(static.pop())
@@ -103,6 +106,18 @@ def _rows(batch: Any) -> Any:
     if isinstance(first, tf.SparseTensor):
         return first.dense_shape[0]
     return tf.shape(first, tf.int64)[0]
+
+
+def _check_leaves(there: Sequence[Any]) -> None:
+    """Checks the tensors of a batch, or their specs."""
+    if not there:
+        raise DataError("the dataset's elements hold no tensors: nothing can be trained on them")
+    for leaf in there:
+        if leaf.shape.rank == 0:
+            raise DataError(
+                "an element of the dataset holds a scalar, but every tensor needs the batch as its "
+                "first dimension: batch the dataset with .batch(global_batch_size)"
+            )
 
 
 def _slice(leaf: Any, low: Any, high: Any) -> Any:
@@ -127,6 +142,11 @@ class SharedData(Stream):
         layout: the replicas.
         x, y, sample_weight, batch_size, steps, shuffle, class_weight: as in `keras.Model.fit`;
             `batch_size` is the global batch's.
+        cache: keeps what this process's replicas get of a `tf.data.Dataset` in memory, and reads
+            the dataset only once; every epoch then has the first one's batches, in its order.
+
+    Raises:
+        DataError: the data cannot be shared out, or an endless dataset cannot be kept.
     """
 
     def __init__(
@@ -140,6 +160,7 @@ class SharedData(Stream):
         steps: int | None = None,
         shuffle: Any = False,
         class_weight: Any = None,
+        cache: bool = False,
     ) -> None:
         if isinstance(x, tf.distribute.DistributedDataset):
             raise DataError(
@@ -158,10 +179,24 @@ class SharedData(Stream):
         )
         # Keras draws the order of a PyDataset's batches from Python's own random numbers.
         self._shuffles_in_python = bool(shuffle) and isinstance(x, keras.utils.PyDataset)
-        self._batches = self._adapter.get_tf_dataset()
-        self._steps = share_out(self._batches, layout)
-        self.num_batches = self._adapter.num_batches
+        arrays = None if layout.replicas == 1 else internals.arrays_of(self._adapter)
+        if arrays is None:
+            self._batches = self._adapter.get_tf_dataset()
+            steps_ = share_out(self._batches, layout)
+        else:
+            rows = ArrayRows(self._adapter, arrays, shuffle)
+            self._batches = rows.whole()
+            steps_ = rows.share_out(layout)
         infinite = int(self._batches.cardinality()) == tf.data.INFINITE_CARDINALITY
+        if cache and isinstance(x, tf.data.Dataset):
+            if infinite:
+                raise DataError(
+                    "cache_data=True with a dataset that never ends: it would fill the memory; "
+                    "leave out its .repeat() and steps_per_epoch, or leave out cache_data"
+                )
+            steps_ = steps_.cache()
+        self._steps = steps_.prefetch(2)
+        self.num_batches = self._adapter.num_batches
         self.counted = self.num_batches is not None or (infinite and self.steps_asked is not None)
 
     @property

@@ -450,8 +450,10 @@ def _check_count(layer: Any, shards: int | None) -> int | None:
 
 def _servers() -> int:
     """How many parameter servers the current strategy has."""
-    resolver = getattr(tf.distribute.get_strategy(), "cluster_resolver", None)
-    return len(resolver.cluster_spec().as_dict().get("ps", [])) if resolver else 0
+    if not isinstance(tf.distribute.get_strategy(), tf.distribute.ParameterServerStrategy):
+        return 0
+    devices = [tf.DeviceSpec.from_string(d.name) for d in tf.config.list_logical_devices("CPU")]
+    return len({device.task for device in devices if device.job == "ps"})
 
 
 def _layers(model: keras.Model) -> Iterator[Any]:

@@ -10,12 +10,15 @@ import tensorflow as tf
 
 from tfdist.strategies import registry
 from tfdist.strategies.layout import ReplicaLayout
+from tfdist.strategies.pipeline import PipelineStrategy
 from tfdist.training.asynchronous import Asynchronous
 from tfdist.training.family import Family
 from tfdist.training.loop import Loop
 from tfdist.training.options import TrainingOptions
 from tfdist.training.own_data import OwnData
 from tfdist.training.own_pipelines import OwnPipelines
+from tfdist.training.pipelined import Pipelined
+from tfdist.training.pipelined_prediction import PipelinedPrediction
 from tfdist.training.predict import Prediction
 from tfdist.training.predict_workers import WorkersPrediction
 from tfdist.training.stream import Stream
@@ -33,7 +36,9 @@ __all__ = [
 
 
 def kind_of(strategy: tf.distribute.Strategy) -> str:
-    """Returns "synchronous" or "parameter_server"."""
+    """Returns "synchronous", "parameter_server" or "pipeline"."""
+    if isinstance(strategy, PipelineStrategy):
+        return "pipeline"
     servers = isinstance(strategy, tf.distribute.ParameterServerStrategy)
     return "parameter_server" if servers else "synchronous"
 
@@ -58,6 +63,8 @@ def make_family(
     if kind_of(strategy) == "parameter_server":
         tables.prepare()
         return Asynchronous(model, strategy, layout, options, tables)
+    if kind_of(strategy) == "pipeline":
+        return Pipelined(model, strategy, layout, options)
     return Synchronous(model, strategy, layout, options)
 
 
@@ -66,12 +73,14 @@ def make_prediction(loop: Loop) -> Any:
     family = loop.family
     if isinstance(family, Asynchronous):
         return WorkersPrediction(loop, family)
+    if isinstance(family, Pipelined):
+        return PipelinedPrediction(family)
     return Prediction(loop)
 
 
 def predicts_as_keras(kind: str, layout: ReplicaLayout) -> bool:
     """Whether plain Keras predicts: on one device it does all there is to do."""
-    return kind == "synchronous" and layout.replicas == 1
+    return kind != "parameter_server" and layout.replicas == 1
 
 
 def own_data(

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfdist.errors import DataError
 from tfdist.training.stream import leaves
 
-__all__ = ["FLOATS", "check", "fingerprint_of", "in_floats"]
+__all__ = ["FLOATS", "check", "fingerprint_of", "fingerprint_of_order", "in_floats"]
 
 _RANGE = 2**31 - 1
 _BITS = 21
@@ -26,9 +26,17 @@ def fingerprint_of(batch: Any) -> tf.Tensor:
             leaf = leaf.flat_values
         elif isinstance(leaf, tf.SparseTensor):
             leaf = leaf.values
-        text = tf.io.serialize_tensor(leaf[:1])
-        total += tf.strings.to_hash_bucket_fast(text, _RANGE)
+        total += _hash(leaf[:1])
     return total
+
+
+def fingerprint_of_order(numbers: tf.Tensor) -> tf.Tensor:
+    """Hashes which rows of the arrays a global batch has (int64 numbers), in their order."""
+    return _hash(numbers)
+
+
+def _hash(tensor: tf.Tensor) -> tf.Tensor:
+    return tf.strings.to_hash_bucket_fast(tf.io.serialize_tensor(tensor), _RANGE)
 
 
 def in_floats(fingerprint: int) -> list[float]:

@@ -21,6 +21,7 @@ _ONLY_FOR = {
         "local_steps",
         "outer_learning_rate",
         "outer_momentum",
+        "cache_data",
     ),
     "parameter_server": (
         "fetch_every",
@@ -37,7 +38,7 @@ _ONLY_FOR = {
 class TrainingOptions:
     """How replicas exchange what they have learnt. All is off by default.
 
-    The first five are for replicas that train in step, the others for parameter servers.
+    The first six are for replicas that train in step, the others for parameter servers.
 
     Attributes:
         gradient_dtype: "bfloat16" or "float16" sends gradients between replicas with half the
@@ -53,6 +54,8 @@ class TrainingOptions:
         outer_learning_rate: how far the weights move to the replicas' mean, after H local steps.
         outer_momentum: Nesterov momentum of that outer update; 0 with `outer_learning_rate=1` is
             plain averaging of the weights.
+        cache_data: keeps this process's rows of a `tf.data.Dataset` in memory after the first pass
+            of a `fit`; only for a dataset that gives the same batches in every epoch.
         fetch_every: a worker fetches the weights before every so many steps, and goes on with its
             own copy in between (Downpour SGD: Dean et al., 2012).
         push_every: a worker sends the sum of its gradients after every so many steps.
@@ -68,6 +71,7 @@ class TrainingOptions:
     local_steps: int = 1
     outer_learning_rate: float = 0.7
     outer_momentum: float = 0.9
+    cache_data: bool = False
     fetch_every: int = 1
     push_every: int = 1
     local_learning_rate: float | None = None

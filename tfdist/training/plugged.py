@@ -13,7 +13,7 @@ from tfdist import internals
 from tfdist.errors import DataError, PlugError
 from tfdist.strategies import registry
 from tfdist.strategies.layout import ReplicaLayout
-from tfdist.training import checks, families
+from tfdist.training import checks, families, sidecar
 from tfdist.training.checkpoint import write_alone
 from tfdist.training.data import SharedData, as_tensors, to_step
 from tfdist.training.loop import Epochs, Loop
@@ -52,9 +52,11 @@ def plug(model: Model, **options: Any) -> Model:
     Args:
         model: a Sequential, functional or subclassed `keras.Model`, made inside
             `strategy.scope()`; compiled before or after.
-        **options: how replicas exchange gradients, all off by default: `gradient_dtype`,
-            `error_feedback`, `local_steps`, `outer_learning_rate`, `outer_momentum`; see
-            `tfdist.training.options.TrainingOptions`.
+        **options: how replicas exchange what they have learnt, see
+            `tfdist.training.options.TrainingOptions`. In step: `gradient_dtype`, `error_feedback`,
+            `local_steps`, `outer_learning_rate`, `outer_momentum`, `cache_data`. On parameter
+            servers: `fetch_every`, `push_every`, `local_learning_rate`, `warm_start`,
+            `shard_embeddings_from`, `embedding_shards`.
 
     Returns:
         The same model.
@@ -105,7 +107,8 @@ class Plugged:
         registry.check_belongs(self.strategy, what="the model")
         self.layout: ReplicaLayout = registry.layout_of(self.strategy)
         self._kind = families.kind_of(self.strategy)
-        options.check_for(self._kind)
+        if not sidecar.is_evaluator():  # it scores, and takes no step
+            options.check_for(self._kind)
         checks.check_scope(self.strategy, model.variables, "the model was built")
         self._loop: Loop | None = None
         self._prediction: Any = None
@@ -174,15 +177,6 @@ class Plugged:
             (x, y, sample_weight), validation_data = internals.split_validation(
                 x, y, sample_weight, validation_split
             )
-        data = self._data(
-            x,
-            y,
-            sample_weight,
-            batch_size=batch_size,
-            steps=steps_per_epoch,
-            shuffle=shuffle,
-            class_weight=class_weight,
-        )
         validation = None
         if validation_data is not None:
             val_x, val_y, val_weight = internals.unpack(validation_data)
@@ -193,6 +187,18 @@ class Plugged:
                 batch_size=validation_batch_size or batch_size,
                 steps=validation_steps,
             )
+        if sidecar.is_evaluator():
+            return sidecar.Sidecar(validation, callbacks).run(self._prepared)
+        data = self._data(
+            x,
+            y,
+            sample_weight,
+            batch_size=batch_size,
+            steps=steps_per_epoch,
+            shuffle=shuffle,
+            class_weight=class_weight,
+            cache=self.options.cache_data,
+        )
         loop = self._prepared(data.sample_batch())
         which = Epochs(epochs, initial_epoch, validation_freq)
         return loop.fit(data, validation, which, callbacks, verbose)
@@ -228,6 +234,9 @@ class Plugged:
     ) -> Any:
         """`keras.Model.predict`: all outputs, in the order of the data, on every worker."""
         if families.predicts_as_keras(self._kind, self.layout) and not is_input_function(x):
+            if self._kind == "pipeline":
+                batch = self._data(x, batch_size=batch_size, steps=steps).sample_batch()
+                self.model.predict_function = self._prepared_to_predict(batch).function
             return internals.keras_predict(self.model, x, batch_size, verbose, steps, callbacks)
         data = self._data(x, batch_size=batch_size, steps=steps)
         if not isinstance(data, SharedData):
@@ -266,7 +275,7 @@ class Plugged:
     def predict_on_batch(self, x: Any) -> Any:
         """`keras.Model.predict_on_batch` of one global batch; all outputs on every worker."""
         step = self._step((x,))
-        return self._prepared_to_predict((x,)).predict_batch(step)
+        return self._prepared_to_predict(step.parts[0]).predict_batch(step)
 
     # ------------------------------------------------------------ how they do it
 
@@ -290,7 +299,7 @@ class Plugged:
         if not is_input_function(x):
             return SharedData(self.layout, x, y, sample_weight, **kwargs)
         for name, value in {"y": y, "sample_weight": sample_weight, **kwargs}.items():
-            if value is not None and name not in ("steps", "shuffle"):
+            if value is not None and name not in ("steps", "shuffle", "cache"):
                 raise DataError(
                     f"{name} was given beside a function of tf.distribute.InputContext: the "
                     "dataset that it returns holds everything, and its batches are the replicas'"

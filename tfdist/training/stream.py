@@ -28,8 +28,9 @@ class Step(NamedTuple):
         parts: for each local replica its rows, structured as the user's batch.
         shares: float32 `[local]`: each local replica's rows over the global batch's.
         starts: int64 `[local]`: where each part begins in the global batch.
-        sizes: int64 `[local]`: rows of each part; 0 where a stand-in row is given.
-        total: int64: rows of the global batch.
+        sizes: int64 `[local]`: rows of each part; 0 where a stand-in row is given, -1 in a stream
+            for one replica, where nobody asks.
+        total: int64: rows of the global batch; -1 as above.
         fingerprint: int64: a hash of the batch's first row, 0 in a job of one process.
     """
 

@@ -12,8 +12,8 @@ the coordinator adds that up. No two workers write one variable.
 *Updates happen on the servers*, by the optimizer's own code, next to the variables; what must not
 be lost (iterations, moving statistics) is added in one indivisible operation.
 
-With `push_every` or `fetch_every` above 1 this is Downpour SGD: the worker goes on with its own copy
-of the weights, and sends the sum of its gradients (Dean et al., "Large Scale Distributed Deep
+With `push_every` or `fetch_every` above 1 this is Downpour SGD: the worker goes on with its own
+copy of the weights, and sends the sum of its gradients (Dean et al., "Large Scale Distributed Deep
 Networks", 2012, section 4.1 and algorithm 7.1).
 """
 
@@ -125,9 +125,7 @@ class WorkerStep:
     def finish(self, mode: str, carried: Carried) -> list[tf.Tensor]:
         """Sends what has not been sent; returns the metrics' variables at the chunk's end."""
         if mode == "train" and self._is_downpour:
-            tf.cond(
-                carried["count"] > 0, lambda: self._push(carried), lambda: tf.constant(0)
-            )
+            tf.cond(carried["count"] > 0, lambda: self._push(carried), lambda: tf.constant(0))
         return carried["metrics"]
 
     # ------------------------------------------------------------ one step
@@ -167,21 +165,22 @@ class WorkerStep:
     def _updating(self, apply: Callable[..., Any] | None) -> Iterator[None]:
         """While it is open, optimizers update as parameter servers need it."""
 
-        def refuse(optimizer: Any, *args: Any) -> None:
-            raise PlugError("an optimizer was applied in test_step: only train_step may train")
-
         def intercept(optimizer: Any, grads: Any, trainable_variables: Any = None) -> None:
+            if apply is None:
+                raise PlugError("an optimizer was applied in test_step: only train_step may train")
             variables = list(trainable_variables or optimizer._trainable_variables)
-            (apply or refuse)(optimizer, list(grads), variables)
+            apply(optimizer, list(grads), variables)
 
         def update_step(optimizer: Any, *args: Any, **named: Any) -> None:
             self._update_step(optimizer, *args, **named)
 
-        replacements = {
+        replacements: dict[str, Callable[..., Any]] = {
             "apply": intercept,
             "update_step": update_step,
             "weight_decay": _apply_weight_decay,
         }
+        if self._tables and apply is not None:  # clipped in `_apply_now`: Keras would densify
+            replacements["clip"] = lambda _, grads: grads
         with internals.replaced(replacements):
             yield
 

@@ -1,0 +1,198 @@
+"""Runs every program on the workers of this parameter-server job, and what only it can show.
+
+tfdist run --workers N --ps 2 job.py FOLDER
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import tfdist
+
+folder = Path(sys.argv[1])
+strategy = tfdist.strategy(rendezvous_timeout=60)  # workers and ps tasks serve in here
+
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
+from keras import layers, optimizers  # noqa: E402
+
+from tests.multi_worker import programs  # noqa: E402
+from tests.multi_worker.programs import LABELS, X  # noqa: E402
+from tests.parameter_server import more  # noqa: E402
+
+cluster = tfdist.Cluster.from_environment()
+assert cluster is not None
+workers = len(cluster.jobs["worker"])
+found: dict[str, Any] = {"is_chief": tfdist.is_chief()}
+
+
+def note(name: str, check: Any) -> None:
+    """Notes what a check returns, or how it fails."""
+    began = time.monotonic()
+    try:
+        found[name] = check()
+    except (tfdist.errors.TfdistError, tf.errors.OpError) as error:
+        found[name] = f"{type(error).__name__}: {error}"
+    print(f"{name}: {time.monotonic() - began:.1f} s", flush=True)
+
+
+def _sgd() -> Any:
+    return optimizers.SGD(0.05)
+
+
+def make(optimizer: Any = None, *between: Any, **options: Any) -> keras.Model:
+    keras.utils.set_random_seed(programs.SEED)
+    with strategy.scope():
+        model = programs.classifier((optimizer or _sgd)(), *between)
+    return tfdist.plug(model, **options)
+
+
+def counted(model: keras.Model, *data: Any, **settings: Any) -> dict[str, float]:
+    """What `fit` has counted in its last epoch."""
+    history = model.fit(*data, **{"verbose": 0, **settings}).history
+    accuracy = model.metrics[-1].metrics[0]
+    return {
+        "iterations": int(model.optimizer.iterations.numpy()),
+        "examples": float(np.asarray(accuracy.count)),
+        "accuracy": max(history["accuracy"]),
+    }
+
+
+def thousand_steps() -> Any:
+    data = tf.data.Dataset.from_tensor_slices((X, LABELS)).repeat().batch(4)
+    return counted(make(lambda: optimizers.Adam(0.001)), data, steps_per_epoch=1000)
+
+
+def own_pipelines() -> Any:
+    asked = []
+
+    def own(context: Any) -> tf.data.Dataset:
+        asked.append((context.num_input_pipelines, context.input_pipeline_id))
+        data = tf.data.Dataset.from_tensor_slices((X, LABELS))
+        mine = data.shard(context.num_input_pipelines, context.input_pipeline_id)
+        return mine.batch(context.get_per_replica_batch_size(12))
+
+    model = make()
+    result = counted(model, own, epochs=2)
+    evaluated = model.evaluate(own, verbose=0)
+    whole = model.evaluate(X, LABELS, 50, verbose=0)
+    endless = counted(make(), lambda c: own(c).repeat(), steps_per_epoch=21)
+    return {**result, "asked": sorted(set(asked)), "same": [evaluated, whole], "endless": endless}
+
+
+def in_order() -> Any:
+    model = make()
+    model.fit(X, LABELS, 8, epochs=1, verbose=0)
+    weights = model.get_weights()
+    plain = programs.classifier(optimizers.SGD(0.05))
+    plain.set_weights(weights)
+    ours = model.evaluate(X, LABELS, 8, verbose=0, return_dict=True)
+    return {
+        "predict": [model.predict(X, 4, verbose=0), plain.predict(X, 4, verbose=0)],
+        "evaluate": [ours, plain.evaluate(X, LABELS, 8, verbose=0, return_dict=True)],
+    }
+
+
+def function_error() -> Any:
+    class Failing(layers.Layer):
+        def call(self, x: Any) -> Any:
+            with tf.control_dependencies(
+                [tf.debugging.assert_less(tf.reduce_max(x), -1e9, "not to be met")]
+            ):
+                return tf.identity(x)
+
+    make(None, Failing()).fit(X, LABELS, verbose=0)
+
+
+def works_after_an_error() -> Any:
+    return counted(make(), X, LABELS, batch_size=5)
+
+
+def callbacks() -> Any:
+    epochs: list[Any] = []
+    batches: list[int] = []
+    seen = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: epochs.append((epoch, dict(logs)))
+    )
+    model = make(lambda: optimizers.SGD(0.5))
+    stop = keras.callbacks.EarlyStopping("loss", patience=0, min_delta=10.0)
+    saving = tfdist.callbacks.Checkpoint(folder / f"saved-{workers}")
+    board = keras.callbacks.TensorBoard(folder / "board")
+    settings = {"validation_data": (X, LABELS), "epochs": 9, "batch_size": 7, "verbose": 0}
+    history = model.fit(X, LABELS, callbacks=[seen, stop, saving, board], **settings).history
+    each = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: batches.append(batch)
+    )
+    model.fit(X, LABELS, 7, verbose=0, callbacks=[each])
+    resumed = make(lambda: optimizers.SGD(0.5))
+    resumed.fit(
+        X,
+        LABELS,
+        epochs=2,
+        verbose=0,
+        callbacks=[tfdist.callbacks.Checkpoint(folder / f"saved-{workers}")],
+    )
+    return {
+        "epochs": epochs,
+        "history": history,
+        "batches": batches,
+        "resumed": len(resumed.history.epoch),
+        "files": sorted(p.name for p in (folder / f"saved-{workers}").iterdir()),
+        "board": any((folder / "board").rglob("events*")),
+    }
+
+
+def outside() -> Any:
+    return tfdist.plug(programs.classifier(optimizers.SGD(0.1)))
+
+
+def downpour() -> Any:
+    """Both sides take the same steps: one worker's local steps are SGD's."""
+    model = make(
+        lambda: optimizers.SGD(0.05), layers.BatchNormalization(), push_every=4, fetch_every=4
+    )
+    return model.fit(X, LABELS, 16, epochs=2, shuffle=False, verbose=0).history, model.get_weights()
+
+
+def warm_start() -> Any:
+    return counted(make(warm_start=10, push_every=2), X, LABELS, batch_size=5, epochs=3)
+
+
+def sharded(name: str) -> Any:
+    keras.utils.set_random_seed(programs.SEED)
+    with strategy.scope():
+        model = more.recommender(more.OPTIMIZERS[name]())
+    tfdist.plug(model, shard_embeddings_from=1000, embedding_shards=2)
+    history = more.fit(model)
+    file = folder / f"sharded-{name}.keras"
+    model.save(file)
+    variables = [v.path for v in model.trainable_variables]
+    return {"history": history, "variables": variables, "file": str(file)}
+
+
+for name in more.SAME if workers == 1 else ():
+    note(name, lambda name=name: programs.run(name, strategy.scope(), tfdist.plug))
+if workers == 1:
+    for name in more.OPTIMIZERS:
+        note(f"sharded, {name}", lambda name=name: sharded(name))
+    note("downpour", downpour)
+else:
+    for check in (
+        thousand_steps,
+        own_pipelines,
+        in_order,
+        function_error,
+        works_after_an_error,
+        callbacks,
+        outside,
+        warm_start,
+    ):
+        note(check.__name__, check)
+    for wrong, options in more.REFUSED.items():
+        note(wrong, lambda make_one=options: make_one(make).fit(X, LABELS, verbose=0))
+(folder / "found.pickle").write_bytes(pickle.dumps(found))

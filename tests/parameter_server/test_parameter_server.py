@@ -1,0 +1,137 @@
+"""Real chiefs, workers and parameter servers do what one process of plain Keras does, or say so."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, optimizers
+
+from tests.conftest import RunJob
+from tests.multi_worker import programs
+from tests.multi_worker.programs import LABELS, X
+from tests.multi_worker.test_workers import assert_equal
+from tests.parameter_server import more
+
+pytestmark = pytest.mark.timeout(300)
+WORKERS = 3
+
+
+def _run(run_job: RunJob, folder: Path, workers: int) -> dict[str, Any]:
+    script = Path(__file__).with_name("job.py")
+    ran = run_job(["--workers", workers, "--ps", 2, script, folder], timeout=280)
+    assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-4000:]
+    found: dict[str, Any] = pickle.loads((folder / "found.pickle").read_bytes())
+    return {**found, "output": ran.stdout + ran.stderr}
+
+
+@pytest.fixture(scope="module")
+def one(run_job: RunJob, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a chief with one worker and two ps tasks has found."""
+    return _run(run_job, tmp_path_factory.mktemp("one"), 1)
+
+
+@pytest.fixture(scope="module")
+def several(run_job: RunJob, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a chief with three workers and two ps tasks has found."""
+    return _run(run_job, tmp_path_factory.mktemp("several"), WORKERS)
+
+
+@pytest.mark.parametrize("name", more.SAME)
+def test_one_worker_equals_one_process(name: str, one: dict[str, Any]) -> None:
+    program = programs.PROGRAMS[name]
+    result, weights = programs.run(name, contextlib.nullcontext(), lambda model: model)
+    assert not isinstance(one[name], str), one[name]
+    assert_equal(result, one[name][0], program.history, 1e-7, "result")
+    assert_equal(weights, one[name][1], program.weights, program.weights, "weights")
+
+
+@pytest.mark.parametrize("name", more.OPTIMIZERS)
+def test_sharded_tables_learn_and_are_saved_as_plain_ones(name: str, one: dict[str, Any]) -> None:
+    there = one[f"sharded, {name}"]
+    assert sum("embeddings_shard" in path for path in there["variables"]) == 2
+    keras.utils.set_random_seed(programs.SEED)
+    plain = more.recommender(more.OPTIMIZERS[name]())
+    loaded = keras.models.load_model(there["file"])
+    assert type(loaded.layers[0]) is layers.Embedding
+    # TensorFlow's sparse kernels round their roots differently from Keras' dense formulas.
+    assert_equal(more.fit(plain), there["history"], 1e-4, 1e-7, "history")
+    assert_equal(plain.get_weights(), loaded.get_weights(), 1e-4, 2e-6, "weights")
+    slots = [[np.asarray(v) for v in model.optimizer.variables] for model in (plain, loaded)]
+    assert_equal(slots[0], slots[1], 1e-4, 1e-5, "slots")
+
+
+def test_local_steps_of_one_worker_are_plain_sgd(one: dict[str, Any]) -> None:
+    keras.utils.set_random_seed(programs.SEED)
+    plain = programs.classifier(optimizers.SGD(0.05), layers.BatchNormalization())
+    history = plain.fit(X, LABELS, 16, epochs=2, shuffle=False, verbose=0).history
+    assert_equal(history, one["downpour"][0], 1e-5, 1e-7, "history")
+    assert_equal(plain.get_weights(), one["downpour"][1], 1e-5, 2e-6, "weights")
+
+
+def test_no_step_and_no_count_of_several_workers_is_lost(several: dict[str, Any]) -> None:
+    counted = several["thousand_steps"]
+    assert counted["iterations"] == 1000
+    assert counted["examples"] == 4000
+    assert counted["accuracy"] <= 1
+
+
+def test_each_worker_reads_its_own_data_once(several: dict[str, Any]) -> None:
+    found = several["own_pipelines"]
+    assert found["asked"] == [(WORKERS, worker) for worker in range(WORKERS)]
+    assert found["examples"] == len(X)
+    assert found["iterations"] == 2 * WORKERS * -(-len(X) // WORKERS // 4)
+    np.testing.assert_allclose(found["same"][0], found["same"][1], rtol=1e-5)
+    assert found["endless"]["iterations"] == 21
+
+
+@pytest.mark.parametrize("what", ["predict", "evaluate"])
+def test_every_example_is_evaluated_and_predicted_once(what: str, several: dict[str, Any]) -> None:
+    ours, plain = several["in_order"][what]
+    assert_equal(plain, ours, 1e-5, 1e-6, what)
+
+
+def test_an_error_of_a_worker_is_told_once(several: dict[str, Any]) -> None:
+    assert several["function_error"].startswith("InvalidArgumentError")
+    assert "not to be met" in several["function_error"]
+    assert "encountered the following error" not in several["output"]
+
+
+def test_training_goes_on_after_an_error(several: dict[str, Any]) -> None:
+    assert several["works_after_an_error"]["examples"] == len(X)
+
+
+def test_callbacks_see_whole_epochs(several: dict[str, Any]) -> None:
+    found = several["callbacks"]
+    epochs = [dict(logs) for _, logs in found["epochs"]]
+    assert len(epochs) == 2  # EarlyStopping
+    assert [logs["val_loss"] for logs in epochs] == found["history"]["val_loss"]
+    assert found["batches"] == list(range(15))
+    assert found["board"]
+
+
+def test_a_checkpoint_is_resumed(several: dict[str, Any]) -> None:
+    assert several["callbacks"]["resumed"] == 0  # both epochs were there
+    assert "epoch-00002.keras" in several["callbacks"]["files"]
+
+
+def test_a_model_made_outside_of_the_scope_is_refused(several: dict[str, Any]) -> None:
+    assert several["outside"].startswith(
+        "PlugError: the model was made outside of strategy.scope()"
+    )
+
+
+def test_one_worker_begins_alone(several: dict[str, Any]) -> None:
+    assert several["warm_start"]["iterations"] == 3 * 21
+    assert several["warm_start"]["examples"] == len(X)
+
+
+@pytest.mark.parametrize("name", more.REFUSED)
+def test_what_it_cannot_do_is_refused_at_once(name: str, several: dict[str, Any]) -> None:
+    assert several[name].startswith("PlugError")
+    assert name in several[name]

@@ -1,0 +1,55 @@
+"""The degrees of a pipeline are checked before anything is built."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tfdist.errors import StrategyError
+from tfdist.pipeline import PipelinePlan
+
+FOUR = ("worker:0", "worker:1", "worker:2", "worker:3")
+
+
+def test_the_degrees_are_listed() -> None:
+    plan = PipelinePlan(FOUR, replicas=2, microbatches=8)
+    assert plan.num_stages == 2
+    assert plan.describe() == "4 tasks = 2 replicas x 2 tasks; 2 stages, 8 microbatches, 1f1b"
+
+
+def test_several_stages_follow_each_other_on_a_task() -> None:
+    plan = PipelinePlan(FOUR[:2], stages=4)
+    assert [plan.task_of(stage) for stage in range(4)] == [0, 0, 1, 1]
+
+
+def test_a_pattern_places_a_layer_on_another_task() -> None:
+    plan = PipelinePlan(FOUR[:2], stages=1, place={"right_*": 1})
+    assert [plan.placed(name, 0) for name in ("left_1", "right_1")] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"replicas": 3}, "4 tasks .* for 3 replicas x 1 stages"),
+        ({"stages": 3}, "4 tasks .* for 1 replicas x 3 stages"),
+        ({"microbatches": 0}, "microbatches=0: give a number of at least 1"),
+        ({"schedule": "2f2b"}, "schedule='2f2b': give one of 'gpipe', '1f1b', 'sequential'"),
+        ({"stages": "dense"}, "give a list of layer names, such as \\['dense'\\]"),
+        ({"stages": [3]}, "stages holds 3: give names of layers"),
+        ({"place": {"a*": 4}}, "give the number of a task of one replica, 0 to 3"),
+    ],
+)
+def test_what_does_not_fit_is_refused(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(StrategyError, match=says):
+        PipelinePlan(FOUR, **options)
+
+
+def test_schedules_and_their_pictures_need_no_tensorflow() -> None:
+    code = (
+        "import sys, tfdist.pipeline as p; print(p.draw('1f1b', 3, 4));"
+        "assert not {'tensorflow', 'keras', 'matplotlib', 'numpy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

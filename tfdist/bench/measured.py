@@ -1,0 +1,132 @@
+"""What `tfdist bench` has measured, as it is written to JSON. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from tfdist.bench.model import Network, Split
+from tfdist.errors import LaunchError
+
+__all__ = ["JobTimes", "Measured", "WorkerTimes"]
+
+
+@dataclasses.dataclass(frozen=True)
+class WorkerTimes:
+    """What one worker of a job has measured.
+
+    Attributes:
+        worker: its number.
+        steps: how many were timed.
+        graph_seconds: of them inside TensorFlow's loop.
+        python_seconds: of them between the chunks.
+        input_step: seconds that the input pipeline takes for a step, by itself.
+        all_reduce_step: seconds that exchanging the gradients takes for a step, by itself.
+        rows: examples of a step, of all workers together.
+        gradient_bytes: of one exchange.
+        all_reduces: pairs of bytes and seconds, of some sizes.
+    """
+
+    worker: int
+    steps: int
+    graph_seconds: float
+    python_seconds: float
+    input_step: float
+    all_reduce_step: float
+    rows: float
+    gradient_bytes: int
+    all_reduces: list[list[float]]
+
+    @property
+    def split(self) -> Split:
+        """Where a step's seconds go; what overlaps is taken from the compute."""
+        graph = self.graph_seconds / self.steps
+        all_reduce = min(self.all_reduce_step, graph)
+        own_input = min(self.input_step, graph - all_reduce)
+        return Split(
+            compute=graph - all_reduce - own_input,
+            all_reduce=all_reduce,
+            input=own_input,
+            python=self.python_seconds / self.steps,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class JobTimes:
+    """What all workers of one job have measured."""
+
+    workers: int
+    each: list[WorkerTimes]
+
+    def __post_init__(self) -> None:
+        if sorted(one.worker for one in self.each) != list(range(self.workers)):
+            raise LaunchError(
+                f"{len(self.each)} of {self.workers} workers have measured something: the script "
+                "must call fit on a model that tfdist.plug was given, on every worker, for a few "
+                "dozen steps"
+            )
+
+    @property
+    def slowest(self) -> WorkerTimes:
+        """The worker that took longest for a step: in a synchronous job all wait for it."""
+        return max(self.each, key=lambda one: one.split.total)
+
+    @property
+    def steps_a_second(self) -> float:
+        """Steps a second of the whole job."""
+        return 1 / self.slowest.split.total
+
+    @property
+    def examples_a_second(self) -> float:
+        """Examples a second of the whole job."""
+        return self.steps_a_second * self.slowest.rows
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """All jobs of one command.
+
+    Attributes:
+        what: the script or the built-in model.
+        jobs: by rising number of workers.
+    """
+
+    what: str
+    jobs: list[JobTimes]
+
+    def efficiency(self, job: JobTimes) -> float:
+        """Examples a second over those of the smallest job, worker by worker."""
+        first = self.jobs[0]
+        return (job.examples_a_second / job.workers) / (first.examples_a_second / first.workers)
+
+    @property
+    def network(self) -> Network | None:
+        """The network, by the largest job; None where no job had two workers."""
+        job = self.jobs[-1]
+        if job.workers < 2:
+            return None
+        times = job.slowest
+        sizes = [one for one, _ in times.all_reduces]
+        pairs = [
+            (size, max(worker.all_reduces[i][1] for worker in job.each))
+            for i, size in enumerate(sizes)
+        ]
+        network = Network.fitted(job.workers, pairs)
+        return network.calibrated(job.workers, times.gradient_bytes, times.all_reduce_step)
+
+    def to_json(self) -> str:
+        """These numbers as JSON."""
+        return json.dumps(dataclasses.asdict(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> Measured:
+        """Reads what `to_json` wrote."""
+        content = json.loads(text)
+        return cls(content["what"], [_job(job) for job in content["jobs"]])
+
+
+def _job(job: dict[str, Any]) -> JobTimes:
+    each: Sequence[dict[str, Any]] = job["each"]
+    return JobTimes(job["workers"], [WorkerTimes(**one) for one in each])

@@ -1,0 +1,105 @@
+"""The results of `tfdist bench` as text. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tfdist.bench.measured import Measured
+from tfdist.bench.model import advise, efficiency, step_seconds
+
+__all__ = ["PREDICTED", "report"]
+
+PREDICTED = (4, 8, 16, 32, 64, 128, 256, 512)
+ADVISED = 16
+
+
+def report(measured: Measured) -> str:
+    """Returns what is printed."""
+    parts = [f"{measured.what}\n", _speeds(measured), _splits(measured)]
+    network = measured.network
+    if network is None:
+        parts.append("No prediction: no job of two workers was measured (--workers 1,2).\n")
+    else:
+        parts += [_network(measured), _prediction(measured), _advice(measured)]
+    return "\n".join(parts)
+
+
+def _speeds(measured: Measured) -> str:
+    rows = [
+        [
+            str(job.workers),
+            f"{job.steps_a_second:.1f}",
+            f"{job.examples_a_second:,.0f}",
+            f"{job.slowest.rows / job.workers:.0f}",
+            f"{100 * measured.efficiency(job):.0f} %",
+        ]
+        for job in measured.jobs
+    ]
+    head = ["workers", "steps/s", "examples/s", "examples a worker and step", "efficiency"]
+    return _table(head, rows)
+
+
+def _splits(measured: Measured) -> str:
+    rows = []
+    for job in measured.jobs:
+        split = job.slowest.split
+        times = (split.compute, split.all_reduce, split.input, split.python, split.total)
+        rows.append([str(job.workers), *(f"{1e3 * seconds:.3f}" for seconds in times)])
+    head = ["workers", "compute, ms", "all-reduce", "input", "Python", "a step"]
+    return _table(head, rows) + (
+        "Of the slowest worker. Input and all-reduce are timed by themselves; compute is what is\n"
+        "left of TensorFlow's loop, and holds waiting for others.\n"
+    )
+
+
+def _network(measured: Measured) -> str:
+    network, job = measured.network, measured.jobs[-1]
+    assert network is not None
+    rows = [
+        [f"{size / 1e6:.3f}", f"{1e3 * seconds:.2f}"] for size, seconds in job.slowest.all_reduces
+    ]
+    return _table(["all-reduce of MB", f"ms, {job.workers} workers"], rows) + (
+        f"The network: latency {1e3 * network.alpha:.3f} ms, bandwidth {network.beta / 1e6:,.0f} "
+        f"MB/s;\nthe gradients ({job.slowest.gradient_bytes / 1e6:.2f} MB) take "
+        f"{network.overhead:.2f} times what these two say.\n"
+    )
+
+
+def _prediction(measured: Measured) -> str:
+    network, times = measured.network, measured.jobs[-1].slowest
+    assert network is not None
+    rows = []
+    for workers in PREDICTED:
+        seconds = step_seconds(times.split, times.gradient_bytes, network, workers)
+        share = efficiency(times.split, times.gradient_bytes, network, workers)
+        per_worker = times.rows / measured.jobs[-1].workers
+        rows.append(
+            [
+                str(workers),
+                f"{1e3 * seconds:.2f}",
+                f"{workers * per_worker / seconds:,.0f}",
+                f"{100 * share:.0f} %",
+            ]
+        )
+    head = ["predicted: workers", "ms a step", "examples/s", "efficiency"]
+    return _table(head, rows) + (
+        "By the ring all-reduce of Patarasu and Yuan (2009), 2(N-1) alpha + 2(N-1)/N bytes/beta,\n"
+        "on this network, every worker with the batch it has now; nothing overlaps.\n"
+    )
+
+
+def _advice(measured: Measured) -> str:
+    network, times = measured.network, measured.jobs[-1].slowest
+    assert network is not None
+    lines = []
+    for advice in advise(times.split, times.gradient_bytes, network, ADVISED):
+        verdict = "would pay" if advice.pays else "would not pay"
+        lines.append(f"  {advice.option}: {verdict}, {advice.faster:.2f}x ({advice.why})")
+    return f"What would pay on {ADVISED} workers, by the same model:\n" + "\n".join(lines) + "\n"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+    lines = ["  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
+    top = "  ".join(cell.rjust(width) for cell, width in zip(head, widths, strict=True))
+    return "\n".join([top, *lines]) + "\n"

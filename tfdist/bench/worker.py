@@ -1,0 +1,236 @@
+"""One worker of a job that `tfdist bench` measures: runs the script, and times its first `fit`.
+
+python -m tfdist.bench.worker FOLDER SECONDS script.py its own arguments
+
+The script is run as it is. When its first `fit` has trained for so many seconds (or has ended), the
+input pipeline and the all-reduce are timed by themselves, the numbers are written to the folder,
+and the process ends with exit code 0.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import runpy
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tfdist.bench.measured import WorkerTimes
+
+__all__ = ["main"]
+
+_LEAST_CHUNKS = 3  # the first one is traced, the second is short
+_INPUT_STEPS = 100
+_REPEATS = 10
+_FLOATS = (1, 1 << 12, 1 << 16, 1 << 19, 1 << 21)  # 4 bytes to 8 MB
+
+
+class _Watch:
+    """Times the chunks of one `fit`, from outside: the loop itself knows nothing of it.
+
+    Args:
+        family: takes the steps.
+        data: the stream of steps.
+        seconds: how long to watch.
+    """
+
+    def __init__(self, family: Any, data: Any, seconds: float) -> None:
+        self._family, self._data, self._seconds = family, data, seconds
+        self._chunks: list[tuple[float, float, int]] = []
+        self._pause = 0.0
+        self._pauses: list[float] = []
+        self._began: float | None = None
+        for name in ("run_loop", "run_steps"):
+            setattr(family, name, self._timed(getattr(family, name)))
+
+    def _timed(self, run: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(mode: str, source: Any, *rest: Any) -> Any:
+            if mode != "train":
+                return run(mode, source, *rest)
+            self._end_if_all_have_seen_enough()
+            began = time.perf_counter()
+            ran = run(mode, source, *rest)
+            count = len(source) if isinstance(source, Sequence) else int(rest[0])
+            self._chunks.append((began, time.perf_counter(), count))
+            return ran
+
+        return timed
+
+    def _end_if_all_have_seen_enough(self) -> None:
+        began = time.perf_counter()
+        if len(self._chunks) == _LEAST_CHUNKS:
+            self._began = began
+        seen = 0.0 if self._began is None else began - self._began
+        if (self._family.tell([seen]) > self._seconds).any():
+            raise _EnoughError
+        self._pauses.append(time.perf_counter() - began)
+
+    def times(self) -> WorkerTimes:
+        """Returns what was seen, and times input and all-reduce by themselves."""
+        if len(self._chunks) <= _LEAST_CHUNKS:
+            raise SystemExit(
+                f"tfdist bench: fit ran {len(self._chunks)} chunks of steps, too few to measure: "
+                "train for a few seconds at least"
+            )
+        graph = python = 0.0
+        steps = 0
+        for i in range(_LEAST_CHUNKS, len(self._chunks)):
+            began, ended, count = self._chunks[i]
+            graph += ended - began
+            python += max(0.0, began - self._chunks[i - 1][1] - self._pauses[i])
+            steps += count
+        seconds, rows = _time_input(self._data, self._family.layout.replicas)
+        size, exchange = _time_gradients(self._family)
+        return WorkerTimes(
+            worker=self._family.layout.worker,
+            steps=steps,
+            graph_seconds=graph,
+            python_seconds=python,
+            input_step=seconds,
+            all_reduce_step=exchange,
+            rows=rows,
+            gradient_bytes=size,
+            all_reduces=_time_sizes(self._family),
+        )
+
+
+class _EnoughError(Exception):
+    """Every worker has seen enough."""
+
+
+def _time_input(data: Any, replicas: int) -> tuple[float, float]:
+    """Seconds of a step's input by itself, and rows of a global batch."""
+    import tensorflow as tf
+
+    from tfdist.training.stream import leaves
+
+    def pull(iterator: Any, most: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        def body(count: tf.Tensor, rows: tf.Tensor, more: tf.Tensor) -> Any:
+            step = iterator.get_next_as_optional()
+
+            def there() -> Any:
+                value = step.get_value()
+                first = leaves(value.parts[0])[0]
+                own = tf.shape(first, tf.int64)[0] if isinstance(first, tf.Tensor) else value.total
+                return count + 1, rows + (own if replicas == 1 else value.total), more
+
+            return tf.cond(step.has_value(), there, lambda: (count, rows, tf.constant(False)))
+
+        zero = tf.constant(0, tf.int64)
+        count, rows, _ = tf.while_loop(
+            lambda count, _, more: tf.logical_and(count < most, more),
+            body,
+            (zero, zero, tf.constant(True)),
+            parallel_iterations=1,
+        )
+        return count, rows
+
+    pull = tf.function(pull, autograph=False)
+    first = data.make_iterator()
+    if not hasattr(first, "get_next_as_optional"):
+        return 0.0, 0.0
+    pull(first, tf.constant(2, tf.int64))  # traces
+    iterator = data.make_iterator()
+    pull(iterator, tf.constant(2, tf.int64))  # fills what is read ahead
+    began = time.perf_counter()
+    count, rows = pull(iterator, tf.constant(_INPUT_STEPS, tf.int64))
+    seconds = time.perf_counter() - began
+    return seconds / max(1, int(count)), int(rows) / max(1, int(count))
+
+
+def _time_gradients(family: Any) -> tuple[int, float]:
+    """Bytes of the gradients, and the seconds that a step's exchange takes by itself."""
+    import numpy as np
+    import tensorflow as tf
+
+    options = getattr(family, "_options", None)
+    dtype = getattr(options, "gradient_dtype", None)
+    shapes = [
+        (tuple(v.shape), tf.as_dtype(dtype or v.dtype)) for v in family.model.trainable_variables
+    ]
+    size = int(sum(np.prod(shape, dtype=np.int64) * kind.size for shape, kind in shapes))
+    seconds = _time_all_reduce(family, [tf.zeros(shape, kind) for shape, kind in shapes])
+    return size, seconds / int(getattr(options, "local_steps", 1))
+
+
+def _time_sizes(family: Any) -> list[list[float]]:
+    import tensorflow as tf
+
+    if family.layout.workers == 1:
+        return []
+    return [[4.0 * n, _time_all_reduce(family, [tf.zeros([n])])] for n in _FLOATS]
+
+
+def _time_all_reduce(family: Any, values: list[Any]) -> float:
+    """Seconds of one all-reduce of these tensors between the workers."""
+    import tensorflow as tf
+
+    if family.layout.replicas == 1 or not values:
+        return 0.0
+
+    def on_replica() -> None:
+        context = tf.distribute.get_replica_context()
+        context.all_reduce(tf.distribute.ReduceOp.SUM, values)
+
+    @tf.function(autograph=False)
+    def loop(times: tf.Tensor) -> None:
+        def body(i: tf.Tensor) -> Any:
+            with tf.control_dependencies([i]):
+                family.strategy.run(on_replica)
+            return (i + 1,)
+
+        tf.while_loop(lambda i: i < times, body, (tf.constant(0),), parallel_iterations=1)
+
+    loop(tf.constant(2))
+    found = []
+    for _ in range(3):
+        began = time.perf_counter()
+        loop(tf.constant(_REPEATS))
+        found.append((time.perf_counter() - began) / _REPEATS)
+    return sorted(found)[1]
+
+
+def _watch_first_fit(folder: Path, seconds: float) -> None:
+    """Has the first `fit` of this process measured; it ends the process."""
+    from tfdist.training.loop import Loop
+
+    fit = Loop.fit
+
+    def watched(loop: Any, data: Any, *rest: Any, **settings: Any) -> None:
+        Loop.fit = fit  # type: ignore[method-assign]
+        watch = _Watch(loop.family, data, seconds)
+        with contextlib.suppress(_EnoughError):
+            fit(loop, data, *rest, **settings)
+        times = watch.times()
+        path = folder / f"worker-{times.worker}.json"
+        path.write_text(json.dumps(dataclasses.asdict(times)))
+        raise SystemExit(0)
+
+    Loop.fit = watched  # type: ignore[assignment, method-assign]
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Runs the script.
+
+    Args:
+        arguments: the folder, the seconds, and the script's command line.
+    """
+    folder, seconds, *command = arguments
+    _watch_first_fit(Path(folder), float(seconds))
+    if command[0] == "-m":
+        sys.argv = command[1:]
+        sys.path.insert(0, os.getcwd())
+        runpy.run_module(command[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = list(command)
+        sys.path.insert(0, str(Path(command[0]).resolve().parent))
+        runpy.run_path(command[0], run_name="__main__")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

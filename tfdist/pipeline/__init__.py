@@ -1,0 +1,41 @@
+"""Pipelined model parallelism: schedules, how a model is cut, and their pictures.
+
+    strategy = tfdist.strategy("pipeline", microbatches=8, schedule="1f1b")
+    print(tfdist.pipeline.draw("1f1b", 4, 8))
+    print(tfdist.pipeline.draw(tfdist.pipeline.measure(model, (x, y))))
+
+Importing it imports no TensorFlow; `measure` does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tfdist.pipeline.drawing import draw
+from tfdist.pipeline.plan import PipelinePlan
+from tfdist.pipeline.schedule import SCHEDULES, Slot, gpipe, one_f_one_b, sequential
+from tfdist.pipeline.timings import Timing, Timings
+
+if TYPE_CHECKING:
+    from tfdist.training.pipelined_timing import measure
+
+__all__ = [
+    "SCHEDULES",
+    "PipelinePlan",
+    "Slot",
+    "Timing",
+    "Timings",
+    "draw",
+    "gpipe",
+    "measure",
+    "one_f_one_b",
+    "sequential",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "measure":  # it needs a model, and so TensorFlow and the rooms to the right
+        from tfdist.training.pipelined_timing import measure
+
+        return measure
+    raise AttributeError(f"module 'tfdist.pipeline' has no attribute {name!r}")

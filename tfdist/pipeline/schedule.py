@@ -1,0 +1,226 @@
+"""Schedules of a pipeline as pure data: which stage does which microbatch, which way, and when.
+
+Three stages and four microbatches under GPipe (Huang et al., 2019, figure 2c), a column a clock:
+
+    stage 0 | F0 F1 F2 F3 .  .  .  .  B0 B1 B2 B3
+    stage 1 | .  F0 F1 F2 F3 .  .  B0 B1 B2 B3 .
+    stage 2 | .  .  F0 F1 F2 F3 B0 B1 B2 B3 .  .
+
+and under 1F1B (PipeDream-Flush; Narayanan et al., 2021, figure 4), equally long, but stage k holds
+the activations of at most K - k microbatches at a time instead of all M:
+
+    stage 0 | F0 F1 F2 .  .  B0 F3 B1 .  B2 .  B3
+    stage 1 | .  F0 F1 .  B0 F2 B1 F3 B2 .  B3 .
+    stage 2 | .  .  F0 B0 F1 B1 F2 B2 F3 B3 .  .
+
+Pure: imports no TensorFlow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from tfdist.errors import StrategyError
+
+__all__ = [
+    "SCHEDULES",
+    "Slot",
+    "bubble",
+    "forward_only",
+    "gpipe",
+    "one_f_one_b",
+    "peak_alive",
+    "schedule",
+    "sequential",
+    "text",
+]
+
+Direction = Literal["forward", "backward"]
+
+
+class Slot(NamedTuple):
+    """What one stage does at one clock.
+
+    Attributes:
+        clock: when, from 0, where every slot takes one clock.
+        stage: who, from 0.
+        microbatch: on what, from 0.
+        direction: "forward" or "backward".
+    """
+
+    clock: int
+    stage: int
+    microbatch: int
+    direction: Direction
+
+
+Order = Sequence[tuple[Direction, int]]
+"""What one stage does, one after the other: directions and microbatches."""
+
+
+def gpipe(stages: int, microbatches: int) -> Iterator[Slot]:
+    """All forwards, then all backwards.
+
+    Args:
+        stages: K, at least 1.
+        microbatches: M, at least 1.
+
+    Yields:
+        The slots by clock, then stage.
+    """
+    _check(stages, microbatches)
+    every = range(microbatches)
+    order: Order = [("forward", m) for m in every] + [("backward", m) for m in every]
+    yield from _as_soon_as_possible([order] * stages)
+
+
+def one_f_one_b(stages: int, microbatches: int) -> Iterator[Slot]:
+    """One forward, one backward: stage k holds the activations of at most K - k microbatches.
+
+    Args:
+        stages: K, at least 1.
+        microbatches: M, at least 1.
+
+    Yields:
+        The slots by clock, then stage.
+    """
+    _check(stages, microbatches)
+    orders: list[Order] = []
+    for stage in range(stages):
+        ahead = min(stages - stage, microbatches)
+        order: list[tuple[Direction, int]] = [("forward", m) for m in range(ahead)]
+        for m in range(microbatches):
+            order.append(("backward", m))
+            if m + ahead < microbatches:
+                order.append(("forward", m + ahead))
+        orders.append(order)
+    yield from _as_soon_as_possible(orders)
+
+
+def sequential(stages: int, microbatches: int) -> Iterator[Slot]:
+    """One microbatch after the other, one stage after the other: what pipelining is compared with.
+
+    Args:
+        stages: K, at least 1.
+        microbatches: M, at least 1.
+
+    Yields:
+        The slots by clock.
+    """
+    _check(stages, microbatches)
+    clock = 0
+    for m in range(microbatches):
+        for stage in range(stages):
+            yield Slot(clock, stage, m, "forward")
+            clock += 1
+        for stage in reversed(range(stages)):
+            yield Slot(clock, stage, m, "backward")
+            clock += 1
+
+
+SCHEDULES: Mapping[str, Callable[[int, int], Iterator[Slot]]] = {
+    "gpipe": gpipe,
+    "1f1b": one_f_one_b,
+    "sequential": sequential,
+}
+"""The schedules by the names that users give."""
+
+
+def schedule(name: str, stages: int, microbatches: int) -> tuple[Slot, ...]:
+    """Returns the slots of the schedule of that name.
+
+    Raises:
+        StrategyError: there is no such schedule, or a number is below 1.
+    """
+    if name not in SCHEDULES:
+        raise StrategyError(f"schedule={name!r}: give one of {', '.join(SCHEDULES)}")
+    return tuple(SCHEDULES[name](stages, microbatches))
+
+
+def forward_only(slots: Sequence[Slot]) -> tuple[Slot, ...]:
+    """Returns the same schedule without its backwards, as evaluation and prediction run it."""
+    forwards = [slot for slot in slots if slot.direction == "forward"]
+    stages = 1 + max(slot.stage for slot in slots)
+    if len({slot.clock for slot in slots}) == len(slots):  # one thing at a time stays so
+        return tuple(slot._replace(clock=clock) for clock, slot in enumerate(forwards))
+    orders: list[Order] = [
+        [("forward", slot.microbatch) for slot in forwards if slot.stage == stage]
+        for stage in range(stages)
+    ]
+    return tuple(_as_soon_as_possible(orders))
+
+
+def bubble(slots: Sequence[Slot]) -> float:
+    """Returns the share of all stages' clocks in which they wait; each slot takes one clock.
+
+    (K - 1) / (M + K - 1) for `gpipe` and `one_f_one_b`, 1 - 1 / K for `sequential`.
+    """
+    stages = 1 + max(slot.stage for slot in slots)
+    clocks = 1 + max(slot.clock for slot in slots)
+    return 1 - len(slots) / (stages * clocks)
+
+
+def peak_alive(slots: Sequence[Slot], stage: int) -> int:
+    """Returns how many microbatches' activations a stage holds at most at the same time."""
+    alive = most = 0
+    for slot in sorted(slots):
+        if slot.stage == stage:
+            alive += 1 if slot.direction == "forward" else -1
+            most = max(most, alive)
+    return most
+
+
+def text(slots: Sequence[Slot]) -> str:
+    """Draws a schedule with letters: a row a stage, a column a clock, `F3` for forward of 3."""
+    stages = 1 + max(slot.stage for slot in slots)
+    clocks = 1 + max(slot.clock for slot in slots)
+    cells = {(s.stage, s.clock): f"{s.direction[0].upper()}{s.microbatch}" for s in slots}
+    width = max(map(len, cells.values()))
+    digits = len(str(stages - 1))
+    rows = []
+    for stage in range(stages):
+        row = " ".join(cells.get((stage, clock), ".").ljust(width) for clock in range(clocks))
+        rows.append(f"stage {stage:>{digits}} | {row.rstrip()}")
+    return "\n".join(rows)
+
+
+def _as_soon_as_possible(orders: Sequence[Order]) -> Iterator[Slot]:
+    """Gives every slot the earliest clock at which its stage and what it needs are ready."""
+    done: dict[tuple[str, int, int], int] = {}
+    place = [0] * len(orders)
+    clock = 0
+    while any(place[k] < len(order) for k, order in enumerate(orders)):
+        now = []
+        for stage, order in enumerate(orders):
+            if place[stage] == len(order):
+                continue
+            direction, microbatch = order[place[stage]]
+            if all(
+                done.get(need, clock) < clock
+                for need in _needs(stage, len(orders), direction, microbatch)
+            ):
+                now.append(Slot(clock, stage, microbatch, direction))
+        for slot in now:
+            done[slot.direction, slot.stage, slot.microbatch] = clock
+            place[slot.stage] += 1
+        yield from now
+        clock += 1
+
+
+def _needs(
+    stage: int, stages: int, direction: Direction, microbatch: int
+) -> list[tuple[str, int, int]]:
+    """What must be done before a slot."""
+    if direction == "forward":
+        return [("forward", stage - 1, microbatch)] if stage else []
+    needs = [("forward", stage, microbatch)]
+    if stage + 1 < stages:
+        needs.append(("backward", stage + 1, microbatch))
+    return needs
+
+
+def _check(stages: int, microbatches: int) -> None:
+    for name, value in (("stages", stages), ("microbatches", microbatches)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise StrategyError(f"{name}={value!r}: give a number of at least 1")

@@ -1,0 +1,194 @@
+"""The strategy of pipelined model parallelism: which device runs which stage.
+
+`PipelineStrategy` is a real `tf.distribute.Strategy`, of one replica from Keras' point of view.
+Variables made in its scope are spread over the stages' devices at once, by bytes, so that a model
+larger than the chief's memory can be built; `tfdist.plug` moves them to their stages.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from tfdist import log
+from tfdist.cluster import Cluster
+from tfdist.cluster.ports import Reservation
+from tfdist.errors import StrategyError
+from tfdist.pipeline.plan import PipelinePlan
+from tfdist.strategies import registry
+from tfdist.strategies.one_machine import quiet_tensorflow
+from tfdist.strategies.options import Options
+from tfdist.strategies.servers import meet_as_chief, serve
+
+__all__ = ["PipelineStrategy", "connect", "local_devices", "make_pipeline"]
+
+_KIND = "pipeline"
+
+
+class PipelineStrategy(tf.distribute.OneDeviceStrategy):
+    """Trains one model whose layers live on several devices.
+
+    Args:
+        plan: the degrees.
+        devices: the full name of each of the plan's tasks' devices.
+        home: the device of this process that feeds the pipeline.
+
+    Attributes:
+        plan: the degrees.
+        devices: the tasks' devices, replica by replica.
+        home: see above.
+    """
+
+    def __init__(self, plan: PipelinePlan, devices: tuple[str, ...], home: str) -> None:
+        if len(devices) != len(plan.tasks):
+            raise StrategyError(f"{len(devices)} devices for {len(plan.tasks)} tasks")
+        super().__init__(home)
+        self.plan = plan
+        self.devices = devices
+        self.home = home
+        extended = self.extended
+        base: Any = type(extended)
+        extended.__class__ = _placing(base)
+        # Replicas read the first one's variables: only its devices hold any.
+        extended.tfdist_fill = dict.fromkeys(devices[: plan.tasks_each], 0)
+
+    def device(self, replica: int, task: int) -> str:
+        """Returns the device of a task of a replica."""
+        return self.devices[replica * self.plan.tasks_each + task]
+
+
+@functools.cache
+def _placing(base: Any) -> Any:
+    """The extended part of `OneDeviceStrategy`, with variables on several devices."""
+
+    class Placing(base):
+        """Spreads new variables over devices, and updates each where it lives."""
+
+        _device: Any
+
+        def _create_variable(self, next_creator: Callable[..., Any], **kwargs: Any) -> Any:
+            if kwargs.get("colocate_with") is not None:
+                return super()._create_variable(next_creator, **kwargs)
+            kwargs.pop("colocate_with", None)
+            fill: dict[str, int] = self.tfdist_fill
+            device = min(fill, key=fill.__getitem__)
+            with tf.device(device):
+                made = next_creator(**kwargs)
+            size = math.prod(made.shape.as_list() or [1]) * made.dtype.size
+            fill[device] += size
+            return made
+
+        def _update(
+            self, var: Any, fn: Callable[..., Any], args: Any, kwargs: Any, group: bool
+        ) -> Any:
+            before, self._device = self._device, var.device
+            try:
+                return super()._update(var, fn, args, kwargs, group)
+            finally:
+                self._device = before
+
+    return Placing
+
+
+def local_devices(count: int | None = None) -> tuple[list[str], list[str]]:
+    """Returns the short and the full names of this machine's devices: GPUs, or logical CPUs.
+
+    Args:
+        count: how many logical CPUs were asked for; None takes all GPUs, or all logical CPUs.
+    """
+    kind = "CPU" if count else "GPU"
+    there = tf.config.list_logical_devices(kind) or tf.config.list_logical_devices("CPU")
+    here = [device.name for device in there if "/job:" not in device.name][:count]
+    return [":".join(name.rsplit(":", 2)[-2:]) for name in here], here
+
+
+def connect(cluster: Cluster, own_address: str) -> list[str]:
+    """Connects the chief to the workers' TensorFlow servers, which must be listening.
+
+    Args:
+        cluster: of kind pipeline: one chief, and workers.
+        own_address: a free address of the chief for TensorFlow's own server; the one in the spec
+            belongs to tfdist's meeting.
+
+    Returns:
+        The full names of the workers' first devices (a GPU where there is one), in their order.
+    """
+    spec = {job: list(cluster.jobs[job]) for job in ("chief", "worker") if job in cluster.jobs}
+    spec["chief"] = [own_address]
+    tf.config.experimental_connect_to_cluster(
+        tf.train.ClusterSpec(spec),
+        job_name="chief",
+        task_index=0,
+        protocol="grpc",
+        make_master_device_default=True,
+    )
+    names = [device.name for device in tf.config.list_logical_devices()]
+    devices = []
+    for index in range(len(spec.get("worker", ()))):
+        own = [name for name in names if f"/job:worker/replica:0/task:{index}/" in name]
+        gpus = [name for name in own if "GPU" in name]
+        devices.append((gpus or [name for name in own if "CPU" in name])[0])
+    return devices
+
+
+def make_pipeline(
+    plan_options: Mapping[str, Any],
+    options: Options | None = None,
+    *,
+    cluster: Cluster | None = None,
+    logical_devices: int | None = None,
+) -> PipelineStrategy:
+    """Makes the strategy: over a cluster's workers, or over this machine's devices.
+
+    On a worker of a cluster it does not return: the task serves the chief, and its process ends
+    when the job does.
+
+    Args:
+        plan_options: `PipelinePlan`'s fields, without `tasks`.
+        options: threads and the deadline; see `Options`.
+        cluster: where there is one, with this process's own task.
+        logical_devices: without a cluster: how many logical CPUs to use (cut already).
+
+    Raises:
+        ClusterError: the spec does not fit this strategy.
+        RendezvousError: the tasks did not come together.
+        StrategyError: the degrees do not fit what there is.
+        TaskLost: on a worker, where the chief has ended badly.
+        SystemExit: on a worker, with 0, where it has ended well.
+    """
+    if cluster is None:
+        names, devices = local_devices(logical_devices)
+        plan = PipelinePlan(tasks=tuple(names), **plan_options)
+        log.info("pipeline: %s", plan.describe())
+        return PipelineStrategy(plan, tuple(devices), "/device:CPU:0")
+    options = options or Options()
+    cluster.validate(_KIND)
+    workers = tuple(str(task) for task in cluster.tasks if task.type == "worker")
+    if not workers or "chief" not in cluster.job_names:
+        raise StrategyError(
+            f"a pipeline over the jobs {', '.join(cluster.job_names)}: give one chief, which feeds "
+            "the pipeline, and workers, which compute its stages"
+        )
+    plan = PipelinePlan(tasks=workers, **plan_options)  # before anybody waits for anybody
+    quiet_tensorflow()
+    if not cluster.is_chief:
+        serve(
+            cluster,
+            options.deadline,
+            _KIND,
+            intra_op_threads=options.intra_op_threads,
+            inter_op_threads=options.inter_op_threads,
+        )
+    agreement = meet_as_chief(cluster, options.deadline, _KIND)
+    with Reservation(1) as held:
+        port = held.ports[0]
+    host = cluster.address("chief:0").rpartition(":")[0]
+    devices = connect(cluster, f"{host}:{port}")
+    log.info("pipeline: %s", plan.describe())
+    made = PipelineStrategy(plan, tuple(devices), "/job:chief/replica:0/task:0/device:CPU:0")
+    registry.remember(made, agreement.attendance)
+    return made

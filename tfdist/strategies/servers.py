@@ -1,0 +1,130 @@
+"""Jobs whose workers and parameter servers are TensorFlow servers that a chief coordinates.
+
+chief:0 ── meet_as_chief ──► goes on with the script ──► ended (well, or badly and why)
+worker:0, ps:0 ── serve ──► tf.distribute.Server ──────► exit code 0, or TaskLost (75)
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+from typing import NoReturn
+
+import tensorflow as tf
+
+from tfdist import exits, internals
+from tfdist.cluster import Cluster
+from tfdist.cluster.attendance import Attendance
+from tfdist.cluster.rendezvous import Agreement
+from tfdist.errors import ClusterError, StrategyError
+from tfdist.strategies.meeting import come_together, tell_who_is_here
+
+__all__ = ["learn_of_losses", "meet_as_chief", "serve"]
+
+_LEAST_INTER_OP_THREADS = 4
+"""With fewer, a server on a small machine may wait for itself."""
+
+
+def learn_of_losses() -> None:
+    """Has TensorFlow report a lost task instead of waiting for it; before its first connection."""
+    os.environ.setdefault("GRPC_FAIL_FAST", "use_caller")
+
+
+def meet_as_chief(cluster: Cluster, deadline: float, kind: str) -> Agreement:
+    """Meets the servers and waits until they listen; when this process ends, they hear how.
+
+    Tfdist keeps the chief's address of the cluster spec until then: TensorFlow's own server on the
+    chief takes another port.
+
+    Args:
+        cluster: the machines, with this process's own task, the chief.
+        deadline: seconds to wait for the others.
+        kind: the kind of strategy.
+
+    Returns:
+        What the tasks agreed on; its `attendance` knows who is here.
+
+    Raises:
+        ClusterError: the spec does not fit this kind, or the task is not its chief.
+        RendezvousError: the tasks did not come together, or a server did not start.
+    """
+    if not cluster.is_chief:
+        raise ClusterError(f"task {cluster.task}, which is not the chief; it serves: see serve")
+    learn_of_losses()
+    exits.tell_by_exit_code()
+    exits.watch_the_end()
+    agreement = come_together(cluster, deadline, kind, stay=True)
+    agreement.close()  # the listener itself keeps the port
+    if agreement.attendance is not None:
+        atexit.register(_say_the_last_word, agreement.attendance)
+        agreement.attendance.wait_for_servers(deadline)
+    internals.seed_if_unseeded(agreement.seed)
+    tell_who_is_here(cluster, agreement)
+    return agreement
+
+
+def serve(
+    cluster: Cluster,
+    deadline: float,
+    kind: str,
+    *,
+    intra_op_threads: int | None = None,
+    inter_op_threads: int | None = None,
+) -> NoReturn:
+    """Serves the chief as a worker or a parameter server, and ends this process with the job.
+
+    Args:
+        cluster: the machines, with this process's own task.
+        deadline: seconds to wait for the others.
+        kind: the kind of strategy.
+        intra_op_threads: threads within one operation; TensorFlow's choice if None.
+        inter_op_threads: operations that run at the same time; all cores, 4 at least, if None.
+
+    Raises:
+        SystemExit: the chief's job has ended well (exit code 0).
+        TaskLost: it has not, or the chief has died (exit code 75 where nobody catches it).
+        ClusterError: the spec does not fit this kind, or TensorFlow cannot listen at the port.
+        RendezvousError: the tasks did not come together.
+    """
+    if cluster.task is None or cluster.is_chief:
+        raise ClusterError(f"task {cluster.task}, which does not serve; the chief goes on")
+    learn_of_losses()
+    exits.tell_by_exit_code()
+    with come_together(cluster, deadline, kind, stay=True) as agreement:
+        server = _started(cluster, intra_op_threads, inter_op_threads)
+    tell_who_is_here(cluster, agreement)
+    agreement.wait_for_the_end()
+    del server
+    exits.skip_the_teardown(0)  # TensorFlow's server cannot be stopped: it may still compute
+    raise SystemExit(0)
+
+
+def _started(
+    cluster: Cluster, intra_op_threads: int | None, inter_op_threads: int | None
+) -> tf.distribute.Server:
+    assert cluster.task is not None
+    if inter_op_threads is None and "TF_NUM_INTEROP_THREADS" not in os.environ:
+        inter_op_threads = max(_LEAST_INTER_OP_THREADS, os.cpu_count() or 1)
+    config = tf.compat.v1.ConfigProto(
+        intra_op_parallelism_threads=intra_op_threads or 0,
+        inter_op_parallelism_threads=inter_op_threads or 0,
+    )
+    jobs = {job: list(cluster.jobs[job]) for job in cluster.job_names if job != "evaluator"}
+    try:
+        return tf.distribute.Server(
+            tf.train.ClusterSpec(jobs),
+            job_name=cluster.task.type,
+            task_index=cluster.task.index,
+            protocol="grpc",
+            config=config,
+        )
+    except tf.errors.OpError as error:
+        raise StrategyError(
+            f"{cluster.task}: TensorFlow's server did not start at "
+            f"{cluster.address(cluster.task)} ({error.message}); give the task another port"
+        ) from error
+
+
+def _say_the_last_word(attendance: Attendance) -> None:
+    reason = exits.failure()
+    attendance.close(well=not reason, reason=reason)

@@ -1,0 +1,185 @@
+"""How a step is taken by a pipeline: the model's layers on several devices, in microbatches.
+
+To the epoch loop it is one replica: it takes whole batches, and metrics are where they always are.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfdist import internals, log
+from tfdist.errors import PlugError
+from tfdist.pipeline import graph as graphs
+from tfdist.strategies.layout import ReplicaLayout
+from tfdist.strategies.pipeline import PipelineStrategy
+from tfdist.training.options import TrainingOptions
+from tfdist.training.pipelined_program import Program
+from tfdist.training.stream import without_optionals
+from tfdist.training.synchronous import Synchronous
+
+__all__ = ["Pipelined", "check_model"]
+
+_STEPS = ("train_step", "test_step", "predict_step")
+
+
+def check_model(model: keras.Model) -> None:
+    """Checks that a model can be pipelined.
+
+    Raises:
+        PlugError: its class takes steps of its own, or it is to be compiled by XLA as a whole.
+    """
+    for name in _STEPS:
+        if getattr(type(model), name) is not getattr(keras.Model, name):
+            raise PlugError(
+                f"{type(model).__name__} has a {name} of its own, which nobody can cut into "
+                "stages: override compute_loss or the metrics instead, or train on another kind "
+                "of strategy"
+            )
+    if getattr(model, "run_eagerly", False):
+        raise PlugError(
+            "run_eagerly=True, but the order of a pipeline is that of one TensorFlow program: "
+            "compile with run_eagerly=False"
+        )
+
+
+class Pipelined(Synchronous):
+    """Takes training, test and prediction steps of one model on a pipeline.
+
+    Args:
+        model: a built model; compiled, unless it is only to predict.
+        strategy: the strategy in whose scope it was made.
+        layout: one replica: the pipeline takes whole batches.
+        options: none of them means anything here.
+
+    Attributes:
+        program: the model's steps.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        strategy: PipelineStrategy,
+        layout: ReplicaLayout,
+        options: TrainingOptions,
+    ) -> None:
+        check_model(model)
+        super().__init__(model, strategy, layout, options)
+        graph = graphs.graph_of(model)
+        stages = graphs.cut(graph, strategy.plan)
+        self.program = Program(graph, stages, strategy)
+        self._place()
+        self._tell_the_stages()
+
+    # ------------------------------------------------------------ variables
+
+    def _place(self) -> None:
+        """Moves every variable to the device of its stage, one at a time."""
+        model, strategy = self.model, self.strategy
+        home_of: dict[int, str] = {}
+        for stage in self.program.stages:
+            for segment in stage.segments:
+                for variable in segment.variables:
+                    home_of.setdefault(id(variable), strategy.device(0, segment.task))
+        optimizer = getattr(model, "optimizer", None)
+        last = strategy.device(0, self.program.stages[-1].segments[-1].task)
+        for variable in model.variables:
+            _move(variable, home_of.get(id(variable), strategy.home))
+        for metric in model.metrics if model.compiled else []:
+            for variable in metric.variables:
+                _move(variable, last)
+        if optimizer is None:
+            return
+        paths = {v.path.replace("/", "_"): home_of.get(id(v)) for v in model.trainable_weights}
+        for variable in optimizer.variables:
+            # A slot is named after the variable that it belongs to.
+            place = next(
+                (p for name, p in paths.items() if f"/{name}_" in f"/{variable.path}/"), None
+            )
+            _move(variable, place or strategy.home)
+        internals.rebuilt_optimizer(optimizer, model.trainable_weights)
+
+    def _tell_the_stages(self) -> None:
+        for stage in self.program.stages:
+            names = [piece.name for piece in stage.pieces]
+            seen = dict.fromkeys(
+                self.strategy.plan.tasks[segment.task] for segment in stage.segments
+            )
+            log.info(
+                "stage %d on %s: %s (%d layers)",
+                stage.number,
+                ", ".join(seen),
+                names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}",
+                len(names),
+            )
+
+    # ------------------------------------------------------------ steps
+
+    def _make_one(self, mode: str, may_be_absent: bool) -> Callable[..., Any]:
+        run = functools.partial(self._one_step, mode, may_be_absent)
+        return tf.function(run, reduce_retracing=True, autograph=False)
+
+    def _one_step(
+        self, mode: str, may_be_absent: bool, parts: tuple[Any, ...], shares: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        del may_be_absent, shares
+        data = without_optionals(parts[0])
+
+        def step() -> None:
+            self.take_step(mode, data)
+
+        self.strategy.run(step)
+        self._logs.sort(mode, self.model.get_metrics_result(), {})
+        return {}
+
+    def take_step(self, mode: str, data: Any, timed: bool = False) -> Any:
+        """Writes one training or test step; returns what its slots left."""
+        model = self.model
+        outcome = self.program.run(mode, data, timed=timed)
+        x, y, sample_weight = internals.unpack(data)
+        tracker = internals.loss_tracker(model)
+        with tf.device(self.strategy.device(0, self.program.stages[-1].segments[-1].task)):
+            if tracker is not None:
+                rows = tf.shape(tf.nest.flatten(outcome.outputs)[0])[0]
+                tracker.update_state(outcome.loss, sample_weight=rows)
+            model.compute_metrics(x, y, outcome.outputs, sample_weight=sample_weight)
+        if mode == "train":
+            variables = model.trainable_weights
+            gradients = [outcome.gradients.get(id(v)) for v in variables]
+            # What an optimizer computes from a gradient is computed where the gradient is.
+            with tf.compat.v1.device(_where_its_input_is):
+                model.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        return outcome
+
+    def predict_function(self) -> Callable[[Any], Any]:
+        """Returns what Keras' own `predict` is to run for a list of batches."""
+
+        def one(data: Any) -> Any:
+            return self.program.run("predict", without_optionals(data)).outputs
+
+        def predict(batches: Any) -> Any:
+            outputs = [self.strategy.run(one, args=(data,)) for data in batches]
+            if len(outputs) == 1:
+                return outputs[0]
+            return tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *outputs)
+
+        return tf.function(predict, reduce_retracing=True, autograph=False)
+
+
+def _where_its_input_is(operation: Any) -> str:
+    return operation.inputs[0].device if len(operation.inputs) else ""
+
+
+def _move(variable: keras.Variable, device: str) -> None:
+    full = tf.DeviceSpec.from_string(device)
+    own = tf.DeviceSpec.from_string(variable.value.device)
+    if (full.job or own.job, full.task if full.task is not None else own.task) == (
+        own.job,
+        own.task,
+    ) and (full.device_type, full.device_index) == (own.device_type, own.device_index):
+        return
+    internals.move_variable(variable, device)

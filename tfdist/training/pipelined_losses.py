@@ -1,0 +1,154 @@
+"""What makes M microbatches equal one batch.
+
+As with replicas (`semantics`), each microbatch computes its loss as one machine would on its own
+examples, and weighs by its share of the batch. What divides by something of the whole batch that no
+microbatch knows (the valid steps of a mask, the sum of sample weights) is found beforehand, by a
+rehearsal of the loss on the whole batch, and then used in every microbatch's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import tensorflow as tf
+
+from tfdist import internals
+
+__all__ = ["Totals", "microbatch", "rehearsal"]
+
+
+@dataclasses.dataclass
+class Totals:
+    """What the losses of the whole batch divide by, in the order in which they ask.
+
+    Attributes:
+        found: of masks, `(entries, valid entries)`; of weights, their sum.
+    """
+
+    found: list[Any] = dataclasses.field(default_factory=list)
+
+
+class _Current(threading.local):
+    share: tf.Tensor | None = None
+    totals: Totals | None = None
+    rehearsing: bool = False
+    asked: int = 0
+
+
+_current = _Current()
+
+
+@contextlib.contextmanager
+def rehearsal(totals: Totals) -> Iterator[None]:
+    """Notes in `totals` what the loss of the whole batch, computed in the block, divides by."""
+    with _entered(None, totals, rehearsing=True):
+        yield
+
+
+@contextlib.contextmanager
+def microbatch(share: tf.Tensor, totals: Totals) -> Iterator[None]:
+    """Has the loss that is computed in the block be that of a part of the batch.
+
+    Args:
+        share: float32 scalar: the microbatch's rows over the batch's.
+        totals: what a rehearsal has found.
+    """
+    with _entered(share, totals, rehearsing=False):
+        yield
+
+
+@contextlib.contextmanager
+def _entered(share: tf.Tensor | None, totals: Totals, rehearsing: bool) -> Iterator[None]:
+    before = (_current.share, _current.totals, _current.rehearsing, _current.asked)
+    _current.share, _current.totals = share, totals
+    _current.rehearsing, _current.asked = rehearsing, 0
+    try:
+        with internals.replaced(_REPLACEMENTS):
+            yield
+    finally:
+        _current.share, _current.totals, _current.rehearsing, _current.asked = before
+
+
+def _keras(name: str) -> Callable[..., Any]:
+    return internals.POINTS[name].original
+
+
+def _next(found: Callable[[], Any]) -> Any:
+    """Notes a total in a rehearsal; else returns the one that the rehearsal has found here."""
+    assert _current.totals is not None
+    if _current.rehearsing:
+        _current.totals.found.append(found())
+        return None
+    _current.asked += 1
+    return _current.totals.found[_current.asked - 1]
+
+
+def _of_the_batch(part: tf.Tensor) -> tf.Tensor:
+    """A part of the whole batch's loss, as the share that it will be weighed by makes of it."""
+    return tf.math.divide_no_nan(part, tf.cast(_current.share, part.dtype))
+
+
+def _apply_mask(sample_weight: Any, mask: Any, dtype: Any, reduction: Any) -> Any:
+    if _current.totals is None or mask is None or reduction not in ("mean", "sum_over_batch_size"):
+        return _keras("apply_mask")(sample_weight, mask, dtype, reduction)
+    valid = tf.cast(tf.convert_to_tensor(mask), "bool")
+    total = _next(
+        lambda: tf.math.divide_no_nan(
+            tf.cast(tf.size(valid), dtype), tf.math.count_nonzero(valid, dtype=dtype)
+        )
+    )
+    if total is None:
+        return _keras("apply_mask")(sample_weight, mask, dtype, reduction)
+    weights = tf.where(valid, tf.cast(total, dtype), tf.zeros((), dtype))
+    if sample_weight is None:
+        return weights
+    weights, sample_weight = internals.squeeze_or_expand_to_same_rank(
+        weights, tf.cast(sample_weight, dtype)
+    )
+    return weights * sample_weight
+
+
+def _reduce_values(
+    values: Any, sample_weight: Any = None, reduction: Any = "sum_over_batch_size"
+) -> Any:
+    original = _keras("reduce_values")
+    if _current.totals is None or values.shape.rank == 0:
+        return original(values, sample_weight, reduction)
+    if reduction == "mean_with_sample_weight" and sample_weight is not None:
+        total = _next(lambda: tf.reduce_sum(sample_weight))
+        if total is not None:
+            part = tf.math.divide_no_nan(tf.reduce_sum(values), tf.cast(total, values.dtype))
+            return _of_the_batch(part)
+    elif reduction == "sum" and not _current.rehearsing:
+        return _of_the_batch(tf.reduce_sum(values))
+    return original(values, sample_weight, reduction)
+
+
+def _average_loss(
+    per_example_loss: Any, sample_weight: Any = None, global_batch_size: Any = None
+) -> Any:
+    """`tf.nn.compute_average_loss`, which may be told the whole batch's size."""
+    loss = _keras("average_loss")(per_example_loss, sample_weight, global_batch_size)
+    if _current.share is None or global_batch_size is None:
+        return loss
+    return _of_the_batch(loss)
+
+
+def _samplewise_values(values: Any, sample_weight: Any, reduce_fn: Any, dtype: Any) -> Any:
+    """A scalar given to a Mean or Sum metric stands for the batch: it counts by the share."""
+    scalar = len(getattr(values, "shape", (1,))) == 0
+    if _current.share is not None and sample_weight is None and scalar:
+        sample_weight = _current.share
+    return _keras("samplewise_values")(values, sample_weight, reduce_fn, dtype)
+
+
+_REPLACEMENTS: dict[str, Callable[..., Any]] = {
+    "apply_mask": _apply_mask,
+    "reduce_values": _reduce_values,
+    "average_loss": _average_loss,
+    "samplewise_values": _samplewise_values,
+}
