@@ -609,7 +609,7 @@ def logits_of(output: Any) -> Any:
     logits = getattr(output, "_keras_logits", None)
     if logits is not None:
         return logits
-    operation = getattr(output, "op", None)
+    operation: Any = getattr(output, "op", None)
     found = operation is not None and operation.type in ("Softmax", "Sigmoid")
     return operation.inputs[0] if found and len(operation.inputs) == 1 else None
 

@@ -16,6 +16,7 @@ KINDS = {
     "chief_and_workers.json": "multi_worker_mirrored",
     "local_two_workers.json": "multi_worker_mirrored",
     "parameter_server.json": "parameter_server",
+    "pipeline.json": "pipeline",
 }
 FIRST_EPHEMERAL_PORT = 32768  # from here on Linux gives ports to whoever asks for any
 

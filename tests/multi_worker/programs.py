@@ -125,6 +125,11 @@ def use_masked(model: keras.Model) -> Any:
     return model.fit(tokens, tokens % 3, **FIT).history
 
 
+def use_many_epochs(model: keras.Model) -> Any:
+    tokens = np.random.default_rng(4).integers(0, 20, (105, 6))
+    return model.fit(tokens, tokens % 3, batch_size=8, epochs=6, verbose=0).history
+
+
 def half() -> keras.Model:
     keras.config.set_dtype_policy("mixed_float16")
     try:
@@ -197,6 +202,7 @@ PROGRAMS: dict[str, Program] = {
         lambda model: fit(model, validation_data=(X, LABELS)),
     ),
     "masks": Program(masked, use_masked),
+    "sparse gradients in long loops": Program(masked, use_many_epochs),
     "own train step": Program(own_step, lambda model: fit(model, shuffle=False)),
     "mixed precision": Program(half, fit, weights=HALF, history=HALF),
     "validation": Program(

@@ -24,6 +24,7 @@ folder, rounds = Path(sys.argv[1]), int(sys.argv[2])
 cluster = tfdist.Cluster.from_environment()
 assert cluster is not None
 assert cluster.task is not None
+workers = len(cluster.jobs["worker"])
 (folder / f"{cluster.task.type}-{cluster.task.index}.pid").write_text(str(os.getpid()))
 strategy = tfdist.strategy(rendezvous_timeout=60)
 
@@ -53,7 +54,7 @@ class Killer(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         if self.killed is None:
-            worker = random.randrange(len(cluster.jobs["worker"]))
+            worker = random.randrange(workers)
             self.killed = (worker, pid_of(worker))
             delay = random.uniform(0, 0.3)
             threading.Timer(delay, os.kill, (self.killed[1], signal.SIGKILL)).start()

@@ -32,9 +32,7 @@ callbacks = [
     tfdist.callbacks.Checkpoint(folder / "run"),
     keras.callbacks.TensorBoard(folder / "board"),
 ]
-history = model.fit(
-    x, y, epochs=epochs, verbose=0, validation_data=(x, y), callbacks=callbacks
-)
+history = model.fit(x, y, epochs=epochs, verbose=0, validation_data=(x, y), callbacks=callbacks)
 found = {
     "epochs": history.epoch,
     "history": history.history,

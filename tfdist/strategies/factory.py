@@ -39,8 +39,9 @@ def strategy(
 
     Returns:
         A `tf.distribute.Strategy`; build and compile the model inside its `scope()`. Under
-        parameter_server and pipeline the call returns on the chief alone: workers and ps tasks serve inside it,
-        and end their processes with exit code 0 when the chief's job has ended well.
+        parameter_server and pipeline the call returns on the chief alone: workers and ps tasks
+        serve inside it, and end their processes with exit code 0 when the chief's job has ended
+        well.
 
     Raises:
         ClusterError: the cluster spec is wrong (told before TensorFlow opens a port).

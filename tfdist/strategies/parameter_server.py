@@ -1,8 +1,12 @@
-"""The asynchronous strategy: a chief that coordinates, workers that compute, servers that remember."""
+"""The asynchronous strategy: a chief coordinates, workers compute, ps tasks keep the variables."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import tensorflow as tf
+from absl import logging
 
 from tfdist.cluster import Cluster
 from tfdist.cluster.ports import Reservation
@@ -51,9 +55,21 @@ def make_parameter_server(cluster: Cluster, options: Options) -> tf.distribute.S
             rpc_layer="grpc",
         )
         # No variable_partitioner: Keras 3 knows no partitioned variables; tfdist.plug shards.
-        strategy = tf.distribute.ParameterServerStrategy(resolver)
+        with _quiet_absl():
+            strategy = tf.distribute.ParameterServerStrategy(resolver)
     registry.remember(strategy, agreement.attendance)
     return strategy
+
+
+@contextlib.contextmanager
+def _quiet_absl() -> Iterator[None]:
+    """Leaves out what TensorFlow logs of its session through absl, and not its own logger."""
+    level = logging.get_verbosity()
+    logging.set_verbosity(min(level, logging.WARNING))
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
 
 
 def coordinator_spec(cluster: Cluster, port: int) -> tf.train.ClusterSpec:

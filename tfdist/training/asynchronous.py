@@ -402,7 +402,7 @@ def _from_rows(rows: Rows, number: tf.Tensor) -> tuple[None, Callable[[], Any]]:
     return None, lambda: batch_of(rows, number)
 
 
-def _from_iterator(iterator: Any, number: tf.Tensor) -> tuple[tf.Tensor, Callable[[], Any]]:
+def _from_iterator(iterator: Any, _: tf.Tensor) -> tuple[tf.Tensor, Callable[[], Any]]:
     element = iterator.get_next_as_optional()
     return element.has_value(), lambda: without_optionals(element.get_value())
 

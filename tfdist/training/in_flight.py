@@ -1,4 +1,4 @@
-"""Chunks of work that the workers of a parameter-server job have been given and not yet returned."""
+"""Work that the workers of a parameter-server job have been given and not yet returned."""
 
 from __future__ import annotations
 

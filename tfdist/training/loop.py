@@ -17,10 +17,10 @@ import keras
 from tfdist import internals, log
 from tfdist.errors import DataError
 from tfdist.training import roles
+from tfdist.training.family import Family
 from tfdist.training.pace import Pace
 from tfdist.training.stall import StallWatch
 from tfdist.training.stream import Stream
-from tfdist.training.family import Family
 
 __all__ = ["Epochs", "Loop"]
 

@@ -16,10 +16,10 @@ from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training import checks, families, sidecar
 from tfdist.training.checkpoint import write_alone
 from tfdist.training.data import SharedData, as_tensors, to_step
+from tfdist.training.family import Family
 from tfdist.training.loop import Epochs, Loop
 from tfdist.training.lost import told_of_lost_tasks
 from tfdist.training.options import TrainingOptions
-from tfdist.training.family import Family
 from tfdist.training.own_data import is_input_function
 from tfdist.training.stream import Step, Stream
 

@@ -82,6 +82,8 @@ class Synchronous:
         while (left := data.left(step)) != 0:
             started = time.perf_counter()
             count = pace.next_length(left)
+            if data.counted and count == left and count > 1 and pace.every is None:
+                count -= 1  # a shorter last batch in a loop of its own: see `run_loop`
             steps = None if data.counted else data.take(count, self.tell)
             if steps is not None and not steps:
                 return
@@ -124,6 +126,9 @@ class Synchronous:
         self, mode: str, iterator: Iterator[Step], steps: int, may_be_absent: bool
     ) -> tuple[dict[str, tf.Tensor], Any]:
         """Runs `steps` steps on an iterator known to have them.
+
+        Sparse gradients are gathered, and TensorFlow wants gathered tensors to have one shape all
+        through a loop: batches of another size go into another one.
 
         Args:
             mode: "train" or "test".
