@@ -230,6 +230,8 @@ def test_a_task_that_a_platform_has_named_is_the_one_that_is_started(
         ("run --threads 0 train.py", "argument --threads: '0' is not a number of threads"),
         ("run --grace soon train.py", "argument --grace: 'soon' is not a number of seconds"),
         ("run --grace inf train.py", "argument --grace: 'inf' is not a number of seconds"),
+        ("run --max_restarts -1 train.py", "argument --max_restarts: "),
+        ("run --max-restarts all train.py", "'all' is not a number of restarts; give 0, 1, 2"),
         ("run --rendezvous_timeout 0 train.py", "rendezvous_timeout of 0 s; give more than 0"),
         ("run nowhere.py", "no script 'nowhere.py' here"),
         ("run --task worker:1 train.py", "--task without --cluster"),

@@ -244,6 +244,16 @@ def test_a_killed_chief_is_a_lost_task_even_where_a_forked_child_lives_on(mode: 
             chief.communicate(timeout=10)
 
 
+def test_those_who_would_stay_wait_no_longer_for_who_never_comes() -> None:
+    with a_cluster(1, ps=1) as cluster:
+        at = cluster.address(cluster.tasks[2])
+        here = [come(cluster, task, stay=True, timeout=0.5) for task in ("chief:0", "worker:0")]
+        said = {one.join().failed(RendezvousTimeout) for one in here}
+        assert len(said) == 1
+        assert said.pop().startswith(f"ps:0 ({at}) did not come within 0.5 s (2 of 3 tasks came)")
+        assert not [one for one in threading.enumerate() if one.name == "tfdist-attendance"]
+
+
 def test_a_task_that_met_without_staying_has_nobody_to_wait_for() -> None:
     with a_cluster(2) as cluster:
         one, _ = [one.join() for one in [come(cluster, f"worker:{n}") for n in range(2)]]

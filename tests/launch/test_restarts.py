@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.launch.support import Ran, is_alive, run_script
+from tests.conftest import ROOT
+from tests.launch.support import Ran, is_alive, run_script, wait_until, write_script
 from tfdist.cluster import Task
 from tfdist.errors import ClusterError
+from tfdist.launch import TaskResult, local_cluster, run_job
+from tfdist.launch.restarts import Restarts
 
 pytestmark = pytest.mark.timeout(60)
 SERVERS = {"workers": 2, "ps": 1}
@@ -214,3 +220,84 @@ def test_ctrl_c_is_no_reason_to_start_again(
 def test_a_negative_number_of_restarts_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ClusterError, match="max_restarts of -1; give 0 or more"):
         run_script(tmp_path, "", max_restarts=-1)
+
+
+def test_a_restarted_worker_outlives_its_launcher_no_more_than_others(tmp_path: Path) -> None:
+    body = """
+        if name == "worker:0" and not os.path.exists("first"):
+            open("first", "w")
+            sys.exit(1)
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        with open(f"{name}.pids", "w") as file:
+            print(os.getpid(), child.pid, file=file)
+        time.sleep(60)
+    """
+    script = write_script(tmp_path, body)
+    launcher = subprocess.Popen(
+        [sys.executable, "-m", "tfdist", "run", "--workers", "1", "--ps", "1", str(script)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        told = tmp_path / "worker:0.pids"
+        pids = wait_until(lambda: told.exists() and told.read_text().split(), 20)
+        assert all(is_alive(int(pid)) for pid in pids)
+    finally:
+        launcher.kill()
+        launcher.wait(timeout=10)
+    wait_until(lambda: not any(is_alive(int(pid)) for pid in pids), 5)
+
+
+def test_an_evaluator_is_waited_for_after_the_servers(tmp_path: Path) -> None:
+    script = write_script(tmp_path, 'time.sleep(1.5 if task["type"] == "evaluator" else 0)')
+    out, err = io.StringIO(), io.StringIO()
+    with local_cluster(workers=1, ps=1) as cluster:
+        tasks = (*cluster.tasks, Task("evaluator", 0))
+        result = run_job(
+            [str(script)],
+            cluster,
+            tasks=tasks,
+            log_dir=tmp_path / "logs",
+            grace=0.2,
+            out=out,
+            err=err,
+        )
+    assert result.returncode == 0
+    assert err.getvalue().count("waiting for evaluator:0, which ends by itself") == 1
+
+
+def ended(name: str, returncode: int, *, stopped: bool = False) -> TaskResult:
+    return TaskResult(Task.parse(name), returncode, Path("log"), 0.0, 1.0, stopped)
+
+
+@pytest.mark.parametrize(
+    ("result", "mended"),
+    [
+        (ended("worker:0", -signal.SIGKILL), True),
+        (ended("worker:0", 1), True),
+        (ended("worker:0", 0), False),
+        (ended("worker:0", 64), False),
+        (ended("worker:0", 69), False),
+        (ended("worker:0", 75), False),
+        (ended("worker:0", -signal.SIGTERM, stopped=True), False),
+        (ended("chief:0", 1), False),
+        (ended("ps:0", -signal.SIGKILL), False),
+    ],
+)
+def test_what_a_restart_of_one_task_mends(result: TaskResult, mended: bool) -> None:
+    assert Restarts.of(None, has_servers=True).mends_alone(result) == mended
+    assert not Restarts.of(0, has_servers=True).mends_alone(result)
+    assert not Restarts.of(9, has_servers=False).mends_alone(result)
+
+
+def test_what_a_restart_of_all_tasks_mends() -> None:
+    restarts = Restarts.of(1, has_servers=False)
+    assert restarts.mends_all(ended("worker:0", 1))
+    assert restarts.mends_all(ended("worker:0", 75))
+    assert not restarts.mends_all(ended("worker:0", 64))
+    restarts.used = 1
+    assert not restarts.mends_all(ended("worker:0", 1))
+    assert not Restarts.of(None, has_servers=False).mends_all(ended("worker:0", 1))
+    assert not Restarts.of(None, has_servers=True).mends_all(ended("ps:0", 1))

@@ -1,10 +1,11 @@
 """Start one process per task on this machine, watch them, and end them: `tfdist run`.
 
     command + cluster ──► make_plan ──► Job.run ──► JobResult
-                          (pure)        │  process.py   one task and all that it starts
-                                        │  guardian.py  what ends them if the launcher is killed
-                                        │  output.py    prefixed lines and whole logs
-                                        └─ failure.py   which task failed first
+                          (pure)        ├─ process.py   one task and all that it starts
+                                        ├─ guardian.py  what ends them if the launcher is killed
+                                        ├─ output.py    prefixed lines and whole logs
+                                        ├─ failure.py   which task failed first
+                                        └─ restarts.py  which failures a restart mends
 
 Nothing here imports TensorFlow.
 """
@@ -12,9 +13,11 @@ Nothing here imports TensorFlow.
 from __future__ import annotations
 
 from tfdist.launch.failure import Failure, TaskResult
-from tfdist.launch.job import Job, JobResult, run_job
+from tfdist.launch.job import Job
 from tfdist.launch.place import check_all_here, check_jobs, held_ports, local_cluster
 from tfdist.launch.plan import JobPlan, TaskPlan, make_plan
+from tfdist.launch.result import JobResult
+from tfdist.launch.run import run_job
 
 __all__ = [
     "Failure",

@@ -162,7 +162,7 @@ def last_lines(log: Path, start: int = 0) -> tuple[str, ...]:
 
 def _order(result: TaskResult) -> tuple[int, bool, float]:
     rank = _rank(result)
-    # Servers end by the chief's last word, before the chief itself has ended.
+    # Servers end by the chief's last word, just before the chief itself has ended.
     return rank, rank > 1 and result.task.type != "chief", result.ended
 
 

@@ -22,35 +22,30 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Literal, TextIO
 
-from tfdist.cluster import Cluster, Task
-from tfdist.errors import ClusterError, LaunchError, RendezvousError, TaskLost
+from tfdist.errors import ClusterError, LaunchError
 from tfdist.launch import report
 from tfdist.launch.failure import (
-    Failure,
     TaskResult,
-    describe,
     exit_code,
     find_failure,
     is_consequence,
 )
 from tfdist.launch.guardian import JOB_VARIABLE, Guardian
 from tfdist.launch.output import Console, Display, Passthrough, fresh_log_dir
-from tfdist.launch.plan import JobPlan, TaskPlan, make_plan
-from tfdist.launch.process import TaskProcess
+from tfdist.launch.plan import JobPlan
+from tfdist.launch.process import Starter, TaskProcess
+from tfdist.launch.restarts import Restarts
+from tfdist.launch.result import JobResult
 from tfdist.launch.signals import caught
 
-__all__ = ["DEFAULT_GRACE", "DEFAULT_RESTARTS", "LOGS", "Job", "JobResult", "run_job"]
+__all__ = ["DEFAULT_GRACE", "LOGS", "Job", "JobResult"]
 
 DEFAULT_GRACE = 5.0
 """Seconds between the first signal to a task and SIGKILL."""
-
-DEFAULT_RESTARTS = 3
-"""How many times a parameter-server job starts workers again; other jobs do so if asked to."""
 
 LOGS = "tfdist_logs"
 """The folder, in the working directory, under which each job gets a folder for its logs."""
@@ -60,41 +55,6 @@ _TICK_SECONDS = 0.05
 # loses its connections up to seconds before it has ended.
 _SETTLE_SECONDS = 2.0
 _SERVERS = ("worker", "ps")
-# What will not be better the next time: a wrong spec, tasks that do not come.
-_HOPELESS = (ClusterError.exit_code, RendezvousError.exit_code)
-
-
-@dataclass(frozen=True)
-class JobResult:
-    """How a job ended.
-
-    Attributes:
-        tasks: How each task of this machine ended, in the cluster's order.
-        returncode: What `tfdist run` exits with: 0, the first failing task's exit code (128 + n
-            where signal n ended it), or 128 + n where the launcher itself was sent signal n.
-        log_dir: The folder of the logs, "worker-1.log" for worker:1.
-        failure: The first failure; None where there is none or where the launcher was told to end.
-        restarts: How many times a worker, or the whole job, was started again.
-    """
-
-    tasks: tuple[TaskResult, ...]
-    returncode: int
-    log_dir: Path
-    failure: Failure | None = None
-    restarts: int = 0
-
-    def check(self) -> JobResult:
-        """Returns this result if the job ended well.
-
-        Raises:
-            LaunchError: It did not; the message names the first failure and the end of its log.
-        """
-        if self.returncode == 0:
-            return self
-        if self.failure is None:
-            raise LaunchError(f"the job was ended (exit code {self.returncode})")
-        lines = (f"{self.failure.task} {describe(self.failure.result)}:", *self.failure.excerpt)
-        raise LaunchError("\n  ".join(lines))
 
 
 class Job:
@@ -134,14 +94,10 @@ class Job:
         """
         if grace < 0:
             raise ClusterError(f"grace of {grace:g} s; give 0 or more")
-        if max_restarts is not None and max_restarts < 0:
-            raise ClusterError(f"max_restarts of {max_restarts}; give 0 or more")
         if not prefix and len(plan.tasks) > 1:
             raise ClusterError(f"{len(plan.tasks)} tasks without a prefix; only one can be so")
         self.plan = plan
         self.grace = grace
-        usual = DEFAULT_RESTARTS if plan.has_servers else 0
-        self.max_restarts = usual if max_restarts is None else max_restarts
         self._environ = dict(os.environ if environ is None else environ)
         self._log_dir = None if log_dir is None else Path(log_dir)
         out, err = out or sys.stdout, err or sys.stderr
@@ -158,7 +114,7 @@ class Job:
         self._processes: list[TaskProcess]
         self._results: dict[str, TaskResult]
         self._asked: list[int] = []  # the signals that we were sent
-        self._restarts = 0
+        self._restarts = Restarts.of(max_restarts, plan.has_servers)
         self._told_of_evaluator = False
         self._begin()
 
@@ -191,10 +147,10 @@ class Job:
             guardian = stack.enter_context(Guardian(mark))
             stack.callback(self._kill_what_is_left)
             self._display.say(report.starting(self.plan, log_dir))
-            starter = _Starter(log_dir, environ, guardian)
+            starter = Starter(log_dir, environ, guardian)
             while True:
                 for plan in self.plan.tasks:
-                    self._processes.append(starter.start(plan, again=self._restarts > 0))
+                    self._processes.append(starter.start(plan, again=self._restarts.used > 0))
                 self._watch(starter)
                 if not self._may_begin_again():
                     break
@@ -202,7 +158,7 @@ class Job:
         self._display.close()
         return self._conclude(log_dir)
 
-    def _watch(self, starter: _Starter) -> None:
+    def _watch(self, starter: Starter) -> None:
         """Returns when nothing of any task is left."""
         while not all(process.gone for process in self._processes):
             self._read(_TICK_SECONDS)
@@ -259,45 +215,32 @@ class Job:
             self._display.feed(process.name, process.close())
             self._display.finish(process.name)
 
-    def _replace_lost_workers(self, starter: _Starter) -> None:
+    def _replace_lost_workers(self, starter: Starter) -> None:
         """In a parameter-server job, starts failed workers again while there are restarts left."""
         for number, process in enumerate(self._processes):
             result = self._results.get(process.name)
             if result is None or not process.gone or not self._is_replaceable(result):
                 continue
-            self._restarts += 1
-            self._display.say(
-                report.starting_again(result, self._restarts, self.max_restarts, everybody=False)
-            )
+            self._restarts.used += 1
+            self._display.say(report.starting_again(result, self._restarts, everybody=False))
             self._processes[number] = starter.start(process.plan, again=True)
             del self._results[process.name]
 
     def _is_replaceable(self, result: TaskResult) -> bool:
-        """Whether a worker's bad end is to be mended by starting it again."""
-        return (
-            self.plan.has_servers
-            and result.task.type == "worker"
-            # 75: the chief was lost, whose end we may only see later
-            and result.returncode not in (0, TaskLost.exit_code, *_HOPELESS)
-            and not (result.stopped or self._ending or self._asked)
-            and self._failed_at is None
-            and self._chief_ended_at is None
-            and self._restarts < self.max_restarts
-        )
+        """Whether a task's bad end is to be mended by starting it alone again."""
+        job_goes_on = self._failed_at is None and self._chief_ended_at is None
+        free = not self._ending and not self._asked
+        return free and job_goes_on and self._restarts.mends_alone(result)
 
     def _may_begin_again(self) -> bool:
         """Whether all tasks are to be started again; says so."""
-        if self.plan.has_servers or self._asked or self._restarts >= self.max_restarts:
-            return False
         results = [self._results[process.name] for process in self._processes]
         failure = find_failure(results)
-        if failure is None or failure.result.returncode in _HOPELESS:
+        if self._asked or failure is None or not self._restarts.mends_all(failure.result):
             return False
-        self._restarts += 1
+        self._restarts.used += 1
         self._display.say(report.result_lines(results, failure))
-        self._display.say(
-            report.starting_again(failure.result, self._restarts, self.max_restarts, everybody=True)
-        )
+        self._display.say(report.starting_again(failure.result, self._restarts, everybody=True))
         return True
 
     def _decide(self, now: float) -> None:
@@ -384,7 +327,7 @@ class Job:
             if returncode
             else report.finished(tasks)
         )
-        return JobResult(tasks, returncode, log_dir, failure, self._restarts)
+        return JobResult(tasks, returncode, log_dir, failure, self._restarts.used)
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         self._asked.append(signum)
@@ -409,92 +352,3 @@ class Job:
             time.sleep(0.01)
         for process in self._processes:
             process.close()
-
-
-@dataclass(frozen=True)
-class _Starter:
-    """Starts tasks of a job.
-
-    Attributes:
-        log_dir: The folder of the logs.
-        environ: The variables that the plans' come on top of.
-        guardian: Is told of each process.
-    """
-
-    log_dir: Path
-    environ: Mapping[str, str]
-    guardian: Guardian
-
-    def start(self, plan: TaskPlan, *, again: bool) -> TaskProcess:
-        """Starts a task; `again` where it ran before, so that its log goes on."""
-        log = self.log_dir / f"{plan.task.type}-{plan.task.index}.log"
-        process = TaskProcess(plan, log, plan.environ(self.environ), again=again)
-        self.guardian.watch(process.pid)
-        return process
-
-
-def run_job(
-    command: Sequence[str],
-    cluster: Cluster,
-    *,
-    tasks: Sequence[Task] | None = None,
-    plug: bool = False,
-    threads: int | Literal["auto"] = "auto",
-    rendezvous_timeout: float | None = None,
-    environ: Mapping[str, str] | None = None,
-    log_dir: str | os.PathLike[str] | None = None,
-    grace: float = DEFAULT_GRACE,
-    max_restarts: int | None = None,
-    out: TextIO | None = None,
-    err: TextIO | None = None,
-    prefix: bool = True,
-) -> JobResult:
-    """Runs a script as a job: one process per task on this machine.
-
-    Example:
-        >>> with local_cluster(workers=2) as cluster:
-        ...     result = run_job(["train.py", "--epochs", "3"], cluster)
-        >>> result.returncode
-        0
-
-    Args:
-        command: `["train.py", "--my_flag", "3"]` or `["-m", "package.module", ...]`.
-        cluster: The job's cluster; its ports should be held meanwhile (`local_cluster`).
-        tasks: The tasks to run on this machine; None for all of the cluster.
-        plug: As for `make_plan`.
-        threads: As for `make_plan`.
-        rendezvous_timeout: As for `make_plan`.
-        environ: The variables that the tasks start from; None for those of this process.
-        log_dir: As for `Job`.
-        grace: As for `Job`.
-        max_restarts: As for `Job`.
-        out: As for `Job`.
-        err: As for `Job`.
-        prefix: As for `Job`.
-
-    Returns:
-        How it ended. A failing task is no exception: see `JobResult.check`.
-
-    Raises:
-        ClusterError: The command or the numbers are wrong.
-        LaunchError: A task cannot be started or the logs cannot be written.
-    """
-    plan = make_plan(
-        command,
-        cluster,
-        tasks=tasks,
-        plug=plug,
-        threads=threads,
-        rendezvous_timeout=rendezvous_timeout,
-        environ=environ,
-    )
-    return Job(
-        plan,
-        log_dir=log_dir,
-        grace=grace,
-        max_restarts=max_restarts,
-        environ=environ,
-        out=out,
-        err=err,
-        prefix=prefix,
-    ).run()

@@ -8,15 +8,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from tfdist.cluster import Task
 from tfdist.errors import LaunchError
-from tfdist.launch.guardian import end_group, group_is_alive
+from tfdist.launch.guardian import Guardian, end_group, group_is_alive
 from tfdist.launch.output import TaskLog
 from tfdist.launch.plan import TaskPlan
 
-__all__ = ["REMAINS_SECONDS", "TaskProcess"]
+__all__ = ["REMAINS_SECONDS", "Starter", "TaskProcess"]
 
 REMAINS_SECONDS = 1.0
 """What a task has started may go on for so long after the task has ended; then it is killed."""
@@ -169,3 +170,25 @@ class TaskProcess:
         if self._pipe is not None and self._process.stdout is not None:
             self._process.stdout.close()
         self._pipe = None
+
+
+@dataclass(frozen=True)
+class Starter:
+    """Starts tasks of a job.
+
+    Attributes:
+        log_dir: The folder of the logs.
+        environ: The variables that the plans' come on top of.
+        guardian: Is told of each process.
+    """
+
+    log_dir: Path
+    environ: Mapping[str, str]
+    guardian: Guardian
+
+    def start(self, plan: TaskPlan, *, again: bool) -> TaskProcess:
+        """Starts a task; `again` where it ran before, so that its log goes on."""
+        log = self.log_dir / f"{plan.task.type}-{plan.task.index}.log"
+        process = TaskProcess(plan, log, plan.environ(self.environ), again=again)
+        self.guardian.watch(process.pid)
+        return process

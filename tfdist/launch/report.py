@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tfdist.launch.failure import Failure, TaskResult, describe
 from tfdist.launch.plan import JobPlan
+from tfdist.launch.restarts import Restarts
 
 __all__ = [
     "failing",
@@ -71,17 +72,17 @@ def finishing(running: Sequence[str], grace: float) -> str:
     return f"the chief has ended well: ending {_names(running)} within {grace:g} s"
 
 
-def starting_again(result: TaskResult, number: int, most: int, *, everybody: bool) -> str:
+def starting_again(result: TaskResult, restarts: Restarts, *, everybody: bool) -> str:
     """Said when a task, or with it the whole job, is started again after a failure.
 
     Args:
         result: How the task ended.
-        number: Which restart of the job this is, from 1.
-        most: How many restarts the job has.
+        restarts: Those of the job, this one counted.
         everybody: Whether all tasks are started again.
     """
     whom = "all tasks" if everybody else "it"
-    return f"{result.task} {describe(result)}; starting {whom} again ({number} of {most})"
+    count = f"({restarts.used} of {restarts.most})"
+    return f"{result.task} {describe(result)}; starting {whom} again {count}"
 
 
 def waiting_for_evaluator() -> str:

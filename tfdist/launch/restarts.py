@@ -1,0 +1,69 @@
+"""Which failures are mended by starting a task, or the whole job, again.
+
+    parameter-server job    a worker failed        ──► it alone; the others go on meanwhile
+                            the chief or a ps did  ──► nothing: the job ends
+    other jobs              any task failed        ──► all tasks, which resume from a checkpoint
+
+A wrong cluster spec (exit code 64) and tasks that do not come (69) fail the next time, too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tfdist.errors import ClusterError, RendezvousError, TaskLost
+from tfdist.launch.failure import TaskResult
+
+__all__ = ["DEFAULT_RESTARTS", "Restarts"]
+
+DEFAULT_RESTARTS = 3
+"""How many restarts a parameter-server job has; other jobs have those that they are given."""
+
+_HOPELESS = (ClusterError.exit_code, RendezvousError.exit_code)
+
+
+@dataclass
+class Restarts:
+    """The restarts of a job.
+
+    Attributes:
+        most: How many there are.
+        has_servers: Whether it is a parameter-server job.
+        used: How many there have been.
+    """
+
+    most: int
+    has_servers: bool
+    used: int = 0
+
+    def __post_init__(self) -> None:
+        if self.most < 0:
+            raise ClusterError(f"max_restarts of {self.most}; give 0 or more")
+
+    @classmethod
+    def of(cls, most: int | None, has_servers: bool) -> Restarts:
+        """The restarts that a job is given, or where that is None, those that it has by default."""
+        return cls((DEFAULT_RESTARTS if has_servers else 0) if most is None else most, has_servers)
+
+    def mends_alone(self, result: TaskResult) -> bool:
+        """Whether this task alone is to be started again.
+
+        Args:
+            result: How it ended.
+        """
+        return (
+            self.has_servers
+            and result.task.type == "worker"
+            # A worker ends with 75 because its chief is lost, whose own end we may see later.
+            and result.returncode not in (0, TaskLost.exit_code, *_HOPELESS)
+            and not result.stopped
+            and self.used < self.most
+        )
+
+    def mends_all(self, first: TaskResult) -> bool:
+        """Whether all tasks are to be started again.
+
+        Args:
+            first: How the first task that failed has ended.
+        """
+        return not self.has_servers and first.returncode not in _HOPELESS and self.used < self.most

@@ -1,0 +1,81 @@
+"""A job in one call: plan it and run it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Literal, TextIO
+
+from tfdist.cluster import Cluster, Task
+from tfdist.launch.job import DEFAULT_GRACE, Job
+from tfdist.launch.plan import make_plan
+from tfdist.launch.result import JobResult
+
+__all__ = ["run_job"]
+
+
+def run_job(
+    command: Sequence[str],
+    cluster: Cluster,
+    *,
+    tasks: Sequence[Task] | None = None,
+    plug: bool = False,
+    threads: int | Literal["auto"] = "auto",
+    rendezvous_timeout: float | None = None,
+    environ: Mapping[str, str] | None = None,
+    log_dir: str | os.PathLike[str] | None = None,
+    grace: float = DEFAULT_GRACE,
+    max_restarts: int | None = None,
+    out: TextIO | None = None,
+    err: TextIO | None = None,
+    prefix: bool = True,
+) -> JobResult:
+    """Runs a script as a job: one process per task on this machine.
+
+    Example:
+        >>> with local_cluster(workers=2) as cluster:
+        ...     result = run_job(["train.py", "--epochs", "3"], cluster)
+        >>> result.returncode
+        0
+
+    Args:
+        command: `["train.py", "--my_flag", "3"]` or `["-m", "package.module", ...]`.
+        cluster: The job's cluster; its ports should be held meanwhile (`local_cluster`).
+        tasks: The tasks to run on this machine; None for all of the cluster.
+        plug: As for `make_plan`.
+        threads: As for `make_plan`.
+        rendezvous_timeout: As for `make_plan`.
+        environ: The variables that the tasks start from; None for those of this process.
+        log_dir: As for `Job`.
+        grace: As for `Job`.
+        max_restarts: As for `Job`.
+        out: As for `Job`.
+        err: As for `Job`.
+        prefix: As for `Job`.
+
+    Returns:
+        How it ended. A failing task is no exception: see `JobResult.check`.
+
+    Raises:
+        ClusterError: The command or the numbers are wrong.
+        LaunchError: A task cannot be started or the logs cannot be written.
+    """
+    plan = make_plan(
+        command,
+        cluster,
+        tasks=tasks,
+        plug=plug,
+        threads=threads,
+        rendezvous_timeout=rendezvous_timeout,
+        environ=environ,
+    )
+    return Job(
+        plan,
+        log_dir=log_dir,
+        grace=grace,
+        max_restarts=max_restarts,
+        environ=environ,
+        out=out,
+        err=err,
+        prefix=prefix,
+    ).run()
