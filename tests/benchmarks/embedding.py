@@ -39,8 +39,9 @@ def main(_: list[str]) -> None:
         for number in range(FLAGS.rounds):
             for name, side in sorted(sides.items(), reverse=bool(number % 2)):
                 turns[name].append(side.turn(FLAGS.steps))
+    machine = ", ".join(f"{name} {value}" for name, value in describe().items())
     lines = [
-        f"Examples/s, medians of {FLAGS.rounds} rounds of {FLAGS.steps} steps. {describe()}",
+        f"Medians of {FLAGS.rounds} rounds of {FLAGS.steps} steps. ({machine})",
         "",
         "| way | examples/s | lowest to highest | over tf_keras fit | KB on the wire a step |",
         "|---|---|---|---|---|",
@@ -70,7 +71,7 @@ def main(_: list[str]) -> None:
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "embedding.md").write_text("\n".join(lines) + "\n")
     (RESULTS / "embedding.json").write_text(
-        json.dumps({"turns": turns, "tables": growth}, indent=1) + "\n"
+        json.dumps({"turns": turns, "tables": growth, "machine": describe()}, indent=1) + "\n"
     )
 
 

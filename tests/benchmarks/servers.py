@@ -4,7 +4,7 @@
 
 The chief reads a line "go STEPS" from its standard input, trains so many steps with `fit`, and
 answers with the seconds that they took, the bytes that crossed the loopback interface meanwhile and
-the last logs, as JSON.
+the last logs, as JSON; or "evaluate", and answers with the test metrics.
 """
 
 from __future__ import annotations
@@ -98,9 +98,16 @@ class Side:
 
     def turn(self, steps: int) -> dict[str, Any]:
         """Trains so many steps; returns seconds, bytes and logs."""
+        return self._ask(f"go {steps}")
+
+    def evaluate(self) -> dict[str, Any]:
+        """Tests the mlp; returns its metrics."""
+        return self._ask("evaluate")
+
+    def _ask(self, what: str) -> dict[str, Any]:
         assert self._chief.stdin is not None
         assert self._chief.stdout is not None
-        self._chief.stdin.write(f"go {steps}\n")
+        self._chief.stdin.write(f"{what}\n")
         self._chief.stdin.flush()
         for line in self._chief.stdout:
             if line.startswith("{"):
@@ -141,8 +148,19 @@ def _data(case: Case) -> tuple[Any, Any]:
     if case.model == "embedding":
         ids = rng.integers(0, case.rows, (_BATCHES * BATCH, IDS)).astype("int32")
         return ids, rng.integers(0, 2, (_BATCHES * BATCH, 1)).astype("float32")
-    x = rng.normal(size=(64 * 256, 784)).astype("float32")
-    return x, rng.integers(0, 10, 64 * 256).astype("int32")
+    return _images()[0]
+
+
+def _images() -> tuple[tuple[Any, Any], tuple[Any, Any]]:
+    """The handwritten digits for training and for testing, drawn on 28 by 28 pixels."""
+    from tfdist.examples import data
+
+    def larger(images: Any) -> Any:
+        pixels = np.kron(images[..., 0], np.ones((1, 3, 3), "float32"))
+        return np.pad(pixels, ((0, 0), (2, 2), (2, 2))).reshape(-1, 784)
+
+    (train, labels), (test, test_labels) = data.digits()
+    return (larger(train), labels), (larger(test), test_labels)
 
 
 def _model(keras: Any, case: Case) -> Any:
@@ -221,6 +239,10 @@ def _chief(spec: dict[str, list[str]], case: Case) -> None:
         tfdist.plug(model, **case.options)
         data = dataset if case.way == "tfdist own" else data
     for line in sys.stdin:
+        if line == "evaluate\n":
+            print(json.dumps(dict(model.evaluate(*_images()[1], 64, verbose=0, return_dict=True))))
+            sys.stdout.flush()
+            continue
         steps = int(line.split()[1])
         before, began = _loopback_bytes(), time.perf_counter()
         history = model.fit(data, steps_per_epoch=steps, epochs=1, verbose=0)

@@ -19,10 +19,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfdist import internals, log
-from tfdist.errors import DataError, TaskLost
+from tfdist.errors import TaskLost
 from tfdist.strategies import registry
 from tfdist.strategies.layout import ReplicaLayout
-from tfdist.training import servers
 from tfdist.training.family import Chunk
 from tfdist.training.in_flight import InFlight
 from tfdist.training.metrics import StepLogs, as_plain
@@ -36,7 +35,7 @@ from tfdist.training.tables import Tables
 from tfdist.training.tally import Tally
 from tfdist.training.worker_step import Carried, WorkerStep, unique
 
-__all__ = ["Asynchronous"]
+__all__ = ["Asynchronous", "key_of"]
 
 _AHEAD = 2  # chunks for each worker: one that it works on, one that waits for it
 _TICK_SECONDS = 1.0
@@ -102,7 +101,7 @@ class Asynchronous:
             kind: "rows" where the data come with the call, "own" where an iterator does.
             specs: the types of its two arguments.
         """
-        key = (mode, kind, _key(specs))
+        key = (mode, kind, key_of(specs))
         if key not in self._functions:
             read = _from_rows if kind == "rows" else _from_iterator
             logs: dict[str, tf.TensorSpec] = {}
@@ -309,64 +308,11 @@ class Asynchronous:
         logs = self._logs.results(mode, self._tally.states(), result["logs"])
         return {name: as_plain(tf.convert_to_tensor(value)) for name, value in logs.items()}
 
-    # ------------------------------------------------------------ prediction
-
-    def predict(self, batches: Sequence[Any], flight: InFlight, tag: Any) -> None:
-        """Hands out batches to predict; their outputs come with `tag` and their number."""
-        for number, rows in enumerate(pack(batches)):
-            specs = specs_of(rows)
-            key = ("predict", _key(specs))
-            if key not in self._functions:
-                self._functions[key] = tf.function(
-                    self._predict_rows, autograph=False
-                ).get_concrete_function(specs)
-            flight.start(self._functions[key], (rows,), tag=(tag, number))
-
-    def _predict_rows(self, rows: Rows) -> Any:
-        """The outputs for some batches, one after the other."""
-        values = self._weights_now()
-
-        @tf.function(autograph=False)
-        def one(rows: Rows, number: tf.Tensor, values: Any) -> Any:
-            with internals.held(list(zip(self._all_weights, values, strict=True))):
-                return self.model.predict_step(without_optionals(batch_of(rows, number)))
-
-        specs = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), values)
-        outputs = one.get_concrete_function(
-            specs_of(rows), tf.TensorSpec([], tf.int32), specs
-        ).structured_outputs
-        for output in tf.nest.flatten(outputs):
-            if not isinstance(output, tf.Tensor | tf.TensorSpec) or output.shape.rank == 0:
-                raise DataError(
-                    "predict_step returned something other than dense tensors with the batch as "
-                    "their first dimension, so that outputs of several workers cannot be put in "
-                    "order: end the model with a layer that makes it dense"
-                )
-        arrays = [
-            tf.TensorArray(output.dtype, 0, dynamic_size=True, infer_shape=False)
-            for output in tf.nest.flatten(outputs)
-        ]
-
-        def body(number: tf.Tensor, arrays: Any) -> Any:
-            flat = tf.nest.flatten(one(rows, number, values))
-            written = [a.write(number, t) for a, t in zip(arrays, flat, strict=True)]
-            return number + 1, written
-
-        _, arrays = tf.while_loop(
-            lambda number, _: number < tf.size(rows.sizes),
-            body,
-            (tf.constant(0), arrays),
-            parallel_iterations=1,
-        )
-        return tf.nest.pack_sequence_as(outputs, [array.concat() for array in arrays])
-
     @property
-    def _all_weights(self) -> list[keras.Variable]:
+    def fetched(self) -> list[keras.Variable]:
+        """The model's variables that a worker reads as a whole: all but the tables."""
         tables = {id(variable) for variable in self._tables.variables}
         return [v for v in unique(self.model.variables) if id(v) not in tables]
-
-    def _weights_now(self) -> list[tf.Tensor]:
-        return servers.fetch(self._all_weights)
 
     # ------------------------------------------------------------ the rest of a family
 
@@ -407,6 +353,7 @@ def _from_iterator(iterator: Any, _: tf.Tensor) -> tuple[tf.Tensor, Callable[[],
     return element.has_value(), lambda: without_optionals(element.get_value())
 
 
-def _key(specs: Any) -> Any:
+def key_of(specs: Any) -> Any:
+    """What tells functions that were traced for other types apart."""
     flat = tf.nest.flatten(specs, expand_composites=False)
     return (repr(tf.nest.map_structure(str, specs)), len(flat))

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from tfdist import internals
 from tfdist.errors import DataError
-from tfdist.training.asynchronous import Asynchronous
+from tfdist.training import servers
+from tfdist.training.asynchronous import Asynchronous, key_of
 from tfdist.training.data import SharedData
 from tfdist.training.in_flight import InFlight
 from tfdist.training.loop import Loop
-from tfdist.training.stream import Step
+from tfdist.training.rows import Rows, batch_of, pack, specs_of
+from tfdist.training.stream import Step, without_optionals
 
 __all__ = ["WorkersPrediction"]
 
@@ -32,6 +36,7 @@ class WorkersPrediction:
         self._loop = loop
         self._family = family
         self._model = loop.model
+        self._functions: dict[Any, Any] = {}
 
     def predict(self, data: SharedData, callbacks: Any, verbose: Any) -> Any:
         """Returns the outputs for every example of `data`, in its order."""
@@ -49,7 +54,7 @@ class WorkersPrediction:
                 steps = data.take(count, self._family.tell) if count else []
                 more = bool(steps) and not self._model.stop_predicting
                 if steps:
-                    self._family.predict([s.parts[0] for s in steps], flight, (given, len(steps)))
+                    self._give([s.parts[0] for s in steps], flight, (given, len(steps)))
                 given += len(steps)
             came = flight.wait(_TICK_SECONDS)
             if came is None:
@@ -73,7 +78,55 @@ class WorkersPrediction:
     def predict_batch(self, step: Step) -> Any:
         """Returns the outputs for one batch."""
         flight = InFlight(self._family.coordinator)
-        self._family.predict([step.parts[0]], flight, (0, 1))
+        self._give([step.parts[0]], flight, (0, 1))
         while (came := flight.wait(_TICK_SECONDS)) is None:
             pass
         return tf.nest.map_structure(np.asarray, came[1])
+
+    def _give(self, batches: Sequence[Any], flight: InFlight, tag: Any) -> None:
+        """Hands out batches; their outputs come with `tag` and their number."""
+        for number, rows in enumerate(pack(batches)):
+            specs = specs_of(rows)
+            key = key_of(specs)
+            if key not in self._functions:
+                function = tf.function(self._predict_rows, autograph=False)
+                self._functions[key] = function.get_concrete_function(specs)
+            flight.start(self._functions[key], (rows,), tag=(tag, number))
+
+    def _predict_rows(self, rows: Rows) -> Any:
+        """The outputs for some batches, one after the other; a graph for a worker."""
+        variables = self._family.fetched
+        values = servers.fetch(variables)
+
+        @tf.function(autograph=False)
+        def one(rows: Rows, number: tf.Tensor, values: Any) -> Any:
+            with internals.held(list(zip(variables, values, strict=True))):
+                return self._model.predict_step(without_optionals(batch_of(rows, number)))
+
+        specs = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), values)
+        outputs = one.get_concrete_function(
+            specs_of(rows), tf.TensorSpec([], tf.int32), specs
+        ).structured_outputs
+        for output in tf.nest.flatten(outputs):
+            if not isinstance(output, tf.Tensor | tf.TensorSpec) or output.shape.rank == 0:
+                raise DataError(
+                    "predict_step returned something other than dense tensors with the batch as "
+                    "their first dimension, so that outputs of several workers cannot be put in "
+                    "order: end the model with a layer that makes it dense"
+                )
+        arrays = [
+            tf.TensorArray(output.dtype, 0, dynamic_size=True, infer_shape=False)
+            for output in tf.nest.flatten(outputs)
+        ]
+
+        def body(number: tf.Tensor, arrays: Any) -> Any:
+            flat = tf.nest.flatten(one(rows, number, values))
+            return number + 1, [a.write(number, t) for a, t in zip(arrays, flat, strict=True)]
+
+        _, arrays = tf.while_loop(
+            lambda number, _: number < tf.size(rows.sizes),
+            body,
+            (tf.constant(0), arrays),
+            parallel_iterations=1,
+        )
+        return tf.nest.pack_sequence_as(outputs, [array.concat() for array in arrays])
