@@ -6,6 +6,7 @@ import contextlib
 import logging
 import queue
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,23 @@ class _OnceOnly(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         return "encountered the following error when processing" not in str(record.msg)
+
+
+_PAUSE_SECONDS = 0.1
+
+
+def _is_for_another_worker(error: tf.errors.OpError) -> bool:
+    """Whether a worker was lost while its result was on the way: the work is done again elsewhere.
+
+    The coordinator takes care of a worker that is lost while it works; but a result is ready a
+    moment before it has been copied to the chief.
+    """
+    text = str(error)
+    if "/job:ps" in text or "/job:worker" not in text:
+        return False
+    gone = isinstance(error, tf.errors.UnavailableError | tf.errors.AbortedError)
+    # A worker that was started again knows nothing of its predecessor's tensors.
+    return gone or "context_id" in text or "remote_handle" in text
 
 
 class InFlight:
@@ -56,10 +74,17 @@ class InFlight:
         threading.Thread(target=self._fetch, args=(remote, tag), daemon=True).start()
 
     def _fetch(self, remote: Any, tag: Any) -> None:
-        try:
-            self._came.put((tag, remote.fetch(), None))
-        except BaseException as error:
-            self._came.put((tag, None, error))
+        while True:
+            try:
+                self._came.put((tag, remote.fetch(), None))
+            except tf.errors.OpError as error:
+                if _is_for_another_worker(error):
+                    time.sleep(_PAUSE_SECONDS)
+                    continue
+                self._came.put((tag, None, error))
+            except BaseException as error:
+                self._came.put((tag, None, error))
+            return
 
     def wait(self, seconds: float) -> tuple[Any, Any] | None:
         """Waits for the next result.
