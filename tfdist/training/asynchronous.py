@@ -38,6 +38,7 @@ from tfdist.training.worker_step import Carried, WorkerStep, unique
 __all__ = ["Asynchronous", "key_of"]
 
 _AHEAD = 2  # chunks for each worker: one that it works on, one that waits for it
+_SMALLEST = 8  # the last chunks of an epoch are no smaller than a full one divided by this
 _TICK_SECONDS = 1.0
 _IDLE_SECONDS = 0.02  # between two questions to workers that have all run out but one
 _LOST_SECONDS = 60.0  # for one worker to come back, where all have gone
@@ -216,7 +217,8 @@ class Asynchronous:
             return length
         together = math.lcm(self._options.fetch_every, self._options.push_every)
         if left is not None:
-            length = min(length, max(1, math.ceil(left / (_AHEAD * self.workers))))
+            share = math.ceil(left / (_AHEAD * self.workers))
+            length = min(length, max(1, share, length // _SMALLEST))  # a message costs something
         return length if length < together else length // together * together
 
     def _give_rows(self, mode: str, data: Stream, pace: Pace, flight: InFlight, given: int) -> int:
