@@ -16,13 +16,11 @@ import tensorflow as tf
 
 from tfdist import log
 from tfdist.cluster import Cluster
-from tfdist.cluster.ports import Reservation
 from tfdist.errors import StrategyError
 from tfdist.pipeline.plan import PipelinePlan
 from tfdist.strategies import registry
-from tfdist.strategies.one_machine import quiet_tensorflow
 from tfdist.strategies.options import Options
-from tfdist.strategies.servers import meet_as_chief, serve
+from tfdist.strategies.servers import coordinating
 
 __all__ = ["PipelineStrategy", "connect", "local_devices", "make_pipeline"]
 
@@ -106,21 +104,17 @@ def local_devices(count: int | None = None) -> tuple[list[str], list[str]]:
     return [":".join(name.rsplit(":", 2)[-2:]) for name in here], here
 
 
-def connect(cluster: Cluster, own_address: str) -> list[str]:
+def connect(spec: tf.train.ClusterSpec) -> list[str]:
     """Connects the chief to the workers' TensorFlow servers, which must be listening.
 
     Args:
-        cluster: of kind pipeline: one chief, and workers.
-        own_address: a free address of the chief for TensorFlow's own server; the one in the spec
-            belongs to tfdist's meeting.
+        spec: a chief, with a free address for TensorFlow's own server, and workers.
 
     Returns:
         The full names of the workers' first devices (a GPU where there is one), in their order.
     """
-    spec = {job: list(cluster.jobs[job]) for job in ("chief", "worker") if job in cluster.jobs}
-    spec["chief"] = [own_address]
     tf.config.experimental_connect_to_cluster(
-        tf.train.ClusterSpec(spec),
+        spec,
         job_name="chief",
         task_index=0,
         protocol="grpc",
@@ -128,7 +122,7 @@ def connect(cluster: Cluster, own_address: str) -> list[str]:
     )
     names = [device.name for device in tf.config.list_logical_devices()]
     devices = []
-    for index in range(len(spec.get("worker", ()))):
+    for index in range(spec.num_tasks("worker")):
         own = [name for name in names if f"/job:worker/replica:0/task:{index}/" in name]
         gpus = [name for name in own if "GPU" in name]
         devices.append((gpus or [name for name in own if "CPU" in name])[0])
@@ -174,20 +168,8 @@ def make_pipeline(
             "the pipeline, and workers, which compute its stages"
         )
     plan = PipelinePlan(tasks=workers, **plan_options)  # before anybody waits for anybody
-    quiet_tensorflow()
-    if not cluster.is_chief:
-        serve(
-            cluster,
-            options.deadline,
-            _KIND,
-            intra_op_threads=options.intra_op_threads,
-            inter_op_threads=options.inter_op_threads,
-        )
-    agreement = meet_as_chief(cluster, options.deadline, _KIND)
-    with Reservation(1) as held:
-        port = held.ports[0]
-    host = cluster.address("chief:0").rpartition(":")[0]
-    devices = connect(cluster, f"{host}:{port}")
+    with coordinating(cluster, options, _KIND) as (spec, agreement):
+        devices = connect(spec)
     log.info("pipeline: %s", plan.describe())
     made = PipelineStrategy(plan, tuple(devices), "/job:chief/replica:0/task:0/device:CPU:0")
     registry.remember(made, agreement.attendance)

@@ -7,7 +7,9 @@ worker:0, ps:0 ── serve ──► tf.distribute.Server ──────►
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
+from collections.abc import Iterator
 from typing import NoReturn
 
 import tensorflow as tf
@@ -15,11 +17,13 @@ import tensorflow as tf
 from tfdist import exits, internals
 from tfdist.cluster import Cluster
 from tfdist.cluster.attendance import Attendance
+from tfdist.cluster.ports import Reservation
 from tfdist.cluster.rendezvous import Agreement
 from tfdist.errors import ClusterError, StrategyError
 from tfdist.strategies.meeting import come_together, tell_who_is_here
+from tfdist.strategies.options import Options
 
-__all__ = ["learn_of_losses", "meet_as_chief", "serve"]
+__all__ = ["coordinating", "learn_of_losses", "meet_as_chief", "serve"]
 
 _LEAST_INTER_OP_THREADS = 4
 """With fewer, a server on a small machine may wait for itself."""
@@ -99,6 +103,46 @@ def serve(
     raise SystemExit(0)
 
 
+@contextlib.contextmanager
+def coordinating(
+    cluster: Cluster, options: Options, kind: str
+) -> Iterator[tuple[tf.train.ClusterSpec, Agreement]]:
+    """On the chief, meets the servers; on a server, serves, and never enters the block.
+
+    Args:
+        cluster: the machines, with this process's own task.
+        options: the deadline, and a server's threads.
+        kind: the kind of strategy.
+
+    Yields:
+        The cluster as TensorFlow's coordinator is to tell it to the servers, and what the tasks
+        agreed on. The coordinator has a free port of its own, held for it inside the block: that of
+        the cluster spec stays tfdist's for the whole job, as a task that is started again comes
+        there.
+
+    Raises:
+        ClusterError, RendezvousError, StrategyError, TaskLost, SystemExit: see `serve` and
+            `meet_as_chief`.
+    """
+    if not cluster.is_chief:
+        serve(
+            cluster,
+            options.deadline,
+            kind,
+            intra_op_threads=options.intra_op_threads,
+            inter_op_threads=options.inter_op_threads,
+        )
+    agreement = meet_as_chief(cluster, options.deadline, kind)
+    host = cluster.address(cluster.chief).rpartition(":")[0]
+    with Reservation(1) as held:
+        jobs = {**_jobs(cluster), "chief": [f"{host}:{held.ports[0]}"]}
+        yield tf.train.ClusterSpec(jobs), agreement
+
+
+def _jobs(cluster: Cluster) -> dict[str, list[str]]:
+    return {job: list(cluster.jobs[job]) for job in cluster.job_names if job != "evaluator"}
+
+
 def _started(
     cluster: Cluster, intra_op_threads: int | None, inter_op_threads: int | None
 ) -> tf.distribute.Server:
@@ -109,10 +153,9 @@ def _started(
         intra_op_parallelism_threads=intra_op_threads or 0,
         inter_op_parallelism_threads=inter_op_threads or 0,
     )
-    jobs = {job: list(cluster.jobs[job]) for job in cluster.job_names if job != "evaluator"}
     try:
         return tf.distribute.Server(
-            tf.train.ClusterSpec(jobs),
+            tf.train.ClusterSpec(_jobs(cluster)),
             job_name=cluster.task.type,
             task_index=cluster.task.index,
             protocol="grpc",

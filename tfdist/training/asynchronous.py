@@ -260,7 +260,7 @@ class Asynchronous:
         assert self._tally is not None
         taken = 0
         own: dict[str, Any] = {}
-        came: tuple[Any, Any] | None = self._wait(flight)
+        came: tuple[Any, Any] | None = self.wait(flight)
         while came is not None:
             promised, result = came
             taken += int(result["steps"])
@@ -278,10 +278,14 @@ class Asynchronous:
             came = flight.wait(0.0) if more else None
         if mode == "train":
             self._warm -= taken
-        logs = self._logs.results(mode, self._tally.states(), own)
-        return taken, {name: as_plain(tf.convert_to_tensor(v)) for name, v in logs.items()}
+        return taken, self._results(mode, own)
 
-    def _wait(self, flight: InFlight) -> tuple[Any, Any]:
+    def _results(self, mode: str, own: dict[str, Any]) -> dict[str, Any]:
+        assert self._tally is not None
+        logs = self._logs.results(mode, self._tally.states(), own)
+        return {name: as_plain(tf.convert_to_tensor(value)) for name, value in logs.items()}
+
+    def wait(self, flight: InFlight) -> tuple[Any, Any]:
         """Waits for a result; while it does, makes sure that there is somebody to bring one."""
         while (came := flight.wait(_TICK_SECONDS)) is None:
             attendance = registry.attendance_of(self.strategy)
@@ -290,6 +294,7 @@ class Asynchronous:
                 continue
             self._alone_since = self._alone_since or time.monotonic()
             if time.monotonic() - self._alone_since > _LOST_SECONDS:
+                flight.forget()
                 raise TaskLost(
                     f"chief:0 lost all {self.workers} workers, and none has come back for "
                     f"{_LOST_SECONDS:.0f} s: their own logs tell why; start the job again, with "
@@ -304,11 +309,10 @@ class Asynchronous:
         assert self._tally is not None
         flight = InFlight(self.coordinator)
         self._start(mode, pack([step.parts[0]])[0], flight)
-        result = self._wait(flight)[1]
+        result = self.wait(flight)[1]
         self._tally.add(result["metrics"])
         self._tally.store()
-        logs = self._logs.results(mode, self._tally.states(), result["logs"])
-        return {name: as_plain(tf.convert_to_tensor(value)) for name, value in logs.items()}
+        return self._results(mode, result["logs"])
 
     @property
     def fetched(self) -> list[keras.Variable]:

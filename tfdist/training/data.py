@@ -29,7 +29,7 @@ from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training.arrays import ArrayRows
 from tfdist.training.fingerprint import fingerprint_of
 from tfdist.training.shares import bounds_of, make_step
-from tfdist.training.stream import Step, Stream, Tell, leaves, map_leaves
+from tfdist.training.stream import Step, Stream, Tell, leaves, map_leaves, slice_rows
 
 __all__ = ["SharedData", "as_tensors", "share_out", "to_step"]
 
@@ -51,7 +51,7 @@ def to_step(batch: Any, layout: ReplicaLayout) -> Step:
     """Takes this process's rows from a global batch (tensors, in any structure)."""
     bounds = bounds_of(_rows(batch), layout)
     parts = [
-        map_leaves(functools.partial(_slice, low=low, high=high), batch)
+        map_leaves(functools.partial(slice_rows, low=low, high=high), batch)
         for low, high in bounds.rows
     ]
     several = layout.workers > 1
@@ -118,15 +118,6 @@ def _check_leaves(there: Sequence[Any]) -> None:
                 "an element of the dataset holds a scalar, but every tensor needs the batch as its "
                 "first dimension: batch the dataset with .batch(global_batch_size)"
             )
-
-
-def _slice(leaf: Any, low: Any, high: Any) -> Any:
-    if isinstance(leaf, tf.SparseTensor):
-        begin = tf.concat([[tf.cast(low, tf.int64)], tf.zeros_like(leaf.dense_shape[1:])], 0)
-        size = tf.concat([[tf.cast(high - low, tf.int64)], leaf.dense_shape[1:]], 0)
-        part = tf.sparse.slice(leaf, begin, size)
-        return tf.sparse.reorder(part)
-    return leaf[low:high]
 
 
 def _follow_the_chief_in_python_random(tell: Tell) -> None:

@@ -113,6 +113,10 @@ class InFlight:
         while self._count:
             self.wait(1.0)
 
+    def forget(self) -> None:
+        """Waits for nothing more: there is nobody left to bring it."""
+        self._count = 0
+
     def _give_up(self) -> None:
         """Cancels the rest; the coordinator raises its error once, and works again after that."""
         with contextlib.suppress(Exception):

@@ -19,9 +19,9 @@ import tensorflow as tf
 
 from tfdist.errors import DataError
 from tfdist.strategies.layout import ReplicaLayout
-from tfdist.training.stream import Step, Stream, Tell, leaves, map_leaves
+from tfdist.training.stream import Step, Stream, Tell, count_rows, leaves, map_leaves
 
-__all__ = ["OwnData", "is_input_function"]
+__all__ = ["OwnData", "dataset_of", "is_input_function"]
 
 
 class OwnData(Stream):
@@ -42,21 +42,7 @@ class OwnData(Stream):
             input_pipeline_id=layout.worker,
             num_replicas_in_sync=layout.replicas,
         )
-        dataset = function(context)
-        if not isinstance(dataset, tf.data.Dataset):
-            raise DataError(
-                "the function of tf.distribute.InputContext returned a "
-                f"{type(dataset).__name__}; it must return a tf.data.Dataset, batched by "
-                "input_context.get_per_replica_batch_size(global_batch_size)"
-            )
-        self._dataset = dataset.prefetch(2)
-        for leaf in leaves(dataset.element_spec):
-            if leaf.shape.rank == 0:
-                raise DataError(
-                    "the dataset holds scalars, but every tensor needs the batch as its first "
-                    "dimension: batch it by "
-                    "input_context.get_per_replica_batch_size(global_batch_size)"
-                )
+        self._dataset = dataset_of(function, context)
 
     @property
     def batch_size(self) -> int | None:
@@ -84,7 +70,7 @@ class OwnData(Stream):
             if batch is None:
                 break
             self._pulled.append(batch)
-        sizes = [_rows(batch) for batch in self._pulled[: count * local]]
+        sizes = [count_rows(batch) for batch in self._pulled[: count * local]]
         table = tell([*sizes, *[0] * (count * local - len(sizes))])
         totals = table.reshape(self.layout.workers, count, local).sum(axis=(0, 2)).astype(int)
         run = int((totals > 0).sum())
@@ -130,10 +116,26 @@ def is_input_function(x: Any) -> bool:
     return inspect.isroutine(x) or isinstance(x, functools.partial)
 
 
-def _rows(batch: Any) -> int:
-    first = leaves(batch)[0]
-    if isinstance(first, tf.RaggedTensor):
-        return int(first.nrows())
-    if isinstance(first, tf.SparseTensor):
-        return int(first.dense_shape[0])
-    return int(first.shape[0])
+def dataset_of(
+    function: Callable[..., Any], context: tf.distribute.InputContext
+) -> tf.data.Dataset:
+    """Returns what a function of `tf.distribute.InputContext` returns, read ahead.
+
+    Raises:
+        DataError: it is no batched dataset.
+    """
+    dataset = function(context)
+    if not isinstance(dataset, tf.data.Dataset):
+        raise DataError(
+            "the function of tf.distribute.InputContext returned a "
+            f"{type(dataset).__name__}; it must return a tf.data.Dataset, batched by "
+            "input_context.get_per_replica_batch_size(global_batch_size)"
+        )
+    for leaf in leaves(dataset.element_spec):
+        if leaf.shape.rank == 0:
+            raise DataError(
+                "the dataset holds scalars, but every tensor needs the batch as its first "
+                "dimension: batch it by "
+                "input_context.get_per_replica_batch_size(global_batch_size)"
+            )
+    return dataset.prefetch(2)

@@ -12,9 +12,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfdist.errors import DataError
 from tfdist.strategies.layout import ReplicaLayout
-from tfdist.training.stream import Step, Stream, Tell, leaves
+from tfdist.training.own_data import dataset_of
+from tfdist.training.stream import Stream, Tell
 
 __all__ = ["OwnPipelines"]
 
@@ -45,13 +45,6 @@ class OwnPipelines(Stream):
         self._function = function
         self._coordinator = coordinator
         self._spec = self._dataset(0).element_spec
-        for leaf in leaves(self._spec):
-            if leaf.shape.rank == 0:
-                raise DataError(
-                    "the dataset holds scalars, but every tensor needs the batch as its first "
-                    "dimension: batch it by "
-                    "input_context.get_per_replica_batch_size(global_batch_size)"
-                )
         self.iterators: Any = None
         self._remote: Any = None
         self.ended_workers: set[int] = set()
@@ -73,14 +66,7 @@ class OwnPipelines(Stream):
             input_pipeline_id=worker,
             num_replicas_in_sync=self.workers,
         )
-        dataset = self._function(context)
-        if not isinstance(dataset, tf.data.Dataset):
-            raise DataError(
-                "the function of tf.distribute.InputContext returned a "
-                f"{type(dataset).__name__}; it must return a tf.data.Dataset, batched by "
-                "input_context.get_per_replica_batch_size(global_batch_size)"
-            )
-        return dataset.prefetch(2)
+        return dataset_of(self._function, context)
 
     def _on_worker(self) -> tf.data.Dataset:
         """The dataset of whichever worker runs this."""
@@ -128,11 +114,3 @@ class OwnPipelines(Stream):
     def ran_out(self) -> None:
         """Notes that every worker's dataset has ended."""
         self.iterators = None
-
-    def make_iterator(self) -> Any:
-        """Never called: the iterators are the workers'."""
-        raise NotImplementedError
-
-    def take(self, count: int, tell: Tell) -> list[Step]:
-        """Never called: nothing passes through the chief."""
-        raise NotImplementedError

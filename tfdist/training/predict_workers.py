@@ -21,7 +21,6 @@ from tfdist.training.stream import Step, without_optionals
 __all__ = ["WorkersPrediction"]
 
 _BATCHES = 32  # in one message, at most
-_TICK_SECONDS = 1.0
 
 
 class WorkersPrediction:
@@ -56,10 +55,9 @@ class WorkersPrediction:
                 if steps:
                     self._give([s.parts[0] for s in steps], flight, (given, len(steps)))
                 given += len(steps)
-            came = flight.wait(_TICK_SECONDS)
-            if came is None:
-                continue
-            ((start, count), number), value = came
+            if not len(flight):
+                break
+            ((start, count), number), value = self._family.wait(flight)
             outputs[start, number] = tf.nest.map_structure(np.asarray, value)
             callback_list.on_predict_batch_begin(done)
             done += count if number == 0 else 0
@@ -79,9 +77,7 @@ class WorkersPrediction:
         """Returns the outputs for one batch."""
         flight = InFlight(self._family.coordinator)
         self._give([step.parts[0]], flight, (0, 1))
-        while (came := flight.wait(_TICK_SECONDS)) is None:
-            pass
-        return tf.nest.map_structure(np.asarray, came[1])
+        return tf.nest.map_structure(np.asarray, self._family.wait(flight)[1])
 
     def _give(self, batches: Sequence[Any], flight: InFlight, tag: Any) -> None:
         """Hands out batches; their outputs come with `tag` and their number."""

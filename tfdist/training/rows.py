@@ -7,7 +7,13 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tfdist.training.stream import leaves, map_leaves, without_optionals
+from tfdist.training.stream import (
+    count_rows,
+    leaves,
+    map_leaves,
+    slice_rows,
+    without_optionals,
+)
 
 __all__ = ["Rows", "batch_of", "pack", "specs_of"]
 
@@ -53,7 +59,7 @@ def batch_of(rows: Rows, number: tf.Tensor) -> Any:
     ends = tf.cumsum(rows.sizes)
     stop = ends[number]
     start = stop - rows.sizes[number]
-    return map_leaves(lambda leaf: _slice(leaf, start, stop), rows.batches)
+    return map_leaves(lambda leaf: slice_rows(leaf, start, stop), rows.batches)
 
 
 def specs_of(rows: Rows) -> Rows:
@@ -78,7 +84,7 @@ def _inner(batch: Any) -> list[Any]:
 
 
 def _together(batches: Sequence[Any]) -> Rows:
-    sizes = tf.constant([_count(batch) for batch in batches], tf.int64)
+    sizes = tf.constant([count_rows(batch) for batch in batches], tf.int64)
     if len(batches) == 1:
         return Rows(batches[0], sizes)
 
@@ -90,18 +96,3 @@ def _together(batches: Sequence[Any]) -> Rows:
         return tf.concat(parts, 0)
 
     return Rows(tf.nest.map_structure(join, *batches), sizes)
-
-
-def _count(batch: Any) -> int:
-    first = leaves(batch)[0]
-    if isinstance(first, tf.RaggedTensor):
-        return int(first.nrows())
-    return int(first.dense_shape[0] if isinstance(first, tf.SparseTensor) else first.shape[0])
-
-
-def _slice(leaf: Any, start: tf.Tensor, stop: tf.Tensor) -> Any:
-    if isinstance(leaf, tf.SparseTensor):
-        begin = tf.concat([[start], tf.zeros_like(leaf.dense_shape[1:])], 0)
-        size = tf.concat([[stop - start], leaf.dense_shape[1:]], 0)
-        return tf.sparse.reorder(tf.sparse.slice(leaf, begin, size))
-    return leaf[start:stop]

@@ -11,7 +11,16 @@ import tensorflow as tf
 
 from tfdist.strategies.layout import ReplicaLayout
 
-__all__ = ["Step", "Stream", "Tell", "leaves", "map_leaves", "without_optionals"]
+__all__ = [
+    "Step",
+    "Stream",
+    "Tell",
+    "count_rows",
+    "leaves",
+    "map_leaves",
+    "slice_rows",
+    "without_optionals",
+]
 
 
 class Tell(Protocol):
@@ -147,6 +156,23 @@ class Stream:
         used, self._pulled = self._pulled[:count], self._pulled[count:]
         self.took(count)
         return used
+
+
+def count_rows(batch: Any) -> int:
+    """Rows of an eager batch, whatever its structure."""
+    first = leaves(batch)[0]
+    if isinstance(first, tf.RaggedTensor):
+        return int(first.nrows())
+    return int(first.dense_shape[0] if isinstance(first, tf.SparseTensor) else first.shape[0])
+
+
+def slice_rows(leaf: Any, low: Any, high: Any) -> Any:
+    """The rows `[low, high)` of a tensor, dense, ragged or sparse."""
+    if isinstance(leaf, tf.SparseTensor):
+        begin = tf.concat([[tf.cast(low, tf.int64)], tf.zeros_like(leaf.dense_shape[1:])], 0)
+        size = tf.concat([[tf.cast(high - low, tf.int64)], leaf.dense_shape[1:]], 0)
+        return tf.sparse.reorder(tf.sparse.slice(leaf, begin, size))
+    return leaf[low:high]
 
 
 def map_leaves(function: Callable[[Any], Any], batch: Any) -> Any:
