@@ -4,7 +4,7 @@
     print(tfdist.pipeline.draw("1f1b", 4, 8))
     print(tfdist.pipeline.draw(tfdist.pipeline.measure(model, (x, y))))
 
-Importing it imports no TensorFlow; `measure` does.
+Importing it imports no TensorFlow; `measure` and `measure_costs` do.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from tfdist.pipeline.schedule import SCHEDULES, Slot, gpipe, one_f_one_b, sequen
 from tfdist.pipeline.timings import Timing, Timings
 
 if TYPE_CHECKING:
+    from tfdist.training.layer_costs import measure_costs
     from tfdist.training.pipelined_timing import measure
 
 __all__ = [
@@ -28,14 +29,20 @@ __all__ = [
     "draw",
     "gpipe",
     "measure",
+    "measure_costs",
     "one_f_one_b",
     "sequential",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "measure":  # it needs a model, and so TensorFlow and the rooms to the right
+    # These need a model, and so TensorFlow and the rooms to the right.
+    if name == "measure":
         from tfdist.training.pipelined_timing import measure
 
         return measure
+    if name == "measure_costs":
+        from tfdist.training.layer_costs import measure_costs
+
+        return measure_costs
     raise AttributeError(f"module 'tfdist.pipeline' has no attribute {name!r}")

@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-__all__ = ["OPERATIONS_PER_BYTE", "bytes_of", "memory", "operations"]
+__all__ = ["OPERATIONS_PER_BYTE", "SECONDS_PER_BYTE", "bytes_of", "memory", "operations"]
 
 OPERATIONS_PER_BYTE = 100.0
 """How many operations a processor does while the network carries a byte, roughly.
@@ -18,6 +18,9 @@ OPERATIONS_PER_BYTE = 100.0
 A core of 100 GFLOP/s beside a connection of 1 GB/s; both directions are counted by the caller's
 border costs. It decides only between cuts of similar balance.
 """
+
+SECONDS_PER_BYTE = 1e-9
+"""What it costs to send a byte beside measured times: a connection of 1 GB/s."""
 
 _UNKNOWN = 64
 """A dimension that nobody knows (the length of a sequence) counts as so much."""

@@ -9,7 +9,8 @@ Imports Keras; so it is fetched only where a model is at hand.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -127,16 +128,24 @@ def graph_of(model: keras.Model) -> Graph:
     return Graph(model, tuple(inputs), outputs, pieces)
 
 
-def cut(graph: Graph, plan: PipelinePlan, costs: Sequence[float] | None = None) -> list[Stage]:
+def cut(
+    graph: Graph,
+    plan: PipelinePlan,
+    costs: Mapping[str, float] | None = None,
+    memory_limit: float | None = None,
+) -> list[Stage]:
     """Cuts a model into the stages of a plan.
 
     Args:
         graph: the model.
         plan: its `stages` say where to cut; None or a number has the costs say it.
-        costs: of each piece, forward and backward, in operations; estimated by default.
+        costs: seconds that a layer takes for one example, forward and backward, by its name;
+            estimated from the layers' shapes by default.
+        memory_limit: bytes that a task may hold of variables, gradients and slots.
 
     Raises:
-        PlugError: a name is no layer's, or the cuts do not follow each other.
+        PlugError: a name is no layer's, the cuts do not follow each other, or a task would have to
+            hold more than the limit.
     """
     pieces = graph.pieces
     if isinstance(plan.stages, tuple):
@@ -144,9 +153,7 @@ def cut(graph: Graph, plan: PipelinePlan, costs: Sequence[float] | None = None) 
     elif (explicit := _explicit_cuts(graph, plan.num_stages)) is not None:
         cuts = explicit
     else:
-        costs = costs if costs is not None else [cost.operations(piece) for piece in pieces]
-        cut_costs = [cost.OPERATIONS_PER_BYTE * size for size in crossing(graph)]
-        cuts = list(partition.split(costs, plan.num_stages, cut_costs=cut_costs))
+        cuts = _balanced_cuts(graph, plan, costs, memory_limit)
     bounds = [0, *cuts, len(pieces)]
     returned = {id(tensor) for tensor in graph.flat_outputs}
     stages = []
@@ -160,7 +167,53 @@ def cut(graph: Graph, plan: PipelinePlan, costs: Sequence[float] | None = None) 
             runs[-1][1].append(piece)
         segments = tuple(_segment(graph, run, task, returned) for task, run in runs)
         stages.append(Stage(number, segments))
+    if memory_limit is not None:
+        _check_memory(stages, plan, memory_limit)
     return stages
+
+
+def _balanced_cuts(
+    graph: Graph,
+    plan: PipelinePlan,
+    costs: Mapping[str, float] | None,
+    memory_limit: float | None,
+) -> list[int]:
+    if costs is None:
+        own, per_byte = [cost.operations(piece) for piece in graph.pieces], cost.OPERATIONS_PER_BYTE
+    else:
+        for piece in graph.pieces:
+            if piece.name not in costs:
+                raise PlugError(
+                    f"costs has nothing for the layer {piece.name!r}; it has "
+                    f"{', '.join(costs)}: take them of this model, by "
+                    "tfdist.pipeline.measure_costs(model, batch)"
+                )
+        own, per_byte = [costs[piece.name] for piece in graph.pieces], cost.SECONDS_PER_BYTE
+    stages_a_task = math.ceil(plan.num_stages / plan.tasks_each)
+    return list(
+        partition.split(
+            own,
+            plan.num_stages,
+            cut_costs=[per_byte * size for size in crossing(graph)],
+            memory=[cost.memory(piece) for piece in graph.pieces],
+            memory_limit=None if memory_limit is None else memory_limit / stages_a_task,
+        )
+    )
+
+
+def _check_memory(stages: Sequence[Stage], plan: PipelinePlan, limit: float) -> None:
+    held: dict[int, float] = {}
+    for stage in stages:
+        for segment in stage.segments:
+            own = sum(cost.memory(piece) for piece in segment.pieces)
+            held[segment.task] = held.get(segment.task, 0.0) + own
+    for task, size in held.items():
+        if size > limit:
+            raise PlugError(
+                f"the layers of {plan.tasks[task]} need {size / 2**20:.0f} MB for variables, "
+                f"gradients and slots, more than memory_limit={limit / 2**20:.0f} MB: move layers "
+                "to other stages, or leave `stages` out and tfdist balances them"
+            )
 
 
 def crossing(graph: Graph) -> list[int]:

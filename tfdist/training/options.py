@@ -31,6 +31,7 @@ _ONLY_FOR = {
         "shard_embeddings_from",
         "embedding_shards",
     ),
+    "pipeline": ("costs", "memory_limit"),
 }
 
 
@@ -38,7 +39,8 @@ _ONLY_FOR = {
 class TrainingOptions:
     """How replicas exchange what they have learnt. All is off by default.
 
-    The first six are for replicas that train in step, the others for parameter servers.
+    The first six are for replicas that train in step, the last two for pipelines, the others for
+    parameter servers.
 
     Attributes:
         gradient_dtype: "bfloat16" or "float16" sends gradients between replicas with half the
@@ -64,6 +66,11 @@ class TrainingOptions:
         shard_embeddings_from: tables of embeddings from so many bytes on are sharded by rows over
             the parameter servers; None shards none.
         embedding_shards: shards of each such table; one on each server if None.
+        costs: seconds that each layer takes for an example, forward and backward, by its name, as
+            `tfdist.pipeline.measure_costs` returns them: the automatic split balances these; they
+            are estimated from the layers' shapes if None.
+        memory_limit: bytes that a task of a pipeline may hold of variables, gradients and
+            optimizer slots (two are counted); activations, which depend on the batch, come on top.
     """
 
     gradient_dtype: str | None = None
@@ -78,6 +85,8 @@ class TrainingOptions:
     warm_start: int = 0
     shard_embeddings_from: int | None = 256 << 10
     embedding_shards: int | None = None
+    costs: Mapping[str, float] | None = None
+    memory_limit: float | None = None
 
     def __post_init__(self) -> None:
         if self.gradient_dtype not in _GRADIENT_DTYPES:
@@ -113,6 +122,9 @@ class TrainingOptions:
         rate = self.local_learning_rate
         if rate is not None and not rate > 0:
             raise PlugError(f"local_learning_rate={rate!r}: give a rate above 0, or None")
+        limit = self.memory_limit
+        if limit is not None and not limit > 0:
+            raise PlugError(f"memory_limit={limit!r}: give a number of bytes above 0, or None")
 
     def check_for(self, family: str) -> None:
         """Checks that the options which were given mean something to a family of strategies.

@@ -5,24 +5,30 @@ To the epoch loop it is one replica: it takes whole batches, and metrics are whe
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from tfdist import internals, log
-from tfdist.errors import PlugError
+from tfdist.errors import PlugError, TaskLost
 from tfdist.pipeline import graph as graphs
+from tfdist.strategies import registry
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.strategies.pipeline import PipelineStrategy
 from tfdist.training.options import TrainingOptions
 from tfdist.training.pipelined_program import Program
-from tfdist.training.stream import without_optionals
+from tfdist.training.stream import Step, without_optionals
 from tfdist.training.synchronous import Synchronous
 
 __all__ = ["Pipelined", "check_model"]
+
+_NOTICE_SECONDS = 3.0
+"""How long it may take until a lost worker is known to be lost."""
 
 _STEPS = ("train_step", "test_step", "predict_step")
 
@@ -45,6 +51,11 @@ def check_model(model: keras.Model) -> None:
             "run_eagerly=True, but the order of a pipeline is that of one TensorFlow program: "
             "compile with run_eagerly=False"
         )
+    if getattr(model, "jit_compile", False):
+        raise PlugError(
+            "jit_compile=True, but a pipeline's program spans several devices, which XLA does not "
+            "compile: compile with jit_compile=False"
+        )
 
 
 class Pipelined(Synchronous):
@@ -54,7 +65,7 @@ class Pipelined(Synchronous):
         model: a built model; compiled, unless it is only to predict.
         strategy: the strategy in whose scope it was made.
         layout: one replica: the pipeline takes whole batches.
-        options: none of them means anything here.
+        options: where the split is to be taken from.
 
     Attributes:
         program: the model's steps.
@@ -70,7 +81,7 @@ class Pipelined(Synchronous):
         check_model(model)
         super().__init__(model, strategy, layout, options)
         graph = graphs.graph_of(model)
-        stages = graphs.cut(graph, strategy.plan)
+        stages = graphs.cut(graph, strategy.plan, options.costs, options.memory_limit)
         self.program = Program(graph, stages, strategy)
         self._place()
         self._tell_the_stages()
@@ -118,6 +129,44 @@ class Pipelined(Synchronous):
             )
 
     # ------------------------------------------------------------ steps
+
+    def _run_chunk(self, *args: Any) -> tuple[int, dict[str, Any]]:
+        with self.losses_named():
+            return super()._run_chunk(*args)
+
+    def on_batch(self, mode: str, step: Step) -> dict[str, Any]:
+        """Takes one step by itself; returns its logs."""
+        with self.losses_named():
+            return super().on_batch(mode, step)
+
+    @contextlib.contextmanager
+    def losses_named(self) -> Iterator[None]:
+        """Says which workers are lost, where TensorFlow's own error comes of that.
+
+        Raises:
+            TaskLost: some are.
+        """
+        try:
+            yield
+        except tf.errors.OpError as error:
+            deadline = time.monotonic() + _NOTICE_SECONDS
+            while not (lost := self._lost()) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            if not lost:
+                raise
+            raise TaskLost(
+                f"chief:0 lost {', '.join(lost)}, and with it a stage of the pipeline: its own "
+                "log tells why; start the job again, with tfdist.callbacks.Checkpoint it resumes "
+                "where it was"
+            ) from error
+
+    def _lost(self) -> list[str]:
+        """The workers that have gone; one that has come back has come without its variables."""
+        attendance = registry.attendance_of(self.strategy)
+        if attendance is None:
+            return []
+        absent = attendance.absent()
+        return [str(t) for t in attendance.tasks if t in absent or attendance.times(t) > 1]
 
     def _make_one(self, mode: str, may_be_absent: bool) -> Callable[..., Any]:
         run = functools.partial(self._one_step, mode, may_be_absent)
@@ -167,7 +216,13 @@ class Pipelined(Synchronous):
                 return outputs[0]
             return tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *outputs)
 
-        return tf.function(predict, reduce_retracing=True, autograph=False)
+        function = tf.function(predict, reduce_retracing=True, autograph=False)
+
+        def run(batches: Any) -> Any:
+            with self.losses_named():
+                return function(batches)
+
+        return run
 
 
 def _where_its_input_is(operation: Any) -> str:

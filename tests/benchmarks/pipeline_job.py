@@ -1,0 +1,215 @@
+"""One process of the pipeline benchmark: `python -m tests.benchmarks.pipeline_job PORT`.
+
+Its TF_CONFIG says what it is: a worker serves; a chief, or a process without a cluster, does what
+it is asked over the line, one request after the other. A worker works on one core of its own, and
+so does a process that is alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.benchmarks.line import Line
+
+__all__ = ["Case"]
+
+_TIMEOUT = 3600.0
+_LEARNING_RATE = 0.01
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A model, and how its layers are spread.
+
+    Attributes:
+        model: "dense", "conv" or "uneven".
+        batch: rows of the global batch.
+        microbatches: M.
+        schedule: of the pipeline.
+        stages: where to cut, as `tfdist.strategy` takes it.
+        jit: whether one process compiles the step by XLA.
+    """
+
+    model: str = "dense"
+    batch: int = 2048
+    microbatches: int = 1
+    schedule: str = "1f1b"
+    stages: tuple[str, ...] | int | None = None
+    jit: bool = False
+
+
+def layers_of(name: str) -> list[Any]:
+    """The layers of a model of that name, the input first."""
+    import keras
+    from keras import layers
+
+    if name == "dense":
+        wide = [layers.Dense(1024, activation="relu", name=f"dense{i}") for i in range(8)]
+        return [keras.Input((1024,)), *wide]
+    if name == "uneven":
+        widths = (256, 512, 1024, 2048, 1024, 512, 256, 1024, 1024)
+        uneven = [
+            layers.Dense(width, activation="relu", name=f"dense{i}")
+            for i, width in enumerate(widths)
+        ]
+        return [keras.Input((512,)), *uneven]
+    assert name == "conv"
+    first, second = (32, 32, 32), (64, 64, 64, 64)
+    return [
+        keras.Input((32, 32, 16)),
+        *(layers.Conv2D(n, 3, padding="same", activation="relu") for n in first),
+        layers.MaxPooling2D(),
+        *(layers.Conv2D(n, 3, padding="same", activation="relu") for n in second),
+        layers.GlobalAveragePooling2D(),
+        layers.Dense(64),
+    ]
+
+
+def make_model(case: Case) -> Any:
+    """The compiled model; it learns to tell the classes of random inputs."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(layers_of(case.model))
+    model.compile(
+        optimizer=keras.optimizers.SGD(_LEARNING_RATE),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        jit_compile=case.jit,
+    )
+    return model
+
+
+def batch_of(case: Case) -> tuple[Any, Any]:
+    """One batch of random inputs and classes."""
+    import keras
+
+    model = keras.Sequential(layers_of(case.model))
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(case.batch, *model.input_shape[1:])).astype("float32")
+    return x, rng.integers(0, model.output_shape[-1], case.batch).astype("int32")
+
+
+class Job:
+    """What the chief, or a process that is alone, can be asked."""
+
+    def __init__(self) -> None:
+        self._strategy: Any = None
+        self._models: dict[Case, tuple[Any, Any]] = {}
+
+    def warm(self, case: Case) -> dict[str, Any]:
+        """Makes the model of a case and traces its steps."""
+        self._model_of(case)
+        return self.train(case, 2)
+
+    def train(self, case: Case, steps: int) -> dict[str, Any]:
+        """Trains so many steps with `fit`; returns milliseconds a step and the loss."""
+        model, data = self._model_of(case)
+        began = time.perf_counter()
+        history = model.fit(data, epochs=1, steps_per_epoch=steps, verbose=0).history
+        seconds = time.perf_counter() - began
+        return {"ms": 1e3 * seconds / steps, "loss": history["loss"][-1]}
+
+    def forget(self) -> dict[str, Any]:
+        """Drops all models."""
+        self._models.clear()
+        return {}
+
+    def stages(self, case: Case) -> dict[str, Any]:
+        """The names of the layers of each stage."""
+        from tfdist.training.plugged import Plugged
+
+        model, data = self._model_of(case)
+        plugged = Plugged.of(model)
+        assert plugged is not None
+        family: Any = plugged._prepared(next(iter(data))).family
+        return {"stages": [[p.name for p in stage.pieces] for stage in family.program.stages]}
+
+    def difference(self, case: Case, steps: int) -> dict[str, Any]:
+        """Trains a model on the pipeline and its twin in plain Keras; compares the weights."""
+        piped, data = self._model_of(dataclasses.replace(case))
+        twin = make_model(case)
+        begun = [np.array(weight) for weight in twin.get_weights()]
+        for weight, value in zip(piped.weights, begun, strict=True):
+            weight.assign(value)
+        piped.fit(data, epochs=1, steps_per_epoch=steps, verbose=0)
+        twin.fit(data, epochs=1, steps_per_epoch=steps, verbose=0)
+        pairs = list(zip(piped.get_weights(), twin.get_weights(), strict=True))
+        moved = max(float(abs(b - a).max()) for (_, b), a in zip(pairs, begun, strict=True))
+        return {"difference": max(float(abs(a - b).max()) for a, b in pairs), "moved": moved}
+
+    def _model_of(self, case: Case) -> tuple[Any, Any]:
+        if case not in self._models:
+            import tensorflow as tf
+
+            data = tf.data.Dataset.from_tensors(batch_of(case)).cache().repeat().prefetch(1)
+            if "TF_CONFIG" in os.environ:
+                import tfdist
+
+                with self._strategy_of(case).scope():
+                    model = tfdist.plug(make_model(case))
+            else:
+                model = make_model(case)
+            self._models[case] = model, data
+        return self._models[case]
+
+    def _strategy_of(self, case: Case) -> Any:
+        """One connection to the workers serves all cases."""
+        import tfdist
+        from tfdist.strategies.pipeline import PipelineStrategy
+
+        if self._strategy is None:
+            self._strategy = tfdist.strategy("pipeline")
+        plan = dataclasses.replace(
+            self._strategy.plan,
+            microbatches=case.microbatches,
+            schedule=case.schedule,
+            stages=case.stages,
+        )
+        return PipelineStrategy(plan, self._strategy.devices, self._strategy.home)
+
+
+def _obey(port: int) -> None:
+    line = Line(socket.create_connection(("127.0.0.1", port)), _TIMEOUT)
+    job = Job()
+    line.send(ready=True)
+    while True:
+        try:
+            message = line.receive()
+        except ConnectionError:
+            return
+        if "case" in message:
+            given: dict[str, Any] = message["case"]
+            stages = given["stages"]
+            given["stages"] = tuple(stages) if isinstance(stages, list) else stages
+            message["case"] = Case(**given)
+        try:
+            line.send(**getattr(job, message.pop("what"))(**message))
+        except Exception as error:
+            line.send(error=repr(error))
+            raise
+
+
+def main() -> None:
+    task = json.loads(os.environ.get("TF_CONFIG", "{}")).get("task", {"type": "alone", "index": 0})
+    if task["type"] != "chief":
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[task["index"] % len(cores)]})
+    if task["type"] == "worker":
+        Path(sys.argv[2], f"worker{task['index']}").write_text(str(os.getpid()))
+        import tfdist
+
+        tfdist.strategy("pipeline")  # serves, and ends the process
+    _obey(int(sys.argv[1]))
+
+
+if __name__ == "__main__":
+    main()

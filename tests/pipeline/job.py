@@ -1,0 +1,89 @@
+"""The checks of a pipeline over real workers, on their chief.
+
+tfdist run --workers 2 --chief job.py FOLDER
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import pickle
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tfdist
+
+folder = Path(sys.argv[1])
+strategy = tfdist.strategy("pipeline", microbatches=3, rendezvous_timeout=60)  # workers serve here
+
+import keras  # noqa: E402
+
+from tests.multi_worker import programs  # noqa: E402
+from tests.pipeline import stacks  # noqa: E402
+from tfdist.pipeline import PipelinePlan  # noqa: E402
+from tfdist.strategies.pipeline import PipelineStrategy  # noqa: E402
+
+found: dict[str, Any] = {}
+
+
+def piped(make: Callable[[], keras.Model], **plan: Any) -> keras.Model:
+    """A model on this job's pipeline, or on another one over the same workers."""
+    chosen = strategy
+    if plan:
+        settings = {"microbatches": 3, **plan}
+        chosen = PipelineStrategy(
+            PipelinePlan(strategy.plan.tasks, **settings), strategy.devices, strategy.home
+        )
+    keras.utils.set_random_seed(programs.SEED)
+    with chosen.scope():
+        model = make()
+    return tfdist.plug(model)
+
+
+def note(name: str, check: Callable[[], Any]) -> None:
+    """Notes what a check returns."""
+    began = time.monotonic()
+    found[name] = check()
+    print(f"{name}: {time.monotonic() - began:.1f} s", flush=True)
+
+
+def same(name: str) -> Any:
+    make, plan = stacks.CASES[name]
+    model = piped(make, **plan)
+    result = stacks.use(model)
+    devices = {variable.path: variable.value.device for variable in model.trainable_weights}
+    slots = {variable.path: variable.value.device for variable in model.optimizer.variables}
+    return {
+        "result": result,
+        "weights": model.get_weights(),
+        "devices": devices,
+        "slots": slots,
+    }
+
+
+def resumed() -> Any:
+    """Trains two epochs in two `fit`s with a checkpoint between them."""
+    settings = {"callbacks": [tfdist.callbacks.Checkpoint(folder / "run")]}
+    stacks.fit(piped(stacks.stack), epochs=1, **settings)
+    model = piped(stacks.stack)
+    settings = {"callbacks": [tfdist.callbacks.Checkpoint(folder / "run")]}
+    history = stacks.fit(model, epochs=2, **settings)
+    model.save(folder / "saved.keras")
+    return {"history": history, "weights": model.get_weights()}
+
+
+def measured() -> Any:
+    model = piped(stacks.stack)
+    timings = tfdist.pipeline.measure(model, (programs.X[:32], programs.LABELS[:32]))
+    return {"timings": timings, "drawn": tfdist.pipeline.draw(timings)}
+
+
+for case in stacks.CASES:
+    note(case, functools.partial(same, case))
+note("resumed", resumed)
+note("measured", measured)
+with contextlib.suppress(OSError):
+    (folder / "found.pickle").write_bytes(pickle.dumps(found))

@@ -1,0 +1,99 @@
+"""A chief and two real workers do what one process of plain Keras does, or say what is lost."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from tests.conftest import RunJob
+from tests.multi_worker import programs
+from tests.multi_worker.test_workers import assert_equal
+from tests.pipeline import stacks
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def found(run_job: RunJob, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the chief of two workers has found."""
+    folder = tmp_path_factory.mktemp("pipeline")
+    script = Path(__file__).with_name("job.py")
+    ran = run_job(["--workers", 2, "--chief", script, folder], timeout=240)
+    assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-4000:]
+    content: dict[str, Any] = pickle.loads((folder / "found.pickle").read_bytes())
+    return {**content, "folder": folder, "output": ran.stdout + ran.stderr}
+
+
+@pytest.mark.parametrize("name", stacks.CASES)
+def test_a_pipeline_of_workers_equals_one_process(name: str, found: dict[str, Any]) -> None:
+    make, _ = stacks.CASES[name]
+    keras.utils.set_random_seed(programs.SEED)
+    model = make()
+    result = stacks.use(model)
+    tolerance = programs.ADAM_WEIGHTS if name == "towers" else 2e-6
+    assert_equal(result, found[name]["result"], 1e-5, tolerance, "result")
+    assert_equal(model.get_weights(), found[name]["weights"], tolerance, tolerance, "weights")
+
+
+def test_each_stage_keeps_its_variables_and_their_slots(found: dict[str, Any]) -> None:
+    devices = found["towers"]["devices"]
+    for path, device in devices.items():
+        if path.startswith(("left", "right")):
+            assert f"/task:{int(path.startswith('right'))}/" in device
+            assert "/job:worker/" in device
+    slots = found["1f1b"]["slots"]
+    tasks = {path: device for path, device in slots.items() if "momentum" in path}
+    assert len({re.search(r"worker/replica:0/task:\d", d)[0] for d in tasks.values()}) == 2  # type: ignore[index]
+
+
+def test_a_job_is_resumed_and_its_model_is_plain_keras(found: dict[str, Any]) -> None:
+    keras.utils.set_random_seed(programs.SEED)
+    model = stacks.stack()
+    history = stacks.fit(model, epochs=2)
+    assert_equal(history["loss"][1:], found["resumed"]["history"]["loss"], 1e-5, 2e-6, "loss")
+    assert_equal(model.get_weights(), found["resumed"]["weights"], 2e-6, 2e-6, "weights")
+    loaded = keras.models.load_model(found["folder"] / "saved.keras")
+    assert_equal(loaded.get_weights(), found["resumed"]["weights"], 0, 0, "saved weights")
+
+
+def test_the_measured_schedule_keeps_the_planned_order(found: dict[str, Any]) -> None:
+    timings = found["measured"]["timings"]
+    assert timings.tasks == ("worker:0", "worker:1")
+    assert len(timings.slots) == 2 * 2 * 3
+    for stage in range(2):
+        own = [t for t in timings.slots if t.slot.stage == stage]
+        planned = sorted(own, key=lambda t: t.slot.clock)
+        assert planned == sorted(own, key=lambda t: t.begin)
+        ends = [t.end for t in planned]
+        begins = [t.begin for t in planned]
+        assert all(b >= e - 1e-4 for e, b in zip(ends, begins[1:], strict=False))
+    assert "stage 1 |" in found["measured"]["drawn"]
+    assert np.isfinite(timings.bubble)
+
+
+def test_a_lost_worker_ends_the_job_with_its_name(run_job: RunJob, tmp_path: Path) -> None:
+    script = Path(__file__).with_name("lost_stage.py")
+    ran = run_job(["--workers", 2, "--chief", script, tmp_path], timeout=120)
+    told = ran.stdout + ran.stderr
+    assert ran.returncode != 0
+    assert "training" in told
+    assert re.search(r"TaskLost: .*worker:1", told), told[-3000:]
+
+
+@pytest.mark.timeout(200)
+def test_a_model_beyond_one_process_memory_trains_on_two(run_job: RunJob) -> None:
+    module = ["-m", "tfdist.examples.deep_stack", "--epochs", 1, "--memory_limit_mb", 1000]
+    alone = run_job(["--workers", 1, *module], timeout=100)
+    assert alone.returncode == 137
+    assert "out of memory" in alone.stdout + alone.stderr
+    ran = run_job(["--workers", 2, "--chief", *module], timeout=100)
+    assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-4000:]
+    accuracy = re.search(r"test accuracy: ([\d.]+)", ran.stdout)
+    assert accuracy is not None
+    assert float(accuracy[1]) > 0.8
