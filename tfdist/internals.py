@@ -39,6 +39,7 @@ from keras.src.trainers import data_adapters as keras_data_adapters
 from keras.src.trainers.data_adapters import array_slicing as keras_array_slicing
 from keras.src.trainers.data_adapters import data_adapter_utils as keras_data_utils
 from tensorflow.python.eager import context as tf_context
+from tensorflow.python.framework import auto_control_deps as tf_control
 
 from tfdist.errors import PlugError
 
@@ -77,6 +78,7 @@ __all__ = [
     "split_validation",
     "squeeze_or_expand_to_same_rank",
     "symbolic_build",
+    "unordered_stamps",
     "unpack",
     "without_merge_call",
 ]
@@ -602,6 +604,21 @@ def compute_loss(
         )
     finally:
         model._losses_override = before
+
+
+@contextlib.contextmanager
+def unordered_stamps() -> Iterator[None]:
+    """Has `tf.timestamp` wait, in what is traced in the block, only for what it is told to.
+
+    TensorFlow would run all time stamps of a function one after the other, and with them all that
+    they measure.
+    """
+    before = tf_control.ASYNC_STATEFUL_OPS
+    tf_control.ASYNC_STATEFUL_OPS = before | {"Timestamp"}
+    try:
+        yield
+    finally:
+        tf_control.ASYNC_STATEFUL_OPS = before
 
 
 def logits_of(output: Any) -> Any:

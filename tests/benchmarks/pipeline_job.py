@@ -133,6 +133,19 @@ class Job:
         family: Any = plugged._prepared(next(iter(data))).family
         return {"stages": [[p.name for p in stage.pieces] for stage in family.program.stages]}
 
+    def timeline(self, case: Case, path: str) -> dict[str, Any]:
+        """Draws a measured step; returns the picture as text, and when each slot was worked on."""
+        import tfdist
+
+        model, data = self._model_of(case)
+        timings = tfdist.pipeline.measure(model, next(iter(data)), steps=6)
+        text = tfdist.pipeline.draw(timings, path=path, title=f"{case.schedule}, measured")
+        slots = [
+            (t.slot.stage, t.slot.direction[0], t.slot.microbatch, t.begin, t.end)
+            for t in timings.slots
+        ]
+        return {"text": text, "slots": slots}
+
     def difference(self, case: Case, steps: int) -> dict[str, Any]:
         """Trains a model on the pipeline and its twin in plain Keras; compares the weights."""
         piped, data = self._model_of(dataclasses.replace(case))
@@ -150,15 +163,18 @@ class Job:
         if case not in self._models:
             import tensorflow as tf
 
-            data = tf.data.Dataset.from_tensors(batch_of(case)).cache().repeat().prefetch(1)
             if "TF_CONFIG" in os.environ:
                 import tfdist
 
-                with self._strategy_of(case).scope():
+                with self._strategy_of(case).scope():  # before there are any tensors
                     model = tfdist.plug(make_model(case))
             else:
                 model = make_model(case)
-            self._models[case] = model, data
+            # Without the tuning thread, for whose end plain Keras' fit may wait: see letting_go.
+            options = tf.data.Options()
+            options.autotune.enabled = False
+            data = tf.data.Dataset.from_tensors(batch_of(case)).repeat().prefetch(1)
+            self._models[case] = model, data.with_options(options)
         return self._models[case]
 
     def _strategy_of(self, case: Case) -> Any:

@@ -138,6 +138,7 @@ class _Writing:
         self.strategy = program.strategy
         self.stages = program.stages
         self.graph = program.graph
+        self.model_inputs = {id(symbol) for symbol in program.graph.inputs}
         self.mode = mode
         self.training = mode == "train"
         self.timed = timed
@@ -502,8 +503,12 @@ class _Writing:
                     cotangents.append(_total(found))
             if not targets:
                 return []
-            symbols = [s for s, v in zip(segment.inputs, given, strict=True) if _is_float(v)]
-            sources = [v for v in given if _is_float(v)]
+            back_to = [
+                (symbol, value)
+                for symbol, value in zip(segment.inputs, given, strict=True)
+                if _is_float(value) and id(symbol) not in self.model_inputs
+            ]
+            sources = [value for _, value in back_to]
             found = ran.tape.gradient(
                 targets,
                 [*sources, *(state[key] for key in ran.keys)],
@@ -523,7 +528,7 @@ class _Writing:
                 if len(kept) >= _SUMMED_AT_ONCE and dense:
                     kept[:] = [tf.add_n(kept)]
                     after.append(kept[0])
-        self._hand_back(part, symbols, back)
+        self._hand_back(part, [symbol for symbol, _ in back_to], back)
         return after
 
     def _hand_back(self, part: _Part, symbols: Sequence[Any], found: Sequence[Any]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdist.strategies.layout import ReplicaLayout
+from tfdist.training.letting_go import let_go
 
 __all__ = [
     "Step",
@@ -127,13 +128,23 @@ class Stream:
             self._start_over()
 
     def _start_over(self) -> None:
+        self._drop_iterator()
         self._iterator = self.make_iterator()
         self._pulled = []
         self._seen = 0
 
     def rewind(self) -> None:
         """Makes the next epoch begin at the stream's first batch."""
-        self._iterator = None
+        self._drop_iterator()
+
+    def _drop_iterator(self) -> None:
+        box, self._iterator = [self._iterator], None
+        if box[0] is not None:
+            let_go(box)
+
+    def __del__(self) -> None:
+        if getattr(self, "_iterator", None) is not None:
+            self._drop_iterator()
 
     def left(self, step: int) -> int | None:
         """Steps that remain in this epoch after `step` of them, or None where nobody knows."""
@@ -150,7 +161,7 @@ class Stream:
         """Notes that the stream ended here: its length is known from now on."""
         if self.num_batches is None:
             self.num_batches = self._seen
-        self._iterator = None
+        self._drop_iterator()
 
     def _use(self, count: int) -> list[Any]:
         used, self._pulled = self._pulled[:count], self._pulled[count:]
