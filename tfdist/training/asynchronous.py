@@ -27,7 +27,7 @@ from tfdist.training.in_flight import InFlight
 from tfdist.training.metrics import StepLogs, as_plain
 from tfdist.training.options import TrainingOptions
 from tfdist.training.own_pipelines import OwnPipelines
-from tfdist.training.pace import Pace
+from tfdist.training.pace import TARGET_SECONDS, Pace
 from tfdist.training.placement import describe_placement, placed
 from tfdist.training.rows import Rows, batch_of, pack, specs_of
 from tfdist.training.stream import Step, Stream, without_optionals
@@ -54,6 +54,8 @@ class Asynchronous:
         options: how often to fetch and push.
         tables: the model's sharded embeddings.
     """
+
+    chunk_seconds = TARGET_SECONDS
 
     def __init__(
         self,

@@ -26,11 +26,13 @@ class Family(Protocol):
         model: a built and compiled model.
         strategy: in whose scope it was made.
         layout: the replicas, as this process sees them.
+        chunk_seconds: what the steps between two looks should take.
     """
 
     model: keras.Model
     strategy: tf.distribute.Strategy
     layout: ReplicaLayout
+    chunk_seconds: float
 
     def chunks(self, mode: str, data: Stream, pace: Pace) -> Generator[Chunk, None, None]:
         """Yields, until an epoch's data end, what runs the next steps.

@@ -221,7 +221,8 @@ class Loop:
         restores_any, stops_any, exact = table[:, -3:].max(axis=0)
         every = int(exact) if exact > 1 else None
         self._stops_are_agreed = stops_any > 0
-        paces = [Pace(every or (1 if look else None)) for look in looks]
+        seconds = self.family.chunk_seconds
+        paces = [Pace(every or (1 if look else None), seconds) for look in looks]
         return paces[0], paces[1], restores_any > 0
 
     def stops(self, flag: str) -> bool:

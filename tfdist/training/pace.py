@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 
-__all__ = ["Pace"]
+__all__ = ["TARGET_SECONDS", "Pace"]
 
-_TARGET_SECONDS = 0.25
+TARGET_SECONDS = 0.25
+"""What a chunk should take, where nothing else is said."""
+
 _LONGEST_CHUNK = 4096
 _GROWTH = 4
 
@@ -26,7 +28,7 @@ class Pace:
     """
 
     every: int | None = None
-    target: float = _TARGET_SECONDS
+    target: float = TARGET_SECONDS
     _length: int = 1
     _steps: int = 0
     _seconds: float = 0.0

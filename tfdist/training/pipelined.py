@@ -71,6 +71,9 @@ class Pipelined(Synchronous):
         program: the model's steps.
     """
 
+    chunk_seconds = 2.0
+    """Longer than elsewhere: at the end of a chunk the pipeline drains."""
+
     def __init__(
         self,
         model: keras.Model,
@@ -131,23 +134,24 @@ class Pipelined(Synchronous):
     # ------------------------------------------------------------ steps
 
     def _run_chunk(self, *args: Any) -> tuple[int, dict[str, Any]]:
-        with self.losses_named():
+        with self._working():
             return super()._run_chunk(*args)
 
     def on_batch(self, mode: str, step: Step) -> dict[str, Any]:
         """Takes one step by itself; returns its logs."""
-        with self.losses_named():
+        with self._working():
             return super().on_batch(mode, step)
 
     @contextlib.contextmanager
-    def losses_named(self) -> Iterator[None]:
-        """Says which workers are lost, where TensorFlow's own error comes of that.
+    def _working(self) -> Iterator[None]:
+        """Traces and runs steps; says which workers are lost, where an error comes of that.
 
         Raises:
             TaskLost: some are.
         """
         try:
-            yield
+            with internals.unordered_stamps():
+                yield
         except tf.errors.OpError as error:
             deadline = time.monotonic() + _NOTICE_SECONDS
             while not (lost := self._lost()) and time.monotonic() < deadline:
@@ -172,6 +176,22 @@ class Pipelined(Synchronous):
         run = functools.partial(self._one_step, mode, may_be_absent)
         return tf.function(run, reduce_retracing=True, autograph=False)
 
+    def _make_loop(self, mode: str, may_be_absent: bool) -> Callable[..., Any]:
+        step = functools.partial(self._one_step, mode, may_be_absent)
+
+        def loop(iterator: Any, steps: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+            def body(i: tf.Tensor) -> tf.Tensor:
+                batch = next(iterator)
+                # Not a function of its own: called across machines, it would hold all of them up.
+                step(batch.parts, batch.shares)
+                return i + 1
+
+            start = tf.constant(0)
+            tf.while_loop(lambda i: i < steps, body, [start], parallel_iterations=1)
+            return {}, tf.zeros((), tf.int64)
+
+        return tf.function(loop, reduce_retracing=True, autograph=False)
+
     def _one_step(
         self, mode: str, may_be_absent: bool, parts: tuple[Any, ...], shares: tf.Tensor
     ) -> dict[str, tf.Tensor]:
@@ -193,7 +213,7 @@ class Pipelined(Synchronous):
         tracker = internals.loss_tracker(model)
         with tf.device(self.strategy.device(0, self.program.stages[-1].segments[-1].task)):
             if tracker is not None:
-                rows = tf.shape(tf.nest.flatten(outcome.outputs)[0])[0]
+                rows = tf.shape(tf.nest.flatten(x)[0])[0]
                 tracker.update_state(outcome.loss, sample_weight=rows)
             model.compute_metrics(x, y, outcome.outputs, sample_weight=sample_weight)
         if mode == "train":
@@ -219,7 +239,7 @@ class Pipelined(Synchronous):
         function = tf.function(predict, reduce_retracing=True, autograph=False)
 
         def run(batches: Any) -> Any:
-            with self.losses_named():
+            with self._working():
                 return function(batches)
 
         return run

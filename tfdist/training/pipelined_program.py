@@ -29,9 +29,12 @@ from tfdist.training import pipelined_losses as losses
 
 __all__ = ["Outcome", "Program"]
 
-_SUMMED_AT_ONCE = 4
+_SUMMED_AT_ONCE = 2
 """Gradients that are kept until they are added up: fewer additions pass over the memory less often,
 more keep more of them alive."""
+
+_FED_AHEAD = 2
+"""Microbatches that the chief sends before the first stage has done with them."""
 
 _SEED_STRIDE = 1_000_003
 
@@ -155,6 +158,8 @@ class _Writing:
         self.penalty_cotangents: dict[int, list[tf.Tensor]] = {}
         self.last: dict[str, list[tf.Tensor]] = {}
         self.outcome = Outcome(None, None, {}, [], [])
+        self.fed: list[list[Any]] = [[] for _ in range(self.plan.replicas)]
+        self.begun: list[tf.Tensor] = []
 
     # ------------------------------------------------------------ the whole step
 
@@ -294,49 +299,43 @@ class _Writing:
         devices = list(dict.fromkeys(self.device(replica, s) for s in stage.segments))
         chains = [f"replica {replica}"] if alone else devices
         before = [done for chain in chains for done in self.last.get(chain, [])]
-        begin = None
-        if self.timed:
-            needs = self._needs(part, stage, slot)
-            with tf.device(devices[0]), tf.control_dependencies([*before, *needs]):
-                begin = tf.timestamp()
-            before = [begin]
+        self.begun = []
         forward = slot.direction == "forward"
         after = (self._forward if forward else self._backward)(replica, stage, part, before)
         after = [tensor for tensor in after if tensor is not None] or before
-        if self.timed and begin is not None:
+        if forward and slot.stage == 0:
+            self.fed[replica].append(after[:1])
+        if self.timed and self.begun:
             with tf.device(devices[0]), tf.control_dependencies(after):
                 end = tf.timestamp()
-            self.outcome.times.append((begin, end))
+            self.outcome.times.append((self.begun[0], end))
             self.outcome.slots.append((replica, slot))
             after = [end]
         for chain in chains:
             self.last[chain] = after
 
-    def _needs(self, part: _Part, stage: Stage, slot: Slot) -> list[Any]:
-        """What a slot waits for: a time stamp must not be taken before it is there."""
-        if slot.direction == "forward":
-            own = {id(t) for s in stage.segments for t in s.outputs}
-            return [
-                part.values[id(t)] for s in stage.segments for t in s.inputs if id(t) not in own
-            ]
-        if stage is self.stages[-1]:
-            return [] if part.loss is None else [part.loss]
-        return [
-            leaf
-            for s in stage.segments
-            for t in s.outputs
-            for cotangent in part.cotangents.get(id(t), [])
-            for leaf in tf.nest.flatten(cotangent)
-        ]
+    def _begin(self, device: str, before: Sequence[Any], needs: Sequence[Any]) -> tf.Tensor:
+        """What a segment's work waits for: its turn, and that all it needs has arrived.
+
+        So it begins as a whole, and what the device has to send goes out before. It is a time
+        stamp, an operation that TensorFlow leaves where it is.
+        """
+        arrived = tf.nest.flatten(list(needs), expand_composites=True)
+        with tf.device(device), tf.control_dependencies([*before, *arrived]):
+            begin = tf.timestamp()
+        self.begun.append(begin)
+        return begin
 
     def _forward(self, replica: int, stage: Stage, part: _Part, before: Sequence[Any]) -> list[Any]:
         after: list[Any] = []
         for segment in stage.segments:
             device = self.device(replica, segment)
-            given = [part.values[id(symbol)] for symbol in segment.inputs]
+            with tf.device(device):
+                given = [_again(self._value(replica, part, s)) for s in segment.inputs]
+            begin = self._begin(device, before, given)
             state = {id(v): self.state[replica][id(v)] for v in segment.variables}
             keep = self.training and not self.plan.recompute
-            with tf.device(device), tf.control_dependencies(before):
+            with tf.device(device), tf.control_dependencies([begin]):
                 ran = self._run_segment(segment, given, state, keep)
             for symbol, value in zip(segment.outputs, ran.outputs, strict=True):
                 part.values[id(symbol)] = value
@@ -357,6 +356,20 @@ class _Writing:
                 self._loss(replica, part)
             after.append(part.loss)
         return after
+
+    def _value(self, replica: int, part: _Part, symbol: Any) -> Any:
+        """What a segment takes; an input of the model leaves the chief only when its turn is near.
+
+        All at once they would stand in the way of what the first stage has to hand on.
+        """
+        value = part.values[id(symbol)]
+        if id(symbol) not in self.model_inputs:
+            return value
+        ahead = self.fed[replica][-_FED_AHEAD:]
+        if len(ahead) < _FED_AHEAD:
+            return value
+        with tf.device(self.strategy.home), tf.control_dependencies(ahead[0]):
+            return _again(value)
 
     def _run_segment(
         self, segment: Segment, given: list[Any], state: dict[int, tf.Tensor], keep: bool
@@ -479,30 +492,29 @@ class _Writing:
         self, replica: int, stage: Stage, segment: Segment, part: _Part, before: Sequence[Any]
     ) -> list[Any]:
         ran, given, state = part.tapes.pop(segment)
-        with tf.device(self.device(replica, segment)), tf.control_dependencies(before):
+        device = self.device(replica, segment)
+        wanted: list[Any] = [id(symbol) for symbol in segment.outputs]
+        wanted += [("logits", key) for key in wanted]
+        wanted += [key for key in part.added if key[0] is segment]
+        with tf.device(device):
+            came = {
+                key: tf.nest.map_structure(tf.identity, found, expand_composites=True)
+                for key in wanted
+                if (found := part.cotangents.get(key))
+            }
+        if not came:
+            return []
+        begin = self._begin(device, before, list(came.values()))
+        with tf.device(device), tf.control_dependencies([begin]):
             if ran is None:
                 # Only what crossed the border was kept: run the forward again, after the slot
                 # before this one.
                 given = [_again(value) for value in given]
                 state = {key: tf.identity(value) for key, value in state.items()}
                 ran = self._run_segment(segment, given, state, keep=True)
-            targets, cotangents = [], []
-            for symbol, output in zip(segment.outputs, ran.outputs, strict=True):
-                found = part.cotangents.get(id(symbol))
-                if found:
-                    targets.append(output)
-                    cotangents.append(_total(found))
-                found = part.cotangents.get(("logits", id(symbol)))
-                if found:
-                    targets.append(internals.logits_of(output))
-                    cotangents.append(_total(found))
-            for i, loss in enumerate(ran.added):
-                found = part.cotangents.get((segment, i))
-                if found:
-                    targets.append(loss)
-                    cotangents.append(_total(found))
-            if not targets:
-                return []
+            outputs = dict(zip(wanted, ran.outputs, strict=False))
+            targets = [self._target(key, outputs, ran, segment) for key in came]
+            cotangents = [_total(found) for found in came.values()]
             back_to = [
                 (symbol, value)
                 for symbol, value in zip(segment.inputs, given, strict=True)
@@ -530,6 +542,13 @@ class _Writing:
                     after.append(kept[0])
         self._hand_back(part, [symbol for symbol, _ in back_to], back)
         return after
+
+    def _target(self, key: Any, outputs: dict[Any, Any], ran: _Ran, segment: Segment) -> Any:
+        """What of a segment's forward a cotangent belongs to."""
+        if not isinstance(key, tuple):
+            return outputs[key]
+        kind, which = key
+        return ran.added[which] if kind is segment else internals.logits_of(outputs[which])
 
     def _hand_back(self, part: _Part, symbols: Sequence[Any], found: Sequence[Any]) -> None:
         for symbol, cotangent in zip(symbols, found, strict=True):

@@ -24,7 +24,7 @@ from tfdist.training.exchange import LocalSteps, make_exchange, own_copy
 from tfdist.training.family import Chunk
 from tfdist.training.metrics import StepLogs, as_plain, recorded_results, to_be_summed
 from tfdist.training.options import TrainingOptions
-from tfdist.training.pace import Pace
+from tfdist.training.pace import TARGET_SECONDS, Pace
 from tfdist.training.stream import Step, Stream, without_optionals
 
 __all__ = ["Reading", "Synchronous"]
@@ -55,6 +55,8 @@ class Synchronous:
         layout: the strategy's replicas.
         options: how the replicas exchange gradients.
     """
+
+    chunk_seconds = TARGET_SECONDS
 
     def __init__(
         self,
