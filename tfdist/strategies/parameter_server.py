@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-
 import tensorflow as tf
-from absl import logging
 
 from tfdist.cluster import Cluster
 from tfdist.strategies import registry
@@ -34,7 +30,7 @@ def make_parameter_server(cluster: Cluster, options: Options) -> tf.distribute.S
         TaskLost: on a worker or a ps, where the chief has ended badly.
         SystemExit: on a worker or a ps, with 0, where it has ended well.
     """
-    with coordinating(cluster, options, _KIND) as (spec, agreement), _quiet_absl():
+    with coordinating(cluster, options, _KIND) as (spec, agreement):
         resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
             spec, task_type="chief", task_id=0, rpc_layer="grpc"
         )
@@ -42,14 +38,3 @@ def make_parameter_server(cluster: Cluster, options: Options) -> tf.distribute.S
         strategy = tf.distribute.ParameterServerStrategy(resolver)
     registry.remember(strategy, agreement.attendance)
     return strategy
-
-
-@contextlib.contextmanager
-def _quiet_absl() -> Iterator[None]:
-    """Leaves out what TensorFlow logs of its session through absl, and not its own logger."""
-    level = logging.get_verbosity()
-    logging.set_verbosity(min(level, logging.WARNING))
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -52,6 +53,7 @@ class PipelineStrategy(tf.distribute.OneDeviceStrategy):
         base: Any = type(extended)
         extended.__class__ = _placing(base)
         # Replicas read the first one's variables: only its devices hold any.
+        extended.tfdist_updated = weakref.WeakKeyDictionary()
         extended.tfdist_fill = dict.fromkeys(devices[: plan.tasks_each], 0)
 
     def device(self, replica: int, task: int) -> str:
@@ -84,8 +86,20 @@ def _placing(base: Any) -> Any:
             self, var: Any, fn: Callable[..., Any], args: Any, kwargs: Any, group: bool
         ) -> Any:
             before, self._device = self._device, var.device
+            graph = tf.compat.v1.get_default_graph()
+            updated = self.tfdist_updated.setdefault(graph, {})
             try:
-                return super()._update(var, fn, args, kwargs, group)
+                if tf.executing_eagerly():
+                    return super()._update(var, fn, args, kwargs, group)
+                # One variable of a device after the other: what an optimizer computes on the way
+                # is several times as large as the variable.
+                known = len(graph.get_operations())
+                with tf.control_dependencies(updated.get(var.device, [])):
+                    result = super()._update(var, fn, args, kwargs, group)
+                made = graph.get_operations()[known:]
+                assigned = [op for op in made if op.type.startswith("Assign")]
+                updated[var.device] = assigned or updated.get(var.device, [])
+                return result
             finally:
                 self._device = before
 

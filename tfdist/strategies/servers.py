@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 import tensorflow as tf
+from absl import logging
 
 from tfdist import exits, internals
 from tfdist.cluster import Cluster
@@ -136,7 +137,19 @@ def coordinating(
     host = cluster.address(cluster.chief).rpartition(":")[0]
     with Reservation(1) as held:
         jobs = {**_jobs(cluster), "chief": [f"{host}:{held.ports[0]}"]}
-        yield tf.train.ClusterSpec(jobs), agreement
+        with _quiet_absl():  # or TensorFlow would print its configuration
+            yield tf.train.ClusterSpec(jobs), agreement
+
+
+@contextlib.contextmanager
+def _quiet_absl() -> Iterator[None]:
+    """Leaves out what TensorFlow logs of its session through absl, and not its own logger."""
+    level = logging.get_verbosity()
+    logging.set_verbosity(min(level, logging.WARNING))
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
 
 
 def _jobs(cluster: Cluster) -> dict[str, list[str]]:

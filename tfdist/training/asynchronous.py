@@ -8,6 +8,7 @@ own (`own_pipelines`).
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import time
@@ -187,6 +188,10 @@ class Asynchronous:
         }
 
     # ------------------------------------------------------------ chunks
+
+    def working(self) -> contextlib.AbstractContextManager[None]:
+        """For all that traces and runs steps."""
+        return contextlib.nullcontext()
 
     def chunks(self, mode: str, data: Stream, pace: Pace) -> Generator[Chunk, None, None]:
         """Yields, until an epoch's data end, what waits for the next steps that workers take."""

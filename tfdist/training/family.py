@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol, TypeAlias
 
@@ -33,6 +34,9 @@ class Family(Protocol):
     strategy: tf.distribute.Strategy
     layout: ReplicaLayout
     chunk_seconds: float
+
+    def working(self) -> contextlib.AbstractContextManager[None]:
+        """For all that traces and runs steps: may explain their errors."""
 
     def chunks(self, mode: str, data: Stream, pace: Pace) -> Generator[Chunk, None, None]:
         """Yields, until an epoch's data end, what runs the next steps.

@@ -22,7 +22,7 @@ from tfdist.strategies.layout import ReplicaLayout
 from tfdist.strategies.pipeline import PipelineStrategy
 from tfdist.training.options import TrainingOptions
 from tfdist.training.pipelined_program import Program
-from tfdist.training.stream import Step, without_optionals
+from tfdist.training.stream import without_optionals
 from tfdist.training.synchronous import Synchronous
 
 __all__ = ["Pipelined", "check_model"]
@@ -133,18 +133,9 @@ class Pipelined(Synchronous):
 
     # ------------------------------------------------------------ steps
 
-    def _run_chunk(self, *args: Any) -> tuple[int, dict[str, Any]]:
-        with self._working():
-            return super()._run_chunk(*args)
-
-    def on_batch(self, mode: str, step: Step) -> dict[str, Any]:
-        """Takes one step by itself; returns its logs."""
-        with self._working():
-            return super().on_batch(mode, step)
-
     @contextlib.contextmanager
-    def _working(self) -> Iterator[None]:
-        """Traces and runs steps; says which workers are lost, where an error comes of that.
+    def working(self) -> Iterator[None]:
+        """For all that traces and runs steps: says which workers are lost, if an error is of that.
 
         Raises:
             TaskLost: some are.
@@ -239,7 +230,7 @@ class Pipelined(Synchronous):
         function = tf.function(predict, reduce_retracing=True, autograph=False)
 
         def run(batches: Any) -> Any:
-            with self._working():
+            with self.working():
                 return function(batches)
 
         return run

@@ -201,7 +201,8 @@ class Plugged:
         )
         loop = self._prepared(data.sample_batch())
         which = Epochs(epochs, initial_epoch, validation_freq)
-        return loop.fit(data, validation, which, callbacks, verbose)
+        with loop.family.working():
+            return loop.fit(data, validation, which, callbacks, verbose)
 
     def evaluate(
         self,
@@ -221,7 +222,8 @@ class Plugged:
         checks.check_compiled(self.model, "evaluate")
         data = self._data(x, y, sample_weight, batch_size=batch_size, steps=steps)
         loop = self._prepared(data.sample_batch())
-        logs = loop.evaluate(data, callbacks, verbose)
+        with loop.family.working():
+            logs = loop.evaluate(data, callbacks, verbose)
         return dict(sorted(logs.items())) if return_dict else self._in_order(logs)
 
     def predict(

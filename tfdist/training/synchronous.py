@@ -7,6 +7,7 @@ summed over all replicas in one collective.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -75,6 +76,10 @@ class Synchronous:
         self._local_state: dict[int, keras.Variable] = {}
         self._functions: dict[Any, Callable[..., Any]] = {}
         self._logs = StepLogs(model)
+
+    def working(self) -> contextlib.AbstractContextManager[None]:
+        """For all that traces and runs steps."""
+        return contextlib.nullcontext()
 
     # ------------------------------------------------------------ chunks
 
