@@ -23,6 +23,8 @@ TEST = [
     "ruff>=0.9",
     "tensorboard>=2.16",  # for keras.callbacks.TensorBoard
 ]
+# What tests/benchmarks compares with; not needed by the tests.
+BENCHMARKS = ["matplotlib>=3.8", "tf_keras>=2.20", "torch>=2.5"]
 
 setup(
     name="tfdist",
@@ -41,7 +43,12 @@ setup(
         "numpy>=1.26",
         "tensorflow>=2.21",
     ],
-    extras_require={"examples": EXAMPLES, "notebooks": NOTEBOOKS, "test": TEST},
+    extras_require={
+        "benchmarks": BENCHMARKS,
+        "examples": EXAMPLES,
+        "notebooks": NOTEBOOKS,
+        "test": TEST,
+    },
     entry_points={"console_scripts": ["tfdist = tfdist.cli:main"]},
     classifiers=[
         "Development Status :: 3 - Alpha",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tfdist.bench.model import Network, Split, advise, efficiency, step_seconds
+from tfdist.bench.model import Network, Split, advise, step_seconds
 
 SPLIT = Split(compute=8e-3, all_reduce=3e-3, input=1e-3, python=1e-3)
 NETWORK = Network(alpha=1e-4, beta=1e9)
@@ -51,13 +51,6 @@ def test_a_calibrated_network_gives_the_models_own_all_reduce_back() -> None:
 
 def test_one_worker_exchanges_nothing() -> None:
     assert step_seconds(SPLIT, 1e6, NETWORK, 1) == pytest.approx(10e-3)
-    assert efficiency(SPLIT, 1e6, NETWORK, 1) == 1
-
-
-def test_efficiency_falls_with_the_workers() -> None:
-    found = [efficiency(SPLIT, 1e6, NETWORK, workers) for workers in (1, 2, 4, 8, 64, 512)]
-    assert found == sorted(found, reverse=True)
-    assert found[1] == pytest.approx(10 / 11.2)
 
 
 def by_option(split: Split, size: float, network: Network) -> dict[str, bool]:

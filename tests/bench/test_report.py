@@ -62,6 +62,14 @@ def test_a_job_is_as_fast_as_its_slowest_worker() -> None:
     assert MEASURED.efficiency(two) == pytest.approx(10 / 16)
 
 
+def test_the_prediction_goes_on_from_what_was_measured() -> None:
+    seconds, share = MEASURED.predicted(2)
+    assert seconds == pytest.approx(16e-3)
+    assert share == pytest.approx(MEASURED.efficiency(MEASURED.jobs[1]))
+    shares = [MEASURED.predicted(workers)[1] for workers in (2, 4, 8, 64, 512)]
+    assert shares == sorted(shares, reverse=True)
+
+
 def test_the_network_knows_what_the_models_own_all_reduce_takes() -> None:
     network = MEASURED.network
     assert network is not None

@@ -6,7 +6,8 @@
 Each worker is pinned to a core of its own, and so is the single process; the chief, which reads the
 data, is not pinned. `speed`: all cases are alive together and take turns. `memory`: the most that
 each worker held while it trained, over what it held before, for both schedules. `split`: every cut
-of an uneven model into two stages beside the automatic one. `equal`: the weights after 20 steps.
+of an uneven model into two stages beside the automatic one. `towers`: two branches of one stage on
+one worker and on two. `equal`: the weights after 20 steps.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from tfdist.launch import local_cluster
 FLAGS = flags.FLAGS
 RESULTS = Path(__file__).with_name("results")
 ROOT = Path(__file__).parents[2]
-PARTS = ("speed", "memory", "split", "equal")
+PARTS = ("speed", "memory", "split", "towers", "equal")
 MODELS = {"dense": 2048, "conv": 128}
 """The batch of each model."""
 
@@ -140,12 +141,12 @@ def speed(results: dict[str, Any]) -> None:
 
 
 def memory(results: dict[str, Any]) -> None:
-    """What each worker holds at most while it trains, over what it holds between steps."""
+    """What each worker holds at most while it trains, over what it holds before."""
     batch = 8 * MODELS["dense"]
     for schedule in _SCHEDULES:
         case = Case("dense", batch, 16, schedule)
         with job(2, _SMALL_BLOCKS_STAY) as pipe:
-            pipe.ask("warm", case)
+            pipe.ask("stages", case)  # makes the model, and places its variables
             before = pipe.memory("VmRSS")
             pipe.forget_the_peak()
             pipe.ask("train", case, steps=3)
@@ -171,6 +172,23 @@ def split(results: dict[str, Any]) -> None:
                 times[name].append(pipe.ask("train", cases[name], steps=FLAGS.steps)["ms"])
         logging.info("%s; automatic: %s", times, second[0])
     results["split"] = {"times": times, "automatic": second[0]}
+
+
+def towers(results: dict[str, Any]) -> None:
+    """Two towers on one task, and on two."""
+    cases = {
+        "both on worker:0": Case("towers", 2048, 4),
+        "one on each worker": Case("towers", 2048, 4, towers_apart=True),
+    }
+    times: dict[str, list[float]] = {label: [] for label in cases}
+    with job(2) as pipe:
+        for case in cases.values():
+            pipe.ask("warm", case)
+        for _ in range(FLAGS.rounds):
+            for label, case in cases.items():
+                times[label].append(pipe.ask("train", case, steps=FLAGS.steps)["ms"])
+    results["towers"] = times
+    logging.info("%s", times)
 
 
 def equal(results: dict[str, Any]) -> None:
@@ -216,7 +234,10 @@ def render(results: dict[str, Any]) -> str:
         lines += [
             "## Memory: dense, batch 16,384, M = 16",
             "",
-            "What each worker holds at most while it trains, over what it holds between steps.",
+            (
+                "What each worker holds at most while it trains, over what it holds before: "
+                "activations, gradients and what is on its way."
+            ),
             "",
             "| schedule | worker:0 | worker:1 |",
             "|---|---|---|",
@@ -234,6 +255,11 @@ def render(results: dict[str, Any]) -> str:
             mark = " (automatic)" if name == found["automatic"] else ""
             lines.append(f"| {name}{mark} | {ms:.1f} | {ms / best:.2f} |")
         lines.append("")
+    if found := results["towers"]:
+        lines += ["## Two towers of 4 Dense(1024), batch 2048, M = 4", ""]
+        lines += ["| towers | ms a step |", "|---|---|"]
+        lines += [f"| {label} | {statistics.median(v):.1f} |" for label, v in found.items()]
+        lines.append("")
     if found := results["equal"]:
         lines += ["## Weights after 20 steps beside plain Keras", ""]
         lines += ["| | largest difference | largest movement |", "|---|---|---|"]
@@ -246,9 +272,9 @@ def render(results: dict[str, Any]) -> str:
 def main(_: list[str]) -> None:
     content = RESULTS / "pipeline.json"
     results: dict[str, Any] = json.loads(content.read_text()) if content.exists() else {}
-    results = {"speed": {}, "memory": {}, "split": {}, "equal": {}, **results}
+    results = {"speed": {}, "memory": {}, "split": {}, "towers": {}, "equal": {}, **results}
     results |= {"machine": describe(), "rounds": FLAGS.rounds, "steps": FLAGS.steps}
-    measures = {"speed": speed, "memory": memory, "split": split, "equal": equal}
+    measures = {"speed": speed, "memory": memory, "split": split, "towers": towers, "equal": equal}
     for part in FLAGS.parts:
         measures[part](results)
         content.write_text(json.dumps(results, indent=1) + "\n")

@@ -31,11 +31,12 @@ class Case:
     """A model, and how its layers are spread.
 
     Attributes:
-        model: "dense", "conv" or "uneven".
+        model: "dense", "conv", "uneven" or "towers".
         batch: rows of the global batch.
         microbatches: M.
         schedule: of the pipeline.
         stages: where to cut, as `tfdist.strategy` takes it.
+        towers_apart: whether the towers are on two tasks, in one stage.
         jit: whether one process compiles the step by XLA.
     """
 
@@ -44,6 +45,7 @@ class Case:
     microbatches: int = 1
     schedule: str = "1f1b"
     stages: tuple[str, ...] | int | None = None
+    towers_apart: bool = False
     jit: bool = False
 
 
@@ -74,12 +76,28 @@ def layers_of(name: str) -> list[Any]:
     ]
 
 
+def _network(name: str) -> Any:
+    import keras
+    from keras import layers
+
+    if name != "towers":
+        return keras.Sequential(layers_of(name))
+    inputs = keras.Input((1024,))
+    ends = []
+    for side in ("left", "right"):
+        x = inputs
+        for i in range(4):
+            x = layers.Dense(1024, activation="relu", name=f"{side}{i}")(x)
+        ends.append(x)
+    return keras.Model(inputs, layers.Dense(16)(layers.Add()(ends)))
+
+
 def make_model(case: Case) -> Any:
     """The compiled model; it learns to tell the classes of random inputs."""
     import keras
 
     keras.utils.set_random_seed(0)
-    model = keras.Sequential(layers_of(case.model))
+    model = _network(case.model)
     model.compile(
         optimizer=keras.optimizers.SGD(_LEARNING_RATE),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -90,9 +108,7 @@ def make_model(case: Case) -> Any:
 
 def batch_of(case: Case) -> tuple[Any, Any]:
     """One batch of random inputs and classes."""
-    import keras
-
-    model = keras.Sequential(layers_of(case.model))
+    model = _network(case.model)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(case.batch, *model.input_shape[1:])).astype("float32")
     return x, rng.integers(0, model.output_shape[-1], case.batch).astype("int32")
@@ -188,7 +204,8 @@ class Job:
             self._strategy.plan,
             microbatches=case.microbatches,
             schedule=case.schedule,
-            stages=case.stages,
+            stages=1 if case.model == "towers" else case.stages,
+            place={"right*": 1} if case.towers_apart else {},
         )
         return PipelineStrategy(plan, self._strategy.devices, self._strategy.home)
 

@@ -1,4 +1,7 @@
-"""Two and three real workers do, in every program, what one process of plain Keras does."""
+"""Three real workers do, in every program, what one process of plain Keras does.
+
+So do two, with TFDIST_TEST_THOROUGH=1.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,12 @@ import pytest
 
 from tests.conftest import RunJob
 from tests.multi_worker import programs
+from tests.training.comparing import EVERY
 
-COUNTS = (2, 3)
 AROUND_ZERO = 1e-7  # a number that should be 0 has no relative difference
 
 
-@pytest.fixture(scope="module", params=COUNTS, ids=[f"{n}_workers" for n in COUNTS])
+@pytest.fixture(scope="module", params=EVERY, ids=[f"{n}_workers" for n in EVERY])
 def found(
     request: pytest.FixtureRequest, run_job: RunJob, tmp_path_factory: pytest.TempPathFactory
 ) -> list[dict[str, Any]]:

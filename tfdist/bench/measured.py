@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from tfdist.bench.model import Network, Split
+from tfdist.bench.model import Network, Split, step_seconds
 from tfdist.errors import LaunchError
 
 __all__ = ["JobTimes", "Measured", "WorkerTimes"]
@@ -100,6 +100,20 @@ class Measured:
         """Examples a second over those of the smallest job, worker by worker."""
         first = self.jobs[0]
         return (job.examples_a_second / job.workers) / (first.examples_a_second / first.workers)
+
+    def predicted(self, workers: int) -> tuple[float, float]:
+        """Seconds of a step on so many workers, and their efficiency on `efficiency`'s own base.
+
+        Raises:
+            ValueError: no job of two workers was measured.
+        """
+        network, last, first = self.network, self.jobs[-1], self.jobs[0]
+        if network is None:
+            raise ValueError("no job of two workers was measured")
+        times = last.slowest
+        seconds = step_seconds(times.split, times.gradient_bytes, network, workers)
+        each = times.rows / last.workers / seconds
+        return seconds, each / (first.examples_a_second / first.workers)
 
     @property
     def network(self) -> Network | None:

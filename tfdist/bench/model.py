@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-__all__ = ["Advice", "Network", "Split", "advise", "efficiency", "step_seconds"]
+__all__ = ["Advice", "Network", "Split", "advise", "step_seconds"]
 
 LOCAL_STEPS = 16
 LARGER_BATCH = 4
@@ -111,11 +111,6 @@ class Split:
 def step_seconds(split: Split, size: float, network: Network, workers: int) -> float:
     """Predicts the seconds of a step; `size` is the gradients', in bytes."""
     return split.alone + (network.ring(workers, size) if workers > 1 else 0.0)
-
-
-def efficiency(split: Split, size: float, network: Network, workers: int) -> float:
-    """Predicts what share of N times a lone worker's examples a second N workers reach."""
-    return split.alone / step_seconds(split, size, network, workers)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from tfdist.bench.measured import Measured
-from tfdist.bench.model import efficiency
 from tfdist.bench.report import PREDICTED
 
 __all__ = ["draw"]
@@ -34,9 +33,8 @@ def draw(measured: Measured, path: Path) -> bool:
     share.plot(
         workers, [100 * measured.efficiency(job) for job in measured.jobs], "o-", label="measured"
     )
-    network, times = measured.network, measured.jobs[-1].slowest
-    if network is not None:
-        found = [100 * efficiency(times.split, times.gradient_bytes, network, n) for n in PREDICTED]
+    if measured.network is not None:
+        found = [100 * measured.predicted(count)[1] for count in PREDICTED]
         share.plot(PREDICTED, found, "s--", color="#D55E00", label="predicted")
     share.set_xscale("log", base=2)
     share.set(title="efficiency, %", xlabel="workers", ylim=(0, None))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tfdist.bench.measured import Measured
-from tfdist.bench.model import advise, efficiency, step_seconds
+from tfdist.bench.model import advise
 
 __all__ = ["PREDICTED", "report"]
 
@@ -66,12 +66,10 @@ def _network(measured: Measured) -> str:
 
 
 def _prediction(measured: Measured) -> str:
-    network, times = measured.network, measured.jobs[-1].slowest
-    assert network is not None
+    times = measured.jobs[-1].slowest
     rows = []
     for workers in PREDICTED:
-        seconds = step_seconds(times.split, times.gradient_bytes, network, workers)
-        share = efficiency(times.split, times.gradient_bytes, network, workers)
+        seconds, share = measured.predicted(workers)
         per_worker = times.rows / measured.jobs[-1].workers
         rows.append(
             [
@@ -84,7 +82,8 @@ def _prediction(measured: Measured) -> str:
     head = ["predicted: workers", "ms a step", "examples/s", "efficiency"]
     return _table(head, rows) + (
         "By the ring all-reduce of Patarasu and Yuan (2009), 2(N-1) alpha + 2(N-1)/N bytes/beta,\n"
-        "on this network, every worker with the batch it has now; nothing overlaps.\n"
+        "on this network, every worker with the batch it has now; nothing overlaps. The\n"
+        "efficiency is over the same base as the measured one.\n"
     )
 
 

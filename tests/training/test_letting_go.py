@@ -1,0 +1,42 @@
+"""The end of an iterator is nobody's wait."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from tfdist.training.letting_go import let_go
+
+
+class Slow:
+    """Takes its time to go."""
+
+    def __init__(self) -> None:
+        self.gone = threading.Event()
+        self.thread = ""
+
+    def leave(self) -> None:
+        time.sleep(0.3)
+        self.gone.set()
+
+
+class Holder:
+    """The last one to hold it."""
+
+    def __init__(self, slow: Slow) -> None:
+        self.slow = slow
+
+    def __del__(self) -> None:
+        self.slow.thread = threading.current_thread().name
+        self.slow.leave()
+
+
+def test_what_is_let_go_ends_in_the_background() -> None:
+    slow = Slow()
+    box = [Holder(slow)]
+    began = time.monotonic()
+    let_go(box)
+    assert time.monotonic() - began < 0.2
+    assert slow.gone.wait(10)
+    assert slow.thread == "tfdist-letting-go"
+    assert not box
