@@ -205,7 +205,7 @@ class Job:
             microbatches=case.microbatches,
             schedule=case.schedule,
             stages=1 if case.model == "towers" else case.stages,
-            place={"right*": 1} if case.towers_apart else {},
+            place={"right*": int(case.towers_apart)} if case.model == "towers" else {},
         )
         return PipelineStrategy(plan, self._strategy.devices, self._strategy.home)
 
