@@ -176,10 +176,9 @@ class _Writing:
         slots = self.program.slots
         if not self.training:
             slots = schedules.forward_only(slots)
-        alone = self.plan.schedule == "sequential"
         for slot in slots:
             for replica in range(self.plan.replicas):
-                self._slot(replica, slot, alone)
+                self._slot(replica, slot)
         self._finish()
         return self.outcome
 
@@ -293,26 +292,35 @@ class _Writing:
 
     # ------------------------------------------------------------ slots
 
-    def _slot(self, replica: int, slot: Slot, alone: bool) -> None:
+    def _slot(self, replica: int, slot: Slot) -> None:
         stage = self.stages[slot.stage]
         part = self.parts[replica][slot.microbatch]
-        devices = list(dict.fromkeys(self.device(replica, s) for s in stage.segments))
-        chains = [f"replica {replica}"] if alone else devices
-        before = [done for chain in chains for done in self.last.get(chain, [])]
         self.begun = []
         forward = slot.direction == "forward"
-        after = (self._forward if forward else self._backward)(replica, stage, part, before)
-        after = [tensor for tensor in after if tensor is not None] or before
+        after = (self._forward if forward else self._backward)(replica, stage, part)
         if forward and slot.stage == 0:
             self.fed[replica].append(after[:1])
         if self.timed and self.begun:
+            devices = list(dict.fromkeys(self.device(replica, s) for s in stage.segments))
             with tf.device(devices[0]), tf.control_dependencies(after):
                 end = tf.timestamp()
             self.outcome.times.append((self.begun[0], end))
             self.outcome.slots.append((replica, slot))
-            after = [end]
-        for chain in chains:
-            self.last[chain] = after
+            for device in devices:
+                self._ended(replica, device, [end])
+
+    def _before(self, replica: int, device: str) -> list[Any]:
+        """What a device has to do first: it does one thing after the other."""
+        return self.last.get(self._chain(replica, device), [])
+
+    def _ended(self, replica: int, device: str, after: Sequence[Any]) -> None:
+        done = [tensor for tensor in after if tensor is not None]
+        if done:
+            self.last[self._chain(replica, device)] = done
+
+    def _chain(self, replica: int, device: str) -> str:
+        """Under "sequential" all devices of a replica do one thing after the other."""
+        return f"replica {replica}" if self.plan.schedule == "sequential" else device
 
     def _begin(self, device: str, before: Sequence[Any], needs: Sequence[Any]) -> tf.Tensor:
         """What a segment's work waits for: its turn, and that all it needs has arrived.
@@ -326,13 +334,13 @@ class _Writing:
         self.begun.append(begin)
         return begin
 
-    def _forward(self, replica: int, stage: Stage, part: _Part, before: Sequence[Any]) -> list[Any]:
+    def _forward(self, replica: int, stage: Stage, part: _Part) -> list[Any]:
         after: list[Any] = []
         for segment in stage.segments:
             device = self.device(replica, segment)
             with tf.device(device):
                 given = [_again(self._value(replica, part, s)) for s in segment.inputs]
-            begin = self._begin(device, before, given)
+            begin = self._begin(device, self._before(replica, device), given)
             state = {id(v): self.state[replica][id(v)] for v in segment.variables}
             keep = self.training and not self.plan.recompute
             with tf.device(device), tf.control_dependencies([begin]):
@@ -350,11 +358,13 @@ class _Writing:
                             value = tf.where(part.share > 0, value, old)
                     self.state[replica][key] = value
             after += ran.outputs
+            self._ended(replica, device, ran.outputs)
         if stage is self.stages[-1] and self.mode != "predict":
-            segment = stage.segments[-1]
-            with tf.device(self.device(replica, segment)), tf.control_dependencies(before):
+            device = self.device(replica, stage.segments[-1])
+            with tf.device(device), tf.control_dependencies(self._before(replica, device)):
                 self._loss(replica, part)
             after.append(part.loss)
+            self._ended(replica, device, [part.loss])
         return after
 
     def _value(self, replica: int, part: _Part, symbol: Any) -> Any:
@@ -466,14 +476,12 @@ class _Writing:
             self.model, x, y, predicted, sample_weight, added, self.training
         )
 
-    def _backward(
-        self, replica: int, stage: Stage, part: _Part, before: Sequence[Any]
-    ) -> list[Any]:
+    def _backward(self, replica: int, stage: Stage, part: _Part) -> list[Any]:
         after: list[Any] = []
         if stage is self.stages[-1]:
             tape, objective, sources, watched, added, penalties = part.tapes.pop("loss")
             device = self.device(replica, stage.segments[-1])
-            with tf.device(device), tf.control_dependencies(before):
+            with tf.device(device), tf.control_dependencies(self._before(replica, device)):
                 found = tape.gradient(objective, sources)
             for key, cotangent in zip(watched, found[: len(watched)], strict=True):
                 if cotangent is not None:
@@ -485,12 +493,12 @@ class _Writing:
                 if cotangent is not None:
                     self.penalty_cotangents.setdefault(key, []).append(cotangent)
         for segment in reversed(stage.segments):
-            after += self._backward_of(replica, stage, segment, part, before)
+            own = self._backward_of(replica, stage, segment, part)
+            self._ended(replica, self.device(replica, segment), own)
+            after += own
         return after
 
-    def _backward_of(
-        self, replica: int, stage: Stage, segment: Segment, part: _Part, before: Sequence[Any]
-    ) -> list[Any]:
+    def _backward_of(self, replica: int, stage: Stage, segment: Segment, part: _Part) -> list[Any]:
         ran, given, state = part.tapes.pop(segment)
         device = self.device(replica, segment)
         wanted: list[Any] = [id(symbol) for symbol in segment.outputs]
@@ -504,7 +512,7 @@ class _Writing:
             }
         if not came:
             return []
-        begin = self._begin(device, before, list(came.values()))
+        begin = self._begin(device, self._before(replica, device), list(came.values()))
         with tf.device(device), tf.control_dependencies([begin]):
             if ran is None:
                 # Only what crossed the border was kept: run the forward again, after the slot
