@@ -37,15 +37,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "float16, error feedback": {"gradient_dtype": "float16", "error_feedback": True},
     "local_steps=4": {"local_steps": 4},
     "local_steps=16": {"local_steps": 16},
-    "local_steps=4, plain averaging": {
+    "local_steps=4, DiLoCo's outer step": {
         "local_steps": 4,
-        "outer_learning_rate": 1.0,
-        "outer_momentum": 0.0,
+        "outer_learning_rate": 0.7,
+        "outer_momentum": 0.9,
     },
-    "local_steps=16, plain averaging": {
+    "local_steps=16, DiLoCo's outer step": {
         "local_steps": 16,
-        "outer_learning_rate": 1.0,
-        "outer_momentum": 0.0,
+        "outer_learning_rate": 0.7,
+        "outer_momentum": 0.9,
     },
 }
 """What `plug` is given; the first is what the others are compared with (and `local_steps=1`)."""

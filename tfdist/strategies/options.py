@@ -52,8 +52,9 @@ class Options:
         inter_op_threads: operations of this process that run at the same time.
         microbatches: into how many parts a pipeline cuts each batch.
         schedule: "1f1b", "gpipe" or "sequential": in which order a pipeline works on them.
-        stages: where a pipeline's model is cut: how many stages, the names of the layers that begin
-            the later ones, or a list of Keras models; None cuts into one for each task, balanced.
+        stages: where a pipeline's model is cut: how many stages, or the names of the layers that
+            begin the later ones; None cuts into one for each task. A model of as many Keras models
+            as there are stages is cut between these, any other by what its layers cost.
         replicas: how many copies of the pipeline share each batch.
         recompute: whether a stage's forward pass is done again in the backward pass, for memory.
         place: from patterns of layer names to the number of a task in its stage.
