@@ -32,6 +32,11 @@ for _variable in ("TF_CONFIG", "TFDIST_CLUSTER", "TFDIST_TASK"):
     os.environ.pop(_variable, None)  # of the job that these tests are perhaps run in
 
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell's background job ignores Ctrl-C, and so would all jobs that the tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 class RunJob(Protocol):
     """`run_job(["--workers", "2", "train.py"])` is `tfdist run --workers 2 train.py`."""
 
