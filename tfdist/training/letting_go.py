@@ -24,7 +24,7 @@ def let_go(box: list[Any]) -> None:
     Args:
         box: emptied here, in a while.
     """
-    if sys.is_finalizing() or not box:
+    if sys.is_finalizing():
         return
 
     def empty() -> None:

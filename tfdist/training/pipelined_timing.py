@@ -7,7 +7,6 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfdist import internals
 from tfdist.errors import PlugError
 from tfdist.pipeline.timings import Timing, Timings
 from tfdist.training.data import as_tensors
@@ -54,9 +53,8 @@ def measure(model: keras.Model, batch: Any, steps: int = 3) -> Timings:
         return family.strategy.run(run)
 
     function = tf.function(step, autograph=False)
-    with internals.unordered_stamps():
-        function.get_concrete_function(data)
-    times = [function(data) for _ in range(max(1, steps))][-1]
+    with family.working():
+        times = [function(data) for _ in range(max(1, steps))][-1]
     seconds = [(float(begin), float(end)) for begin, end in times]
     first = min(begin for begin, _ in seconds)
     slots = tuple(

@@ -288,8 +288,9 @@ class Plugged:
         if mode == "train":
             family.prepare_to_train()
             family.begin_to_train()
-        family.reset_metrics()
-        logs = family.on_batch(mode, step)
+        with family.working():
+            family.reset_metrics()
+            logs = family.on_batch(mode, step)
         return dict(sorted(logs.items())) if return_dict else self._in_order(logs)
 
     def _step(self, batch: tuple[Any, ...]) -> Step:
