@@ -621,6 +621,18 @@ def unordered_stamps() -> Iterator[None]:
         tf_control.ASYNC_STATEFUL_OPS = before
 
 
+def run_after(operations: Sequence[tf.Operation], tensors: Sequence[tf.Tensor]) -> None:
+    """Has operations wait for tensors, though they have been written already.
+
+    Args:
+        operations: of the graph that is being written; no tensor needs any of them.
+        tensors: what they wait for.
+    """
+    until = list(dict.fromkeys(tensor.op for tensor in tensors))
+    for operation in operations:
+        operation._add_control_inputs(until)
+
+
 def logits_of(output: Any) -> Any:
     """Returns what a softmax or sigmoid was computed from, as Keras' losses find it, or None."""
     logits = getattr(output, "_keras_logits", None)

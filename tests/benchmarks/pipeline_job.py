@@ -38,6 +38,8 @@ class Case:
         stages: where to cut, as `tfdist.strategy` takes it.
         towers_apart: whether the towers are on two tasks, in one stage.
         jit: whether one process compiles the step by XLA.
+
+    One process takes microbatches one after the other, by Keras' accumulation of gradients.
     """
 
     model: str = "dense"
@@ -98,8 +100,9 @@ def make_model(case: Case) -> Any:
 
     keras.utils.set_random_seed(0)
     model = _network(case.model)
+    each = None if "TF_CONFIG" in os.environ or case.microbatches == 1 else case.microbatches
     model.compile(
-        optimizer=keras.optimizers.SGD(_LEARNING_RATE),
+        optimizer=keras.optimizers.SGD(_LEARNING_RATE, gradient_accumulation_steps=each),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         jit_compile=case.jit,
     )
@@ -129,8 +132,9 @@ class Job:
     def train(self, case: Case, steps: int) -> dict[str, Any]:
         """Trains so many steps with `fit`; returns milliseconds a step and the loss."""
         model, data = self._model_of(case)
+        each = model.optimizer.gradient_accumulation_steps or 1
         began = time.perf_counter()
-        history = model.fit(data, epochs=1, steps_per_epoch=steps, verbose=0).history
+        history = model.fit(data, epochs=1, steps_per_epoch=steps * each, verbose=0).history
         seconds = time.perf_counter() - began
         return {"ms": 1e3 * seconds / steps, "loss": history["loss"][-1]}
 
@@ -189,7 +193,9 @@ class Job:
             # Without the tuning thread, for whose end plain Keras' fit may wait: see letting_go.
             options = tf.data.Options()
             options.autotune.enabled = False
-            data = tf.data.Dataset.from_tensors(batch_of(case)).repeat().prefetch(1)
+            each = model.optimizer.gradient_accumulation_steps or 1
+            data = tf.data.Dataset.from_tensor_slices(batch_of(case)).batch(case.batch // each)
+            data = data.cache().repeat().prefetch(1)
             self._models[case] = model, data.with_options(options)
         return self._models[case]
 

@@ -1,0 +1,133 @@
+"""The microbatches of one step, and what is known of each while the step is written."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import tensorflow as tf
+
+from tfdist import internals
+
+__all__ = ["Part", "Ran", "Rows", "again", "is_float"]
+
+
+@dataclasses.dataclass
+class Part:
+    """One microbatch of one replica.
+
+    Attributes:
+        inputs: of the model, flat.
+        x: the inputs as they were given.
+        y: the targets.
+        sample_weight: of its examples, or None.
+        share: float32 scalar: its rows over the batch's.
+        rows: how many.
+        values: by the identity of a symbolic tensor of the model.
+        added: losses that layers have added, by segment and number.
+        cotangents: the gradients that came back for a value, by its key.
+        tapes: what recorded a segment, or the loss.
+        loss: what it adds to the batch's.
+    """
+
+    inputs: list[Any]
+    x: Any
+    y: Any
+    sample_weight: Any
+    share: tf.Tensor
+    rows: Any
+    values: dict[int, Any] = dataclasses.field(default_factory=dict)
+    added: dict[Any, tf.Tensor] = dataclasses.field(default_factory=dict)
+    cotangents: dict[Any, list[Any]] = dataclasses.field(default_factory=dict)
+    tapes: dict[Any, Any] = dataclasses.field(default_factory=dict)
+    loss: tf.Tensor | None = None
+
+    def give_back(self, keys: list[Any], found: list[Any]) -> None:
+        """Notes the gradients for some values; None is none."""
+        for key, cotangent in zip(keys, found, strict=True):
+            if cotangent is not None:
+                self.cotangents.setdefault(key, []).append(cotangent)
+
+
+@dataclasses.dataclass
+class Ran:
+    """What one segment's forward gave.
+
+    Attributes:
+        outputs: as the segment's.
+        state: what its layers made of their variables that are not trained.
+        added: the losses that its layers added.
+        tape: what recorded it, or None.
+        keys: the identities of the variables that the tape watched.
+    """
+
+    outputs: list[Any]
+    state: dict[int, tf.Tensor]
+    added: list[tf.Tensor]
+    tape: tf.GradientTape | None
+    keys: list[int]
+
+
+class Rows:
+    """Shares the rows of a batch out to microbatches, whose sizes differ by one at most.
+
+    Args:
+        inputs: of the model, flat.
+        count: of microbatches, over all replicas.
+
+    Attributes:
+        may_be_absent: whether a microbatch may have none.
+    """
+
+    def __init__(self, inputs: list[Any], count: int) -> None:
+        static = inputs[0].shape[0]
+        self._total: Any = tf.shape(inputs[0])[0] if static is None else static
+        self._count = count
+        self.may_be_absent = static is None or static < count
+
+    def part(self, number: int, inputs: list[Any], x: Any, y: Any, sample_weight: Any) -> Part:
+        """Cuts one microbatch out of a batch."""
+        total, count = self._total, self._count
+        start, stop = number * total // count, (number + 1) * total // count
+        low, high = start, stop
+        if self.may_be_absent:
+            # Too few rows for all: one stands in, and counts nothing by its share of 0.
+            low = tf.maximum(tf.minimum(start, total - 1), 0)
+            high = tf.maximum(stop, low + 1)
+
+        def piece(leaf: Any) -> Any:
+            return None if leaf is None else leaf[low:high]
+
+        return Part(
+            inputs=[piece(leaf) for leaf in inputs],
+            x=tf.nest.map_structure(piece, x),
+            y=tf.nest.map_structure(piece, y),
+            sample_weight=tf.nest.map_structure(piece, sample_weight),
+            share=tf.cast((stop - start) / tf.maximum(total, 1), tf.float32),
+            rows=stop - start,
+        )
+
+    def real(self, value: Any, part: Part) -> Any:
+        """What of a microbatch's value is of rows that there are."""
+        return value[: part.rows] if self.may_be_absent else value
+
+    def unless_absent(self, part: Part, value: Any, otherwise: Any) -> Any:
+        """What a microbatch makes of a state, where it has rows."""
+        if value is otherwise or not self.may_be_absent:
+            return value
+        return tf.where(part.share > 0, value, otherwise)
+
+
+def is_float(value: Any) -> bool:
+    """Whether there are gradients for a tensor."""
+    dtype = tf.as_dtype(value.dtype)
+    return bool(dtype.is_floating or dtype.is_complex)
+
+
+def again(value: Any) -> Any:
+    """The same tensor under another name, with its mask."""
+    copy = tf.identity(value)
+    mask = internals.mask_of(value)
+    if mask is not None:
+        internals.set_mask(copy, mask)
+    return copy
