@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import inspect
 import threading
 import types
@@ -56,6 +57,7 @@ __all__ = [
     "functional_inputs",
     "functional_nodes",
     "gather_rows",
+    "gather_small_sums",
     "held",
     "in_order",
     "is_built",
@@ -219,6 +221,52 @@ def separate_collectives(strategy: tf.distribute.Strategy) -> None:
     extended._collective_ops = extended._make_collective_ops_with_fallbacks()
     if extended._cross_device_ops is before:
         extended._cross_device_ops = extended._collective_ops
+
+
+def gather_small_sums(
+    strategy: tf.distribute.Strategy, is_gathered: Callable[[int, int], bool]
+) -> None:
+    """Has the CPUs of a multi-worker strategy sum some tensors by a gather.
+
+    Everybody adds up the same in the same order, so all get the same bits.
+
+    Args:
+        strategy: a fresh one.
+        is_gathered: tells by the number of replicas and the bytes of a tensor.
+    """
+    for launcher in strategy.extended._cross_device_ops._launchers:
+        if "CPU" in launcher._device:
+            launcher.__class__ = _gathering(launcher.__class__)
+            launcher.is_gathered = is_gathered
+
+
+_GATHERED_TYPES = (tf.float16, tf.float32, tf.float64, tf.int32, tf.int64)
+"""Those that TensorFlow can gather."""
+
+
+@functools.cache
+def _gathering(base: Any) -> Any:
+    class Gathering(base):
+        """What starts the collectives of one replica."""
+
+        is_gathered: Callable[[int, int], bool]
+
+        def all_reduce(
+            self, input_tensor: Any, control_input: Any = None, options: Any = None
+        ) -> Any:
+            tensor = tf.convert_to_tensor(input_tensor)
+            count = tensor.shape.num_elements()
+            if (
+                count is None
+                or tensor.dtype not in _GATHERED_TYPES
+                or not self.is_gathered(self._group_size, count * tensor.dtype.size)
+            ):
+                return super().all_reduce(tensor, control_input, options)
+            with tf.device(self._device):
+                gathered = self._all_gather(tf.expand_dims(tensor, 0), options)
+                return tf.add_n(tf.unstack(gathered, num=self._group_size))
+
+    return Gathering
 
 
 @contextlib.contextmanager

@@ -26,10 +26,12 @@ def times(worker: int, workers: int, graph: float) -> WorkerTimes:
         graph_seconds=100 * graph,
         python_seconds=0.1,
         input_step=1e-3,
-        all_reduce_step=2 * NETWORK.ring(workers, 1e6) if several else 0.0,
+        all_reduce_step=2 * NETWORK.all_reduce(workers, 1e6) if several else 0.0,
         rows=64.0 * workers,
         gradient_bytes=1_000_000,
-        all_reduces=[[size, NETWORK.ring(workers, size)] for size in SIZES] if several else [],
+        all_reduces=[[size, NETWORK.all_reduce(workers, size)] for size in SIZES]
+        if several
+        else [],
     )
 
 

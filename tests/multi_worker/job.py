@@ -53,6 +53,27 @@ for name in programs.PROGRAMS:
     note(name, lambda name=name: programs.run(name, strategy.scope(), tfdist.plug))
 
 
+def sums() -> dict[str, Any]:
+    """What the workers add up, small and large, and by which of TensorFlow's collectives."""
+    added: dict[str, Any] = {}
+    for count in (1, 1000, 300_000):
+        for kind in (tf.float32, tf.int32, tf.bfloat16):
+
+            def on_replica(count: int = count, kind: tf.DType = kind) -> tf.Tensor:
+                own_part = tf.cast(tf.range(count) % 7 + 10**own, kind)
+                context = tf.distribute.get_replica_context()
+                return context.all_reduce(tf.distribute.ReduceOp.SUM, own_part)
+
+            function = tf.function(lambda body=on_replica: strategy.run(body), autograph=False)
+            types = {op.type for op in function.get_concrete_function().graph.get_operations()}
+            used = sorted(kind for kind in types if kind.startswith("Collective"))
+            added[f"{count} {kind.name}"] = (used, np.asarray(tf.cast(function(), tf.float64)))
+    return added
+
+
+note("sums", sums)
+
+
 def batch_normalization() -> Any:
     model = make(layers.BatchNormalization(momentum=0.5))
     model.fit(X[:96], LABELS[:96], batch_size=96, epochs=1, shuffle=False, verbose=0)

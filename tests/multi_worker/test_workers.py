@@ -78,6 +78,20 @@ def test_every_worker_ends_with_the_same_to_the_last_bit(
         assert_equal(found[0][name], other[name], 0.0, 0.0, name)
 
 
+@pytest.mark.parametrize("kind", ["float32", "int32", "bfloat16"])
+@pytest.mark.parametrize("count", [1, 1000, 300_000])
+def test_small_tensors_are_gathered_and_all_are_added_up(
+    count: int, kind: str, found: list[dict[str, Any]]
+) -> None:
+    """The sums are below 2 ** 8: bfloat16 has them exactly."""
+    numbers = np.arange(count) % 7
+    for worker in found:
+        used, total = worker["sums"][f"{count} {kind}"]
+        np.testing.assert_array_equal(total, sum(numbers + 10**i for i in range(len(found))))
+        small = count <= 1000 and kind != "bfloat16"
+        assert used == ["CollectiveGatherV2" if small else "CollectiveReduceV2"]
+
+
 def test_plain_batch_normalization_agrees_and_is_the_mean(found: list[dict[str, Any]]) -> None:
     name = "plain batch normalization"
     for other in found[1:]:

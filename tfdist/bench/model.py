@@ -6,7 +6,8 @@ so with a latency of alpha seconds a message and a bandwidth of beta bytes a sec
     t(N, B) = 2(N-1) alpha + 2(N-1)/N B/beta
 
 (Patarasu and Yuan, "Bandwidth optimal all-reduce algorithms for clusters of workstations", Journal
-of Parallel and Distributed Computing 69(2), 2009.) Each worker keeps its batch: N workers train N
+of Parallel and Distributed Computing 69(2), 2009.) Small tensors go by a gather of N-1 messages of
+B bytes (`strategies.small_sums`). Each worker keeps its batch: N workers train N
 times the examples in a step, and the efficiency is a lone worker's step time over theirs.
 """
 
@@ -14,6 +15,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+
+from tfdist.strategies.small_sums import is_gathered
 
 __all__ = ["Advice", "Network", "Split", "advise", "step_seconds"]
 
@@ -55,8 +58,7 @@ class Network:
         if workers < 2 or len({size for size, _ in measured}) < 2:
             raise ValueError("an all-reduce of two sizes between two workers is needed at least")
         # Least squares of the relative error: t = a x + b y with x messages and y bytes on a link.
-        x = 2.0 * (workers - 1)
-        rows = [(x / t, x / workers * size / t) for size, t in measured]
+        rows = [(x / t, y / t) for (x, y), t in ((_sent(workers, s), t) for s, t in measured)]
         pp = sum(p * p for p, _ in rows)
         pq = sum(p * q for p, q in rows)
         qq = sum(q * q for _, q in rows)
@@ -70,15 +72,23 @@ class Network:
             alpha, per_byte = p1 / pp, 1e-15
         return cls(alpha, 1 / per_byte)
 
-    def ring(self, workers: int, size: float) -> float:
+    def all_reduce(self, workers: int, size: float) -> float:
         """Seconds of an all-reduce of `size` bytes between so many workers."""
-        hops = 2.0 * (workers - 1)
-        return self.overhead * (hops * self.alpha + hops / workers * size / self.beta)
+        messages, sent = _sent(workers, size)
+        return self.overhead * (messages * self.alpha + sent / self.beta)
 
     def calibrated(self, workers: int, size: float, seconds: float) -> Network:
         """Returns this network with the overhead that a model's own all-reduce has shown."""
-        plain = dataclasses.replace(self, overhead=1.0).ring(workers, size)
+        plain = dataclasses.replace(self, overhead=1.0).all_reduce(workers, size)
         return dataclasses.replace(self, overhead=seconds / plain) if plain and seconds else self
+
+
+def _sent(workers: int, size: float) -> tuple[float, float]:
+    """Messages one after the other, and the bytes that go over a link, of an all-reduce."""
+    if is_gathered(workers, size):
+        return workers - 1.0, (workers - 1.0) * size
+    messages = 2.0 * (workers - 1)
+    return messages, messages / workers * size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +120,7 @@ class Split:
 
 def step_seconds(split: Split, size: float, network: Network, workers: int) -> float:
     """Predicts the seconds of a step; `size` is the gradients', in bytes."""
-    return split.alone + (network.ring(workers, size) if workers > 1 else 0.0)
+    return split.alone + (network.all_reduce(workers, size) if workers > 1 else 0.0)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,6 +12,7 @@ from tfdist.cluster import Cluster
 from tfdist.errors import StrategyError
 from tfdist.strategies.meeting import come_together, tell_who_is_here
 from tfdist.strategies.options import Options
+from tfdist.strategies.small_sums import is_gathered
 
 __all__ = ["joined", "make_multi_worker_mirrored"]
 
@@ -72,6 +73,8 @@ def make_multi_worker_mirrored(cluster: Cluster, options: Options) -> tf.distrib
             task_id=cluster.task.index,
             rpc_layer="grpc",
         )
-        return tf.distribute.MultiWorkerMirroredStrategy(
+        strategy = tf.distribute.MultiWorkerMirroredStrategy(
             cluster_resolver=resolver, communication_options=communication
         )
+        internals.gather_small_sums(strategy, is_gathered)
+        return strategy
