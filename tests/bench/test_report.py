@@ -86,7 +86,7 @@ def test_a_worker_that_measured_nothing_is_told() -> None:
 
 def test_the_report_tells_speed_split_network_prediction_and_advice() -> None:
     text = report(MEASURED)
-    for part in ("efficiency", "all-reduce of MB", "512", "Patarasu and Yuan (2009)", "would pay"):
+    for part in ("efficiency", "all-reduce of MB", "512", "Patarasuk and Yuan (2009)", "would pay"):
         assert part in text
     assert "latency 0.100 ms, bandwidth 1,000 MB/s" in text
 

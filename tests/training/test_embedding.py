@@ -13,13 +13,9 @@ import pytest
 import tensorflow as tf
 
 from tfdist.errors import PlugError
-from tfdist.training.embedding import (
-    ShardedEmbedding,
-    Table,
-    shard_embeddings,
-    sharded_embeddings,
-    unique_rows,
-)
+from tfdist.training.embedding import ShardedEmbedding, shard_embeddings, sharded_embeddings
+from tfdist.training.lookup import unique_rows
+from tfdist.training.table import Table
 
 ROWS, COLUMNS = 23, 4
 EVERY_ID = np.arange(ROWS).reshape(1, ROWS)
@@ -160,7 +156,7 @@ def test_a_table_of_another_shape_is_refused() -> None:
 
 
 def test_a_large_table_is_set_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tfdist.training.embedding._BLOCK_BYTES", 6 * COLUMNS * 4)
+    monkeypatch.setattr("tfdist.training.table._BLOCK_BYTES", 6 * COLUMNS * 4)
     read = []
 
     class Recording:

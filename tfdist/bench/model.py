@@ -5,7 +5,7 @@ so with a latency of alpha seconds a message and a bandwidth of beta bytes a sec
 
     t(N, B) = 2(N-1) alpha + 2(N-1)/N B/beta
 
-(Patarasu and Yuan, "Bandwidth optimal all-reduce algorithms for clusters of workstations", Journal
+(Patarasuk and Yuan, "Bandwidth optimal all-reduce algorithms for clusters of workstations", Journal
 of Parallel and Distributed Computing 69(2), 2009.) Small tensors go by a gather of N-1 messages of
 B bytes (`strategies.small_sums`). Each worker keeps its batch: N workers train N
 times the examples in a step, and the efficiency is a lone worker's step time over theirs.

@@ -81,7 +81,7 @@ def _prediction(measured: Measured) -> str:
         )
     head = ["predicted: workers", "ms a step", "examples/s", "efficiency"]
     return _table(head, rows) + (
-        "By the ring all-reduce of Patarasu and Yuan (2009), 2(N-1) alpha + 2(N-1)/N bytes/beta,\n"
+        "By the ring all-reduce of Patarasuk and Yuan (2009), 2(N-1) alpha + 2(N-1)/N bytes/beta,\n"
         "or, of few bytes, a gather, (N-1) (alpha + bytes/beta), on this network, every worker\n"
         "with the batch it has now; nothing overlaps. The efficiency is over the same base as the\n"
         "measured one.\n"

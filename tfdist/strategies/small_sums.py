@@ -1,6 +1,6 @@
 """Which tensors replicas on several machines sum by a gather, in place of a ring all-reduce. Pure.
 
-A ring all-reduce (Patarasu and Yuan, 2009) passes parts of a tensor around twice, in 2(N-1)
+A ring all-reduce (Patarasuk and Yuan, 2009) passes parts of a tensor around twice, in 2(N-1)
 messages one after the other; a gather passes whole tensors around once, in N-1 messages, and then
 everybody adds them up. Where the bytes take no time the latency is all, and the gather takes half
 of it.

@@ -18,99 +18,13 @@ import tensorflow as tf
 
 from tfdist import internals
 from tfdist.errors import PlugError
+from tfdist.training.lookup import look_up
+from tfdist.training.table import Table
 
-__all__ = [
-    "MIN_BYTES",
-    "ShardedEmbedding",
-    "Table",
-    "shard_embeddings",
-    "sharded_embeddings",
-    "unique_rows",
-]
+__all__ = ["MIN_BYTES", "ShardedEmbedding", "shard_embeddings", "sharded_embeddings"]
 
 MIN_BYTES = 256 * 1024
 """Tables from this size on are sharded, if the user says nothing else."""
-
-_BLOCK_BYTES = 32 * 1024 * 1024  # as much of a table as is held at once when it is loaded
-_UNIQUE = "tfdist_unique_rows"
-
-
-class Table:
-    """The shards of one table, seen as the one variable that plain Keras has in their place.
-
-    It holds no values: `numpy`, and whatever turns it into a tensor, brings the whole table here.
-
-    Args:
-        shards: Keras variables of shape `(rows of the shard, columns)`, in order.
-        name: the name of the variable that they stand for.
-    """
-
-    def __init__(self, shards: Sequence[keras.Variable], name: str = "embeddings") -> None:
-        self.shards = tuple(shards)
-        self.name = name
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns of the whole table."""
-        return sum(int(shard.shape[0]) for shard in self.shards), int(self.shards[0].shape[1])
-
-    @property
-    def dtype(self) -> str:
-        """The type of its elements, as Keras names it."""
-        return str(self.shards[0].dtype)
-
-    def numpy(self) -> Any:
-        """Returns the whole table as an array, its rows in plain order."""
-        parts = [np.asarray(shard.numpy()) for shard in self.shards]
-        whole = np.empty(self.shape, parts[0].dtype)
-        for k, part in enumerate(parts):
-            whole[k :: len(parts)] = part
-        return whole
-
-    def assign(self, value: Any) -> None:
-        """Sets the whole table, block by block.
-
-        Args:
-            value: what can be sliced by rows, of the table's shape: an array, a tensor or a
-                dataset of an HDF5 file, of which one block at a time is read.
-
-        Raises:
-            ValueError: it has another shape.
-        """
-        rows, columns = self.shape
-        if tuple(value.shape) != (rows, columns):
-            raise ValueError(
-                f"a value of shape {tuple(value.shape)} was given for the table {self.name!r} of "
-                f"shape {(rows, columns)}: they must be the same"
-            )
-        count = len(self.shards)
-        dtype = self.shards[0].value.dtype
-        step = count * max(1, _BLOCK_BYTES // (columns * dtype.size * count))
-        for start in range(0, rows, step):
-            block = value[start : start + step]
-            for k, shard in enumerate(self.shards):
-                part = tf.cast(block[k::count], dtype)
-                first = start // count
-                with tf.device(shard.value.device):
-                    indices = tf.range(first, first + part.shape[0])
-                    tf.raw_ops.ResourceScatterUpdate(
-                        resource=shard.value.handle, indices=indices, updates=part
-                    )
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        return self.numpy() if dtype is None else self.numpy().astype(dtype)
-
-    def __tf_tensor__(self, dtype: Any = None, name: str | None = None) -> tf.Tensor:
-        count, (rows, _) = len(self.shards), self.shape
-        whole = tf.dynamic_stitch(
-            [tf.range(k, rows, count) for k in range(count)],
-            [tf.convert_to_tensor(shard.value) for shard in self.shards],
-            name=name,
-        )
-        return whole if dtype is None else tf.cast(whole, dtype)
-
-    def __repr__(self) -> str:
-        return f"<Table {self.name}, shape={self.shape}, shards={len(self.shards)}>"
 
 
 class ShardedEmbedding(keras.layers.Embedding):
@@ -199,7 +113,7 @@ class ShardedEmbedding(keras.layers.Embedding):
             return inputs.with_flat_values(self.call(inputs.flat_values))
         if isinstance(inputs, tf.SparseTensor):
             inputs = tf.sparse.to_dense(inputs)
-        rows = _lookup(self._embeddings, tf.convert_to_tensor(inputs), self.input_dim)
+        rows = look_up(self._embeddings, tf.convert_to_tensor(inputs), self.input_dim)
         return tf.cast(rows, self.compute_dtype)
 
     def get_weights(self) -> list[Any]:
@@ -282,74 +196,6 @@ def shard_embeddings(
 def sharded_embeddings(model: keras.Model) -> list[ShardedEmbedding]:
     """Returns the sharded layers of a model and its nested models, each once."""
     return [layer for layer in _layers(model) if isinstance(layer, ShardedEmbedding)]
-
-
-def unique_rows(gradient: tf.IndexedSlices) -> tf.IndexedSlices:
-    """Returns a gradient in which each row occurs once.
-
-    The gradient of one lookup is so already. Those of a layer that is called several times are
-    joined by TensorFlow; they are summed here, on the worker.
-
-    Args:
-        gradient: of a shard, in the graph where the lookup was traced, or eager.
-    """
-    if _is_of_one_lookup(gradient.indices):
-        return gradient
-    rows, where = tf.unique(gradient.indices)
-    values = tf.math.unsorted_segment_sum(gradient.values, where, tf.size(rows))
-    return tf.IndexedSlices(values, rows, gradient.dense_shape)
-
-
-# ---------------------------------------------------------------- lookup
-
-
-def _lookup(shards: Sequence[keras.Variable], ids: tf.Tensor, size: int) -> tf.Tensor:
-    """The rows of a table for ids; each distinct one travels once, in one message a shard."""
-    count = len(shards)
-    flat = _as_int32(tf.reshape(ids, [-1]))
-    distinct, where = tf.unique(tf.where(flat < 0, flat + size, flat))
-    if count == 1:
-        found = _gather(shards[0], distinct)
-    else:
-        owner = tf.math.floormod(distinct, count)
-        rows = tf.dynamic_partition(tf.math.floordiv(distinct, count), owner, count)
-        order = tf.dynamic_partition(tf.range(tf.size(distinct)), owner, count)
-        found = tf.concat([_gather(*pair) for pair in zip(shards, rows, strict=True)], axis=0)
-        where = tf.gather(tf.math.invert_permutation(tf.concat(order, axis=0)), where)
-    columns = int(shards[0].shape[1])
-    return tf.reshape(_expand(found, where), tf.concat([tf.shape(ids), [columns]], axis=0))
-
-
-def _gather(shard: keras.Variable, rows: tf.Tensor) -> tf.Tensor:
-    rows = tf.identity(rows, name=_UNIQUE)
-    with tf.device(shard.value.device):
-        return tf.gather(shard.value, rows)
-
-
-@tf.custom_gradient
-def _expand(found: tf.Tensor, where: tf.Tensor) -> Any:
-    """`tf.gather`, whose gradient is summed over duplicates rather than sparse."""
-
-    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, None]:
-        return tf.math.unsorted_segment_sum(upstream, where, tf.shape(found)[0]), None
-
-    return tf.gather(found, where), gradient
-
-
-def _as_int32(ids: tf.Tensor) -> tf.Tensor:
-    if ids.dtype in (tf.int64, tf.uint32, tf.uint64):
-        # Cut off at 32 bits, an id could be in range by chance.
-        return tf.saturate_cast(tf.cast(ids, tf.int64), tf.int32)
-    return tf.cast(ids, tf.int32)
-
-
-def _is_of_one_lookup(indices: tf.Tensor) -> bool:
-    if tf.executing_eagerly():
-        return False
-    op = indices.op
-    while op.type == "Reshape" or (op.type == "Identity" and _UNIQUE not in op.name):
-        op = op.inputs[0].op
-    return op.type in ("Identity", "Unique")  # `clip` has summed it before
 
 
 # ---------------------------------------------------------------- making and turning

@@ -1,4 +1,4 @@
-"""The microbatches of one step, and what is known of each while the step is written."""
+"""The microbatches of one step, what is known of each while the step is written, and its end."""
 
 from __future__ import annotations
 
@@ -8,8 +8,28 @@ from typing import Any
 import tensorflow as tf
 
 from tfdist import internals
+from tfdist.pipeline.schedule import Slot
 
-__all__ = ["Part", "Ran", "Rows", "again", "is_float"]
+__all__ = ["Outcome", "Part", "Ran", "Rows", "again", "is_float"]
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What the slots of one step left.
+
+    Attributes:
+        loss: the batch's loss, or None in a prediction.
+        outputs: what the model returns for the batch, structured; None where nobody asked.
+        gradients: by the identity of a variable; none unless training.
+        times: of each replica's slots, `[slots, 2]` seconds: begin and end; where asked for.
+        slots: the replica and the slot of each row of `times`.
+    """
+
+    loss: tf.Tensor | None
+    outputs: Any
+    gradients: dict[int, Any]
+    times: list[tuple[tf.Tensor, tf.Tensor]]
+    slots: list[tuple[int, Slot]]
 
 
 @dataclasses.dataclass

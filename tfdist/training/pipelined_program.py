@@ -11,7 +11,6 @@ random numbers.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,30 +24,11 @@ from tfdist.pipeline.schedule import Slot
 from tfdist.strategies.pipeline import PipelineStrategy
 from tfdist.training import pipelined_losses as losses
 from tfdist.training.pipelined_gradients import Gradients, Penalties, total
-from tfdist.training.pipelined_parts import Part, Ran, Rows, again, is_float
+from tfdist.training.pipelined_parts import Outcome, Part, Ran, Rows, again, is_float
 from tfdist.training.pipelined_state import State, assign
 from tfdist.training.pipelined_turns import Turns, delay
 
-__all__ = ["Outcome", "Program"]
-
-
-@dataclasses.dataclass
-class Outcome:
-    """What the slots of one step left.
-
-    Attributes:
-        loss: the batch's loss, or None in a prediction.
-        outputs: what the model returns for the batch, structured; None where nobody asked.
-        gradients: by the identity of a variable; none unless training.
-        times: of each replica's slots, `[slots, 2]` seconds: begin and end; where asked for.
-        slots: the replica and the slot of each row of `times`.
-    """
-
-    loss: tf.Tensor | None
-    outputs: Any
-    gradients: dict[int, Any]
-    times: list[tuple[tf.Tensor, tf.Tensor]]
-    slots: list[tuple[int, Slot]]
+__all__ = ["Program"]
 
 
 class Program:

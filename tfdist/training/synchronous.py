@@ -27,12 +27,9 @@ from tfdist.training.metrics import StepLogs, as_plain, recorded_results, to_be_
 from tfdist.training.options import TrainingOptions
 from tfdist.training.pace import TARGET_SECONDS, Pace
 from tfdist.training.stream import Step, Stream, without_optionals
+from tfdist.training.teller import Teller
 
 __all__ = ["Reading", "Synchronous"]
-
-
-_ROOMS = (16, 128, 1024, 8192, 65536, 2**20, 2**24)
-"""Lengths of messages between workers; few of them, as each is traced once."""
 
 
 class Reading(NamedTuple):
@@ -76,6 +73,7 @@ class Synchronous:
         self._local_state: dict[int, keras.Variable] = {}
         self._functions: dict[Any, Callable[..., Any]] = {}
         self._logs = StepLogs(model)
+        self._teller = Teller(strategy, layout)
 
     def working(self) -> contextlib.AbstractContextManager[None]:
         """For all that traces and runs steps."""
@@ -341,26 +339,7 @@ class Synchronous:
 
     def tell(self, numbers: Sequence[float]) -> np.ndarray:
         """Shows this worker's numbers to all; returns `[workers, n]`, the same on every worker."""
-        if self.layout.workers == 1:
-            return np.asarray([numbers], np.float64)
-        room = next(size for size in _ROOMS if size >= len(numbers))
-        own = np.zeros(room, np.float64)
-        own[: len(numbers)] = numbers
-        if ("tell", room) not in self._functions:
-            self._functions["tell", room] = tf.function(self._tell, autograph=False)
-        table = self._functions["tell", room](tf.constant(own)).numpy()
-        return table[:, : len(numbers)]
-
-    def _tell(self, own: tf.Tensor) -> tf.Tensor:
-        layout = self.layout
-
-        def on_replica() -> tf.Tensor:
-            context = tf.distribute.get_replica_context()
-            once = tf.cast(tf.equal(context.replica_id_in_sync_group, layout.first), own.dtype)
-            here = tf.one_hot(layout.worker, layout.workers, dtype=own.dtype)
-            return packing.sum_over_replicas([tf.expand_dims(here, 1) * own * once])[0]
-
-        return self.strategy.experimental_local_results(self.strategy.run(on_replica))[0]
+        return self._teller.tell(numbers)
 
     # ------------------------------------------------------------ state
 
