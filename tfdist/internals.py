@@ -39,6 +39,12 @@ from keras.src.random import seed_generator as keras_seed
 from keras.src.trainers import data_adapters as keras_data_adapters
 from keras.src.trainers.data_adapters import array_slicing as keras_array_slicing
 from keras.src.trainers.data_adapters import data_adapter_utils as keras_data_utils
+from tensorflow.python.data.ops import batch_op as tf_batch
+from tensorflow.python.data.ops import dataset_ops as tf_dataset
+from tensorflow.python.data.ops import map_op as tf_map
+from tensorflow.python.data.ops import prefetch_op as tf_prefetch
+from tensorflow.python.data.ops import repeat_op as tf_repeat
+from tensorflow.python.data.util import structure as tf_structure
 from tensorflow.python.eager import context as tf_context
 from tensorflow.python.framework import auto_control_deps as tf_control
 
@@ -64,6 +70,7 @@ __all__ = [
     "keras_predict",
     "logits_of",
     "loss_tracker",
+    "maps_before_batch",
     "mask_of",
     "move_variable",
     "number_of_rows",
@@ -524,6 +531,91 @@ def gather_rows(arrays: Any, numbers: tf.Tensor) -> Any:
 
 
 # ---------------------------------------------------------------- weights of built layers
+
+
+# ---------------------------------------------------------------- the makings of a dataset
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetMap:
+    """A map of a dataset that keeps no state.
+
+    Attributes:
+        function: from an element to an element, to be called in a graph.
+        parallel: whether it runs for several elements at a time.
+    """
+
+    function: Callable[[Any], Any]
+    parallel: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class MappedBatches:
+    """A dataset as `base.map(...).map(...).batch(size).repeat(...)`.
+
+    Attributes:
+        base: what is mapped.
+        maps: in their order.
+        size: rows of a batch.
+        drop_remainder: as of `batch`.
+        repeats: how often all is repeated, one number a `repeat`, -1 without end.
+    """
+
+    base: tf.data.Dataset
+    maps: tuple[DatasetMap, ...]
+    size: int
+    drop_remainder: bool
+    repeats: tuple[int, ...]
+
+
+def maps_before_batch(dataset: tf.data.Dataset) -> MappedBatches | None:
+    """Takes a dataset apart whose batches hold mapped elements; None if it is not of that kind."""
+    if dataset.options().deterministic is False:
+        return None
+    repeats = []
+    while isinstance(dataset, _AROUND):
+        if isinstance(dataset, tf_repeat._RepeatDataset):
+            repeats.append(tf.get_static_value(dataset._count))
+        dataset = dataset._input_dataset
+    if not isinstance(dataset, tf_batch._BatchDataset | tf_batch._ParallelBatchDataset):
+        return None
+    size = tf.get_static_value(dataset._batch_size)
+    drop_remainder = tf.get_static_value(dataset._drop_remainder)
+    base, maps = dataset._input_dataset, []
+    while isinstance(base, _MAPS) and not _keeps_state(base._map_func.function):
+        if getattr(base, "_deterministic", "default") == "false":
+            return None
+        maps.append(DatasetMap(_map_of(base), isinstance(base, tf_map._ParallelMapDataset)))
+        base = base._input_dataset
+    if not maps or any(value is None for value in (size, drop_remainder, *repeats)):
+        return None
+    return MappedBatches(
+        base, tuple(maps[::-1]), int(size), bool(drop_remainder), tuple(map(int, repeats[::-1]))
+    )
+
+
+_AROUND = (tf_prefetch._PrefetchDataset, tf_dataset._OptionsDataset, tf_repeat._RepeatDataset)
+_MAPS = (tf_map._MapDataset, tf_map._ParallelMapDataset)
+
+
+_READERS = ("Assert", "LookupTableFindV2", "LookupTableSizeV2", "ReadVariableOp", "ResourceGather")
+"""What TensorFlow calls stateful though it leaves everything as it is."""
+
+
+def _keeps_state(function: Any) -> bool:
+    operations = function.graph.get_operations()
+    return any(op.op_def.is_stateful and op.type not in _READERS for op in operations)
+
+
+def _map_of(mapped: Any) -> Callable[[Any], Any]:
+    taken, given = mapped._input_dataset.element_spec, mapped.element_spec
+    function = mapped._map_func.function
+
+    def call(element: Any) -> Any:
+        found = function(*tf_structure.to_tensor_list(taken, element))
+        return tf_structure.from_tensor_list(given, tf.nest.flatten(found))
+
+    return call
 
 
 def remake_weight(layer: keras.layers.Layer, old: keras.Variable, make: Callable[[], Any]) -> Any:

@@ -71,6 +71,11 @@ def generated() -> Iterator[Any]:
         yield X[start : start + 25], LABELS[start : start + 25]
 
 
+def tripled(x: Any, y: Any) -> Any:
+    """A map, which each worker runs for its own rows."""
+    return 3 * x, y
+
+
 def dataset() -> tf.data.Dataset:
     return tf.data.Dataset.from_tensor_slices((X, LABELS))
 
@@ -210,6 +215,9 @@ PROGRAMS: dict[str, Program] = {
         lambda m: [fit(m, validation_data=(X, LABELS)), fit(m, validation_split=0.3)],
     ),
     "a dataset": Program(sgd, lambda m: fit(m, dataset().shuffle(105, seed=3).batch(32))),
+    "a dataset of mapped elements": Program(
+        sgd, lambda m: fit(m, dataset().shuffle(105, seed=3).map(tripled).batch(30).prefetch(1))
+    ),
     "a dataset of unknown length": Program(
         sgd, lambda m: fit(m, dataset().filter(lambda x, y: y < 2).batch(16))
     ),

@@ -7,9 +7,10 @@ this process, its rows and its *share* of the global batch; and a fingerprint of
 the workers find out that their streams differ (an unseeded shuffle is the usual reason).
 
 What a worker reads depends on what it is given: of arrays only its own rows (`arrays`); of a
-dataset, a `PyDataset` or a generator whole batches, since only the user's code can tell which
-elements make one, and then its rows. A dataset that is the same in every epoch can be read once:
-`cache=True` keeps this process's rows.
+dataset that maps elements before it batches them it reads all elements and maps its own rows
+(`own_maps`); of any other dataset, a `PyDataset` or a generator it reads whole batches, since only
+the user's code can tell which elements make one, and then takes its rows. A dataset that is the
+same in every epoch can be read once: `cache=True` keeps this process's rows.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from tfdist.errors import DataError
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training.arrays import ArrayRows
 from tfdist.training.fingerprint import fingerprint_of
+from tfdist.training.own_maps import share_out_before_maps
 from tfdist.training.shares import bounds_of, make_step
 from tfdist.training.stream import Step, Stream, Tell, leaves, map_leaves, slice_rows
 
@@ -173,7 +175,9 @@ class SharedData(Stream):
         arrays = None if layout.replicas == 1 else internals.arrays_of(self._adapter)
         if arrays is None:
             self._batches = self._adapter.get_tf_dataset()
-            steps_ = share_out(self._batches, layout)
+            steps_ = share_out_before_maps(self._batches, layout)
+            if steps_ is None:
+                steps_ = share_out(self._batches, layout)
         else:
             rows = ArrayRows(self._adapter, arrays, shuffle)
             self._batches = rows.whole()
