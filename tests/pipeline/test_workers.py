@@ -106,7 +106,7 @@ def test_a_lost_worker_ends_the_job_with_its_name(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(200)
 def test_a_model_beyond_one_process_memory_trains_on_three(run_job: RunJob) -> None:
-    module = ["-m", "tfdist.examples.deep_stack", "--epochs", 1, "--memory_limit_mb", 2000]
+    module = ["-m", "tfdist.examples.deep_stack", "--epochs", 1, "--memory_limit_mb", 2150]
     alone = run_job(["--workers", 1, *module], timeout=100)
     assert alone.returncode == 137
     assert "out of memory" in alone.stdout + alone.stderr

@@ -1,7 +1,7 @@
 """Trains a stack of wide layers that is too large for the memory of one process.
 
-    python -m tfdist.examples.deep_stack --memory_limit_mb 2000              too large: it says so
-    tfdist run --workers 3 --chief -m tfdist.examples.deep_stack --memory_limit_mb 2000
+    python -m tfdist.examples.deep_stack --memory_limit_mb 2150              too large: it says so
+    tfdist run --workers 3 --chief -m tfdist.examples.deep_stack --memory_limit_mb 2150
 
 24 residual blocks of 2,048 wide layers are 101 million weights; with Adam's two slots and the
 gradients they take 1.6 GB. As the chief of a cluster the script cuts them into stages, one for each
