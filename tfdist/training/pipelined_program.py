@@ -163,7 +163,7 @@ class _Writing:
             self.outcome.times.append((self.turns.begun[0], end))
             self.outcome.slots.append((replica, slot))
             for device in devices:
-                self.turns.ended(replica, device, [end])
+                self.turns.ended(replica, device, [*self.turns.before(replica, device), end])
 
     def _forward(self, replica: int, stage: Stage, part: Part) -> list[Any]:
         after: list[Any] = []
@@ -342,13 +342,14 @@ class _Writing:
                 output_gradients=cotangents,
             )
             symbols = [symbol for symbol, _ in back_to]
-            done = [value for value in back if value is not None]
+            after = [value for value in back if value is not None]
             if part is self.parts[replica][-1]:
-                # The stage before this one has nothing else to do.
-                done += self.turns.handed_back(replica, stage, symbols, back)
-            after = list(tf.nest.flatten(done, expand_composites=True))
-            # Others wait for what goes back, nobody for the gradients of weights.
-            delay(graph.get_operations()[known:], until=after)
+                # The stage before this one has nothing else to do: the gradients of weights wait
+                # until it has what it needs. (Always done, that would be in the way of the sending:
+                # TensorFlow starts first what could start last.)
+                after += self.turns.handed_back(replica, stage, symbols, back)
+                delay(graph.get_operations()[known:], until=after)
+            after = list(tf.nest.flatten(after, expand_composites=True))
             for key, gradient in zip(ran.keys, own, strict=True):
                 if gradient is not None:
                     after += self.gradients.add(replica, stage.number, key, gradient)

@@ -127,13 +127,14 @@ class Turns:
         return seen
 
 
-def delay(operations: Sequence[tf.Operation], until: Sequence[tf.Tensor]) -> None:
+def delay(operations: Sequence[tf.Operation], until: Sequence[Any]) -> None:
     """Has operations wait for tensors, except those that the tensors need.
 
     Args:
         operations: the last ones of the graph that is being written.
         until: what they wait for.
     """
+    until = tf.nest.flatten(list(until), expand_composites=True)
     if not until:
         return
     candidates = set(operations)
