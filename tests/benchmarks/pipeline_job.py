@@ -94,15 +94,22 @@ def _network(name: str) -> Any:
     return keras.Model(inputs, layers.Dense(16)(layers.Add()(ends)))
 
 
+def calls_a_step(case: Case) -> int:
+    """How many batches Keras takes for a step: one process without a cluster accumulates."""
+    return 1 if "TF_CONFIG" in os.environ else case.microbatches
+
+
 def make_model(case: Case) -> Any:
     """The compiled model; it learns to tell the classes of random inputs."""
     import keras
 
     keras.utils.set_random_seed(0)
     model = _network(case.model)
-    each = None if "TF_CONFIG" in os.environ or case.microbatches == 1 else case.microbatches
+    calls = calls_a_step(case)
     model.compile(
-        optimizer=keras.optimizers.SGD(_LEARNING_RATE, gradient_accumulation_steps=each),
+        optimizer=keras.optimizers.SGD(
+            _LEARNING_RATE, gradient_accumulation_steps=calls if calls > 1 else None
+        ),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         jit_compile=case.jit,
     )
@@ -132,9 +139,9 @@ class Job:
     def train(self, case: Case, steps: int) -> dict[str, Any]:
         """Trains so many steps with `fit`; returns milliseconds a step and the loss."""
         model, data = self._model_of(case)
-        each = model.optimizer.gradient_accumulation_steps or 1
+        calls = steps * calls_a_step(case)
         began = time.perf_counter()
-        history = model.fit(data, epochs=1, steps_per_epoch=steps * each, verbose=0).history
+        history = model.fit(data, epochs=1, steps_per_epoch=calls, verbose=0).history
         seconds = time.perf_counter() - began
         return {"ms": 1e3 * seconds / steps, "loss": history["loss"][-1]}
 
@@ -193,8 +200,8 @@ class Job:
             # Without the tuning thread, for whose end plain Keras' fit may wait: see letting_go.
             options = tf.data.Options()
             options.autotune.enabled = False
-            each = model.optimizer.gradient_accumulation_steps or 1
-            data = tf.data.Dataset.from_tensor_slices(batch_of(case)).batch(case.batch // each)
+            rows = case.batch // calls_a_step(case)
+            data = tf.data.Dataset.from_tensor_slices(batch_of(case)).batch(rows)
             data = data.cache().repeat().prefetch(1)
             self._models[case] = model, data.with_options(options)
         return self._models[case]

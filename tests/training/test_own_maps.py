@@ -44,6 +44,9 @@ SHARED: dict[str, Callable[[], tf.data.Dataset]] = {
         base().filter(lambda x, y: y % 4 > 0).map(double).batch(12)
     ),
     "dictionaries": lambda: base().map(lambda x, y: {"a": x, "b": y}).batch(12),
+    "tuples of one": lambda: (
+        tf.data.Dataset.from_tensor_slices((X,)).map(lambda x: (2 * x,)).batch(12)
+    ),
     "single tensors": lambda: base().map(lambda x, y: x).map(tf.square).batch(12),
     "from strings": lambda: (
         tf.data.Dataset.range(40).map(tf.strings.as_string).map(tf.strings.to_number).batch(12)

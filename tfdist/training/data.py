@@ -31,7 +31,15 @@ from tfdist.training.arrays import ArrayRows
 from tfdist.training.fingerprint import fingerprint_of
 from tfdist.training.own_maps import share_out_before_maps
 from tfdist.training.shares import bounds_of, make_step
-from tfdist.training.stream import Step, Stream, Tell, leaves, map_leaves, slice_rows
+from tfdist.training.stream import (
+    Step,
+    Stream,
+    Tell,
+    leaves,
+    map_leaves,
+    slice_rows,
+    whole_elements,
+)
 
 __all__ = ["SharedData", "as_tensors", "share_out", "to_step"]
 
@@ -40,13 +48,7 @@ def share_out(dataset: tf.data.Dataset, layout: ReplicaLayout) -> tf.data.Datase
     """Turns a dataset of global batches into one of `Step`s for this process's replicas."""
     if layout.replicas == 1:
         return _all_to_one_replica(dataset)
-    is_tuple = isinstance(dataset.element_spec, tuple)
-
-    @tf.autograph.experimental.do_not_convert  # it would hide the errors below
-    def one(*components: Any) -> Step:
-        return to_step(components if is_tuple else components[0], layout)
-
-    return dataset.map(one)
+    return dataset.map(whole_elements(dataset, lambda batch: to_step(batch, layout)))
 
 
 def to_step(batch: Any, layout: ReplicaLayout) -> Step:

@@ -18,7 +18,7 @@ from tfdist import internals
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training.fingerprint import fingerprint_of
 from tfdist.training.shares import bounds_of, make_step
-from tfdist.training.stream import Step, map_leaves, slice_rows
+from tfdist.training.stream import Step, map_leaves, slice_rows, whole_elements
 
 __all__ = ["share_out_before_maps"]
 
@@ -35,9 +35,9 @@ def share_out_before_maps(
     Returns:
         The steps, the same as of all rows; None where not all is known that it takes.
     """
-    found = internals.maps_before_batch(dataset)
+    found = internals.maps_before_batch(dataset) if layout.workers > 1 else None
     # Else the last batch may have more rows for a replica than a full one.
-    if found is None or layout.workers == 1 or found.size % layout.replicas:
+    if found is None or found.size % layout.replicas:
         return None
     if not all(_is_plain(spec) for spec in tf.nest.flatten(found.base.element_spec)):
         return None
@@ -63,7 +63,8 @@ def share_out_before_maps(
 
         return make_step([part(*rows) for rows in bounds.rows], bounds, marks[0, 1])
 
-    rows = found.base.batch(found.size, found.drop_remainder).map(_whole(own_rows)).unbatch()
+    batches = found.base.batch(found.size, found.drop_remainder)
+    rows = batches.map(whole_elements(batches, own_rows)).unbatch()
     for one in found.maps:
         rows = rows.map(_on_first(one.function), tf.data.AUTOTUNE if one.parallel else None)
     own_size = found.size // layout.replicas * layout.local
@@ -81,16 +82,6 @@ def _span(total: Any, layout: ReplicaLayout) -> tuple[Any, Any]:
     """From the first to the last row of this process."""
     rows = bounds_of(total, layout).rows
     return rows[0][0], rows[-1][1]
-
-
-def _whole(function: Any) -> Any:
-    """Has a map of a dataset see an element as one, a tuple too."""
-
-    @tf.autograph.experimental.do_not_convert
-    def see(*components: Any) -> Any:
-        return function(components if len(components) > 1 else components[0])
-
-    return see
 
 
 def _on_first(function: Any) -> Any:

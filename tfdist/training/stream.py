@@ -20,6 +20,7 @@ __all__ = [
     "leaves",
     "map_leaves",
     "slice_rows",
+    "whole_elements",
     "without_optionals",
 ]
 
@@ -210,3 +211,14 @@ def without_optionals(data: Any) -> Any:
     return tf.nest.map_structure(
         lambda leaf: None if isinstance(leaf, tf.experimental.Optional) else leaf, data
     )
+
+
+def whole_elements(dataset: tf.data.Dataset, function: Callable[[Any], Any]) -> Callable[..., Any]:
+    """Returns a function for `dataset.map` that sees an element as one, a tuple too."""
+    is_tuple = isinstance(dataset.element_spec, tuple)
+
+    @tf.autograph.experimental.do_not_convert  # it would hide the function's errors
+    def see(*components: Any) -> Any:
+        return function(components if is_tuple else components[0])
+
+    return see
