@@ -247,8 +247,8 @@ def gather_small_sums(
             launcher.is_gathered = is_gathered
 
 
-_GATHERED_TYPES = (tf.float16, tf.float32, tf.float64, tf.int32, tf.int64)
-"""Those that TensorFlow can gather."""
+_GATHERED_TYPES = (tf.float16, tf.float32, tf.float64, tf.int32, tf.int64, tf.bfloat16)
+"""Those that TensorFlow can gather, and bfloat16, of which two travel as one int32."""
 
 
 @functools.cache
@@ -270,10 +270,23 @@ def _gathering(base: Any) -> Any:
             ):
                 return super().all_reduce(tensor, control_input, options)
             with tf.device(self._device):
+                if tensor.dtype == tf.bfloat16:
+                    gathered = self._all_gather(tf.expand_dims(_in_pairs(tensor), 0), options)
+                    halves = tf.reshape(tf.bitcast(gathered, tensor.dtype), [self._group_size, -1])
+                    total = tf.reduce_sum(tf.cast(halves[:, :count], tf.float32), 0)
+                    return tf.reshape(tf.cast(total, tensor.dtype), tensor.shape)
                 gathered = self._all_gather(tf.expand_dims(tensor, 0), options)
                 return tf.add_n(tf.unstack(gathered, num=self._group_size))
 
     return Gathering
+
+
+def _in_pairs(tensor: tf.Tensor) -> tf.Tensor:
+    """A tensor of two-byte numbers as one of int32, flat; an odd one gets a zero at its end."""
+    flat = tf.reshape(tensor, [-1])
+    if flat.shape[0] % 2:
+        flat = tf.pad(flat, [[0, 1]])
+    return tf.bitcast(tf.reshape(flat, [-1, 2]), tf.int32)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@
 
 Each worker is pinned to a core of its own, and so is the single process; the chief, which reads the
 data, is not pinned. `speed`: all cases are alive together and take turns. `memory`: the most that
-each worker held while it trained, over what it held before, for both schedules. `split`: every cut
+each worker held while it trained, over what it held before, for each schedule. `split`: every cut
 of an uneven model into two stages beside the automatic one. `towers`: two branches of one stage on
 one worker and on two. `equal`: the weights after 20 steps.
 """
@@ -21,7 +21,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,8 +40,13 @@ PARTS = ("speed", "memory", "split", "towers", "equal")
 MODELS = {"dense": 2048, "conv": 128}
 """The batch of each model."""
 
-_SCHEDULES = ("gpipe", "1f1b")
-_MICROBATCHES = (1, 2, 4, 8, 16)
+_BOUNDS: dict[str, Callable[[int], float]] = {
+    "gpipe": lambda m: 2 * m / (m + 1),
+    "1f1b": lambda m: 2 * m / (m + 1),
+    "zero_bubble": lambda m: 6 * m / (3 * m + 1),
+}
+"""The most that two stages can gain by each schedule, where a backward takes two forwards' time."""
+_MICROBATCHES = ("1", "2", "4", "8", "16")
 _ACCUMULATED = 8
 _TIMEOUT = 600.0
 _SMALL_BLOCKS_STAY = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
@@ -123,8 +128,8 @@ def speed(results: dict[str, Any]) -> None:
         cases = {"one process": one, "one process, jit_compile": dataclasses.replace(one, jit=True)}
         label = f"one process, {_ACCUMULATED} accumulated"
         cases[label] = dataclasses.replace(one, microbatches=_ACCUMULATED)
-        for count in _MICROBATCHES:
-            for schedule in _SCHEDULES:
+        for count in map(int, FLAGS.microbatches):
+            for schedule in FLAGS.schedules:
                 case = dataclasses.replace(one, microbatches=count, schedule=schedule)
                 cases[f"{schedule} {count}"] = case
         times: dict[str, list[float]] = {label: [] for label in cases}
@@ -146,7 +151,7 @@ def speed(results: dict[str, Any]) -> None:
 def memory(results: dict[str, Any]) -> None:
     """What each worker holds at most while it trains, over what it holds before."""
     batch = 8 * MODELS["dense"]
-    for schedule in _SCHEDULES:
+    for schedule in FLAGS.schedules:
         case = Case("dense", batch, 16, schedule)
         with job(2, _SMALL_BLOCKS_STAY) as pipe:
             pipe.ask("stages", case)  # makes the model, and places its variables
@@ -198,7 +203,7 @@ def equal(results: dict[str, Any]) -> None:
     """The weights after 20 steps beside plain Keras'."""
     with job(2) as pipe:
         for name in FLAGS.models:
-            for schedule in _SCHEDULES:
+            for schedule in FLAGS.schedules:
                 case = Case(name, MODELS[name] // 8, 8, schedule)
                 answer = pipe.ask("difference", case, steps=20)
                 results["equal"][f"{name}, {schedule}"] = answer
@@ -222,12 +227,14 @@ def render(results: dict[str, Any]) -> str:
     ]
     for name, times in results["speed"].items():
         one = min(statistics.median(v) for k, v in times.items() if "process" in k)
-        lines += [f"## Speed: {name}", "", "| | ms a step | speed-up | bound 2M/(M+1) |"]
+        lines += [f"## Speed: {name}", "", "| | ms a step | speed-up | bound |"]
         lines += ["|---|---|---|---|"]
         for label, values in times.items():
-            count = int(label.split()[1]) if "process" not in label else 0
             median = statistics.median(values)
-            bound = f"{2 * count / (count + 1):.2f}" if count else ""
+            bound = ""
+            if "process" not in label:
+                schedule, count = label.split()
+                bound = f"{_BOUNDS[schedule](int(count)):.2f}"
             lines.append(
                 f"| {label} | {median:.1f} ({min(values):.1f} to {max(values):.1f}) "
                 f"| {one / median:.2f} | {bound} |"
@@ -235,7 +242,8 @@ def render(results: dict[str, Any]) -> str:
         lines += [
             "",
             (
-                "The speed-up is over the fastest of the single processes. The accumulated one "
+                "The speed-up is over the fastest of the single processes. The bound is 2M/(M+1) "
+                "for GPipe and 1F1B, 6M/(3M+1) for zero_bubble. The accumulated one "
                 f"takes {_ACCUMULATED} microbatches one after the other on one core "
                 "(`gradient_accumulation_steps`): how much of the loss is that of smaller batches."
             ),
@@ -281,7 +289,7 @@ def render(results: dict[str, Any]) -> str:
 
 
 def main(_: list[str]) -> None:
-    content = RESULTS / "pipeline.json"
+    content = Path(FLAGS.output, "pipeline.json")
     results: dict[str, Any] = json.loads(content.read_text()) if content.exists() else {}
     results = {"speed": {}, "memory": {}, "split": {}, "towers": {}, "equal": {}, **results}
     results |= {"machine": describe(), "rounds": FLAGS.rounds, "steps": FLAGS.steps}
@@ -296,6 +304,9 @@ def main(_: list[str]) -> None:
 if __name__ == "__main__":
     flags.DEFINE_list("parts", list(PARTS), "What to measure.")
     flags.DEFINE_list("models", list(MODELS), "The models of speed and equal.")
+    flags.DEFINE_list("schedules", list(_BOUNDS), "The schedules of speed, memory and equal.")
+    flags.DEFINE_list("microbatches", list(_MICROBATCHES), "M, the microbatches of speed.")
+    flags.DEFINE_string("output", str(RESULTS), "The folder for the results.")
     flags.DEFINE_integer("rounds", 5, "Turns of each case.", lower_bound=1)
     flags.DEFINE_integer("steps", 6, "Steps of a turn.", lower_bound=1)
     flags.DEFINE_bool("show", False, "Show what the processes print.")

@@ -14,6 +14,7 @@ from absl import logging
 from tests.cluster.conftest import Names
 from tfdist.cluster import Cluster, Reservation
 from tfdist.cluster.hosts import UNANSWERED, is_local, look_up
+from tfdist.cluster.machine import available_cores
 from tfdist.errors import ClusterError
 
 
@@ -137,3 +138,8 @@ def test_only_own_addresses_are_local() -> None:
 
 def test_a_label_that_is_too_long_is_no_host_name() -> None:
     assert look_up(["a" * 64 + ".example"], 2)["a" * 64 + ".example"] != UNANSWERED
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="needs Linux")
+def test_cores_that_this_process_may_not_use_are_not_counted() -> None:
+    assert available_cores() == len(os.sched_getaffinity(0))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,6 @@ from tests.launch.support import compare_with_golden
 from tfdist.cluster import Cluster, Task
 from tfdist.errors import ClusterError
 from tfdist.launch import JobPlan, make_plan
-from tfdist.launch.plan import available_cores
 
 WORKERS = Cluster({"worker": ("127.0.0.1:2000", "127.0.0.1:2001")})
 SERVERS = Cluster({"chief": ("a:1",), "worker": ("b:1", "b:2"), "ps": ("c:1",)})
@@ -136,8 +134,3 @@ def test_a_task_does_not_inherit_another_answer_to_who_it_is() -> None:
 def test_a_plan_that_cannot_be_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ClusterError, match=message):
         plan(**options)
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="needs Linux")
-def test_cores_that_this_process_may_not_use_are_not_counted() -> None:
-    assert available_cores() == len(os.sched_getaffinity(0))

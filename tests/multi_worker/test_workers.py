@@ -88,7 +88,7 @@ def test_small_tensors_are_gathered_and_all_are_added_up(
     for worker in found:
         used, total = worker["sums"][f"{count} {kind}"]
         np.testing.assert_array_equal(total, sum(numbers + 10**i for i in range(len(found))))
-        small = count <= 1000 and kind != "bfloat16"
+        small = count <= 1000
         assert used == ["CollectiveGatherV2" if small else "CollectiveReduceV2"]
 
 

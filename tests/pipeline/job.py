@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
+import os
 import pickle
 import sys
 import time
@@ -15,6 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import tfdist
+
+task = json.loads(os.environ["TF_CONFIG"])["task"]
+if task["type"] == "worker" and hasattr(os, "sched_setaffinity"):
+    cores = sorted(os.sched_getaffinity(0))  # as Slurm and Kubernetes give one to a task
+    os.sched_setaffinity(0, {cores[task["index"] % len(cores)]})
 
 folder = Path(sys.argv[1])
 strategy = tfdist.strategy("pipeline", microbatches=3, rendezvous_timeout=60)  # workers serve here
@@ -81,9 +88,16 @@ def measured() -> Any:
     return {"timings": timings, "drawn": tfdist.pipeline.draw(timings)}
 
 
+def wide() -> Any:
+    """When the slots of a step were worked on that takes some milliseconds each."""
+    model = piped(stacks.wide, schedule="gpipe", microbatches=4)
+    return tfdist.pipeline.measure(model, stacks.wide_batch())
+
+
 for case in stacks.CASES:
     note(case, functools.partial(same, case))
 note("resumed", resumed)
 note("measured", measured)
+note("wide", wide)
 with contextlib.suppress(OSError):
     (folder / "found.pickle").write_bytes(pickle.dumps(found))

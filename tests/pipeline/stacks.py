@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers, optimizers
 
 from tests.multi_worker.programs import LABELS, WEIGHTS, X
 
-__all__ = ["CASES", "fit", "stack", "use"]
+__all__ = ["CASES", "fit", "stack", "use", "wide", "wide_batch"]
 
 
 def stack() -> keras.Model:
@@ -38,9 +39,22 @@ def towers() -> keras.Model:
     return model
 
 
+def wide() -> keras.Model:
+    """Layers that take some milliseconds."""
+    model = keras.Sequential([keras.Input((1024,)), *(layers.Dense(1024) for _ in range(4))])
+    model.compile("sgd", "mse")
+    return model
+
+
+def wide_batch() -> tuple[Any, Any]:
+    x = np.ones((2048, 1024), "float32")
+    return x, x
+
+
 CASES: dict[str, tuple[Callable[[], keras.Model], dict[str, Any]]] = {
     "1f1b": (stack, {}),
     "gpipe, recomputed": (stack, {"schedule": "gpipe", "recompute": True}),
+    "zero bubble": (stack, {"schedule": "zero_bubble"}),
     "four stages on two tasks": (stack, {"stages": ["second", "third", "fourth"]}),
     "two replicas": (stack, {"replicas": 2, "stages": 1}),
     "towers": (towers, {"stages": 1, "place": {"left*": 0, "right*": 1}}),

@@ -83,6 +83,14 @@ def test_the_measured_schedule_keeps_the_planned_order(found: dict[str, Any]) ->
     assert np.isfinite(timings.bubble)
 
 
+def test_a_stage_on_one_core_hands_on_while_it_computes(found: dict[str, Any]) -> None:
+    """TensorFlow would have a process with one thread compute all first, and then send all."""
+    slots = {tuple(timing.slot[1:]): timing for timing in found["wide"].slots}
+    for m in range(3):
+        assert slots[1, m, "forward"].begin < slots[0, 3, "forward"].end
+        assert slots[0, m, "backward"].begin < slots[1, 3, "backward"].end
+
+
 def test_a_lost_worker_ends_the_job_with_its_name(tmp_path: Path) -> None:
     script = str(Path(__file__).with_name("lost_stage.py"))
     with contextlib.ExitStack() as stack:

@@ -32,6 +32,12 @@ PLANS: dict[str, dict[str, Any]] = {
         "microbatches": 10,
         "schedule": "gpipe",
     },
+    "zero bubble": {**TWO, "schedule": "zero_bubble"},
+    "zero bubble, three stages, microbatches without rows": {
+        "stages": 3,
+        "microbatches": 10,
+        "schedule": "zero_bubble",
+    },
     "sequential": {**TWO, "schedule": "sequential"},
     "recomputed": {**TWO, "recompute": True},
     "two replicas of two stages": {"stages": 2, "microbatches": 2, "replicas": 2},
@@ -171,7 +177,7 @@ CASES: dict[str, tuple[Make, Use]] = {
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_what_keras_can_do_a_pipeline_can(case: tuple[Make, Use]) -> None:
-    same(*case)
+    same(*case, TWO, {**TWO, "schedule": "zero_bubble"})
 
 
 def test_adam_is_adam() -> None:
@@ -183,7 +189,8 @@ def test_mixed_precision_is_as_precise_as_before() -> None:
         keras.config.set_dtype_policy("mixed_float16")
         return models.classifier(optimizers.SGD(0.05))
 
-    same(half, fit, history=comparing.HALF, weights=comparing.HALF)
+    plans = TWO, {**TWO, "schedule": "zero_bubble"}
+    same(half, fit, *plans, history=comparing.HALF, weights=comparing.HALF)
 
 
 def test_one_microbatch_draws_the_random_numbers_of_one_process() -> None:

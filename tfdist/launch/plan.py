@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tfdist.cluster import Cluster, Task
+from tfdist.cluster.machine import available_cores
 from tfdist.errors import ClusterError
 
-__all__ = ["AUTOPLUG_MODULE", "JobPlan", "TaskPlan", "available_cores", "make_plan"]
+__all__ = ["AUTOPLUG_MODULE", "JobPlan", "TaskPlan", "make_plan"]
 
 AUTOPLUG_MODULE = "tfdist.training.autoplug"
 """`tfdist run --plug` starts this module, which starts the user's script."""
@@ -87,13 +88,6 @@ class JobPlan:
     def shell(self) -> str:
         """The job as a text for `--dry-run`: each task as a command, under its name."""
         return "\n\n".join(f"# {plan.task}\n{plan.shell()}" for plan in self.tasks) + "\n"
-
-
-def available_cores() -> int:
-    """How many cores this process may use (fewer than the machine's under taskset or Slurm)."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def make_plan(

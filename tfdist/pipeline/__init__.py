@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfdist.pipeline.drawing import draw
 from tfdist.pipeline.plan import PipelinePlan
-from tfdist.pipeline.schedule import SCHEDULES, Slot, gpipe, one_f_one_b, sequential
+from tfdist.pipeline.schedule import SCHEDULES, Slot, gpipe, one_f_one_b, sequential, zero_bubble
 from tfdist.pipeline.timings import Timing, Timings
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ __all__ = [
     "measure_costs",
     "one_f_one_b",
     "sequential",
+    "zero_bubble",
 ]
 
 

@@ -16,7 +16,8 @@ from tfdist.pipeline.timings import Timing, Timings
 
 __all__ = ["draw"]
 
-_COLOURS = {"forward": "#56B4E9", "backward": "#E69F00"}  # Okabe and Ito's
+_COLOURS = {"forward": "#56B4E9", "backward": "#E69F00", "weights": "#009E73"}  # Okabe and Ito's
+_ALPHABETS = {"forward": "0123456789", "backward": "abcdefghij", "weights": "ABCDEFGHIJ"}
 _WIDTH = 96
 
 
@@ -71,7 +72,10 @@ def _heading(timings: Timings, measured: bool, title: str | None) -> str:
 
 
 def _text(timings: Timings) -> str:
-    """Rows of letters, each a part of the time: digits in forwards, letters in backwards."""
+    """Rows of letters, each a part of the time: digits in forwards, letters in backwards.
+
+    Gradients of weights apart from their backwards are capitals.
+    """
     start = min(t.begin for t in timings.slots)
     scale = _WIDTH / (timings.seconds or 1.0)
     rows = []
@@ -89,8 +93,7 @@ def _text(timings: Timings) -> str:
 
 
 def _letter(timing: Timing) -> str:
-    alphabet = "0123456789" if timing.slot.direction == "forward" else "abcdefghij"
-    return alphabet[timing.slot.microbatch % 10]
+    return _ALPHABETS[timing.slot.direction][timing.slot.microbatch % 10]
 
 
 def _by_row(timings: Timings) -> dict[tuple[int, int], list[Timing]]:
@@ -126,6 +129,7 @@ def _picture(timings: Timings, measured: bool, heading: str, path: Any, axes: An
             if width > 0.02 * scale * timings.seconds:
                 label = str(timing.slot.microbatch)
                 axes.text(left + width / 2, row, label, ha="center", va="center", fontsize=8)
+    drawn = {timing.slot.direction for timing in timings.slots}
     replicas = _replicas(timings)
     names = [f"replica {r}, stage {s}" if replicas else f"stage {s}" for (r, s), _ in rows]
     if timings.tasks and not replicas:
@@ -138,7 +142,7 @@ def _picture(timings: Timings, measured: bool, heading: str, path: Any, axes: An
     axes.set_xlabel("milliseconds" if measured else "clock")
     axes.set_title(heading, loc="left", fontsize=10)
     axes.legend(
-        handles=[Patch(color=colour, label=name) for name, colour in _COLOURS.items()],
+        handles=[Patch(color=_COLOURS[name], label=name) for name in _COLOURS if name in drawn],
         loc="upper left",
         bbox_to_anchor=(1.0, 1.0),
         frameon=False,

@@ -19,7 +19,7 @@ class PipelinePlan:
     Attributes:
         tasks: the names of the tasks that compute, such as "worker:0" or "CPU:1".
         microbatches: M, the parts that every batch of a replica is cut into.
-        schedule: "gpipe", "1f1b" or "sequential".
+        schedule: "gpipe", "1f1b", "zero_bubble" or "sequential".
         replicas: how many copies of the pipeline train on disjoint tasks, each on its part of
             the batch.
         stages: the name of the first layer of each stage but the first; or how many stages there
@@ -49,6 +49,11 @@ class PipelinePlan:
         if self.schedule not in SCHEDULES:
             raise StrategyError(
                 f"schedule={self.schedule!r}: give one of {', '.join(map(repr, SCHEDULES))}"
+            )
+        if self.schedule == "zero_bubble" and self.recompute:
+            raise StrategyError(
+                "recompute=True with schedule='zero_bubble', which keeps what the gradients of "
+                "weights are computed from: save memory with '1f1b', or time without recompute"
             )
         if isinstance(self.stages, str):
             raise StrategyError(

@@ -13,6 +13,13 @@ the activations of at most K - k microbatches at a time instead of all M:
     stage 1 | .  F0 F1 .  B0 F2 B1 F3 B2 .  B3 .
     stage 2 | .  .  F0 B0 F1 B1 F2 B2 F3 B3 .  .
 
+A zero-bubble schedule (after Qi et al., 2023) splits the backward: B computes the gradients that
+the stage before waits for, W those of the stage's own weights, which nobody waits for, so that they
+fill the time in which a stage would wait. Two stages:
+
+    stage 0 | F0 F1 F2 B0 F3 B1 W0 B2 W1 B3 W2 W3 .
+    stage 1 | .  F0 B0 F1 B1 F2 B2 F3 B3 W0 W1 W2 W3
+
 Pure: imports no TensorFlow.
 """
 
@@ -29,14 +36,16 @@ __all__ = [
     "bubble",
     "forward_only",
     "gpipe",
+    "in_one_go",
     "one_f_one_b",
     "peak_alive",
     "schedule",
     "sequential",
     "text",
+    "zero_bubble",
 ]
 
-Direction = Literal["forward", "backward"]
+Direction = Literal["forward", "backward", "weights"]
 
 
 class Slot(NamedTuple):
@@ -46,7 +55,8 @@ class Slot(NamedTuple):
         clock: when, from 0, where every slot takes one clock.
         stage: who, from 0.
         microbatch: on what, from 0.
-        direction: "forward" or "backward".
+        direction: "forward", "backward" or "weights": of a backward that is split the second part,
+            the gradients of the stage's own weights.
     """
 
     clock: int
@@ -119,9 +129,58 @@ def sequential(stages: int, microbatches: int) -> Iterator[Slot]:
             clock += 1
 
 
+def zero_bubble(stages: int, microbatches: int) -> Iterator[Slot]:
+    """Backwards in two parts, the gradients of weights where a stage would wait, or four at a time.
+
+    As in ZB-H2 (Qi et al., 2023, figure 3), stage k runs at most 2 (K - k) - 1 forwards ahead of
+    its backwards, so that it does not wait for the first of them. Unlike there, gradients of
+    weights are left until those of four microbatches can be computed as one, or there is nothing
+    else to do; a stage holds what they need of at most 2 (K - k) + 2 microbatches. All take less
+    than 3 M + 2 K - 1 clocks; GPipe and 1F1B, whose backwards take two, 3 (M + K - 1).
+
+    Args:
+        stages: K, at least 1.
+        microbatches: M, at least 1.
+
+    Yields:
+        The slots by clock, then stage.
+    """
+    _check(stages, microbatches)
+    done: dict[tuple[str, int, int], int] = {}
+    made = [dict.fromkeys(("forward", "backward", "weights"), 0) for _ in range(stages)]
+    catching_up = [False] * stages
+    clock = 0
+    while any(own["weights"] < microbatches for own in made):
+        now = []
+        for stage, own in enumerate(made):
+            left = own["backward"] - own["weights"]
+            catching_up[stage] = left >= _TOGETHER or (catching_up[stage] and left > 0)
+            wishes: list[Direction] = ["backward", "weights"]
+            if own["forward"] - own["backward"] < 2 * (stages - stage) - 1:
+                wishes.insert(1, "forward")
+            if catching_up[stage] and own["backward"] < microbatches:
+                wishes = ["weights"]
+            for direction in wishes:
+                microbatch = own[direction]
+                needs = _needs(stage, stages, direction, microbatch)
+                if microbatch < microbatches and all(done.get(n, clock) < clock for n in needs):
+                    now.append(Slot(clock, stage, microbatch, direction))
+                    break
+        for slot in now:
+            done[slot.direction, slot.stage, slot.microbatch] = clock
+            made[slot.stage][slot.direction] += 1
+        yield from now
+        clock += 1
+
+
+_TOGETHER = 4
+"""Microbatches whose gradients of weights `zero_bubble` computes as one: more hold more memory."""
+
+
 SCHEDULES: Mapping[str, Callable[[int, int], Iterator[Slot]]] = {
     "gpipe": gpipe,
     "1f1b": one_f_one_b,
+    "zero_bubble": zero_bubble,
     "sequential": sequential,
 }
 """The schedules by the names that users give."""
@@ -136,6 +195,26 @@ def schedule(name: str, stages: int, microbatches: int) -> tuple[Slot, ...]:
     if name not in SCHEDULES:
         raise StrategyError(f"schedule={name!r}: give one of {', '.join(SCHEDULES)}")
     return tuple(SCHEDULES[name](stages, microbatches))
+
+
+def in_one_go(slots: Sequence[Slot]) -> Iterator[tuple[Slot, ...]]:
+    """Puts together what a stage can compute as one: gradients of weights with nothing between.
+
+    Yields:
+        Every slot once, alone or with others, each where the last of them stands.
+    """
+    waiting: dict[int, list[Slot]] = {}
+    following: dict[int, list[Slot]] = {}
+    for slot in reversed(slots):
+        following.setdefault(slot.stage, []).append(slot)
+    for slot in slots:
+        ahead = following[slot.stage]
+        ahead.pop()
+        together = waiting.setdefault(slot.stage, [])
+        together.append(slot)
+        if slot.direction != "weights" or not ahead or ahead[-1].direction != "weights":
+            yield tuple(together)
+            together.clear()
 
 
 def forward_only(slots: Sequence[Slot]) -> tuple[Slot, ...]:
@@ -154,7 +233,8 @@ def forward_only(slots: Sequence[Slot]) -> tuple[Slot, ...]:
 def bubble(slots: Sequence[Slot]) -> float:
     """Returns the share of all stages' clocks in which they wait; each slot takes one clock.
 
-    (K - 1) / (M + K - 1) for `gpipe` and `one_f_one_b`, 1 - 1 / K for `sequential`.
+    (K - 1) / (M + K - 1) for `gpipe` and `one_f_one_b`, (K - 1) / (3 M + K - 1) to about twice that
+    for `zero_bubble`, 1 - 1 / K for `sequential`.
     """
     stages = 1 + max(slot.stage for slot in slots)
     clocks = 1 + max(slot.clock for slot in slots)
@@ -163,10 +243,11 @@ def bubble(slots: Sequence[Slot]) -> float:
 
 def peak_alive(slots: Sequence[Slot], stage: int) -> int:
     """Returns how many microbatches' activations a stage holds at most at the same time."""
+    last = "weights" if any(slot.direction == "weights" for slot in slots) else "backward"
     alive = most = 0
     for slot in sorted(slots):
         if slot.stage == stage:
-            alive += 1 if slot.direction == "forward" else -1
+            alive += (slot.direction == "forward") - (slot.direction == last)
             most = max(most, alive)
     return most
 
@@ -214,6 +295,8 @@ def _needs(
     """What must be done before a slot."""
     if direction == "forward":
         return [("forward", stage - 1, microbatch)] if stage else []
+    if direction == "weights":
+        return [("backward", stage, microbatch)]
     needs = [("forward", stage, microbatch)]
     if stage + 1 < stages:
         needs.append(("backward", stage + 1, microbatch))

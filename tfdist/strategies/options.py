@@ -51,7 +51,8 @@ class Options:
         intra_op_threads: threads within one operation of this process; TensorFlow's choice if None.
         inter_op_threads: operations of this process that run at the same time.
         microbatches: into how many parts a pipeline cuts each batch.
-        schedule: "1f1b", "gpipe" or "sequential": in which order a pipeline works on them.
+        schedule: "1f1b", "gpipe", "zero_bubble" or "sequential": in which order a pipeline works
+            on them; see `tfdist.pipeline`.
         stages: where a pipeline's model is cut: how many stages, or the names of the layers that
             begin the later ones; None cuts into one for each task. A model of as many Keras models
             as there are stages is cut between these, any other by what its layers cost.

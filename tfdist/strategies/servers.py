@@ -18,6 +18,7 @@ from absl import logging
 from tfdist import exits, internals
 from tfdist.cluster import Cluster
 from tfdist.cluster.attendance import Attendance
+from tfdist.cluster.machine import available_cores
 from tfdist.cluster.ports import Reservation
 from tfdist.cluster.rendezvous import Agreement
 from tfdist.errors import ClusterError, StrategyError
@@ -28,6 +29,10 @@ __all__ = ["coordinating", "learn_of_losses", "meet_as_chief", "serve"]
 
 _LEAST_INTER_OP_THREADS = 4
 """With fewer, a server on a small machine may wait for itself."""
+
+_LEAST_SENDING_THREADS = 2
+"""With one (a process on one core), all that a server has to send waits until it has nothing to
+compute."""
 
 
 def learn_of_losses() -> None:
@@ -160,8 +165,13 @@ def _started(
     cluster: Cluster, intra_op_threads: int | None, inter_op_threads: int | None
 ) -> tf.distribute.Server:
     assert cluster.task is not None
-    if inter_op_threads is None and "TF_NUM_INTEROP_THREADS" not in os.environ:
+    # The pool for what the chief has a server run knows the environment, and not the server's own
+    # configuration.
+    if inter_op_threads is not None:
+        os.environ["TF_NUM_INTEROP_THREADS"] = str(inter_op_threads)
+    elif "TF_NUM_INTEROP_THREADS" not in os.environ:
         inter_op_threads = max(_LEAST_INTER_OP_THREADS, os.cpu_count() or 1)
+        os.environ["TF_NUM_INTEROP_THREADS"] = str(max(_LEAST_SENDING_THREADS, available_cores()))
     config = tf.compat.v1.ConfigProto(
         intra_op_parallelism_threads=intra_op_threads or 0,
         inter_op_parallelism_threads=inter_op_threads or 0,

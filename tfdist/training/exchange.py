@@ -66,7 +66,7 @@ class Compressed:
         ]
 
     def _narrow(self, gradient: Any, variable: Any) -> Any:
-        # TensorFlow gathers sparse gradients, and its gathering knows no bfloat16.
+        # TensorFlow gathers sparse gradients, and its own gathering knows no bfloat16.
         if isinstance(gradient, tf.IndexedSlices) or not gradient.dtype.is_floating:
             return gradient
         residual = self._residuals.get(id(variable))

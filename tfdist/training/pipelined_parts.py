@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tfdist import internals
 from tfdist.pipeline.schedule import Slot
+from tfdist.training.pipelined_weights import Later
 
 __all__ = ["Outcome", "Part", "Ran", "Rows", "again", "is_float"]
 
@@ -21,15 +22,15 @@ class Outcome:
         loss: the batch's loss, or None in a prediction.
         outputs: what the model returns for the batch, structured; None where nobody asked.
         gradients: by the identity of a variable; none unless training.
-        times: of each replica's slots, `[slots, 2]` seconds: begin and end; where asked for.
-        slots: the replica and the slot of each row of `times`.
+        times: where asked for, when slots began and ended, in seconds.
+        slots: the replica and the slots, done in one go, of each of `times`.
     """
 
     loss: tf.Tensor | None
     outputs: Any
     gradients: dict[int, Any]
     times: list[tuple[tf.Tensor, tf.Tensor]]
-    slots: list[tuple[int, Slot]]
+    slots: list[tuple[int, tuple[Slot, ...]]]
 
 
 @dataclasses.dataclass
@@ -47,6 +48,7 @@ class Part:
         added: losses that layers have added, by segment and number.
         cotangents: the gradients that came back for a value, by its key.
         tapes: what recorded a segment, or the loss.
+        later: what a segment's backward has left, by the segment.
         loss: what it adds to the batch's.
     """
 
@@ -60,6 +62,7 @@ class Part:
     added: dict[Any, tf.Tensor] = dataclasses.field(default_factory=dict)
     cotangents: dict[Any, list[Any]] = dataclasses.field(default_factory=dict)
     tapes: dict[Any, Any] = dataclasses.field(default_factory=dict)
+    later: dict[Any, Later] = dataclasses.field(default_factory=dict)
     loss: tf.Tensor | None = None
 
     def give_back(self, keys: list[Any], found: list[Any]) -> None:

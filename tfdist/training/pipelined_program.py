@@ -26,7 +26,8 @@ from tfdist.training import pipelined_losses as losses
 from tfdist.training.pipelined_gradients import Gradients, Penalties, total
 from tfdist.training.pipelined_parts import Outcome, Part, Ran, Rows, again, is_float
 from tfdist.training.pipelined_state import State, assign
-from tfdist.training.pipelined_turns import Turns, delay
+from tfdist.training.pipelined_turns import Turns
+from tfdist.training.pipelined_weights import Later, last_operations, not_needed, summed
 
 __all__ = ["Program"]
 
@@ -47,6 +48,7 @@ class Program:
         self.strategy = strategy
         self.plan = strategy.plan
         self.slots = schedules.schedule(self.plan.schedule, len(stages), self.plan.microbatches)
+        self.split = any(slot.direction == "weights" for slot in self.slots)
 
     def run(self, mode: str, data: Any, timed: bool = False) -> Outcome:
         """Writes one step.
@@ -104,9 +106,9 @@ class _Writing:
         slots = self.program.slots
         if not self.training:
             slots = schedules.forward_only(slots)
-        for slot in slots:
+        for together in schedules.in_one_go(slots):
             for replica in range(self.plan.replicas):
-                self._slot(replica, slot)
+                self._slots(replica, together)
         self._finish()
         return self.outcome
 
@@ -148,20 +150,24 @@ class _Writing:
 
     # ------------------------------------------------------------ slots
 
-    def _slot(self, replica: int, slot: Slot) -> None:
-        stage = self.stages[slot.stage]
-        part = self.parts[replica][slot.microbatch]
+    def _slots(self, replica: int, slots: tuple[Slot, ...]) -> None:
+        stage, direction = self.stages[slots[0].stage], slots[0].direction
+        parts = [self.parts[replica][slot.microbatch] for slot in slots]
         self.turns.begun = []
-        forward = slot.direction == "forward"
-        after = (self._forward if forward else self._backward)(replica, stage, part)
-        if forward and slot.stage == 0:
+        if direction == "weights":
+            after = self._weights(replica, stage, parts)
+        else:
+            [part] = parts
+            work = self._forward if direction == "forward" else self._backward
+            after = work(replica, stage, part)
+        if direction == "forward" and not stage.number:
             self.turns.took(replica, after[:1])
         if self.timed and self.turns.begun:
             devices = list(dict.fromkeys(self.turns.device(replica, s) for s in stage.segments))
             with tf.device(devices[0]), tf.control_dependencies(after):
                 end = tf.timestamp()
             self.outcome.times.append((self.turns.begun[0], end))
-            self.outcome.slots.append((replica, slot))
+            self.outcome.slots.append((replica, slots))
             for device in devices:
                 self.turns.ended(replica, device, [*self.turns.before(replica, device), end])
 
@@ -187,11 +193,7 @@ class _Writing:
                     with tf.device(device):
                         now[key] = self.rows.unless_absent(part, value, now[key])
             after += ran.outputs
-            done = list(ran.outputs)
-            if part is self.parts[replica][0]:
-                # The next stage has nothing else to do.
-                done += self.turns.handed_on(replica, stage, segment.outputs, ran.outputs)
-            self.turns.ended(replica, device, done)
+            self.turns.ended(replica, device, ran.outputs)
         if stage is self.stages[-1] and self.mode != "predict":
             device = self.turns.device(replica, stage.segments[-1])
             with (
@@ -341,19 +343,43 @@ class _Writing:
                 ([value for _, value in back_to], [state[key] for key in ran.keys]),
                 output_gradients=cotangents,
             )
+            made = graph.get_operations()[known:]
             symbols = [symbol for symbol, _ in back_to]
+            gradients = {k: g for k, g in zip(ran.keys, own, strict=True) if g is not None}
             after = [value for value in back if value is not None]
-            if part is self.parts[replica][-1]:
-                # The stage before this one has nothing else to do: the gradients of weights wait
-                # until it has what it needs. (Always done, that would be in the way of the sending:
-                # TensorFlow starts first what could start last.)
-                after += self.turns.handed_back(replica, stage, symbols, back)
-                delay(graph.get_operations()[known:], until=after)
             after = list(tf.nest.flatten(after, expand_composites=True))
-            for key, gradient in zip(ran.keys, own, strict=True):
-                if gradient is not None:
+            if self.program.split:
+                last = [op for g in gradients.values() for op in last_operations(g)]
+                inputs = {tensor.ref() for operation in last for tensor in operation.inputs}
+                after += [ref.deref() for ref in inputs if ref.deref().op in set(made)]
+                part.later[segment] = Later(gradients, not_needed(last, after, made))
+            else:
+                for key, gradient in gradients.items():
                     after += self.gradients.add(replica, stage.number, key, gradient)
         part.give_back([id(symbol) for symbol in symbols], back)
+        return after
+
+    def _weights(self, replica: int, stage: Stage, parts: list[Part]) -> list[Any]:
+        """Computes what the backwards of some microbatches have left."""
+        after: list[Any] = []
+        for segment in reversed(stage.segments):
+            left = [part.later.pop(segment) for part in parts if segment in part.later]
+            if not left:
+                continue
+            device = self.turns.device(replica, segment)
+            begin = self.turns.begin(replica, device, [])
+            for one in left:
+                internals.run_after(one.operations, [begin])
+            own: list[Any] = []
+            before: list[Any] = [begin]
+            for key in dict.fromkeys(key for one in left for key in one.gradients):
+                found = [one.gradients[key] for one in left if key in one.gradients]
+                # One after the other: products that share a core share its caches.
+                with tf.device(device), tf.control_dependencies(before):
+                    before = self.gradients.add(replica, stage.number, key, summed(found))
+                own += before
+            self.turns.ended(replica, device, own)
+            after += own
         return after
 
     # ------------------------------------------------------------ the end

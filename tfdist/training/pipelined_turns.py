@@ -12,12 +12,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfdist import internals
 from tfdist.pipeline.graph import Segment, Stage
 from tfdist.strategies.pipeline import PipelineStrategy
 from tfdist.training.pipelined_parts import again
 
-__all__ = ["Turns", "delay"]
+__all__ = ["Turns"]
 
 _FED_AHEAD = 2
 """Microbatches that the chief sends before the first stage has done with them."""
@@ -86,71 +85,3 @@ class Turns:
     def took(self, replica: int, after: Sequence[Any]) -> None:
         """The first stage has done with a microbatch's inputs when these tensors are there."""
         self._fed[replica].append(list(after))
-
-    def handed_on(
-        self, replica: int, stage: Stage, symbols: Sequence[Any], values: Sequence[Any]
-    ) -> list[Any]:
-        """What tells that outputs of a stage have come to the next one.
-
-        Who waits for it leaves its core to the sending. TensorFlow sends a tensor once to a
-        device, whoever takes it there: nothing more is sent.
-        """
-        if stage is self._stages[-1]:
-            return []
-        beside = self._stages[stage.number + 1].segments
-        takers = [(s, {id(symbol) for symbol in s.inputs}) for s in beside]
-        return self._seen_from(replica, takers, symbols, values)
-
-    def handed_back(
-        self, replica: int, stage: Stage, symbols: Sequence[Any], values: Sequence[Any]
-    ) -> list[Any]:
-        """What tells that gradients for inputs of a stage have come to the one before it."""
-        if not stage.number:
-            return []
-        beside = self._stages[stage.number - 1].segments
-        takers = [(s, {id(symbol) for symbol in s.outputs}) for s in beside]
-        return self._seen_from(replica, takers, symbols, values)
-
-    def _seen_from(
-        self,
-        replica: int,
-        takers: Sequence[tuple[Segment, set[int]]],
-        symbols: Sequence[Any],
-        values: Sequence[Any],
-    ) -> list[Any]:
-        seen = []
-        for symbol, value in zip(symbols, values, strict=True):
-            for segment, taken in takers:
-                if value is not None and id(symbol) in taken:
-                    with tf.device(self.device(replica, segment)):
-                        seen.append(again(value))
-        return seen
-
-
-def delay(operations: Sequence[tf.Operation], until: Sequence[Any]) -> None:
-    """Has operations wait for tensors, except those that the tensors need.
-
-    Args:
-        operations: the last ones of the graph that is being written.
-        until: what they wait for.
-    """
-    until = tf.nest.flatten(list(until), expand_composites=True)
-    if not until:
-        return
-    candidates = set(operations)
-    needed: set[tf.Operation] = set()
-    front = [tensor.op for tensor in until]
-    while front:
-        operation = front.pop()
-        if operation in needed:
-            continue
-        needed.add(operation)
-        sources = [*(tensor.op for tensor in operation.inputs), *operation.control_inputs]
-        front += [source for source in sources if source in candidates]
-    later = candidates - needed
-    first = [
-        operation
-        for operation in operations
-        if operation in later and not any(tensor.op in later for tensor in operation.inputs)
-    ]
-    internals.run_after(first, until)

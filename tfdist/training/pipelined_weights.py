@@ -1,0 +1,110 @@
+"""Gradients of weights apart from the rest of a backward, and of several microbatches at once.
+
+A layer's kernel has the gradient x^T dz, for which nothing else in the step waits. Over some
+microbatches that is a sum of products, and the product of what stands one below the other:
+
+    x_0^T dz_0 + x_1^T dz_1 + ...  =  [x_0; x_1; ...]^T [dz_0; dz_1; ...]
+
+One large product runs closer to the speed of the machine than several small ones, and nothing has
+to be added up, which costs the memory of a kernel three times a microbatch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tfdist.training.pipelined_gradients import total
+
+__all__ = ["Later", "last_operations", "not_needed", "summed"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Later:
+    """What a backward has left for later.
+
+    Attributes:
+        gradients: of a segment's weights by one microbatch, by the identities of the variables.
+        operations: of theirs that are run later.
+    """
+
+    gradients: dict[int, Any]
+    operations: Sequence[tf.Operation]
+
+
+def last_operations(gradient: Any) -> list[tf.Operation]:
+    """Returns the operations that a gradient is the outcome of, such as the product x^T dz."""
+    found = []
+    for tensor in tf.nest.flatten(gradient, expand_composites=True):
+        operation = tensor.op
+        while operation.type in _AROUND:
+            operation = operation.inputs[0].op
+        found.append(operation)
+    return found
+
+
+def not_needed(
+    operations: Sequence[tf.Operation], needs: Sequence[tf.Tensor], made: Sequence[tf.Operation]
+) -> list[tf.Operation]:
+    """Returns those of some operations that some tensors do not need.
+
+    Args:
+        operations: of which those that are not among `made` are left out.
+        needs: the tensors.
+        made: the last operations of the graph that is being written.
+    """
+    candidates = set(made)
+    needed: set[tf.Operation] = set()
+    front = [tensor.op for tensor in needs]
+    while front:
+        operation = front.pop()
+        if operation in candidates and operation not in needed:
+            needed.add(operation)
+            front += [*(tensor.op for tensor in operation.inputs), *operation.control_inputs]
+    return [operation for operation in operations if operation in candidates - needed]
+
+
+def summed(gradients: Sequence[Any]) -> Any:
+    """Returns the sum of a variable's gradients by several microbatches.
+
+    Args:
+        gradients: tensors, or sparse ones, all written by the same layer.
+
+    Returns:
+        The sum: by one matrix product where each is a matrix product; else added up.
+    """
+    if len(gradients) > 1 and not any(isinstance(g, tf.IndexedSlices) for g in gradients):
+        product = _product(gradients)
+        if product is not None:
+            return product
+    return total(gradients)
+
+
+_AROUND = ("Cast", "Identity", "Reshape")
+"""What may stand between a matrix product and the gradient that it is."""
+
+
+def _product(gradients: Sequence[tf.Tensor]) -> tf.Tensor | None:
+    operations = [gradient.op for gradient in gradients]
+    kind = operations[0].type
+    if any(operation.type != kind for operation in operations):
+        return None
+    if kind in _AROUND:
+        inner = _product([operation.inputs[0] for operation in operations])
+        if inner is None or kind == "Identity":
+            return inner
+        if kind == "Cast":
+            return tf.cast(inner, gradients[0].dtype)
+        return tf.reshape(inner, operations[0].inputs[1])
+    if kind != "MatMul" or not all(map(_is_by_rows, operations)):
+        return None
+    left, right = (tf.concat([op.inputs[i] for op in operations], 0) for i in (0, 1))
+    return tf.matmul(left, right, transpose_a=True)
+
+
+def _is_by_rows(operation: tf.Operation) -> bool:
+    """Whether a matrix product sums over the rows of both of its factors."""
+    return operation.get_attr("transpose_a") and not operation.get_attr("transpose_b")
