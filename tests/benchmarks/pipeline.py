@@ -290,6 +290,7 @@ def render(results: dict[str, Any]) -> str:
 
 def main(_: list[str]) -> None:
     content = Path(FLAGS.output, "pipeline.json")
+    content.parent.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = json.loads(content.read_text()) if content.exists() else {}
     results = {"speed": {}, "memory": {}, "split": {}, "towers": {}, "equal": {}, **results}
     results |= {"machine": describe(), "rounds": FLAGS.rounds, "steps": FLAGS.steps}

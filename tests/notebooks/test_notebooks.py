@@ -49,6 +49,17 @@ def check_the_end(notebook: NotebookNode) -> None:
     assert len(cell.outputs[-1].data["image/png"]) > 1000
 
 
+def check_the_large_model(notebook: NotebookNode) -> None:
+    """One process has not the memory for it; three workers have, and train it."""
+    said = "".join(text_of(output) for output in outputs(notebook))
+    assert "out of memory" in said
+    accuracy = re.search(
+        r"test accuracy: ([\d.]+)\s*$", said.split("out of memory")[1], re.MULTILINE
+    )
+    assert accuracy is not None, said
+    assert float(accuracy[1]) > 0.8
+
+
 def check_no_path_and_no_error(notebook: NotebookNode) -> None:
     of_this_machine = [str(ROOT), str(Path.home()), sys.prefix, tempfile.gettempdir()]
     for output in outputs(notebook):
@@ -73,6 +84,8 @@ def test_a_notebook_runs_and_each_cell_runs_again(path: Path, tmp_path: Path) ->
     executed = execute(twice(read(path)), tmp_path)
     check_no_path_and_no_error(executed)
     check_the_end(executed)
+    if "pipeline" in path.stem:
+        check_the_large_model(executed)
 
 
 @each_notebook

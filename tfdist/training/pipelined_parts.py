@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -108,27 +109,40 @@ class Rows:
         self._count = count
         self.may_be_absent = static is None or static < count
 
-    def part(self, number: int, inputs: list[Any], x: Any, y: Any, sample_weight: Any) -> Part:
-        """Cuts one microbatch out of a batch."""
+    def part(
+        self, number: int, inputs: list[Any], x: Any, y: Any, sample_weight: Any, last: str
+    ) -> Part:
+        """Cuts one microbatch out of a batch.
+
+        What the loss needs is cut on its device, `last`: it takes a message a batch instead of some
+        a microbatch.
+        """
+        piece = self._cut(number)
+        given = [piece(leaf) for leaf in inputs]
+        x = tf.nest.map_structure(piece, x)
+        with tf.device(last):
+            piece = self._cut(number)
+            start, stop = self._bounds(number)
+            return Part(
+                inputs=given,
+                x=x,
+                y=tf.nest.map_structure(piece, y),
+                sample_weight=tf.nest.map_structure(piece, sample_weight),
+                share=tf.cast((stop - start) / tf.maximum(self._total, 1), tf.float32),
+                rows=stop - start,
+            )
+
+    def _bounds(self, number: int) -> tuple[Any, Any]:
         total, count = self._total, self._count
-        start, stop = number * total // count, (number + 1) * total // count
-        low, high = start, stop
+        return number * total // count, (number + 1) * total // count
+
+    def _cut(self, number: int) -> Callable[[Any], Any]:
+        low, high = self._bounds(number)
         if self.may_be_absent:
             # Too few rows for all: one stands in, and counts nothing by its share of 0.
-            low = tf.maximum(tf.minimum(start, total - 1), 0)
-            high = tf.maximum(stop, low + 1)
-
-        def piece(leaf: Any) -> Any:
-            return None if leaf is None else leaf[low:high]
-
-        return Part(
-            inputs=[piece(leaf) for leaf in inputs],
-            x=tf.nest.map_structure(piece, x),
-            y=tf.nest.map_structure(piece, y),
-            sample_weight=tf.nest.map_structure(piece, sample_weight),
-            share=tf.cast((stop - start) / tf.maximum(total, 1), tf.float32),
-            rows=stop - start,
-        )
+            low = tf.maximum(tf.minimum(low, self._total - 1), 0)
+            high = tf.maximum(high, low + 1)
+        return lambda leaf: None if leaf is None else leaf[low:high]
 
     def real(self, value: Any, part: Part) -> Any:
         """What of a microbatch's value is of rows that there are."""

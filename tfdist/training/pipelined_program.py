@@ -120,7 +120,8 @@ class _Writing:
         for replica in range(self.plan.replicas):
             numbers = range(replica * each, (replica + 1) * each)
             batch = (inputs, self.x, self.y, self.sample_weight)
-            parts.append([self.rows.part(number, *batch) for number in numbers])
+            last = self.turns.device(replica, self.stages[-1].segments[-1])
+            parts.append([self.rows.part(number, *batch, last) for number in numbers])
         for own in parts:
             for part in own:
                 for symbol, value in zip(self.graph.inputs, part.inputs, strict=True):
