@@ -4,6 +4,9 @@
     print(tfdist.pipeline.draw("1f1b", 4, 8))
     print(tfdist.pipeline.draw(tfdist.pipeline.measure(model, (x, y))))
 
+Schedules: "1f1b" holds the fewest microbatches, "zero_bubble" waits the least, "gpipe" holds all
+microbatches, and "sequential" is what they are compared with; see `tfdist.pipeline.schedule`.
+
 Importing it imports no TensorFlow; `measure` and `measure_costs` do.
 """
 
