@@ -9,10 +9,11 @@ from typing import Any
 import tensorflow as tf
 
 from tfdist import internals
+from tfdist.pipeline.graph import Segment
 from tfdist.pipeline.schedule import Slot
 from tfdist.training.pipelined_weights import Later
 
-__all__ = ["Outcome", "Part", "Ran", "Rows", "again", "is_float"]
+__all__ = ["Outcome", "Part", "Ran", "Rows", "again", "is_float", "target"]
 
 
 @dataclasses.dataclass
@@ -90,6 +91,14 @@ class Ran:
     added: list[tf.Tensor]
     tape: tf.GradientTape | None
     keys: list[int]
+
+
+def target(key: Any, outputs: dict[Any, Any], ran: Ran, segment: Segment) -> Any:
+    """What of a segment's forward a cotangent belongs to."""
+    if not isinstance(key, tuple):
+        return outputs[key]
+    kind, which = key
+    return ran.added[which] if kind is segment else internals.logits_of(outputs[which])
 
 
 class Rows:

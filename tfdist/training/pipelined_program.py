@@ -11,6 +11,7 @@ random numbers.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,10 +25,10 @@ from tfdist.pipeline.schedule import Slot
 from tfdist.strategies.pipeline import PipelineStrategy
 from tfdist.training import pipelined_losses as losses
 from tfdist.training.pipelined_gradients import Gradients, Penalties, total
-from tfdist.training.pipelined_parts import Outcome, Part, Ran, Rows, again, is_float
+from tfdist.training.pipelined_parts import Outcome, Part, Ran, Rows, again, is_float, target
 from tfdist.training.pipelined_state import State, assign
 from tfdist.training.pipelined_turns import Turns
-from tfdist.training.pipelined_weights import Later, last_operations, not_needed, summed
+from tfdist.training.pipelined_weights import Later, last_operations, not_needed, run_later
 
 __all__ = ["Program"]
 
@@ -330,7 +331,7 @@ class _Writing:
                 state = {key: tf.identity(value) for key, value in state.items()}
                 ran = self._run_segment(segment, given, state, keep=True)
             outputs = dict(zip(wanted, ran.outputs, strict=False))
-            targets = [_target(key, outputs, ran, segment) for key in came]
+            targets = [target(key, outputs, ran, segment) for key in came]
             cotangents = [total(found) for found in came.values()]
             back_to = [
                 (symbol, value)
@@ -369,16 +370,8 @@ class _Writing:
                 continue
             device = self.turns.device(replica, segment)
             begin = self.turns.begin(replica, device, [])
-            for one in left:
-                internals.run_after(one.operations, [begin])
-            own: list[Any] = []
-            before: list[Any] = [begin]
-            for key in dict.fromkeys(key for one in left for key in one.gradients):
-                found = [one.gradients[key] for one in left if key in one.gradients]
-                # One after the other: products that share a core share its caches.
-                with tf.device(device), tf.control_dependencies(before):
-                    before = self.gradients.add(replica, stage.number, key, summed(found))
-                own += before
+            add = functools.partial(self.gradients.add, replica, stage.number)
+            own = run_later(left, begin, device, add)
             self.turns.ended(replica, device, own)
             after += own
         return after
@@ -411,11 +404,3 @@ class _Writing:
     def _structured(self, values: dict[int, Any]) -> Any:
         leaves = [values[id(symbol)] for symbol in self.graph.flat_outputs]
         return keras.tree.pack_sequence_as(self.graph.outputs, leaves)
-
-
-def _target(key: Any, outputs: dict[Any, Any], ran: Ran, segment: Segment) -> Any:
-    """What of a segment's forward a cotangent belongs to."""
-    if not isinstance(key, tuple):
-        return outputs[key]
-    kind, which = key
-    return ran.added[which] if kind is segment else internals.logits_of(outputs[which])

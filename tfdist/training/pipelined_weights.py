@@ -12,14 +12,15 @@ to be added up, which costs the memory of a kernel three times a microbatch.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
+from tfdist import internals
 from tfdist.training.pipelined_gradients import total
 
-__all__ = ["Later", "last_operations", "not_needed", "summed"]
+__all__ = ["Later", "last_operations", "not_needed", "run_later", "summed"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +66,36 @@ def not_needed(
             needed.add(operation)
             front += [*(tensor.op for tensor in operation.inputs), *operation.control_inputs]
     return [operation for operation in operations if operation in candidates - needed]
+
+
+def run_later(
+    left: Sequence[Later],
+    begin: tf.Tensor,
+    device: str,
+    add: Callable[[int, Any], list[Any]],
+) -> list[Any]:
+    """Writes what the backwards of some microbatches have left.
+
+    Args:
+        left: by each of them, for the same segment.
+        begin: what it waits for.
+        device: of the segment.
+        add: takes a variable's identity and its gradient; returns what is computed for it.
+
+    Returns:
+        All that is computed.
+    """
+    for one in left:
+        internals.run_after(one.operations, [begin])
+    done: list[Any] = []
+    before: list[Any] = [begin]
+    for key in dict.fromkeys(key for one in left for key in one.gradients):
+        found = [one.gradients[key] for one in left if key in one.gradients]
+        # One after the other: products that share a core share its caches.
+        with tf.device(device), tf.control_dependencies(before):
+            before = add(key, summed(found))
+        done += before
+    return done
 
 
 def summed(gradients: Sequence[Any]) -> Any:
