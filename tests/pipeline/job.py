@@ -27,9 +27,12 @@ folder = Path(sys.argv[1])
 strategy = tfdist.strategy("pipeline", microbatches=3, rendezvous_timeout=60)  # workers serve here
 
 import keras  # noqa: E402
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
 
 from tests.multi_worker import programs  # noqa: E402
 from tests.pipeline import stacks  # noqa: E402
+from tfdist import internals  # noqa: E402
 from tfdist.pipeline import PipelinePlan  # noqa: E402
 from tfdist.strategies.pipeline import PipelineStrategy  # noqa: E402
 
@@ -88,16 +91,37 @@ def measured() -> Any:
     return {"timings": timings, "drawn": tfdist.pipeline.draw(timings)}
 
 
-def wide() -> Any:
-    """When the slots of a step were worked on that takes some milliseconds each."""
-    model = piped(stacks.wide, schedule="gpipe", microbatches=4)
-    return tfdist.pipeline.measure(model, stacks.wide_batch())
+def handed_on() -> Any:
+    """When eight pieces of one chain of products were ready on a worker, and came to the other."""
+    near, far = strategy.devices
+
+    @tf.function(autograph=False)
+    def run(y: tf.Tensor, kernel: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
+        stamps, sums = [], []
+        for _ in range(8):
+            with tf.device(near):
+                for _ in range(4):
+                    y = tf.nn.relu(tf.matmul(y, kernel))
+                piece = y[:1]
+                with tf.control_dependencies([piece]):
+                    stamps.append(tf.timestamp())
+            with tf.device(far):
+                came = tf.identity(piece)
+                with tf.control_dependencies([came]):
+                    stamps.append(tf.timestamp())
+                sums.append(tf.reduce_sum(came))  # or nobody would wait for it
+        return stamps, tf.add_n(sums)
+
+    y, kernel = tf.ones((256, 1024)), tf.random.normal((1024, 1024), stddev=0.04)
+    with internals.unordered_stamps():
+        stamps = [run(y, kernel)[0] for _ in range(2)][1]
+    return np.reshape([float(stamp) for stamp in stamps], (8, 2))
 
 
 for case in stacks.CASES:
     note(case, functools.partial(same, case))
 note("resumed", resumed)
 note("measured", measured)
-note("wide", wide)
+note("handed on", handed_on)
 with contextlib.suppress(OSError):
     (folder / "found.pickle").write_bytes(pickle.dumps(found))

@@ -6,12 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np
 from keras import layers, optimizers
 
 from tests.multi_worker.programs import LABELS, WEIGHTS, X
 
-__all__ = ["CASES", "fit", "stack", "use", "wide", "wide_batch"]
+__all__ = ["CASES", "fit", "stack", "use"]
 
 
 def stack() -> keras.Model:
@@ -37,18 +36,6 @@ def towers() -> keras.Model:
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizers.Adam(0.01, clipnorm=0.5), loss, metrics=["accuracy"])
     return model
-
-
-def wide() -> keras.Model:
-    """Layers that take some milliseconds."""
-    model = keras.Sequential([keras.Input((1024,)), *(layers.Dense(1024) for _ in range(4))])
-    model.compile("sgd", "mse")
-    return model
-
-
-def wide_batch() -> tuple[Any, Any]:
-    x = np.ones((2048, 1024), "float32")
-    return x, x
 
 
 CASES: dict[str, tuple[Callable[[], keras.Model], dict[str, Any]]] = {

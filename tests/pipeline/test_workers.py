@@ -83,11 +83,11 @@ def test_the_measured_schedule_keeps_the_planned_order(found: dict[str, Any]) ->
     assert np.isfinite(timings.bubble)
 
 
-def test_a_stage_on_one_core_hands_on_while_it_computes(found: dict[str, Any]) -> None:
+def test_a_worker_on_one_core_sends_while_it_computes(found: dict[str, Any]) -> None:
     """TensorFlow would have a process with one thread compute all first, and then send all."""
-    slots = {tuple(timing.slot[1:]): timing for timing in found["wide"].slots}
-    assert slots[1, 0, "forward"].begin < slots[0, 3, "forward"].begin
-    assert slots[0, 0, "backward"].begin < slots[1, 3, "backward"].begin
+    ready, arrived = found["handed on"].T
+    assert arrived[0] < ready[-1]
+    assert arrived[3] < ready[-1]
 
 
 def test_a_lost_worker_ends_the_job_with_its_name(tmp_path: Path) -> None:
