@@ -53,6 +53,8 @@ def check_the_large_model(notebook: NotebookNode) -> None:
     """One process has not the memory for it; three workers have, and train it."""
     said = "".join(text_of(output) for output in outputs(notebook))
     assert "out of memory" in said
+    assert "exit code 137" in said
+    assert "all tasks ended well" in said
     accuracy = re.search(
         r"test accuracy: ([\d.]+)\s*$", said.split("out of memory")[1], re.MULTILINE
     )

@@ -28,7 +28,7 @@ from tfdist.training.pipelined_gradients import Gradients, Penalties, total
 from tfdist.training.pipelined_parts import Outcome, Part, Ran, Rows, again, is_float, target
 from tfdist.training.pipelined_state import State, assign
 from tfdist.training.pipelined_turns import Turns
-from tfdist.training.pipelined_weights import Later, last_operations, not_needed, run_later
+from tfdist.training.pipelined_weights import leave, run_later
 
 __all__ = ["Program"]
 
@@ -345,16 +345,13 @@ class _Writing:
                 ([value for _, value in back_to], [state[key] for key in ran.keys]),
                 output_gradients=cotangents,
             )
-            made = graph.get_operations()[known:]
             symbols = [symbol for symbol, _ in back_to]
             gradients = {k: g for k, g in zip(ran.keys, own, strict=True) if g is not None}
-            after = [value for value in back if value is not None]
-            after = list(tf.nest.flatten(after, expand_composites=True))
+            found = [value for value in back if value is not None]
+            after = list(tf.nest.flatten(found, expand_composites=True))
             if self.program.split:
-                last = [op for g in gradients.values() for op in last_operations(g)]
-                inputs = {tensor.ref() for operation in last for tensor in operation.inputs}
-                after += [ref.deref() for ref in inputs if ref.deref().op in set(made)]
-                part.later[segment] = Later(gradients, not_needed(last, after, made))
+                made = graph.get_operations()[known:]
+                part.later[segment], after = leave(gradients, after, made)
             else:
                 for key, gradient in gradients.items():
                     after += self.gradients.add(replica, stage.number, key, gradient)

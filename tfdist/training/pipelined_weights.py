@@ -20,7 +20,7 @@ import tensorflow as tf
 from tfdist import internals
 from tfdist.training.pipelined_gradients import total
 
-__all__ = ["Later", "last_operations", "not_needed", "run_later", "summed"]
+__all__ = ["Later", "last_operations", "leave", "not_needed", "run_later", "summed"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +34,26 @@ class Later:
 
     gradients: dict[int, Any]
     operations: Sequence[tf.Operation]
+
+
+def leave(
+    gradients: dict[int, Any], needs: Sequence[tf.Tensor], made: Sequence[tf.Operation]
+) -> tuple[Later, list[tf.Tensor]]:
+    """Leaves the last operation of each gradient for later.
+
+    Args:
+        gradients: of a segment's weights, by the identities of the variables.
+        needs: what is not left in any case.
+        made: the operations of the backward, the last ones of the graph that is being written.
+
+    Returns:
+        What is left, and all that is computed now: `needs`, and what the last operations need.
+    """
+    last = [operation for g in gradients.values() for operation in last_operations(g)]
+    here = set(made)
+    inputs = {t.ref(): t for operation in last for t in operation.inputs if t.op in here}
+    now = [*needs, *inputs.values()]
+    return Later(gradients, not_needed(last, now, made)), now
 
 
 def last_operations(gradient: Any) -> list[tf.Operation]:
