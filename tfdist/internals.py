@@ -774,14 +774,16 @@ def unordered_stamps() -> Iterator[None]:
         tf_control.ASYNC_STATEFUL_OPS = before
 
 
-def run_after(operations: Sequence[tf.Operation], tensors: Sequence[tf.Tensor]) -> None:
-    """Has operations wait for tensors, though they have been written already.
+def run_after(
+    operations: Sequence[tf.Operation], others: Sequence[tf.Operation | tf.Tensor]
+) -> None:
+    """Has operations wait for others, though they have been written already.
 
     Args:
-        operations: of the graph that is being written; no tensor needs any of them.
-        tensors: what they wait for.
+        operations: of the graph that is being written; none of the others needs any of them.
+        others: operations or tensors, what they wait for.
     """
-    until = list(dict.fromkeys(tensor.op for tensor in tensors))
+    until = list(dict.fromkeys(getattr(other, "op", other) for other in others))
     for operation in operations:
         operation._add_control_inputs(until)
 

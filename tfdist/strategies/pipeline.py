@@ -15,7 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfdist import log
+from tfdist import internals, log
 from tfdist.cluster import Cluster
 from tfdist.errors import StrategyError
 from tfdist.pipeline.plan import PipelinePlan
@@ -23,7 +23,7 @@ from tfdist.strategies import registry
 from tfdist.strategies.options import Options
 from tfdist.strategies.servers import coordinating
 
-__all__ = ["PipelineStrategy", "connect", "local_devices", "make_pipeline"]
+__all__ = ["PipelineStrategy", "connect", "local_devices", "make_pipeline", "same_device"]
 
 _KIND = "pipeline"
 
@@ -92,18 +92,29 @@ def _placing(base: Any) -> Any:
                 if tf.executing_eagerly():
                     return super()._update(var, fn, args, kwargs, group)
                 # One variable of a device after the other: what an optimizer computes on the way
-                # is several times as large as the variable.
+                # is several times as large as the variable. Only what is computed on that device
+                # waits: what the chief has to send does not.
                 known = len(graph.get_operations())
-                with tf.control_dependencies(updated.get(var.device, [])):
-                    result = super()._update(var, fn, args, kwargs, group)
+                result = super()._update(var, fn, args, kwargs, group)
                 made = graph.get_operations()[known:]
-                assigned = [op for op in made if op.type.startswith("Assign")]
+                own = [op for op in made if same_device(op.device, var.device)]
+                own = [op for op in own if op.type != "Const"]
+                internals.run_after(own, updated.get(var.device, []))
+                assigned = [op for op in own if op.type.startswith("Assign")]
                 updated[var.device] = assigned or updated.get(var.device, [])
                 return result
             finally:
                 self._device = before
 
     return Placing
+
+
+def same_device(one: str, other: str) -> bool:
+    """Whether two names, of which each may leave parts out, can be one device."""
+    first, second = map(tf.DeviceSpec.from_string, (one, other))
+    parts = ("job", "replica", "task", "device_type", "device_index")
+    pairs = [(getattr(first, part), getattr(second, part)) for part in parts]
+    return all(a == b for a, b in pairs if a is not None and b is not None)
 
 
 def local_devices(count: int | None = None) -> tuple[list[str], list[str]]:

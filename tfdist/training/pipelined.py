@@ -19,9 +19,10 @@ from tfdist.errors import PlugError, TaskLost
 from tfdist.pipeline import graph as graphs
 from tfdist.strategies import registry
 from tfdist.strategies.layout import ReplicaLayout
-from tfdist.strategies.pipeline import PipelineStrategy
+from tfdist.strategies.pipeline import PipelineStrategy, same_device
 from tfdist.training.options import TrainingOptions
 from tfdist.training.pipelined_program import Program
+from tfdist.training.pipelined_update import apply_gradients
 from tfdist.training.stream import without_optionals
 from tfdist.training.synchronous import Synchronous
 
@@ -210,9 +211,7 @@ class Pipelined(Synchronous):
         if mode == "train":
             variables = model.trainable_weights
             gradients = [outcome.gradients.get(id(v)) for v in variables]
-            # What an optimizer computes from a gradient is computed where the gradient is.
-            with tf.compat.v1.device(_where_its_input_is):
-                model.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+            apply_gradients(model.optimizer, gradients, variables)
         return outcome
 
     def predict_function(self) -> Callable[[Any], Any]:
@@ -236,16 +235,6 @@ class Pipelined(Synchronous):
         return run
 
 
-def _where_its_input_is(operation: Any) -> str:
-    return operation.inputs[0].device if len(operation.inputs) else ""
-
-
 def _move(variable: keras.Variable, device: str) -> None:
-    full = tf.DeviceSpec.from_string(device)
-    own = tf.DeviceSpec.from_string(variable.value.device)
-    if (full.job or own.job, full.task if full.task is not None else own.task) == (
-        own.job,
-        own.task,
-    ) and (full.device_type, full.device_index) == (own.device_type, own.device_index):
-        return
-    internals.move_variable(variable, device)
+    if not same_device(variable.value.device, device):
+        internals.move_variable(variable, device)

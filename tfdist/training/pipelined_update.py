@@ -1,0 +1,56 @@
+"""The optimizer's update of a pipeline's variables, each on its own device.
+
+Keras passes all gradients through one operation, the sum over a strategy's replicas. In a pipeline
+they are the sum already, and one operation is on one device: all of them would travel there and
+back, and the first update would wait for the last gradient. Likewise Keras reads the learning rate
+and the number of the step for each variable anew, from where they are kept: a message each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfdist import internals
+
+__all__ = ["apply_gradients"]
+
+
+def apply_gradients(
+    optimizer: Any, gradients: Sequence[Any], variables: Sequence[keras.Variable]
+) -> None:
+    """Writes the update of variables, where each of them is.
+
+    Args:
+        optimizer: a built Keras optimizer.
+        gradients: one for each variable, summed over all microbatches and replicas, on the
+            variable's device; None where there is none.
+        variables: the trainable weights.
+    """
+    with (
+        internals.replaced({"reduce_gradients": _summed_already, "update_step": _update_step}),
+        # What an optimizer computes from a gradient is computed where the gradient is.
+        tf.compat.v1.device(_where_its_input_is),
+    ):
+        optimizer.apply_gradients(zip(gradients, variables, strict=True))
+
+
+def _summed_already(optimizer: Any, grads_and_vars: Any) -> list[Any]:
+    del optimizer
+    return list(grads_and_vars)
+
+
+def _update_step(optimizer: Any, grads: Any, trainable_variables: Any, learning_rate: Any) -> None:
+    """Keras' own, which finds its scalars read already."""
+    iterations = optimizer.iterations
+    with internals.held([(iterations, tf.convert_to_tensor(iterations.value))]):
+        internals.POINTS["update_step"].original(
+            optimizer, grads, trainable_variables, tf.convert_to_tensor(learning_rate)
+        )
+
+
+def _where_its_input_is(operation: Any) -> str:
+    return operation.inputs[0].device if len(operation.inputs) else ""
