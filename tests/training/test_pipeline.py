@@ -21,6 +21,7 @@ from tests.training.models import FIT, LABELS, WEIGHTS, X
 from tfdist.errors import PlugError
 from tfdist.pipeline import PipelinePlan
 from tfdist.strategies import pipeline
+from tfdist.training.plugged import Plugged
 
 TWO = {"stages": 2, "microbatches": 3}
 """Three microbatches share 32 rows unevenly, and the last batch of 9 evenly."""
@@ -253,6 +254,27 @@ def test_weights_and_slots_live_with_their_stage() -> None:
             assert place == "CPU:0", path
         elif "dense_1" in path or "dense_2" in path:
             assert place == "CPU:1", path
+
+
+def test_what_is_as_large_as_a_kernel_stays_on_its_stage() -> None:
+    model = piped({"stages": ["dense_2"], "microbatches": 2}, lambda: named(optimizers.Adam()))
+    fit(model, epochs=1)
+    plugged = Plugged.of(model)
+    assert plugged is not None
+    family: Any = plugged._prepared((X, LABELS)).family
+    step = tf.function(
+        lambda: family.strategy.run(lambda: bool(family.take_step("train", (X, LABELS))) or None),
+        autograph=False,
+    )
+    operations = step.get_concrete_function().graph.get_operations()
+    travelled = [
+        (tensor.name, operation.name)
+        for operation in operations
+        for tensor in operation.inputs
+        if tensor.shape == (3, 3) and not pipeline.same_device(tensor.device, operation.device)
+    ]
+    assert travelled == []
+    assert any(o.type.startswith("Assign") and "CPU:1" in o.device for o in operations)
 
 
 def named(optimizer: Any = "sgd") -> keras.Model:

@@ -95,10 +95,13 @@ def _placing(base: Any) -> Any:
                 # is several times as large as the variable. Only what is computed on that device
                 # waits: what the chief has to send does not.
                 known = len(graph.get_operations())
-                result = super()._update(var, fn, args, kwargs, group)
-                made = graph.get_operations()[known:]
-                own = [op for op in made if same_device(op.device, var.device)]
-                own = [op for op in own if op.type != "Const"]
+                with tf.device(None):  # what was asked for outside does not know this variable
+                    result = super()._update(var, fn, args, kwargs, group)
+                own = [
+                    op
+                    for op in graph.get_operations()[known:]
+                    if op.type != "Const" and same_device(op.device, var.device)
+                ]
                 internals.run_after(own, updated.get(var.device, []))
                 assigned = [op for op in own if op.type.startswith("Assign")]
                 updated[var.device] = assigned or updated.get(var.device, [])
