@@ -10,9 +10,10 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING
 
-from tfdist.errors import EXIT_CODES, ClusterError, TfdistError
+from tfdist import command_line
+from tfdist.errors import EXIT_CODES, TfdistError
 
 if TYPE_CHECKING:
     from tfdist.cluster import Cluster, Task
@@ -29,60 +30,6 @@ examples:
       this machine's task of a job that spans the machines of spec.json
 """
 _COUNTS = ("workers", "ps", "chief", "evaluator")
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose complaints are tfdist's own errors, and which knows what its options take."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(
-            formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **settings
-        )
-        self.takes_value: dict[str, bool] = {"-h": False, "--help": False}
-
-    def option(self, group: argparse._ArgumentGroup, name: str, **settings: Any) -> None:
-        """Adds an option to a group."""
-        self.takes_value[name] = group.add_argument(name, **settings).nargs != 0
-
-    def error(self, message: str) -> NoReturn:
-        """Raises instead of printing the usage: `main` prints one line."""
-        raise ClusterError(f"{message}; see {self.prog} --help")
-
-    def split(self, given: Sequence[str]) -> tuple[list[str], list[str]]:
-        """Cuts a command line where the script, or `-m` and the module, begin.
-
-        Only what comes before is for argparse, which would take the script's options for its own.
-
-        Args:
-            given: The arguments, options spelt with dashes or underscores.
-
-        Returns:
-            The launcher's own arguments, spelt with underscores, and the script's command.
-        """
-        own: list[str] = []
-        left = list(given)
-        while left:
-            word = left[0]
-            if word == "--":
-                return own, left[1:]
-            if word.startswith("-m") and word != "-m":  # `-mpackage`, as Python takes it too
-                return own, ["-m", word[2:], *left[1:]]
-            if word == "-m" or not word.startswith("-"):
-                return own, left
-            name, equals, value = word.partition("=")
-            if name.startswith("--"):
-                name = "--" + name[2:].replace("-", "_")
-            if name not in self.takes_value:
-                self._refuse_option(name)
-            count = 2 if self.takes_value[name] and not equals else 1
-            own += [name + equals + value, *left[1:count]]
-            left = left[count:]
-        return own, []
-
-    def _refuse_option(self, name: str) -> NoReturn:
-        from tfdist.cluster.task import nearest
-
-        self.error(f"unknown option {name!r}{nearest(name, self.takes_value)}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -108,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _top(given: list[str]) -> int:
     """`tfdist` without a command: help, version or an error."""
-    parser = _Parser(
+    parser = command_line.Parser(
         prog="tfdist",
         usage="tfdist [--help | --version] COMMAND ...",
         description="Train Keras 3 models on many machines with TensorFlow.",
@@ -185,8 +132,8 @@ def _bench(given: list[str]) -> int:
     return 0
 
 
-def _bench_parser() -> _Parser:
-    parser = _Parser(
+def _bench_parser() -> command_line.Parser:
+    parser = command_line.Parser(
         prog="tfdist bench",
         usage="tfdist bench [options] (--model NAME | script.py | -m package.module) [its own "
         "arguments...]",
@@ -199,7 +146,7 @@ def _bench_parser() -> _Parser:
     parser.option(
         what,
         "--workers",
-        type=_counts,
+        type=command_line.counts,
         default=(1, 2),
         metavar="N,N",
         help="the numbers of workers to measure (default: 1,2)",
@@ -210,7 +157,7 @@ def _bench_parser() -> _Parser:
     parser.option(
         what,
         "--seconds",
-        type=_seconds,
+        type=command_line.seconds,
         default=10.0,
         metavar="SECONDS",
         help="how long each job trains (default: 10)",
@@ -258,7 +205,7 @@ def _tasks_here(
 
 
 def _check_combination(
-    parser: _Parser, options: argparse.Namespace, command: Sequence[str]
+    parser: command_line.Parser, options: argparse.Namespace, command: Sequence[str]
 ) -> None:
     """Refuses options that do not go together, and a script that is not there."""
     for name in _COUNTS:
@@ -274,9 +221,9 @@ def _check_combination(
         parser.error(f"no script {command[0]!r} here; give the path of a Python file")
 
 
-def _run_parser() -> _Parser:
+def _run_parser() -> command_line.Parser:
     codes = "".join(f"  {code:>3}  {meaning}\n" for code, meaning in EXIT_CODES.items())
-    parser = _Parser(
+    parser = command_line.Parser(
         prog="tfdist run",
         usage="tfdist run [options] (script.py | -m package.module) [its own arguments...]",
         description="Start one process per task of a job, show their output together, and end "
@@ -285,11 +232,17 @@ def _run_parser() -> _Parser:
         f"a task failed; and\n{codes}",
     )
     here = parser.add_argument_group("a job on this machine")
-    parser.option(here, "--workers", type=_count, metavar="N", help="how many workers (default: 1)")
+    parser.option(
+        here,
+        "--workers",
+        type=command_line.count,
+        metavar="N",
+        help="how many workers (default: 1)",
+    )
     parser.option(
         here,
         "--ps",
-        type=_count,
+        type=command_line.count,
         default=0,
         metavar="N",
         help="how many parameter servers; they bring a chief with them (default: 0)",
@@ -318,7 +271,7 @@ def _run_parser() -> _Parser:
     parser.option(
         how,
         "--threads",
-        type=_threads,
+        type=command_line.threads,
         default="auto",
         metavar="N",
         help="threads of each chief and worker (default: auto, the cores shared out)",
@@ -326,14 +279,14 @@ def _run_parser() -> _Parser:
     parser.option(
         how,
         "--rendezvous_timeout",
-        type=_seconds,
+        type=command_line.seconds,
         metavar="SECONDS",
         help="how long the tasks wait for each other at the start",
     )
     parser.option(
         how,
         "--grace",
-        type=_seconds,
+        type=command_line.seconds,
         default=5.0,
         metavar="SECONDS",
         help="from asking a task to end to killing it (default: 5)",
@@ -341,7 +294,7 @@ def _run_parser() -> _Parser:
     parser.option(
         how,
         "--max_restarts",
-        type=_restarts,
+        type=command_line.restarts,
         metavar="N",
         help="how many times a failed worker of a parameter-server job is started again (default: "
         "3), or all tasks of another job, to resume from a checkpoint (default: 0)",
@@ -359,43 +312,6 @@ def _run_parser() -> _Parser:
         help="show each task's TF_CONFIG, environment and command, for a shell, and exit",
     )
     return parser
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of tasks; give 0, 1, 2, ...")
-    return int(text)
-
-
-def _counts(text: str) -> tuple[int, ...]:
-    words = text.split(",")
-    if not all(word.isdecimal() and int(word) for word in words):
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers of workers; give 1,2,4")
-    return tuple(int(word) for word in words)
-
-
-def _restarts(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of restarts; give 0, 1, 2, ...")
-    return int(text)
-
-
-def _threads(text: str) -> int | Literal["auto"]:
-    if text == "auto":
-        return "auto"
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of threads; give 1, 2, ...")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds; give 0 or more")
-    return seconds
 
 
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {"run": _run, "bench": _bench}

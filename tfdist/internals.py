@@ -453,7 +453,13 @@ POINTS: Mapping[str, Point] = {
         keras_tf_optimizer.TFOptimizer, "_apply_weight_decay", ("self", "variables")
     ),
 }
-"""What `training.semantics` and `training.worker_step` replace while a step is traced."""
+"""What `training` replaces while a step is traced."""
+
+
+def original(name: str) -> Callable[..., Any]:
+    """Returns the function itself that is, or may be, replaced at one of the `POINTS`."""
+    return POINTS[name].original
+
 
 _installed = 0
 

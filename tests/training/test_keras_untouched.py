@@ -1,4 +1,4 @@
-"""Beside a plugged model Keras is what it was: tfdist changes one model, and while it traces."""
+"""Keras is what it was: tfdist changes one model, which shows nothing of it, while it traces."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 import tfdist
 from tests.training import comparing
-from tests.training.models import FIT, LABELS, TARGETS, X, classifier, regressor
+from tests.training.models import FIT, LABELS, TARGETS, X, classifier, regressor, two_in_two_out
 from tfdist import internals
 
 
@@ -114,3 +115,25 @@ def test_several_strategies_and_models_take_turns_in_one_process() -> None:
         model.train_on_batch(X, TARGETS)
     losses = [model.evaluate(X, TARGETS, verbose=0) for model in models]
     np.testing.assert_allclose(losses, losses[0], rtol=comparing.HISTORY)
+
+
+def test_a_plugged_model_keeps_its_class_and_its_summary() -> None:
+    with comparing.mirrored(2).scope():
+        model = two_in_two_out()
+    kind, lines = type(model), []
+    model.summary(print_fn=lambda line, **_: lines.append(line))
+    assert tfdist.plug(model) is model
+    after: list[str] = []
+    model.summary(print_fn=lambda line, **_: after.append(line))
+    assert type(model) is kind
+    assert isinstance(model, keras.Model)
+    assert after == lines
+    assert tfdist.plug(model) is model  # again is no mistake
+
+
+@pytest.mark.parametrize("method", ["fit", "evaluate", "predict", "train_on_batch", "compile"])
+def test_a_plugged_models_methods_still_carry_keras_name_and_help(method: str) -> None:
+    with comparing.mirrored(2).scope():
+        model = tfdist.plug(classifier())
+    assert getattr(model, method).__name__ == method
+    assert getattr(model, method).__doc__ == getattr(keras.Model, method).__doc__

@@ -7,11 +7,9 @@ from typing import Any
 
 import keras
 import numpy as np
-import pytest
 import tensorflow as tf
 from keras import layers
 
-import tfdist
 from tests.training import comparing
 from tests.training.comparing import EVERY, same
 from tests.training.models import (
@@ -378,28 +376,3 @@ def test_the_first_replica_drops_what_one_machine_drops() -> None:
 
     plain = comparing.in_plain_keras(make, use)
     assert plain.result[0] > 0
-
-
-# ---------------------------------------------------------------- the model stays what it is
-
-
-def test_a_plugged_model_keeps_its_class_and_its_summary() -> None:
-    with comparing.mirrored(2).scope():
-        model = two_in_two_out()
-    kind, lines = type(model), []
-    model.summary(print_fn=lambda line, **_: lines.append(line))
-    assert tfdist.plug(model) is model
-    after: list[str] = []
-    model.summary(print_fn=lambda line, **_: after.append(line))
-    assert type(model) is kind
-    assert isinstance(model, keras.Model)
-    assert after == lines
-    assert tfdist.plug(model) is model  # again is no mistake
-
-
-@pytest.mark.parametrize("method", ["fit", "evaluate", "predict", "train_on_batch", "compile"])
-def test_a_plugged_models_methods_still_carry_keras_name_and_help(method: str) -> None:
-    with comparing.mirrored(2).scope():
-        model = tfdist.plug(classifier())
-    assert getattr(model, method).__name__ == method
-    assert getattr(model, method).__doc__ == getattr(keras.Model, method).__doc__

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -12,7 +12,19 @@ import tensorflow as tf
 
 from tfdist.errors import PlugError
 
-__all__ = ["StepLogs", "as_plain", "recorded_results", "to_be_summed"]
+__all__ = ["Reading", "StepLogs", "as_plain", "recorded_results", "to_be_summed"]
+
+
+class Reading(NamedTuple):
+    """What the replicas read together.
+
+    Attributes:
+        logs: the metrics over all replicas, and a custom step's other logs.
+        numbers: `[workers, n]`: every worker's own numbers.
+    """
+
+    logs: dict[str, Any]
+    numbers: np.ndarray
 
 
 @contextlib.contextmanager

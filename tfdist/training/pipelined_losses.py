@@ -73,10 +73,6 @@ def _entered(share: tf.Tensor | None, totals: Totals, rehearsing: bool) -> Itera
         _current.share, _current.totals, _current.rehearsing, _current.asked = before
 
 
-def _keras(name: str) -> Callable[..., Any]:
-    return internals.POINTS[name].original
-
-
 def _next(found: Callable[[], Any]) -> Any:
     """Notes a total in a rehearsal; else returns the one that the rehearsal has found here."""
     assert _current.totals is not None
@@ -94,7 +90,7 @@ def _of_the_batch(part: tf.Tensor) -> tf.Tensor:
 
 def _apply_mask(sample_weight: Any, mask: Any, dtype: Any, reduction: Any) -> Any:
     if _current.totals is None or mask is None or reduction not in ("mean", "sum_over_batch_size"):
-        return _keras("apply_mask")(sample_weight, mask, dtype, reduction)
+        return internals.original("apply_mask")(sample_weight, mask, dtype, reduction)
     valid = tf.cast(tf.convert_to_tensor(mask), "bool")
     total = _next(
         lambda: tf.math.divide_no_nan(
@@ -102,7 +98,7 @@ def _apply_mask(sample_weight: Any, mask: Any, dtype: Any, reduction: Any) -> An
         )
     )
     if total is None:
-        return _keras("apply_mask")(sample_weight, mask, dtype, reduction)
+        return internals.original("apply_mask")(sample_weight, mask, dtype, reduction)
     weights = tf.where(valid, tf.cast(total, dtype), tf.zeros((), dtype))
     if sample_weight is None:
         return weights
@@ -115,7 +111,7 @@ def _apply_mask(sample_weight: Any, mask: Any, dtype: Any, reduction: Any) -> An
 def _reduce_values(
     values: Any, sample_weight: Any = None, reduction: Any = "sum_over_batch_size"
 ) -> Any:
-    original = _keras("reduce_values")
+    original = internals.original("reduce_values")
     if _current.totals is None or values.shape.rank == 0:
         return original(values, sample_weight, reduction)
     if reduction == "mean_with_sample_weight" and sample_weight is not None:
@@ -132,7 +128,7 @@ def _average_loss(
     per_example_loss: Any, sample_weight: Any = None, global_batch_size: Any = None
 ) -> Any:
     """`tf.nn.compute_average_loss`, which may be told the whole batch's size."""
-    loss = _keras("average_loss")(per_example_loss, sample_weight, global_batch_size)
+    loss = internals.original("average_loss")(per_example_loss, sample_weight, global_batch_size)
     if _current.share is None or global_batch_size is None:
         return loss
     return _of_the_batch(loss)
@@ -143,7 +139,7 @@ def _samplewise_values(values: Any, sample_weight: Any, reduce_fn: Any, dtype: A
     scalar = len(getattr(values, "shape", (1,))) == 0
     if _current.share is not None and sample_weight is None and scalar:
         sample_weight = _current.share
-    return _keras("samplewise_values")(values, sample_weight, reduce_fn, dtype)
+    return internals.original("samplewise_values")(values, sample_weight, reduce_fn, dtype)
 
 
 _REPLACEMENTS: dict[str, Callable[..., Any]] = {

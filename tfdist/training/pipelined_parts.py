@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -72,6 +72,23 @@ class Part:
         for key, cotangent in zip(keys, found, strict=True):
             if cotangent is not None:
                 self.cotangents.setdefault(key, []).append(cotangent)
+
+    def seen_by_the_loss(self, outputs: Sequence[Any]) -> dict[Any, Any]:
+        """The model's outputs, and the logits before a last softmax: Keras' losses look for them.
+
+        Args:
+            outputs: the symbolic ones.
+        """
+        seen: dict[Any, Any] = {}
+        for symbol in outputs:
+            value = self.values[id(symbol)]
+            if not is_float(value):
+                continue
+            seen[id(symbol)] = value
+            logits = internals.logits_of(value)
+            if logits is not None:
+                seen["logits", id(symbol)] = logits
+        return seen
 
 
 @dataclasses.dataclass

@@ -241,7 +241,7 @@ class _Writing:
 
     def _loss(self, part: Part) -> None:
         """Computes a microbatch's loss, and notes what it is computed from."""
-        watched = self._seen_by_the_loss(part)
+        watched = part.seen_by_the_loss(self.graph.flat_outputs)
         added = dict(part.added)
         penalties = {key: tf.identity(value) for key, value in self.penalties.losses.items()}
         metrics = {id(v): v for m in self.model.metrics for v in m.variables}
@@ -268,19 +268,6 @@ class _Writing:
             value = scope.get_current_value(variable)
             self.loss_state[key] = self.rows.unless_absent(part, value, old)
         part.tapes["loss"] = (tape, objective, watched | added, penalties)
-
-    def _seen_by_the_loss(self, part: Part) -> dict[Any, Any]:
-        """The outputs, and the logits before a last softmax: Keras' losses look for them."""
-        seen: dict[Any, Any] = {}
-        for symbol in self.graph.flat_outputs:
-            value = part.values[id(symbol)]
-            if not is_float(value):
-                continue
-            seen[id(symbol)] = value
-            logits = internals.logits_of(value)
-            if logits is not None:
-                seen["logits", id(symbol)] = logits
-        return seen
 
     def _compute_loss(
         self, x: Any, y: Any, predicted: Any, sample_weight: Any, added: list[Any]

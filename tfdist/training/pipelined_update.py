@@ -47,7 +47,7 @@ def _update_step(optimizer: Any, grads: Any, trainable_variables: Any, learning_
     """Keras' own, which finds its scalars read already."""
     iterations = optimizer.iterations
     with internals.held([(iterations, tf.convert_to_tensor(iterations.value))]):
-        internals.POINTS["update_step"].original(
+        internals.original("update_step")(
             optimizer, grads, trainable_variables, tf.convert_to_tensor(learning_rate)
         )
 

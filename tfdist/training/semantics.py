@@ -73,7 +73,7 @@ class ReplicaStep:
     def sum_over_replicas(self, values: Any) -> Any:
         """Sums a structure of tensors over all replicas; every replica gets the result."""
         context = tf.distribute.get_replica_context()
-        return _keras("all_reduce")(context, tf.distribute.ReduceOp.SUM, values)
+        return internals.original("all_reduce")(context, tf.distribute.ReduceOp.SUM, values)
 
     def weighted(self, gradient: Any, optimizer: Any) -> Any:
         """Returns the gradient times this replica's share (sparse ones stay sparse)."""
@@ -159,20 +159,15 @@ def compiled(step: ReplicaStep, step_function: Callable[[Any], Any], data: Any) 
     return result
 
 
-def _keras(name: str) -> Callable[..., Any]:
-    """The original of a replaced function."""
-    return internals.POINTS[name].original
-
-
 # ---------------------------------------------------------------- losses
 
 
 def _scale_loss(value: Any) -> Any:
-    return value if _current.step else _keras("scale_loss")(value)
+    return value if _current.step else internals.original("scale_loss")(value)
 
 
 def _unscale_loss(value: Any) -> Any:
-    return value if _current.step else _keras("unscale_loss")(value)
+    return value if _current.step else internals.original("unscale_loss")(value)
 
 
 def _reduce_values(
@@ -188,14 +183,14 @@ def _reduce_values(
             weight = tf.cast(tf.reduce_sum(sample_weight), total.dtype)
             all_weight = tf.stop_gradient(step.sum_over_replicas(step.if_present(weight)))
             return step.undo_share(tf.math.divide_no_nan(total, all_weight))
-    return _keras("reduce_values")(values, sample_weight, reduction)
+    return internals.original("reduce_values")(values, sample_weight, reduction)
 
 
 def _apply_mask(sample_weight: Any, mask: Any, dtype: Any, reduction: Any) -> Any:
     """Weighs valid time steps by the whole batch's count of them, not by this replica's."""
     step = _current.step
     if step is None or mask is None or reduction not in ("mean", "sum_over_batch_size"):
-        return _keras("apply_mask")(sample_weight, mask, dtype, reduction)
+        return internals.original("apply_mask")(sample_weight, mask, dtype, reduction)
     valid = tf.cast(tf.convert_to_tensor(mask), "bool")
     counts = tf.cast([tf.size(valid), tf.math.count_nonzero(valid, dtype="int32")], dtype)
     total, valid_count = tf.unstack(step.sum_over_replicas(step.if_present(counts)))
@@ -215,19 +210,21 @@ def _average_loss(
     """`tf.nn.compute_average_loss`, which divides by the global batch size by itself."""
     step = _current.step
     if step is None:
-        return _keras("average_loss")(per_example_loss, sample_weight, global_batch_size)
+        return internals.original("average_loss")(
+            per_example_loss, sample_weight, global_batch_size
+        )
     if global_batch_size is None:
         rows = tf.shape(per_example_loss)[0]
-        return _keras("average_loss")(per_example_loss, sample_weight, rows)
+        return internals.original("average_loss")(per_example_loss, sample_weight, rows)
     return step.undo_share(
-        _keras("average_loss")(per_example_loss, sample_weight, global_batch_size)
+        internals.original("average_loss")(per_example_loss, sample_weight, global_batch_size)
     )
 
 
 def _regularization_loss(regularization_loss: Any) -> Any:
     """`tf.nn.scale_regularization_loss`, which divides by the number of replicas by itself."""
     if _current.step is None:
-        return _keras("regularization_loss")(regularization_loss)
+        return internals.original("regularization_loss")(regularization_loss)
     return tf.reduce_sum(regularization_loss)
 
 
@@ -236,7 +233,7 @@ def _samplewise_values(values: Any, sample_weight: Any, reduce_fn: Any, dtype: A
     step = _current.step
     if step is not None and sample_weight is None and len(getattr(values, "shape", (1,))) == 0:
         sample_weight = step.share
-    return _keras("samplewise_values")(values, sample_weight, reduce_fn, dtype)
+    return internals.original("samplewise_values")(values, sample_weight, reduce_fn, dtype)
 
 
 # ---------------------------------------------------------------- collectives and random numbers
@@ -252,18 +249,18 @@ def _all_reduce(self: Any, reduce_op: Any, value: Any, options: Any = None) -> A
     step = _current.step
     flat = tf.nest.flatten(value)
     if step is None or any(isinstance(part, tf.IndexedSlices) for part in flat):
-        return _keras("all_reduce")(self, reduce_op, value, options)
+        return internals.original("all_reduce")(self, reduce_op, value, options)
 
     @tf.custom_gradient
     def reduced(*parts: Any) -> Any:
         present = [step.if_present(part) for part in parts]
-        sums = _keras("all_reduce")(self, reduce_op, present, options)
+        sums = internals.original("all_reduce")(self, reduce_op, present, options)
 
         def gradient(*upstream: Any) -> Any:
             if step.weighted_losses:  # then what flows back is weighted from the start
-                return _keras("all_reduce")(self, reduce_op, list(upstream), options)
+                return internals.original("all_reduce")(self, reduce_op, list(upstream), options)
             weighted = [dy * tf.cast(step.share, dy.dtype) for dy in upstream]
-            total = _keras("all_reduce")(self, reduce_op, weighted, options)
+            total = internals.original("all_reduce")(self, reduce_op, weighted, options)
             return [step.undo_share(part) for part in total]
 
         return sums, gradient
@@ -273,7 +270,7 @@ def _all_reduce(self: Any, reduce_op: Any, value: Any, options: Any = None) -> A
 
 def _next_seed(self: Any, ordered: bool = True) -> Any:
     """Random numbers (Dropout) differ between replicas; the first draws what one machine does."""
-    seed = _keras("next_seed")(self, ordered)
+    seed = internals.original("next_seed")(self, ordered)
     if _current.step is None:
         return seed
     replica = tf.distribute.get_replica_context().replica_id_in_sync_group
@@ -290,7 +287,7 @@ def _assign(self: Any, value: Any) -> None:
     variable = self._value
     on_read = self.synchronization == "on_read"
     if step is None or (self.aggregation in ("mean", "sum") and not on_read):
-        _keras("assign")(self, value)
+        internals.original("assign")(self, value)
         return
     value = tf.cast(value, variable.dtype)
     # An optimizer's own variables come out equal on every replica; a layer's need not.
@@ -313,7 +310,7 @@ def _reducing(name: str) -> Callable[..., Any]:
     def apply(self: Any, grads: Any, trainable_variables: Any = None) -> Any:
         step = _current.step
         if step is None or step.gradients_are_reduced:
-            return _keras(name)(self, grads, trainable_variables)
+            return internals.original(name)(self, grads, trainable_variables)
         if step.postponed is not None:
             step.postponed.append((self, list(grads), trainable_variables))
             return None
@@ -327,7 +324,7 @@ def _reducing(name: str) -> Callable[..., Any]:
                 grads[i] = gradient
         step.gradients_are_reduced = True
         try:
-            return _keras(name)(self, grads, trainable_variables)
+            return internals.original(name)(self, grads, trainable_variables)
         finally:
             step.gradients_are_reduced = False
 
@@ -340,7 +337,7 @@ def _scaled_loss(self: Any, loss: Any) -> Any:
     A replica's mean over its own rows is N times larger than its part of the whole batch's mean:
     weighted later, its gradients would overflow where one machine's do not.
     """
-    scaled = _keras("scaled_loss")(self, loss)
+    scaled = internals.original("scaled_loss")(self, loss)
     step = _current.step
     if step is None:
         return scaled
@@ -350,7 +347,7 @@ def _scaled_loss(self: Any, loss: Any) -> Any:
 
 def _reduce_gradients(self: Any, grads_and_vars: Any) -> Any:
     if _current.step is None:
-        return _keras("reduce_gradients")(self, grads_and_vars)
+        return internals.original("reduce_gradients")(self, grads_and_vars)
     return list(grads_and_vars)  # `apply` has done it
 
 

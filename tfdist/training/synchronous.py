@@ -11,7 +11,7 @@ import contextlib
 import functools
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
@@ -23,25 +23,13 @@ from tfdist.training import fingerprint as fingerprint_of
 from tfdist.training import packing, semantics
 from tfdist.training.exchange import LocalSteps, make_exchange, own_copy
 from tfdist.training.family import Chunk
-from tfdist.training.metrics import StepLogs, as_plain, recorded_results, to_be_summed
+from tfdist.training.metrics import Reading, StepLogs, as_plain, recorded_results, to_be_summed
 from tfdist.training.options import TrainingOptions
 from tfdist.training.pace import TARGET_SECONDS, Pace
 from tfdist.training.stream import Step, Stream, without_optionals
 from tfdist.training.teller import Teller
 
-__all__ = ["Reading", "Synchronous"]
-
-
-class Reading(NamedTuple):
-    """What the replicas read together.
-
-    Attributes:
-        logs: the metrics over all replicas, and a custom step's other logs.
-        numbers: `[workers, n]`: every worker's own numbers.
-    """
-
-    logs: dict[str, Any]
-    numbers: np.ndarray
+__all__ = ["Synchronous"]
 
 
 class Synchronous:

@@ -189,7 +189,7 @@ class WorkerStep:
         for variable in variables:
             self._held.release(variable)  # what reads it after the update reads the server
         grads = self._of_tables.clip(grads, variables)
-        _original("apply")(optimizer, grads, variables)
+        internals.original("apply")(optimizer, grads, variables)
         self._count(optimizer, 1)
 
     def _count(self, optimizer: Any, steps: Any) -> None:
@@ -317,7 +317,7 @@ class WorkerStep:
             internals.held(list(zip(self._clock, clock, strict=True))) as self._held,
             self._updating(None),
         ):
-            _original("apply")(optimizer, list(carried["pending"]), list(self._weights))
+            internals.original("apply")(optimizer, list(carried["pending"]), list(self._weights))
             self._count(optimizer, carried["count"])
         self._push_state(carried["own"][self._state_range], carried["base"])
         return tf.constant(0)
@@ -338,10 +338,6 @@ def _clock_of(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
 def unique(variables: Any) -> list[keras.Variable]:
     """The variables in their order, each once."""
     return list({id(variable): variable for variable in variables}.values())
-
-
-def _original(name: str) -> Callable[..., Any]:
-    return internals.POINTS[name].original
 
 
 def _apply_weight_decay(optimizer: Any, variables: Sequence[Any]) -> None:

@@ -1,0 +1,107 @@
+"""What the options of the command `tfdist` take, and how its command lines are cut."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any, Literal, NoReturn
+
+from tfdist.errors import ClusterError
+
+__all__ = ["Parser", "count", "counts", "restarts", "seconds", "threads"]
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are tfdist's own errors, and which knows what its options take."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(
+            formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **settings
+        )
+        self.takes_value: dict[str, bool] = {"-h": False, "--help": False}
+
+    def option(self, group: argparse._ArgumentGroup, name: str, **settings: Any) -> None:
+        """Adds an option to a group."""
+        self.takes_value[name] = group.add_argument(name, **settings).nargs != 0
+
+    def error(self, message: str) -> NoReturn:
+        """Raises instead of printing the usage: `main` prints one line."""
+        raise ClusterError(f"{message}; see {self.prog} --help")
+
+    def split(self, given: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Cuts a command line where the script, or `-m` and the module, begin.
+
+        Only what comes before is for argparse, which would take the script's options for its own.
+
+        Args:
+            given: The arguments, options spelt with dashes or underscores.
+
+        Returns:
+            The launcher's own arguments, spelt with underscores, and the script's command.
+        """
+        own: list[str] = []
+        left = list(given)
+        while left:
+            word = left[0]
+            if word == "--":
+                return own, left[1:]
+            if word.startswith("-m") and word != "-m":  # `-mpackage`, as Python takes it too
+                return own, ["-m", word[2:], *left[1:]]
+            if word == "-m" or not word.startswith("-"):
+                return own, left
+            name, equals, value = word.partition("=")
+            if name.startswith("--"):
+                name = "--" + name[2:].replace("-", "_")
+            if name not in self.takes_value:
+                self._refuse_option(name)
+            count = 2 if self.takes_value[name] and not equals else 1
+            own += [name + equals + value, *left[1:count]]
+            left = left[count:]
+        return own, []
+
+    def _refuse_option(self, name: str) -> NoReturn:
+        from tfdist.cluster.task import nearest
+
+        self.error(f"unknown option {name!r}{nearest(name, self.takes_value)}")
+
+
+def count(text: str) -> int:
+    """Reads a number of tasks."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of tasks; give 0, 1, 2, ...")
+    return int(text)
+
+
+def counts(text: str) -> tuple[int, ...]:
+    """Reads numbers of workers, as in 1,2,4."""
+    words = text.split(",")
+    if not all(word.isdecimal() and int(word) for word in words):
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers of workers; give 1,2,4")
+    return tuple(int(word) for word in words)
+
+
+def restarts(text: str) -> int:
+    """Reads a number of restarts."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of restarts; give 0, 1, 2, ...")
+    return int(text)
+
+
+def threads(text: str) -> int | Literal["auto"]:
+    """Reads a number of threads, or auto."""
+    if text == "auto":
+        return "auto"
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of threads; give 1, 2, ...")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """Reads a number of seconds."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds; give 0 or more")
+    return value
