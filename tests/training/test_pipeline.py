@@ -256,9 +256,7 @@ def test_weights_and_slots_live_with_their_stage() -> None:
             assert place == "CPU:1", path
 
 
-def test_what_is_as_large_as_a_kernel_stays_on_its_stage() -> None:
-    model = piped({"stages": ["dense_2"], "microbatches": 2}, lambda: named(optimizers.Adam()))
-    fit(model, epochs=1)
+def operations_of_a_step(model: keras.Model) -> list[tf.Operation]:
     plugged = Plugged.of(model)
     assert plugged is not None
     family: Any = plugged._prepared((X, LABELS)).family
@@ -266,7 +264,13 @@ def test_what_is_as_large_as_a_kernel_stays_on_its_stage() -> None:
         lambda: family.strategy.run(lambda: bool(family.take_step("train", (X, LABELS))) or None),
         autograph=False,
     )
-    operations = step.get_concrete_function().graph.get_operations()
+    return list(step.get_concrete_function().graph.get_operations())
+
+
+def test_what_is_as_large_as_a_kernel_stays_on_its_stage() -> None:
+    model = piped({"stages": ["dense_2"], "microbatches": 2}, lambda: named(optimizers.Adam()))
+    fit(model, epochs=1)
+    operations = operations_of_a_step(model)
     travelled = [
         (tensor.name, operation.name)
         for operation in operations
@@ -277,10 +281,29 @@ def test_what_is_as_large_as_a_kernel_stays_on_its_stage() -> None:
     assert any(o.type.startswith("Assign") and "CPU:1" in o.device for o in operations)
 
 
-def named(optimizer: Any = "sgd") -> keras.Model:
-    model = keras.Sequential(
-        [keras.Input((8,)), *(layers.Dense(3, name=f"dense_{i}") for i in range(3))]
-    )
+@pytest.mark.parametrize("schedule", ["1f1b", "zero_bubble"])
+def test_tensorflow_may_make_one_operation_of_a_product_its_bias_and_activation(
+    schedule: str,
+) -> None:
+    plan = {"stages": ["dense_1"], "microbatches": 3, "schedule": schedule}
+    model = piped(plan, lambda: named(activation="relu"))
+    fit(model, epochs=1)
+    operations = operations_of_a_step(model)
+    waited_for = {before for o in operations for before in o.control_inputs}
+    parts = [
+        operation
+        for operation in operations
+        if operation.type in ("MatMul", "BiasAdd", "Relu") and "gradient" not in operation.name
+    ]
+    if schedule == "1f1b":
+        assert len(parts) == 3 * 3 * 3  # layers, microbatches, and the three of each
+    assert [o.name for o in parts if "dense" in o.name and o.control_inputs] == []
+    assert [o.name for o in parts if "dense" in o.name and o in waited_for] == []
+
+
+def named(optimizer: Any = "sgd", activation: str | None = None) -> keras.Model:
+    dense = [layers.Dense(3, activation, name=f"dense_{i}") for i in range(3)]
+    model = keras.Sequential([keras.Input((8,)), *dense])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, loss)
     return model

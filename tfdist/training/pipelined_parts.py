@@ -13,7 +13,7 @@ from tfdist.pipeline.graph import Segment
 from tfdist.pipeline.schedule import Slot
 from tfdist.training.pipelined_weights import Later
 
-__all__ = ["Outcome", "Part", "Ran", "Rows", "again", "is_float", "target"]
+__all__ = ["Outcome", "Part", "Ran", "Rows", "again", "is_float", "kept_apart", "target"]
 
 
 @dataclasses.dataclass
@@ -190,6 +190,22 @@ def is_float(value: Any) -> bool:
 def again(value: Any) -> Any:
     """The same tensor under another name, with its mask."""
     copy = tf.identity(value)
+    mask = internals.mask_of(value)
+    if mask is not None:
+        internals.set_mask(copy, mask)
+    return copy
+
+
+def kept_apart(value: Any) -> Any:
+    """As `again`, by an operation that waits, or is waited for, in place of its neighbours.
+
+    TensorFlow makes one operation of a layer's product, bias and activation, unless one of them has
+    a control dependency. It would take an identity away, and leave its dependencies to the
+    neighbours; a check of the shape, which copies nothing either, stays.
+    """
+    copy = tf.nest.map_structure(
+        lambda tensor: tf.ensure_shape(tensor, tensor.shape), value, expand_composites=True
+    )
     mask = internals.mask_of(value)
     if mask is not None:
         internals.set_mask(copy, mask)

@@ -25,7 +25,16 @@ from tfdist.pipeline.schedule import Slot
 from tfdist.strategies.pipeline import PipelineStrategy
 from tfdist.training import pipelined_losses as losses
 from tfdist.training.pipelined_gradients import Gradients, Penalties, total
-from tfdist.training.pipelined_parts import Outcome, Part, Ran, Rows, again, is_float, target
+from tfdist.training.pipelined_parts import (
+    Outcome,
+    Part,
+    Ran,
+    Rows,
+    again,
+    is_float,
+    kept_apart,
+    target,
+)
 from tfdist.training.pipelined_state import State, assign
 from tfdist.training.pipelined_turns import Turns
 from tfdist.training.pipelined_weights import leave, run_later
@@ -82,6 +91,7 @@ class _Writing:
         self.stages = program.stages
         self.graph = program.graph
         self.model_inputs = {id(symbol) for symbol in program.graph.inputs}
+        self.model_outputs = {id(symbol) for symbol in program.graph.flat_outputs}
         self.mode = mode
         self.training = mode == "train"
         self.timed = timed
@@ -176,6 +186,7 @@ class _Writing:
     def _forward(self, replica: int, stage: Stage, part: Part) -> list[Any]:
         after: list[Any] = []
         now = self.state.now[replica]
+        ends_in_loss = stage is self.stages[-1] and self.mode != "predict"
         for segment in stage.segments:
             device = self.turns.device(replica, segment)
             with tf.device(device):
@@ -184,8 +195,11 @@ class _Writing:
             state = self.state.of(replica, segment)
             keep = self.training and not self.plan.recompute
             with tf.device(device), tf.control_dependencies([begin]):
+                given = [kept_apart(value) for value in given]
                 ran = self._run_segment(segment, given, state, keep)
-            for symbol, value in zip(segment.outputs, ran.outputs, strict=True):
+            with tf.device(device):
+                done = [self._done(s, v) for s, v in zip(segment.outputs, ran.outputs, strict=True)]
+            for symbol, value in zip(segment.outputs, done, strict=True):
                 part.values[id(symbol)] = value
             for i, loss in enumerate(ran.added):
                 part.added[segment, i] = loss
@@ -194,9 +208,10 @@ class _Writing:
                 for key, value in ran.state.items():
                     with tf.device(device):
                         now[key] = self.rows.unless_absent(part, value, now[key])
-            after += ran.outputs
-            self.turns.ended(replica, device, ran.outputs)
-        if stage is self.stages[-1] and self.mode != "predict":
+            if not (ends_in_loss and segment is stage.segments[-1]):
+                after += done
+                self.turns.ended(replica, device, done)
+        if ends_in_loss:  # in the same turn as what it is computed from
             device = self.turns.device(replica, stage.segments[-1])
             with (
                 tf.device(device),
@@ -210,6 +225,10 @@ class _Writing:
     def _value(self, replica: int, part: Part, symbol: Any) -> Any:
         value = part.values[id(symbol)]
         return self.turns.feed(replica, value) if id(symbol) in self.model_inputs else value
+
+    def _done(self, symbol: Any, value: Any) -> Any:
+        """What a segment hands on; Keras' losses look at what the model's outputs come from."""
+        return value if id(symbol) in self.model_outputs else kept_apart(value)
 
     def _run_segment(
         self, segment: Segment, given: list[Any], state: dict[int, tf.Tensor], keep: bool

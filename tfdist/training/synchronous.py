@@ -75,7 +75,8 @@ class Synchronous:
         while (left := data.left(step)) != 0:
             started = time.perf_counter()
             count = pace.next_length(left)
-            if data.counted and count == left and count > 1 and pace.every is None:
+            own_loop = self.layout.replicas > 1 and pace.every is None
+            if data.counted and count == left and count > 1 and own_loop:
                 count -= 1  # a shorter last batch in a loop of its own: see `run_loop`
             steps = None if data.counted else data.take(count, self.tell)
             if steps is not None and not steps:
