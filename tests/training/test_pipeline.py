@@ -267,8 +267,16 @@ def operations_of_a_step(model: keras.Model) -> list[tf.Operation]:
     return list(step.get_concrete_function().graph.get_operations())
 
 
-def test_what_is_as_large_as_a_kernel_stays_on_its_stage() -> None:
-    model = piped({"stages": ["dense_2"], "microbatches": 2}, lambda: named(optimizers.Adam()))
+@pytest.mark.parametrize(
+    "make_optimizer",
+    [
+        optimizers.Adam,
+        lambda: optimizers.SGD(0.1, momentum=0.9, use_ema=True, ema_overwrite_frequency=2),
+    ],
+    ids=["adam", "average"],
+)
+def test_what_is_as_large_as_a_kernel_stays_on_its_stage(make_optimizer: Any) -> None:
+    model = piped({"stages": ["dense_2"], "microbatches": 2}, lambda: named(make_optimizer()))
     fit(model, epochs=1)
     operations = operations_of_a_step(model)
     travelled = [

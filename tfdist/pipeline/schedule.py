@@ -68,6 +68,9 @@ class Slot(NamedTuple):
 Order = Sequence[tuple[Direction, int]]
 """What one stage does, one after the other: directions and microbatches."""
 
+Made = dict[Direction, int]
+"""How many microbatches one stage has done, by direction."""
+
 
 def gpipe(stages: int, microbatches: int) -> Iterator[Slot]:
     """All forwards, then all backwards.
@@ -146,31 +149,19 @@ def zero_bubble(stages: int, microbatches: int) -> Iterator[Slot]:
         The slots by clock, then stage.
     """
     _check(stages, microbatches)
-    done: dict[tuple[str, int, int], int] = {}
-    made = [dict.fromkeys(("forward", "backward", "weights"), 0) for _ in range(stages)]
     catching_up = [False] * stages
-    clock = 0
-    while any(own["weights"] < microbatches for own in made):
-        now = []
-        for stage, own in enumerate(made):
-            left = own["backward"] - own["weights"]
-            catching_up[stage] = left >= _TOGETHER or (catching_up[stage] and left > 0)
-            wishes: list[Direction] = ["backward", "weights"]
-            if own["forward"] - own["backward"] < 2 * (stages - stage) - 1:
-                wishes.insert(1, "forward")
-            if catching_up[stage] and own["backward"] < microbatches:
-                wishes = ["weights"]
-            for direction in wishes:
-                microbatch = own[direction]
-                needs = _needs(stage, stages, direction, microbatch)
-                if microbatch < microbatches and all(done.get(n, clock) < clock for n in needs):
-                    now.append(Slot(clock, stage, microbatch, direction))
-                    break
-        for slot in now:
-            done[slot.direction, slot.stage, slot.microbatch] = clock
-            made[slot.stage][slot.direction] += 1
-        yield from now
-        clock += 1
+
+    def wishes(stage: int, made: Made) -> Order:
+        left = made["backward"] - made["weights"]
+        catching_up[stage] = left >= _TOGETHER or (catching_up[stage] and left > 0)
+        directions: list[Direction] = ["backward", "weights"]
+        if made["forward"] - made["backward"] < 2 * (stages - stage) - 1:
+            directions.insert(1, "forward")
+        if catching_up[stage] and made["backward"] < microbatches:
+            directions = ["weights"]
+        return [(d, made[d]) for d in directions if made[d] < microbatches]
+
+    yield from _clock_by_clock(stages, wishes)
 
 
 _TOGETHER = 4
@@ -268,23 +259,36 @@ def text(slots: Sequence[Slot]) -> str:
 
 def _as_soon_as_possible(orders: Sequence[Order]) -> Iterator[Slot]:
     """Gives every slot the earliest clock at which its stage and what it needs are ready."""
+
+    def wishes(stage: int, made: Made) -> Order:
+        place = sum(made.values())
+        return orders[stage][place : place + 1]
+
+    yield from _clock_by_clock(len(orders), wishes)
+
+
+def _clock_by_clock(stages: int, wishes: Callable[[int, Made], Order]) -> Iterator[Slot]:
+    """Gives each stage, at every clock, the first of its wishes for which all is ready.
+
+    Args:
+        stages: K.
+        wishes: takes a stage and what it has made; returns what it would do now, the dearest wish
+            first, and nothing when it has done all.
+    """
     done: dict[tuple[str, int, int], int] = {}
-    place = [0] * len(orders)
+    made: list[Made] = [{"forward": 0, "backward": 0, "weights": 0} for _ in range(stages)]
     clock = 0
-    while any(place[k] < len(order) for k, order in enumerate(orders)):
+    while any(wished := [wishes(stage, own) for stage, own in enumerate(made)]):
         now = []
-        for stage, order in enumerate(orders):
-            if place[stage] == len(order):
-                continue
-            direction, microbatch = order[place[stage]]
-            if all(
-                done.get(need, clock) < clock
-                for need in _needs(stage, len(orders), direction, microbatch)
-            ):
-                now.append(Slot(clock, stage, microbatch, direction))
+        for stage, order in enumerate(wished):
+            for direction, microbatch in order:
+                needs = _needs(stage, stages, direction, microbatch)
+                if all(done.get(need, clock) < clock for need in needs):
+                    now.append(Slot(clock, stage, microbatch, direction))
+                    break
         for slot in now:
             done[slot.direction, slot.stage, slot.microbatch] = clock
-            place[slot.stage] += 1
+            made[slot.stage][slot.direction] += 1
         yield from now
         clock += 1
 
