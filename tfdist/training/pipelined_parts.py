@@ -189,11 +189,7 @@ def is_float(value: Any) -> bool:
 
 def again(value: Any) -> Any:
     """The same tensor under another name, with its mask."""
-    copy = tf.identity(value)
-    mask = internals.mask_of(value)
-    if mask is not None:
-        internals.set_mask(copy, mask)
-    return copy
+    return _with_mask_of(value, tf.identity(value))
 
 
 def kept_apart(value: Any) -> Any:
@@ -206,6 +202,10 @@ def kept_apart(value: Any) -> Any:
     copy = tf.nest.map_structure(
         lambda tensor: tf.ensure_shape(tensor, tensor.shape), value, expand_composites=True
     )
+    return _with_mask_of(value, copy)
+
+
+def _with_mask_of(value: Any, copy: Any) -> Any:
     mask = internals.mask_of(value)
     if mask is not None:
         internals.set_mask(copy, mask)
