@@ -6,13 +6,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
+import tensorflow as tf
 
 from tests.training import comparing
 from tests.training.devices import cut_the_cpu
 
 cut_the_cpu()
+
+
+@pytest.fixture(autouse=True)
+def _no_scope_is_left() -> Iterator[None]:
+    yield
+    assert not tf.distribute.has_strategy()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import layers, optimizers
 
 import tfdist
@@ -21,7 +19,6 @@ from tests.training.models import FIT, LABELS, WEIGHTS, X
 from tfdist.errors import PlugError
 from tfdist.pipeline import PipelinePlan
 from tfdist.strategies import pipeline
-from tfdist.training.plugged import Plugged
 
 TWO = {"stages": 2, "microbatches": 3}
 """Three microbatches share 32 rows unevenly, and the last batch of 9 evenly."""
@@ -221,94 +218,6 @@ def test_batch_normalization_sees_one_microbatch_after_the_other() -> None:
     np.testing.assert_allclose(model.layers[0].moving_mean.numpy(), mean, atol=1e-6)
 
 
-@pytest.mark.parametrize("recompute", [False, True])
-def test_towers_may_be_on_different_devices(recompute: bool) -> None:
-    def make() -> keras.Model:
-        inputs = keras.Input((8,))
-        towers = []
-        for side in ("left", "right"):
-            tower = layers.Dense(6, activation="tanh", name=f"{side}_1")(inputs)
-            towers.append(layers.Dense(6, activation="tanh", name=f"{side}_2")(tower))
-        model = keras.Model(inputs, layers.Dense(3, activation="softmax")(layers.Add()(towers)))
-        model.compile(optimizers.SGD(0.1), "sparse_categorical_crossentropy")
-        return model
-
-    plan = {"stages": 1, "microbatches": 3, "place": {"right_*": 1}, "recompute": recompute}
-    same(make, fit, plan)
-    model = piped(plan, make)
-    fit(model, epochs=1)
-    assert place_of(model.get_layer("right_2").kernel) == "CPU:1"
-    assert place_of(model.get_layer("left_2").kernel) == "CPU:0"
-
-
-def place_of(variable: keras.Variable) -> str:
-    return ":".join(variable.value.device.rsplit(":", 2)[-2:])
-
-
-def test_weights_and_slots_live_with_their_stage() -> None:
-    model = piped({"stages": ["dense_1"], "microbatches": 2}, lambda: named(optimizers.Adam()))
-    fit(model, epochs=1)
-    places = {v.path: place_of(v) for v in [*model.weights, *model.optimizer.variables]}
-    for path, place in places.items():
-        if "dense_0" in path:
-            assert place == "CPU:0", path
-        elif "dense_1" in path or "dense_2" in path:
-            assert place == "CPU:1", path
-
-
-def operations_of_a_step(model: keras.Model) -> list[tf.Operation]:
-    plugged = Plugged.of(model)
-    assert plugged is not None
-    family: Any = plugged._prepared((X, LABELS)).family
-    step = tf.function(
-        lambda: family.strategy.run(lambda: bool(family.take_step("train", (X, LABELS))) or None),
-        autograph=False,
-    )
-    return list(step.get_concrete_function().graph.get_operations())
-
-
-@pytest.mark.parametrize(
-    "make_optimizer",
-    [
-        optimizers.Adam,
-        lambda: optimizers.SGD(0.1, momentum=0.9, use_ema=True, ema_overwrite_frequency=2),
-    ],
-    ids=["adam", "average"],
-)
-def test_what_is_as_large_as_a_kernel_stays_on_its_stage(make_optimizer: Any) -> None:
-    model = piped({"stages": ["dense_2"], "microbatches": 2}, lambda: named(make_optimizer()))
-    fit(model, epochs=1)
-    operations = operations_of_a_step(model)
-    travelled = [
-        (tensor.name, operation.name)
-        for operation in operations
-        for tensor in operation.inputs
-        if tensor.shape == (3, 3) and not pipeline.same_device(tensor.device, operation.device)
-    ]
-    assert travelled == []
-    assert any(o.type.startswith("Assign") and "CPU:1" in o.device for o in operations)
-
-
-@pytest.mark.parametrize("schedule", ["1f1b", "zero_bubble"])
-def test_tensorflow_may_make_one_operation_of_a_product_its_bias_and_activation(
-    schedule: str,
-) -> None:
-    plan = {"stages": ["dense_1"], "microbatches": 3, "schedule": schedule}
-    model = piped(plan, lambda: named(activation="relu"))
-    fit(model, epochs=1)
-    operations = operations_of_a_step(model)
-    waited_for = {before for o in operations for before in o.control_inputs}
-    parts = [
-        operation
-        for operation in operations
-        if operation.type in ("MatMul", "BiasAdd", "Relu") and "gradient" not in operation.name
-    ]
-    if schedule == "1f1b":
-        assert len(parts) == 3 * 3 * 3  # layers, microbatches, and the three of each
-    assert [o.name for o in parts if "dense" in o.name and o.control_inputs] == []
-    assert [o.name for o in parts if "dense" in o.name and o in waited_for] == []
-
-
 def named(optimizer: Any = "sgd", activation: str | None = None) -> keras.Model:
     dense = [layers.Dense(3, activation, name=f"dense_{i}") for i in range(3)]
     model = keras.Sequential([keras.Input((8,)), *dense])
@@ -411,9 +320,3 @@ def test_xla_is_refused_with_the_reason() -> None:
     model = piped(TWO, lambda: deep(jit_compile=True))
     with pytest.raises(PlugError, match="XLA does not compile"):
         fit(model)
-
-
-@pytest.fixture(autouse=True)
-def _no_scope_is_left() -> Iterator[None]:
-    yield
-    assert not tf.distribute.has_strategy()

@@ -9,11 +9,10 @@ from typing import Any
 import tensorflow as tf
 
 from tfdist import internals
-from tfdist.pipeline.graph import Segment
 from tfdist.pipeline.schedule import Slot
 from tfdist.training.pipelined_weights import Later
 
-__all__ = ["Outcome", "Part", "Ran", "Rows", "again", "is_float", "kept_apart", "target"]
+__all__ = ["Outcome", "Part", "Rows", "again", "is_float"]
 
 
 @dataclasses.dataclass
@@ -91,33 +90,6 @@ class Part:
         return seen
 
 
-@dataclasses.dataclass
-class Ran:
-    """What one segment's forward gave.
-
-    Attributes:
-        outputs: as the segment's.
-        state: what its layers made of their variables that are not trained.
-        added: the losses that its layers added.
-        tape: what recorded it, or None.
-        keys: the identities of the variables that the tape watched.
-    """
-
-    outputs: list[Any]
-    state: dict[int, tf.Tensor]
-    added: list[tf.Tensor]
-    tape: tf.GradientTape | None
-    keys: list[int]
-
-
-def target(key: Any, outputs: dict[Any, Any], ran: Ran, segment: Segment) -> Any:
-    """What of a segment's forward a cotangent belongs to."""
-    if not isinstance(key, tuple):
-        return outputs[key]
-    kind, which = key
-    return ran.added[which] if kind is segment else internals.logits_of(outputs[which])
-
-
 class Rows:
     """Shares the rows of a batch out to microbatches, whose sizes differ by one at most.
 
@@ -189,23 +161,7 @@ def is_float(value: Any) -> bool:
 
 def again(value: Any) -> Any:
     """The same tensor under another name, with its mask."""
-    return _with_mask_of(value, tf.identity(value))
-
-
-def kept_apart(value: Any) -> Any:
-    """As `again`, by an operation that waits, or is waited for, in place of its neighbours.
-
-    TensorFlow makes one operation of a layer's product, bias and activation, unless one of them has
-    a control dependency. It would take an identity away, and leave its dependencies to the
-    neighbours; a check of the shape, which copies nothing either, stays.
-    """
-    copy = tf.nest.map_structure(
-        lambda tensor: tf.ensure_shape(tensor, tensor.shape), value, expand_composites=True
-    )
-    return _with_mask_of(value, copy)
-
-
-def _with_mask_of(value: Any, copy: Any) -> Any:
+    copy = tf.identity(value)
     mask = internals.mask_of(value)
     if mask is not None:
         internals.set_mask(copy, mask)

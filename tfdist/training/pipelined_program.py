@@ -10,7 +10,6 @@ random numbers.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Sequence
 from typing import Any
@@ -25,16 +24,8 @@ from tfdist.pipeline.schedule import Slot
 from tfdist.strategies.pipeline import PipelineStrategy
 from tfdist.training import pipelined_losses as losses
 from tfdist.training.pipelined_gradients import Gradients, Penalties, total
-from tfdist.training.pipelined_parts import (
-    Outcome,
-    Part,
-    Ran,
-    Rows,
-    again,
-    is_float,
-    kept_apart,
-    target,
-)
+from tfdist.training.pipelined_parts import Outcome, Part, Rows, again, is_float
+from tfdist.training.pipelined_segment import run_segment, target
 from tfdist.training.pipelined_state import State, assign
 from tfdist.training.pipelined_turns import Turns
 from tfdist.training.pipelined_weights import leave, run_later
@@ -186,7 +177,8 @@ class _Writing:
     def _forward(self, replica: int, stage: Stage, part: Part) -> list[Any]:
         after: list[Any] = []
         now = self.state.now[replica]
-        ends_in_loss = stage is self.stages[-1] and self.mode != "predict"
+        has_loss = stage is self.stages[-1] and self.mode != "predict"
+        before_loss = stage.segments[-1] if has_loss else None
         for segment in stage.segments:
             device = self.turns.device(replica, segment)
             with tf.device(device):
@@ -195,8 +187,10 @@ class _Writing:
             state = self.state.of(replica, segment)
             keep = self.training and not self.plan.recompute
             with tf.device(device), tf.control_dependencies([begin]):
-                given = [kept_apart(value) for value in given]
-                ran = self._run_segment(segment, given, state, keep)
+                # These wait, as `done` below is waited for, in place of a layer's own operations:
+                # TensorFlow makes one of a product, its bias and activation unless they do.
+                given = [again(value) for value in given]
+                ran = run_segment(self.model, segment, given, state, self.training, keep)
             with tf.device(device):
                 done = [self._done(s, v) for s, v in zip(segment.outputs, ran.outputs, strict=True)]
             for symbol, value in zip(segment.outputs, done, strict=True):
@@ -208,11 +202,11 @@ class _Writing:
                 for key, value in ran.state.items():
                     with tf.device(device):
                         now[key] = self.rows.unless_absent(part, value, now[key])
-            if not (ends_in_loss and segment is stage.segments[-1]):
+            if segment is not before_loss:
                 after += done
                 self.turns.ended(replica, device, done)
-        if ends_in_loss:  # in the same turn as what it is computed from
-            device = self.turns.device(replica, stage.segments[-1])
+        if before_loss is not None:  # they are of one turn, which ends with the loss
+            device = self.turns.device(replica, before_loss)
             with (
                 tf.device(device),
                 tf.control_dependencies(self.turns.before(replica, device)),
@@ -228,35 +222,7 @@ class _Writing:
 
     def _done(self, symbol: Any, value: Any) -> Any:
         """What a segment hands on; Keras' losses look at what the model's outputs come from."""
-        return value if id(symbol) in self.model_outputs else kept_apart(value)
-
-    def _run_segment(
-        self, segment: Segment, given: list[Any], state: dict[int, tf.Tensor], keep: bool
-    ) -> Ran:
-        trainable = {id(v): v for v in self.model.trainable_weights}
-        variables = self.state.variables
-        sources = [value for value in given if is_float(value)]
-        keys = [key for key in state if key in trainable]
-        tape = tf.GradientTape(watch_accessed_variables=False) if keep else None
-        values = {id(symbol): v for symbol, v in zip(segment.inputs, given, strict=True)}
-        mapping = [(variables[key], value) for key, value in state.items()]
-        with keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope:
-            with contextlib.nullcontext() if tape is None else tape:
-                if tape is not None:
-                    tape.watch([*sources, *(state[key] for key in keys)])
-                for piece in segment.pieces:
-                    outputs = internals.call_node(piece.node, values, self.training)
-                    for symbol, value in zip(piece.outputs, outputs, strict=True):
-                        values[id(symbol)] = value
-            changed = {key: scope.get_current_value(variables[key]) for key in state}
-            added = list(scope.losses)
-        return Ran(
-            outputs=[values[id(symbol)] for symbol in segment.outputs],
-            state={key: changed[key] for key in state if key not in trainable},
-            added=added,
-            tape=tape,
-            keys=keys,
-        )
+        return value if id(symbol) in self.model_outputs else again(value)
 
     def _loss(self, part: Part) -> None:
         """Computes a microbatch's loss, and notes what it is computed from."""
@@ -335,7 +301,7 @@ class _Writing:
                 # before this one.
                 given = [again(value) for value in given]
                 state = {key: tf.identity(value) for key, value in state.items()}
-                ran = self._run_segment(segment, given, state, keep=True)
+                ran = run_segment(self.model, segment, given, state, self.training, keep=True)
             outputs = dict(zip(wanted, ran.outputs, strict=False))
             targets = [target(key, outputs, ran, segment) for key in came]
             cotangents = [total(found) for found in came.values()]

@@ -72,11 +72,11 @@ class Synchronous:
     def chunks(self, mode: str, data: Stream, pace: Pace) -> Generator[Chunk, None, None]:
         """Yields, until an epoch's data end, what runs the next steps on all replicas."""
         step = 0
+        gathers = self.layout.replicas > 1 and pace.every is None
         while (left := data.left(step)) != 0:
             started = time.perf_counter()
             count = pace.next_length(left)
-            own_loop = self.layout.replicas > 1 and pace.every is None
-            if data.counted and count == left and count > 1 and own_loop:
+            if gathers and data.counted and 1 < count == left:
                 count -= 1  # a shorter last batch in a loop of its own: see `run_loop`
             steps = None if data.counted else data.take(count, self.tell)
             if steps is not None and not steps:
@@ -121,8 +121,8 @@ class Synchronous:
     ) -> tuple[dict[str, tf.Tensor], Any]:
         """Runs `steps` steps on an iterator known to have them.
 
-        Sparse gradients are gathered, and TensorFlow wants gathered tensors to have one shape all
-        through a loop: batches of another size go into another one.
+        Sparse gradients are gathered over replicas, and TensorFlow wants gathered tensors to have
+        one shape all through a loop: batches of another size go into another one.
 
         Args:
             mode: "train" or "test".
