@@ -366,6 +366,53 @@ def test_a_sum_inside_of_a_metric_is_left_alone() -> None:
     same(make, lambda m: [m.fit(X, TARGETS, **FIT).history, m.evaluate(X, TARGETS)], on=BOTH)
 
 
+class CountsSteps(keras.metrics.Metric):
+    """A mean over steps: of means over the batch, and of sums over it."""
+
+    def __init__(self, dtype: str = "float32") -> None:
+        super().__init__(name="steps")
+        self.means = self.add_variable((), "zeros")
+        self.sums = self.add_variable((), "zeros")
+        self.steps = self.add_variable((), "zeros", dtype=dtype)
+
+    def update_state(self, y: Any, found: Any, sample_weight: Any = None) -> None:
+        error = keras.ops.square(y - found)
+        self.means.assign_add(keras.ops.mean(error))
+        self.sums.assign_add(keras.ops.sum(error))
+        self.steps.assign_add(1)
+
+    def result(self) -> Any:
+        steps = keras.ops.cast(self.steps, "float32")
+        return keras.ops.stack([self.means / steps, self.sums / steps, steps])
+
+
+class CountsRows(CountsSteps):
+    def update_state(self, y: Any, found: Any, sample_weight: Any = None) -> None:
+        rows = keras.ops.shape(y)[0]
+        error = keras.ops.square(y - found)
+        self.means.assign_add(keras.ops.mean(error) * keras.ops.cast(rows, "float32"))
+        self.sums.assign_add(keras.ops.sum(error))
+        self.steps.assign_add(keras.ops.cast(rows, self.steps.dtype))
+
+
+@pytest.mark.parametrize("kind", [CountsSteps, CountsRows])
+@pytest.mark.parametrize("dtype", ["float32", "int32"])
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_metric_counts_rows_or_steps(kind: Any, dtype: str, whole: bool) -> None:
+    data = tf.data.Dataset.from_tensor_slices((X, TARGETS)).batch(30, drop_remainder=whole)
+
+    def make() -> keras.Model:
+        model = Base()
+        model.build((None, 8))
+        model.compile("sgd", "mse", metrics=[kind(dtype)])
+        return model
+
+    def use(model: keras.Model) -> Any:
+        return [model.fit(data, epochs=2, verbose=0).history, model.evaluate(data, verbose=0)]
+
+    same(make, use, on=BOTH)
+
+
 # ---------------------------------------------------------------- state
 
 

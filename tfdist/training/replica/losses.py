@@ -2,23 +2,21 @@
 
 What a stand-in does depends on who calls. In the step itself a loss is a mean over the replica's
 rows, which the share weighs; a sum is divided by the share first. Inside of a metric all is left as
-it is: a metric's states are summed over the replicas when they are read.
+it is: a metric's states are summed over the replicas when they are read (`metrics`).
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from tfdist import internals
 from tfdist.training.replica.reductions import weighted_part
 from tfdist.training.replica.step import ReplicaStep, current
 
-__all__ = ["REPLACEMENTS", "known_metrics"]
+__all__ = ["REPLACEMENTS"]
 
 
 def _of_a_loss() -> ReplicaStep | None:
@@ -98,35 +96,6 @@ def _samplewise_values(values: Any, sample_weight: Any, reduce_fn: Any, dtype: A
         values = step.undo_share(weighted_part(step, tf.convert_to_tensor(values)))
         sample_weight = step.share
     return internals.original("samplewise_values")(values, sample_weight, reduce_fn, dtype)
-
-
-@contextlib.contextmanager
-def known_metrics(model: keras.Model) -> Iterator[None]:
-    """Has the steps that are traced in the block know when a metric of the model is updated."""
-    metrics = list({id(metric): metric for metric in model.metrics}.values())
-
-    def telling(metric: keras.metrics.Metric) -> Callable[..., Any]:
-        update_state = metric.update_state
-
-        def update(*args: Any, **kwargs: Any) -> Any:
-            step = current()
-            if step is None:
-                return update_state(*args, **kwargs)
-            outer, step.updates_a_metric = step.updates_a_metric, True
-            try:
-                return update_state(*args, **kwargs)
-            finally:
-                step.updates_a_metric = outer
-
-        return update
-
-    for metric in metrics:
-        object.__setattr__(metric, "update_state", telling(metric))
-    try:
-        yield
-    finally:
-        for metric in metrics:
-            object.__delattr__(metric, "update_state")
 
 
 REPLACEMENTS: dict[str, Callable[..., Any]] = {

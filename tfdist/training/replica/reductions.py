@@ -19,7 +19,7 @@ from tfdist import internals
 from tfdist.training.replica.replication import Kind
 from tfdist.training.replica.step import ReplicaStep
 
-__all__ = ["parts_of", "weighted_part"]
+__all__ = ["may_count_rows", "parts_of", "weighted_part"]
 
 _SAME = ("CheckNumerics", "Cast", "ExpandDims", "Identity", "Reshape", "Squeeze", "StopGradient")
 _SCALED = ("DivNoNan", "Mul", "RealDiv")
@@ -116,7 +116,7 @@ def _is_scaled(step: ReplicaStep, kind: str, sources: list[tf.Tensor]) -> bool:
     with_rows = 0
     for place, source in enumerate(sources):
         if step.replication.peek(source) is Kind.REPLICATED:
-            if _may_count_rows(step, source):
+            if may_count_rows(step, source):
                 return False
         elif source.shape.rank == 0 and sources[1 - place].shape.rank != 0:
             return False
@@ -130,7 +130,7 @@ def _is_scaled(step: ReplicaStep, kind: str, sources: list[tf.Tensor]) -> bool:
     return with_rows > 0 if rank else with_rows == 1
 
 
-def _may_count_rows(step: ReplicaStep, factor: tf.Tensor) -> bool:
+def may_count_rows(step: ReplicaStep, factor: tf.Tensor) -> bool:
     """Whether a factor, or a divisor, may be the number of the replica's rows, or of entries."""
     assert step.rows is not None
     value = None if step.rows.static is None else internals.constant_value(factor)

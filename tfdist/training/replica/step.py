@@ -68,6 +68,7 @@ class ReplicaStep:
             statistics of BatchNormalization are the typical ones), by identity.
         applies: True inside of an optimizer's `apply`.
         updates_a_metric: True inside of a metric's `update_state`.
+        counted: inside of that of a metric of one's own: what it has added to which variables.
         postponed: where the forward and backward passes are being compiled by XLA: the calls of
             optimizers' `apply` that must wait until they are out of it.
     """
@@ -82,6 +83,7 @@ class ReplicaStep:
     local_state: dict[int, tf.Variable] = dataclasses.field(default_factory=dict)
     applies: bool = False
     updates_a_metric: bool = False
+    counted: list[tuple[Any, Any]] | None = None
     postponed: list[tuple[Any, list[Any], Any]] | None = None
     graph: Any = dataclasses.field(default_factory=tf.compat.v1.get_default_graph)
 
