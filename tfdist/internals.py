@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras.src import backend as keras_backend
 from keras.src.backend.tensorflow import core as keras_core
@@ -45,8 +46,11 @@ from tensorflow.python.data.ops import map_op as tf_map
 from tensorflow.python.data.ops import prefetch_op as tf_prefetch
 from tensorflow.python.data.ops import repeat_op as tf_repeat
 from tensorflow.python.data.util import structure as tf_structure
+from tensorflow.python.distribute import distribute_lib as tf_distribute
+from tensorflow.python.distribute import values as tf_values
 from tensorflow.python.eager import context as tf_context
 from tensorflow.python.framework import auto_control_deps as tf_control
+from tensorflow.python.framework import ops as tf_ops
 
 from tfdist.errors import PlugError
 
@@ -74,6 +78,8 @@ __all__ = [
     "mask_of",
     "move_variable",
     "number_of_rows",
+    "out_of_scope",
+    "read_as_one_number",
     "rebuilt_optimizer",
     "remake_weight",
     "replaced",
@@ -307,6 +313,39 @@ def without_merge_call(strategy: tf.distribute.Strategy) -> Iterator[None]:
             del extended._use_merge_call
         else:
             extended._use_merge_call = before
+
+
+@contextlib.contextmanager
+def out_of_scope() -> Iterator[None]:
+    """Leaves the scopes of all strategies: variables made in the block are this process's own.
+
+    In the scope of a strategy of several processes, making a variable is a collective.
+    """
+    if not tf.distribute.has_strategy():
+        yield
+        return
+    graph = tf_ops.get_default_graph()
+    creators, graph._variable_creator_stack = graph._variable_creator_stack, []
+    tf_distribute._push_per_thread_mode(tf_distribute._get_default_replica_mode())
+    try:
+        yield
+    finally:
+        tf_distribute._pop_per_thread_mode()
+        graph._variable_creator_stack = creators
+
+
+def read_as_one_number() -> None:
+    """Has `int`, `float` and `np.array` read a variable of several replicas as any other.
+
+    TensorFlow gives its class for these no such methods, or one that NumPy refuses. They stay: what
+    they replace could only raise.
+    """
+    kind = tf_values.DistributedVariable
+    if "__int__" not in vars(kind):
+        kind.__int__ = lambda self: int(self.numpy())
+        kind.__float__ = lambda self: float(self.numpy())
+        kind.__complex__ = lambda self: complex(self.numpy())
+        kind.__array__ = lambda self, dtype=None, copy=None: np.array(self.numpy(), dtype)
 
 
 class Held:

@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdist import internals, log
-from tfdist.errors import TaskLost
+from tfdist.errors import PlugError, TaskLost
 from tfdist.strategies import registry
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training.family import Chunk
@@ -346,6 +346,17 @@ class Asynchronous:
             variables = unique([*self.model.variables, *self.model.optimizer.variables])
             for line in describe_placement(placed(variables)).splitlines():
                 log.info("%s", line)
+
+    def retrace(self) -> None:
+        """Refuses: steps are on their way.
+
+        Raises:
+            PlugError: always.
+        """
+        raise PlugError(
+            "a callback has called make_train_function while fit was running, but parameter servers "
+            "cannot change the steps of a running fit: freeze layers between two calls of fit"
+        )
 
     def begin_to_train(self) -> None:
         """Nothing: workers fetch the weights as they are."""

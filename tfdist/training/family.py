@@ -59,6 +59,9 @@ class Family(Protocol):
     def prepare_to_train(self) -> None:
         """Makes what training needs, before steps are traced."""
 
+    def retrace(self) -> None:
+        """Makes the steps anew, of the model as it is now (what is frozen, which optimizer)."""
+
     def begin_to_train(self) -> None:
         """Starts from the weights as they are now, whoever has set them."""
 

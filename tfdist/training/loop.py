@@ -15,14 +15,14 @@ from typing import Any
 import keras
 
 from tfdist import internals, log
-from tfdist.errors import DataError
+from tfdist.errors import DataError, PlugError
 from tfdist.training import roles
 from tfdist.training.family import Family
 from tfdist.training.pace import Pace
 from tfdist.training.stall import StallWatch
 from tfdist.training.stream import Stream
 
-__all__ = ["Epochs", "Loop"]
+__all__ = ["Epochs", "Loop", "MadeFor"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +40,10 @@ class Epochs:
         return epoch + 1 in self.validation_freq
 
 
+class MadeFor:
+    """Stands in `model.train_function` for what a loop was made for; `compile` puts None there."""
+
+
 class Loop:
     """Runs epochs of one plugged model.
 
@@ -52,6 +56,7 @@ class Loop:
         self.model = model
         self.family = family
         self.layout = family.layout
+        self.made_for = MadeFor()
         self._stops_are_agreed = False
         self._told_size = 0
 
@@ -157,6 +162,7 @@ class Loop:
         ):
             for run in chunks:
                 begin(step)
+                self._check_compiled("fit" if mode == "train" else "evaluate")
                 count, logs = run()
                 step += count
                 if count:
@@ -169,6 +175,26 @@ class Loop:
         self._check_length(data, step)
         data.end_epoch()
         return logs
+
+    def _check_compiled(self, method: str) -> None:
+        """Sees to what a callback has done to the model since its steps were made.
+
+        Raises:
+            PlugError: it has compiled the model anew.
+        """
+        function = self.model.train_function
+        if function is self.made_for:
+            return
+        if function is None or isinstance(function, MadeFor):
+            raise PlugError(
+                f"a callback has compiled the model while {method} was running, whose steps are "
+                "those of what was compiled before (plain Keras ends here in \"'NoneType' object is "
+                'not callable"): end it first (model.stop_training = True, or fewer epochs), then compile and call "
+                "fit again with initial_epoch; a learning rate can be set at any time"
+            )
+        # `make_train_function(force=True)`: what has been frozen meanwhile stays as it is from now.
+        self.family.retrace()
+        self.model.train_function = self.made_for
 
     def _check_length(self, data: Stream, step: int) -> None:
         """Notes where the stream has ended, and warns if the user has asked for more."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -73,6 +74,7 @@ def plug(model: Model, **options: Any) -> Model:
         >>> tfdist.plug(model).fit(x, y, batch_size=256)
     """
     internals.check_versions()
+    internals.read_as_one_number()
     if not isinstance(model, keras.Model):
         raise PlugError(
             f"plug takes a keras.Model, not {type(model).__module__}.{type(model).__name__}"
@@ -323,7 +325,7 @@ class Plugged:
             self._loop = Loop(model, self._family())
             self._prediction = None
             # `compile` sets it to None: that tells that everything must be traced anew.
-            self._built_for = model.train_function = object()
+            self._built_for = model.train_function = self._loop.made_for
         assert self._loop is not None
         return self._loop
 
@@ -354,7 +356,9 @@ def _bound(plugged: Plugged, name: str) -> Callable[..., Any]:
     def stand_in(*args: Any, **kwargs: Any) -> Any:
         if not plugged.layout.task:
             return method(*args, **kwargs)
-        with told_of_lost_tasks(plugged.layout.task):
+        # Several workers: a variable that one of them makes must not wait for the others.
+        alone = internals.out_of_scope if plugged.layout.workers > 1 else contextlib.nullcontext
+        with told_of_lost_tasks(plugged.layout.task), alone():
             return method(*args, **kwargs)
 
     return stand_in

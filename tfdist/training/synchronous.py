@@ -340,6 +340,10 @@ class Synchronous:
             with self.strategy.scope():
                 self._present = own_copy(tf.ones(()))
 
+    def retrace(self) -> None:
+        """Makes the steps anew, of the model as it is now (what is frozen, which optimizer)."""
+        self._functions.clear()
+
     def begin_to_train(self) -> None:
         """Starts from the weights as they are now, whoever has set them."""
         if isinstance(self._exchange, LocalSteps):
