@@ -25,6 +25,7 @@ from tfdist.strategies import registry
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training.family import Chunk
 from tfdist.training.in_flight import InFlight
+from tfdist.training.likeness import Likeness
 from tfdist.training.metrics import StepLogs, as_plain
 from tfdist.training.options import TrainingOptions
 from tfdist.training.own_pipelines import OwnPipelines
@@ -78,6 +79,7 @@ class Asynchronous:
         self._alone_since: float | None = None
         self._functions: dict[Any, Any] = {}
         self._logs = StepLogs(model)
+        self.likeness = Likeness(model, strategy, layout, {}, False)  # there is one copy of all
         self._step: WorkerStep | None = None
         self._tally: Tally | None = None
 
@@ -354,8 +356,8 @@ class Asynchronous:
             PlugError: always.
         """
         raise PlugError(
-            "a callback has called make_train_function while fit was running, but parameter servers "
-            "cannot change the steps of a running fit: freeze layers between two calls of fit"
+            "a callback has called make_train_function while fit was running, but parameter "
+            "servers cannot change the steps of a running fit: freeze layers between two calls"
         )
 
     def begin_to_train(self) -> None:

@@ -20,9 +20,11 @@ from tfdist.training.data import SharedData, as_tensors, to_step
 from tfdist.training.family import Family
 from tfdist.training.loop import Epochs, Loop
 from tfdist.training.lost import told_of_lost_tasks
+from tfdist.training.noticeboard import Noticeboard
 from tfdist.training.options import TrainingOptions
 from tfdist.training.own_data import is_input_function
 from tfdist.training.stream import Step, Stream
+from tfdist.training.teller import CALLS, Teller
 
 __all__ = ["Plugged", "plug"]
 
@@ -314,7 +316,8 @@ class Plugged:
     def _prepared(self, batch: Any) -> Loop:
         """Builds what is not built yet, and returns the loop for the model as compiled now."""
         model = self.model
-        is_new = self._loop is None or self._built_for is not model.train_function
+        # None: only predict has been called until now.
+        is_new = self._built_for is None or self._built_for is not model.train_function
         if is_new:
             checks.check_variables(model, self.strategy)
         with self.strategy.scope():
@@ -358,7 +361,10 @@ def _bound(plugged: Plugged, name: str) -> Callable[..., Any]:
             return method(*args, **kwargs)
         # Several workers: a variable that one of them makes must not wait for the others.
         alone = internals.out_of_scope if plugged.layout.workers > 1 else contextlib.nullcontext
-        with told_of_lost_tasks(plugged.layout.task), alone():
+        board = Noticeboard.of(plugged.strategy, plugged.layout)
+        with told_of_lost_tasks(plugged.layout.task, name, board), alone():
+            if board is not None and name in CALLS:
+                Teller.of(plugged.strategy, plugged.layout).meet(name, board)
             return method(*args, **kwargs)
 
     return stand_in
