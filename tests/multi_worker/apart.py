@@ -144,10 +144,12 @@ class Counts(layers.Layer):
         self.seen = self.add_weight(
             shape=(), initializer="zeros", trainable=False, aggregation="only_first_replica"
         )
+        self.sum = self.add_weight(shape=(), initializer="zeros", trainable=False)
         self.rows = self.add_weight(shape=(), dtype="int32", initializer="zeros", trainable=False)
 
     def call(self, x: Any) -> Any:
         self.seen.assign_add(keras.ops.sum(x))
+        self.sum.assign_add(keras.ops.sum(x))
         self.rows.assign_add(keras.ops.shape(x)[0])
         return x
 

@@ -59,7 +59,7 @@ class Likeness:
         self._written = written
         self._active = layout.workers > 1
         self._only_rates = only_rates
-        self._functions: dict[tuple[int, ...], Callable[..., tf.Tensor]] = {}
+        self._functions: dict[tuple[int, ...], Callable[..., Any]] = {}
         self._told_of_rounding = False
         self.scalars: list[keras.Variable] = []
 
@@ -75,8 +75,8 @@ class Likeness:
         """A hash of everything, as numbers to tell; [] in a job of one process."""
         if not self._active:
             return []
-        variables = self._variables()
-        return [float(number) for number in _in_floats([self._run(variables)]).numpy()]
+        numbers: list[float] = self._run(self._variables())[1].numpy().tolist()
+        return numbers
 
     def _variables(self) -> list[keras.Variable]:
         """What must be equal on all workers."""
@@ -97,15 +97,18 @@ class Likeness:
             for v in variables
         ]
 
-    def _run(self, variables: Sequence[keras.Variable]) -> tf.Tensor:
+    def _run(self, variables: Sequence[keras.Variable]) -> tuple[tf.Tensor, tf.Tensor]:
+        """A hash of each, and one of all in floats."""
         key = tuple(map(id, variables))
         if key not in self._functions:
 
-            def hashes() -> tf.Tensor:
-                return tf.stack([tf.zeros((), tf.int64), *self._hashes(variables)])
+            def hashes() -> tuple[tf.Tensor, tf.Tensor]:
+                each = self._hashes(variables)
+                return tf.stack([tf.zeros((), tf.int64), *each])[1:], _in_floats(each)
 
             self._functions[key] = tf.function(hashes, autograph=False)
-        return self._functions[key]()
+        found: tuple[tf.Tensor, tf.Tensor] = self._functions[key]()
+        return found
 
     def check(self, told: np.ndarray) -> None:
         """Looks at what every worker has told (`mark`, or `digest`); all call it together.
@@ -116,13 +119,14 @@ class Likeness:
         if not (told != told[0]).any():
             return
         variables = self._variables()
-        hashes = self._run(variables)[1:].numpy().tolist()
+        hashes = self._run(variables)[0].numpy().tolist()
         teller = Teller.of(self._strategy, self._layout)
         table = teller.tell([part for one in hashes for part in fingerprint.in_floats(one)])
         apart = (table != table[0]).reshape(len(table), -1, fingerprint.FLOATS).any(axis=(0, 2))
         differing = [v for v, differs in zip(variables, apart, strict=True) if differs]
-        if not differing:
-            return  # what differed has been written anew meanwhile
+        if not differing:  # what differed is written by steps, as is known by now
+            self.begin()
+            return
         own = [_as_array(v) for v in differing]
         chiefs = self._of_the_chief(differing)
         away = [_distance(a, b.numpy()) for a, b in zip(own, chiefs, strict=True)]

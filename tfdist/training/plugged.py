@@ -360,7 +360,9 @@ def _bound(plugged: Plugged, name: str) -> Callable[..., Any]:
         if not plugged.layout.task:
             return method(*args, **kwargs)
         # Several workers: a variable that one of them makes must not wait for the others.
-        alone = internals.out_of_scope if plugged.layout.workers > 1 else contextlib.nullcontext
+        alone: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
+        if plugged.layout.workers > 1:
+            alone = internals.out_of_scope
         board = Noticeboard.of(plugged.strategy, plugged.layout)
         with told_of_lost_tasks(plugged.layout.task, name, board), alone():
             if board is not None and name in CALLS:
