@@ -27,6 +27,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 from keras.src import backend as keras_backend
+from keras.src.backend.common import variables as keras_variables
 from keras.src.backend.tensorflow import core as keras_core
 from keras.src.backend.tensorflow import optimizer as keras_tf_optimizer
 from keras.src.backend.tensorflow import trainer as keras_trainer
@@ -46,12 +47,14 @@ from tensorflow.python.data.ops import prefetch_op as tf_prefetch
 from tensorflow.python.data.ops import repeat_op as tf_repeat
 from tensorflow.python.data.util import structure as tf_structure
 from tensorflow.python.eager import context as tf_context
+from tensorflow.python.eager.polymorphic_function import polymorphic_function as tf_function
 from tensorflow.python.framework import auto_control_deps as tf_control
 
 from tfdist.errors import PlugError
 
 __all__ = [
     "POINTS",
+    "all_layers",
     "arrays_of",
     "begin_with_epoch",
     "call_node",
@@ -67,6 +70,9 @@ __all__ = [
     "held",
     "in_order",
     "is_built",
+    "keras_writer",
+    "overrides",
+    "try_step",
     "keras_predict",
     "logits_of",
     "loss_tracker",
@@ -99,6 +105,9 @@ unpack = keras_data_utils.unpack_x_y_sample_weight
 class_weight_to_sample_weights = keras_data_utils.class_weight_to_sample_weights
 squeeze_or_expand_to_same_rank = keras_loss.squeeze_or_expand_to_same_rank
 keras_predict = keras_trainer.TensorFlowTrainer.predict
+_WRITERS = {name: getattr(keras.Model, name) for name in ("save", "save_weights", "export")}
+
+_lock = threading.RLock()
 
 
 # ---------------------------------------------------------------- borrowed parts
@@ -148,17 +157,91 @@ def symbolic_build(model: keras.Model, batch: Any) -> None:
     """Creates all variables of the model, its metrics and its optimizer before anything is traced.
 
     Args:
-        model: a compiled model, or one to predict with.
+        model: a compiled model.
         batch: tensors or specs of one batch, as `(x,)`, `(x, y)` or `(x, y, sample_weight)`.
     """
-    if model.compiled:
+    with _functions_inline():
         model._symbolic_build(data_batch=batch)
-        return
-    x, _, _ = unpack(batch)
-    inputs = tf.nest.map_structure(
-        lambda leaf: keras.KerasTensor(leaf.shape, keras.backend.standardize_dtype(leaf.dtype)), x
-    )
-    keras_backend.compute_output_spec(model, inputs, training=False)
+
+
+def try_step(
+    step: Callable[[Any], Any], batch: Any, strategy: tf.distribute.Strategy
+) -> None:
+    """Calls a step on tensors without values; nothing is changed but what is not built yet.
+
+    Args:
+        step: a model's `train_step`, `test_step` or `predict_step`.
+        batch: tensors or specs of one batch, as the step takes them.
+        strategy: in whose scope the variables are made that the step needs.
+    """
+    gradient = tf.GradientTape.gradient
+
+    def without_variables(self: Any, target: Any, sources: Any, *args: Any, **named: Any) -> Any:
+        # A variable that is to be made has no tensor to ask for yet; any gradient has its shape.
+        if any(isinstance(source, keras.Variable) for source in tf.nest.flatten(sources)):
+            return tf.nest.map_structure(lambda v: tf.zeros(v.shape, v.dtype), sources)
+        return gradient(self, target, sources, *args, **named)
+
+    def call() -> None:
+        step(tf.nest.map_structure(_placeholder, batch))
+
+    with _lock:
+        tf.GradientTape.gradient = without_variables
+        try:
+            with keras.StatelessScope(initialize_variables=False), _functions_inline():
+                keras_backend.compute_output_spec(call)
+        finally:
+            tf.GradientTape.gradient = gradient
+            with strategy.scope():
+                keras_variables.initialize_all_variables()
+
+
+def _placeholder(leaf: Any) -> Any:
+    if leaf is None or isinstance(leaf, tf.experimental.Optional):
+        return None
+    if isinstance(leaf, tf.RaggedTensor | tf.RaggedTensorSpec):
+        shape = leaf.shape[leaf.ragged_rank + 1 :]
+        return tf.compat.v1.ragged.placeholder(leaf.dtype, leaf.ragged_rank, shape)
+    if isinstance(leaf, tf.SparseTensor | tf.SparseTensorSpec):
+        return tf.compat.v1.sparse_placeholder(leaf.dtype, leaf.shape)
+    return tf.compat.v1.placeholder(leaf.dtype, leaf.shape)
+
+
+@contextlib.contextmanager
+def _functions_inline() -> Iterator[None]:
+    """Has every `tf.function` that is called in the block be a part of its caller.
+
+    One that is traced while variables are still to be made would keep their initial values as
+    constants, and be used again for the steps.
+    """
+    before = tf_function.Function.__call__
+    autograph = tf.__internal__.autograph
+
+    def call(self: Any, *args: Any, **named: Any) -> Any:
+        python = self.python_function
+        if self._autograph:
+            python = autograph.tf_convert(python, autograph.control_status_ctx())
+        return python(*args, **named)
+
+    with _lock:
+        tf_function.Function.__call__ = call
+        try:
+            yield
+        finally:
+            tf_function.Function.__call__ = before
+
+
+def overrides(model: keras.Model, name: str) -> bool:
+    """Whether a model has a method of its own where `keras.Model` has one of that name."""
+    method = getattr(model, name)
+    if name == "call" and not hasattr(method, "__func__"):
+        return True
+    return getattr(method, "__func__", method) is not getattr(keras.Model, name)
+
+
+def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """Returns the model itself and all layers in it, at every depth."""
+    return list(model._flatten_layers())
 
 
 def flat_losses(model: keras.Model) -> list[Any]:
@@ -189,9 +272,14 @@ def begin_with_epoch(model: keras.Model, epoch: int) -> None:
     model._initial_epoch = epoch
 
 
+def keras_writer(model: keras.Model, name: str) -> Callable[..., None]:
+    """Returns Keras' own `save`, `save_weights` or `export`, whatever the plugged model's does."""
+    return functools.partial(_WRITERS[name], model)
+
+
 def save(model: keras.Model, path: str) -> None:
     """Saves with Keras' own method, whatever the plugged model's does beside."""
-    keras.Model.save(model, path)
+    keras_writer(model, "save")(path)
 
 
 def seed_if_unseeded(seed: int) -> None:
@@ -200,7 +288,6 @@ def seed_if_unseeded(seed: int) -> None:
         tf.random.set_seed(seed)
 
 
-_lock = threading.RLock()
 _strategies_seen = 0
 _GROUPS_PER_STRATEGY = 1000
 

@@ -29,11 +29,12 @@ import tensorflow as tf
 from tfdist import internals
 from tfdist.errors import PlugError
 from tfdist.training import servers
+from tfdist.training.building import optimizers_of
 from tfdist.training.metrics import StepLogs, recorded_results
 from tfdist.training.options import TrainingOptions
 from tfdist.training.tables import Tables
 
-__all__ = ["Carried", "WorkerStep", "optimizers_of", "unique"]
+__all__ = ["Carried", "WorkerStep", "unique"]
 
 Carried = dict[str, Any]
 """What a loop of steps hands on from one to the next; see `WorkerStep.start`."""
@@ -321,13 +322,6 @@ class WorkerStep:
             self._count(optimizer, carried["count"])
         self._push_state(carried["own"][self._state_range], carried["base"])
         return tf.constant(0)
-
-
-def optimizers_of(model: keras.Model) -> list[keras.optimizers.Optimizer]:
-    """The optimizer of `compile`, then those that a model with its own `train_step` has beside."""
-    candidates = [model.optimizer, *vars(model).values()]
-    found = [one for one in candidates if isinstance(one, keras.optimizers.Optimizer)]
-    return list({id(one): one for one in found}.values())
 
 
 def _clock_of(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
