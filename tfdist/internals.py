@@ -65,21 +65,22 @@ __all__ = [
     "flat_losses",
     "functional_inputs",
     "functional_nodes",
+    "functions_inline",
     "gather_rows",
     "gather_small_sums",
     "held",
     "in_order",
+    "is_absent",
     "is_built",
-    "keras_writer",
-    "overrides",
-    "try_step",
     "keras_predict",
+    "keras_writer",
     "logits_of",
     "loss_tracker",
     "maps_before_batch",
     "mask_of",
     "move_variable",
     "number_of_rows",
+    "overrides",
     "rebuilt_optimizer",
     "remake_weight",
     "replaced",
@@ -93,6 +94,7 @@ __all__ = [
     "split_validation",
     "squeeze_or_expand_to_same_rank",
     "symbolic_build",
+    "try_step",
     "unordered_stamps",
     "unpack",
     "without_merge_call",
@@ -160,13 +162,11 @@ def symbolic_build(model: keras.Model, batch: Any) -> None:
         model: a compiled model.
         batch: tensors or specs of one batch, as `(x,)`, `(x, y)` or `(x, y, sample_weight)`.
     """
-    with _functions_inline():
+    with functions_inline():
         model._symbolic_build(data_batch=batch)
 
 
-def try_step(
-    step: Callable[[Any], Any], batch: Any, strategy: tf.distribute.Strategy
-) -> None:
+def try_step(step: Callable[[Any], Any], batch: Any, strategy: tf.distribute.Strategy) -> None:
     """Calls a step on tensors without values; nothing is changed but what is not built yet.
 
     Args:
@@ -188,7 +188,7 @@ def try_step(
     with _lock:
         tf.GradientTape.gradient = without_variables
         try:
-            with keras.StatelessScope(initialize_variables=False), _functions_inline():
+            with keras.StatelessScope(initialize_variables=False), functions_inline():
                 keras_backend.compute_output_spec(call)
         finally:
             tf.GradientTape.gradient = gradient
@@ -196,8 +196,15 @@ def try_step(
                 keras_variables.initialize_all_variables()
 
 
+def is_absent(leaf: Any) -> bool:
+    """Whether an entry of a batch, or of its specs, stands for None."""
+    return leaf is None or isinstance(
+        leaf, tf.experimental.Optional | tf.OptionalSpec | tf_structure.NoneTensorSpec
+    )
+
+
 def _placeholder(leaf: Any) -> Any:
-    if leaf is None or isinstance(leaf, tf.experimental.Optional):
+    if is_absent(leaf):
         return None
     if isinstance(leaf, tf.RaggedTensor | tf.RaggedTensorSpec):
         shape = leaf.shape[leaf.ragged_rank + 1 :]
@@ -208,16 +215,19 @@ def _placeholder(leaf: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _functions_inline() -> Iterator[None]:
+def functions_inline() -> Iterator[None]:
     """Has every `tf.function` that is called in the block be a part of its caller.
 
-    One that is traced while variables are still to be made would keep their initial values as
-    constants, and be used again for the steps.
+    Those that XLA compiles stay what they are, once all variables are there. One that is traced
+    while variables are still to be made would keep their initial values as constants, and be used
+    again for the steps; and what it returns would be other tensors than its metrics' results.
     """
     before = tf_function.Function.__call__
     autograph = tf.__internal__.autograph
 
     def call(self: Any, *args: Any, **named: Any) -> Any:
+        if self._jit_compile and not keras_backend.in_stateless_scope():
+            return before(self, *args, **named)
         python = self.python_function
         if self._autograph:
             python = autograph.tf_convert(python, autograph.control_status_ctx())

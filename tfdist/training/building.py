@@ -62,6 +62,7 @@ class Builder:
         applied: dict[int, tuple[keras.optimizers.Optimizer, list[Any]]] = {}
 
         def note(optimizer: Any, grads: Any, trainable_variables: Any = None) -> None:
+            del grads
             applied.setdefault(id(optimizer), (optimizer, list(trainable_variables or [])))
 
         try:

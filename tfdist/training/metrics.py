@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfdist import internals
 from tfdist.errors import PlugError
 
 __all__ = ["Reading", "StepLogs", "as_plain", "recorded_results", "to_be_summed"]
@@ -78,7 +79,8 @@ def recorded_results(model: keras.Model) -> Iterator[Recorded]:
     for metric in metrics:
         object.__setattr__(metric, "result", recording(metric))
     try:
-        yield results
+        with internals.functions_inline():
+            yield results
     finally:
         for metric in metrics:
             object.__delattr__(metric, "result")

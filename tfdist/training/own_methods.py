@@ -11,15 +11,17 @@ import contextlib
 import dataclasses
 import functools
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, TypeAlias
 
 import keras
 
 from tfdist.errors import PlugError
+from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training.building import optimizers_of
+from tfdist.training.lost import told_of_lost_tasks
 
-__all__ = ["TRAINING", "Calls", "Receiver", "has_own", "reaches_tfdist", "trains_by_tfdist"]
+__all__ = ["METHODS", "Calls", "Receiver", "has_own", "reach", "stand_in"]
 
 
 @dataclasses.dataclass
@@ -38,7 +40,7 @@ class Calls:
     def count(self, name: str) -> Iterator[None]:
         """Counts a call of the method of this name, which runs in the block."""
         self.running += 1
-        self.trained += name in TRAINING
+        self.trained += name in _TRAINING
         try:
             yield
         finally:
@@ -46,16 +48,47 @@ class Calls:
 
 
 class Receiver(Protocol):
-    """What stands behind a plugged model."""
+    """What stands behind a plugged model, with a method for each of `METHODS`.
 
-    def reach(self, name: str) -> Callable[..., Any]:
-        """Returns tfdist's method of this name, whatever the model's class has beside."""
+    Attributes:
+        model: the model.
+        layout: its replicas.
+        calls: of those methods.
+    """
 
-    def write_alone(self, write: Callable[..., Any]) -> Callable[..., Any]:
-        """Returns `write`, a method that takes a path first, such that workers do not collide."""
+    model: keras.Model
+    layout: ReplicaLayout
+    calls: Calls
+
+    @property
+    def is_shared_out(self) -> bool:
+        """Whether training is more than what plain Keras would do in this process."""
+
+    def write_alone(self, write: Callable[..., None]) -> Callable[..., None]:
+        """Returns `write`, which takes a path first, as several workers can call it at once."""
 
 
-TRAINING = ("fit", "train_on_batch")
+Of: TypeAlias = Callable[[Any], "Receiver | None"]
+"""Returns what stands behind a model, or None where it is not plugged."""
+
+METHODS = (
+    "fit",
+    "evaluate",
+    "predict",
+    "train_on_batch",
+    "test_on_batch",
+    "predict_on_batch",
+    "compile",
+    "save",
+    "save_weights",
+    "export",
+)
+"""The methods of a model that are tfdist's when it is plugged."""
+
+_REACHED = tuple(name for name in METHODS if name != "compile")
+"""Those that `super()` may mean; a class's own `compile` needs nothing but the scope."""
+
+_TRAINING = ("fit", "train_on_batch")
 _WRITERS = ("save", "save_weights", "export")
 _lock = threading.RLock()
 _open = 0
@@ -66,24 +99,58 @@ def has_own(model: keras.Model, name: str) -> bool:
     return getattr(type(model), name) is not getattr(keras.Model, name)
 
 
+def reach(receiver: Receiver, name: str) -> Callable[..., Any]:
+    """Returns tfdist's method of this name, whatever the model's class has itself."""
+    method = getattr(receiver, name)
+
+    @functools.wraps(method)
+    def reached(*args: Any, **kwargs: Any) -> Any:
+        with receiver.calls.count(name):
+            return method(*args, **kwargs)
+
+    return reached
+
+
+def stand_in(receiver: Receiver, name: str, of: Of) -> Callable[..., Any]:
+    """Returns what stands in for a plugged model's method of this name."""
+    model = receiver.model
+    is_own = name in _REACHED and has_own(model, name)
+    method = functools.partial(_call_own, receiver, name, of) if is_own else reach(receiver, name)
+
+    @functools.wraps(getattr(type(model), name))
+    def stand_in(*args: Any, **kwargs: Any) -> Any:
+        if not receiver.layout.task:
+            return method(*args, **kwargs)
+        with told_of_lost_tasks(receiver.layout.task):
+            return method(*args, **kwargs)
+
+    return stand_in
+
+
+def _call_own(receiver: Receiver, name: str, of: Of, *args: Any, **kwargs: Any) -> Any:
+    """Calls the method of this name that the model's class has itself."""
+    model = receiver.model
+    guarded = name in _TRAINING and receiver.is_shared_out
+    guard = _trains_by_tfdist(receiver, name) if guarded else contextlib.nullcontext()
+    with _reaches_tfdist(receiver, of), guard:
+        return getattr(type(model), name)(model, *args, **kwargs)
+
+
 @contextlib.contextmanager
-def reaches_tfdist(
-    names: Sequence[str], receiver: Receiver, of: Callable[[Any], Receiver | None]
-) -> Iterator[None]:
+def _reaches_tfdist(receiver: Receiver, of: Of) -> Iterator[None]:
     """Has `keras.Model`'s methods, which `super()` reaches, be tfdist's for plugged models.
 
     Args:
-        names: of the methods.
         receiver: of the model whose own method runs; the models that this saves beside, which are
             not plugged (the two of a GAN), are written as its own files are.
-        of: returns what stands behind a model, or None where it is not plugged.
+        of: tells which models are plugged.
     """
     global _open
     with _lock:
         _open += 1
         if _open == 1:
-            _before.update({name: vars(keras.Model).get(name) for name in names})
-            for name in names:
+            _before.update({name: vars(keras.Model).get(name) for name in _REACHED})
+            for name in _REACHED:
                 setattr(keras.Model, name, _dispatching(name, receiver, of))
     try:
         yield
@@ -103,17 +170,15 @@ _before: dict[str, Any] = {}
 """What `keras.Model` itself has under these names; None where it inherits it."""
 
 
-def _dispatching(
-    name: str, receiver: Receiver, of: Callable[[Any], Receiver | None]
-) -> Callable[..., Any]:
+def _dispatching(name: str, receiver: Receiver, of: Of) -> Callable[..., Any]:
     original = getattr(keras.Model, name)
 
     @functools.wraps(original)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         plugged = of(self)
         if plugged is not None:
-            return plugged.reach(name)(*args, **kwargs)
-        bound = functools.partial(original, self)
+            return reach(plugged, name)(*args, **kwargs)
+        bound: Callable[..., Any] = functools.partial(original, self)
         if name in _WRITERS:
             bound = receiver.write_alone(bound)
         return bound(*args, **kwargs)
@@ -122,18 +187,18 @@ def _dispatching(
 
 
 @contextlib.contextmanager
-def trains_by_tfdist(model: keras.Model, method: str, calls: Calls) -> Iterator[None]:
+def _trains_by_tfdist(receiver: Receiver, method: str) -> Iterator[None]:
     """Makes sure that a class's own `fit` or `train_on_batch` has tfdist take the steps.
 
     Args:
-        model: a plugged model of several replicas.
+        receiver: of a model that is trained by several.
         method: the name of its class's own method, which runs in the block.
-        calls: counts what the model is asked for.
 
     Raises:
         PlugError: an optimizer of the model was applied outside of tfdist's steps, or the method
             has ended without having called one of tfdist's that trains.
     """
+    model, calls = receiver.model, receiver.calls
     own = f"{type(model).__name__}.{method}"
     remedy = f"put what it does with a batch into train_step, and call super().{method}(...)"
     before = calls.trained

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -20,7 +19,6 @@ from tfdist.training.checkpoint import write_alone
 from tfdist.training.data import SharedData, as_tensors, to_step
 from tfdist.training.family import Family
 from tfdist.training.loop import Epochs, Loop
-from tfdist.training.lost import told_of_lost_tasks
 from tfdist.training.options import TrainingOptions
 from tfdist.training.own_data import is_input_function
 from tfdist.training.stream import Step, Stream
@@ -28,21 +26,6 @@ from tfdist.training.stream import Step, Stream
 __all__ = ["Plugged", "plug"]
 
 Model = TypeVar("Model", bound=keras.Model)
-
-_METHODS = (
-    "fit",
-    "evaluate",
-    "predict",
-    "train_on_batch",
-    "test_on_batch",
-    "predict_on_batch",
-    "compile",
-    "save",
-    "save_weights",
-    "export",
-)
-_REACHED = tuple(name for name in _METHODS if name != "compile")
-"""Those of `keras.Model` that `super()` may mean; a `compile` needs nothing but the scope."""
 
 
 def plug(model: Model, **options: Any) -> Model:
@@ -121,10 +104,10 @@ class Plugged:
         self._built_for: Any = None
         self._builder = Builder(model, self.strategy)
         self._held_out: Callable[[], Stream] | None = None
-        self._calls = own_methods.Calls()
+        self.calls = own_methods.Calls()
         object.__setattr__(model, self._ATTRIBUTE, self)
-        for name in _METHODS:
-            object.__setattr__(model, name, _bound(self, name))
+        for name in own_methods.METHODS:
+            object.__setattr__(model, name, own_methods.stand_in(self, name, Plugged.of))
 
     @classmethod
     def of(cls, model: keras.Model) -> Plugged | None:
@@ -135,28 +118,6 @@ class Plugged:
     def is_shared_out(self) -> bool:
         """Whether training is more than what plain Keras would do in this process."""
         return self._kind != "synchronous" or self.layout.replicas > 1
-
-    def reach(self, name: str) -> Callable[..., Any]:
-        """Returns the method of this name below, whatever the model's class has itself."""
-        method = getattr(self, name)
-
-        @functools.wraps(method)
-        def reached(*args: Any, **kwargs: Any) -> Any:
-            with self._calls.count(name):
-                return method(*args, **kwargs)
-
-        return reached
-
-    def call_own(self, name: str, *args: Any, **kwargs: Any) -> Any:
-        """Calls the method of this name that the model's class has itself."""
-        own = functools.partial(getattr(type(self.model), name), self.model)
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(own_methods.reaches_tfdist(_REACHED, self, Plugged.of))
-            if name in own_methods.TRAINING and self.is_shared_out:
-                stack.enter_context(
-                    own_methods.trains_by_tfdist(self.model, name, self._calls)
-                )
-            return own(*args, **kwargs)
 
     # ------------------------------------------------------------ the model's methods
 
@@ -184,9 +145,7 @@ class Plugged:
             return write
 
         def alone(filepath: Any, *args: Any, **kwargs: Any) -> None:
-            write_alone(
-                filepath, lambda path: write(path, *args, **kwargs), self.layout.is_chief
-            )
+            write_alone(filepath, lambda path: write(path, *args, **kwargs), self.layout.is_chief)
 
         return alone
 
@@ -417,18 +376,3 @@ class Plugged:
 
     def _in_order(self, logs: dict[str, Any]) -> Any:
         return internals.in_order(self.model, logs)
-
-
-def _bound(plugged: Plugged, name: str) -> Callable[..., Any]:
-    """A stand-in for the model's method of that name."""
-    is_own = name in _REACHED and own_methods.has_own(plugged.model, name)
-    method = functools.partial(plugged.call_own, name) if is_own else plugged.reach(name)
-
-    @functools.wraps(getattr(type(plugged.model), name))
-    def stand_in(*args: Any, **kwargs: Any) -> Any:
-        if not plugged.layout.task:
-            return method(*args, **kwargs)
-        with told_of_lost_tasks(plugged.layout.task):
-            return method(*args, **kwargs)
-
-    return stand_in
