@@ -45,7 +45,10 @@ PROGRAMS: dict[str, tuple[Any, Any]] = {
         published.distiller,
         lambda m: [m.fit(X, LABELS, **FIT).history, m.evaluate(X, LABELS, verbose=0)],
     ),
-    "nested logs": (published.nested, lambda m: m.fit(X, LABELS, **FIT).history),
+    "nested logs": (
+        published.nested,
+        lambda m: dict(sorted(m.fit(X, LABELS, **FIT).history.items())),
+    ),
     "prepares": (published.prepares, use_prepares),
 }
 

@@ -103,9 +103,12 @@ def reach(receiver: Receiver, name: str) -> Callable[..., Any]:
     """Returns tfdist's method of this name, whatever the model's class has itself."""
     method = getattr(receiver, name)
 
+    task = receiver.layout.task
+
     @functools.wraps(method)
     def reached(*args: Any, **kwargs: Any) -> Any:
-        with receiver.calls.count(name):
+        told = told_of_lost_tasks(task) if task else contextlib.nullcontext()
+        with receiver.calls.count(name), told:
             return method(*args, **kwargs)
 
     return reached
@@ -116,15 +119,9 @@ def stand_in(receiver: Receiver, name: str, of: Of) -> Callable[..., Any]:
     model = receiver.model
     is_own = name in _REACHED and has_own(model, name)
     method = functools.partial(_call_own, receiver, name, of) if is_own else reach(receiver, name)
-
-    @functools.wraps(getattr(type(model), name))
-    def stand_in(*args: Any, **kwargs: Any) -> Any:
-        if not receiver.layout.task:
-            return method(*args, **kwargs)
-        with told_of_lost_tasks(receiver.layout.task):
-            return method(*args, **kwargs)
-
-    return stand_in
+    return functools.wraps(getattr(type(model), name))(
+        lambda *args, **named: method(*args, **named)
+    )
 
 
 def _call_own(receiver: Receiver, name: str, of: Of, *args: Any, **kwargs: Any) -> Any:
@@ -214,7 +211,8 @@ def _trains_by_tfdist(receiver: Receiver, method: str) -> Iterator[None]:
 
         return apply
 
-    optimizers = optimizers_of(model)
+    # Its own `train_on_batch` may run in its own `fit`.
+    optimizers = [one for one in optimizers_of(model) if "apply" not in vars(one)]
     for optimizer in optimizers:
         object.__setattr__(optimizer, "apply", guarded(optimizer))
     try:
