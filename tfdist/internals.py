@@ -222,23 +222,31 @@ def functions_inline() -> Iterator[None]:
     while variables are still to be made would keep their initial values as constants, and be used
     again for the steps; and what it returns would be other tensors than its metrics' results.
     """
-    before = tf_function.Function.__call__
-    autograph = tf.__internal__.autograph
-
-    def call(self: Any, *args: Any, **named: Any) -> Any:
-        if self._jit_compile and not keras_backend.in_stateless_scope():
-            return before(self, *args, **named)
-        python = self.python_function
-        if self._autograph:
-            python = autograph.tf_convert(python, autograph.control_status_ctx())
-        return python(*args, **named)
-
+    global _inline
     with _lock:
-        tf_function.Function.__call__ = call
-        try:
-            yield
-        finally:
-            tf_function.Function.__call__ = before
+        _inline += 1
+        tf_function.Function.__call__ = _call_inline
+    try:
+        yield
+    finally:
+        with _lock:
+            _inline -= 1
+            if _inline == 0:
+                tf_function.Function.__call__ = _call_function
+
+
+_inline = 0
+_call_function = tf_function.Function.__call__
+
+
+def _call_inline(self: Any, *args: Any, **named: Any) -> Any:
+    if self._jit_compile and not keras_backend.in_stateless_scope():
+        return _call_function(self, *args, **named)
+    python = self.python_function
+    if self._autograph:
+        autograph = tf.__internal__.autograph
+        python = autograph.tf_convert(python, autograph.control_status_ctx())
+    return python(*args, **named)
 
 
 def overrides(model: keras.Model, name: str) -> bool:
