@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -72,8 +72,12 @@ class Loop:
         epochs: Epochs,
         callbacks: Any,
         verbose: Any,
+        own_evaluate: Callable[[Any], dict[str, Any]] | None = None,
     ) -> keras.callbacks.History:
-        """Trains; the arguments are as in `keras.Model.fit`, the data already shared out."""
+        """Trains; the arguments are as in `keras.Model.fit`, the data already shared out.
+
+        `own_evaluate` validates instead, given the callbacks: where the model's class does it.
+        """
         model, family = self.model, self.family
         wanted = {
             "epochs": epochs.epochs,
@@ -106,8 +110,12 @@ class Loop:
             callback_list.on_epoch_begin(epoch)
             logs = self._run("train", data, pace, callback_list, logs)
             epoch_logs = dict(logs)
-            if validation is not None and epochs.validates(epoch):
+            val_logs = None
+            if own_evaluate is not None and epochs.validates(epoch):
+                val_logs = own_evaluate(callback_list)
+            elif validation is not None and epochs.validates(epoch):
                 val_logs = self._evaluate(validation, test_pace, callback_list)
+            if val_logs is not None:
                 epoch_logs.update({f"val_{name}": value for name, value in val_logs.items()})
             callback_list.on_epoch_end(epoch, epoch_logs)
             training_logs = epoch_logs
@@ -214,6 +222,15 @@ class Loop:
             )
 
     # ------------------------------------------------------------ agreement
+
+    @contextlib.contextmanager
+    def apart(self) -> Iterator[None]:
+        """For an `evaluate` or a `predict` that may be called inside of a `fit`."""
+        before = self._stops_are_agreed
+        try:
+            yield
+        finally:
+            self._stops_are_agreed = before
 
     def agree(
         self, what: str, wanted: dict[str, int], callbacks: Any, modes: Sequence[str]
