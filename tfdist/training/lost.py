@@ -14,7 +14,12 @@ from tfdist.training.noticeboard import Noticeboard
 __all__ = ["told_of_lost_tasks"]
 
 _ALWAYS = (tf.errors.UnavailableError,)
-_SOMETIMES = (tf.errors.AbortedError, tf.errors.InternalError, tf.errors.CancelledError)
+_SOMETIMES = (
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.InternalError,
+    tf.errors.InvalidArgumentError,
+)
 _SIGNS = ("Collective ops is aborted", "Socket closed", "Connection reset", "/job:", "peer")
 _OTHER_COLLECTIVE = re.compile(
     r"expected (type|data_type|group_size|shape)\b.* but got|Shape mismatch"
@@ -43,6 +48,8 @@ def told_of_lost_tasks(
     except (*_ALWAYS, *_SOMETIMES) as error:
         message = str(error)
         if not isinstance(error, _ALWAYS) and not any(sign in message for sign in _SIGNS):
+            raise
+        if isinstance(error, tf.errors.InvalidArgumentError) and "ollective" not in message:
             raise
         if _OTHER_COLLECTIVE.search(message):
             raise DataError(

@@ -18,6 +18,7 @@ from tfdist.training import checks, families, sidecar
 from tfdist.training.checkpoint import write_alone
 from tfdist.training.data import SharedData, as_tensors, to_step
 from tfdist.training.family import Family
+from tfdist.training.hyperparameters import agree_on_hyperparameters
 from tfdist.training.loop import Epochs, Loop
 from tfdist.training.lost import told_of_lost_tasks
 from tfdist.training.noticeboard import Noticeboard
@@ -366,7 +367,10 @@ def _bound(plugged: Plugged, name: str) -> Callable[..., Any]:
         board = Noticeboard.of(plugged.strategy, plugged.layout)
         with told_of_lost_tasks(plugged.layout.task, name, board), alone():
             if board is not None and name in CALLS:
-                Teller.of(plugged.strategy, plugged.layout).meet(name, board)
+                teller = Teller.of(plugged.strategy, plugged.layout)
+                teller.meet(name, board)
+                if name == "fit":
+                    agree_on_hyperparameters(plugged.model, teller.tell)
             return method(*args, **kwargs)
 
     return stand_in
