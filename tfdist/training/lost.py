@@ -49,9 +49,10 @@ def told_of_lost_tasks(
         message = str(error)
         if not isinstance(error, _ALWAYS) and not any(sign in message for sign in _SIGNS):
             raise
-        if isinstance(error, tf.errors.InvalidArgumentError) and "ollective" not in message:
-            raise
-        if _OTHER_COLLECTIVE.search(message):
+        other = _OTHER_COLLECTIVE.search(message)
+        if isinstance(error, tf.errors.InvalidArgumentError) and not other:
+            raise  # an error of this worker's own
+        if other:
             raise DataError(
                 f"{task} is in {call}, while another worker does something else that all workers "
                 "must do together (another call of fit, evaluate or predict, making a variable in "
