@@ -82,7 +82,7 @@ class Likeness:
         """What must be equal on all workers."""
         if not self._active:
             return []
-        found = []
+        found: list[keras.Variable] = []
         for optimizer in optimizers_of(self._model):
             rates = [v for v in optimizer.variables if v.path.endswith("learning_rate")]
             found += rates if self._only_rates else optimizer.variables
@@ -184,7 +184,7 @@ def optimizers_of(model: keras.Model) -> list[Any]:
     return list({id(optimizer): optimizer for optimizer in there}.values())
 
 
-def who_has_what(name: str, values: Sequence[float]) -> str:
+def who_has_what(name: str, values: np.ndarray) -> str:
     """Says which workers have which value: "rate is 0.1 on worker 0, 2 and 0.5 on worker 1"."""
     workers: dict[float, list[str]] = {}
     for worker, value in enumerate(values):
