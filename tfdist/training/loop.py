@@ -19,8 +19,6 @@ from tfdist import internals, log
 from tfdist.errors import DataError, PlugError
 from tfdist.training import roles
 from tfdist.training.family import Family
-from tfdist.training.hyperparameters import digest_of, hyperparameters_of
-from tfdist.training.likeness import who_has_what
 from tfdist.training.pace import Pace
 from tfdist.training.stall import StallWatch
 from tfdist.training.stream import Stream
@@ -87,7 +85,6 @@ class Loop:
             "steps of a validation": -1 if validation is None else validation.num_steps or -2,
         }
         pace, test_pace, restores = self.agree("fit", wanted, callbacks, ("train", "test"))
-        self._agree_on_hyperparameters()
         size = data.batch_size
         if size and size != self._told_size and self.layout.replicas > 1 and self.layout.is_chief:
             self._told_size = size
@@ -292,32 +289,6 @@ class Loop:
         self.family.likeness.check(digests)
         self.model.stop_training = bool(told.any())
         return self.model.stop_training
-
-    def _agree_on_hyperparameters(self) -> None:
-        """Makes sure that the workers' layers, optimizers and losses are configured alike.
-
-        Raises:
-            PlugError: they are not.
-        """
-        if self.layout.workers == 1:
-            return
-        own = hyperparameters_of(self.model)
-        table = self.family.tell([digest_of(own), len(own)])
-        if not (table != table[0]).any():
-            return
-        if len(set(table[:, 1])) == 1:
-            values = self.family.tell(list(own.values()))
-            for column, name in enumerate(own):
-                if (values[:, column] != values[0, column]).any():
-                    raise PlugError(
-                        f"the workers train with other hyperparameters "
-                        f"({who_has_what(name, values[:, column])}): what one worker sets, every "
-                        "worker must set"
-                    )
-        raise PlugError(
-            "the workers' models are made of other layers, or configured by other means: every "
-            "worker must run the same program"
-        )
 
     def stops(self, flag: str) -> bool:
         """Whether a callback of any worker has asked to stop: then all stop."""

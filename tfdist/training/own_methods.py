@@ -20,6 +20,7 @@ import tensorflow as tf
 from tfdist import internals
 from tfdist.errors import PlugError
 from tfdist.strategies.layout import ReplicaLayout
+from tfdist.training.hyperparameters import agree_on_hyperparameters
 from tfdist.training.lost import told_of_lost_tasks
 from tfdist.training.model_parts import optimizers_of
 from tfdist.training.noticeboard import Noticeboard
@@ -130,7 +131,10 @@ def _with_the_others(receiver: Receiver, name: str) -> Iterator[None]:
         if layout.workers > 1:  # a variable that one of them makes must not wait for the others
             stack.enter_context(internals.out_of_scope())
         if board is not None and name in CALLS:
-            Teller.of(strategy, layout).meet(name, board)
+            teller = Teller.of(strategy, layout)
+            teller.meet(name, board)
+            if name == "fit":
+                agree_on_hyperparameters(receiver.model, teller.tell)
         yield
 
 
