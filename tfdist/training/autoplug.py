@@ -18,21 +18,25 @@ import importlib.machinery
 import importlib.util
 import runpy
 import sys
-from collections.abc import Callable, Sequence
-from types import ModuleType
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 from tfdist.exits import tell_by_exit_code
+from tfdist.strategies import current
 
 __all__ = ["main", "prepare"]
 
+_TRAINING = ("fit", "train_on_batch")
 _METHODS = (
-    "fit",
+    *_TRAINING,
     "evaluate",
     "predict",
-    "train_on_batch",
     "test_on_batch",
     "predict_on_batch",
+    "save",
+    "save_weights",
+    "export",
 )
 
 
@@ -69,64 +73,81 @@ class _AfterImport(importlib.abc.MetaPathFinder):
         return spec
 
 
-def prepare() -> None:
-    """Has every model plugged that this process trains under a strategy, from now on."""
-    if "keras" in sys.modules:
-        _plug_keras()
+def prepare(options: Mapping[str, Any] = MappingProxyType({})) -> None:
+    """Has every model plugged that this process trains under a strategy, from now on.
+
+    Args:
+        options: what `tfdist.plug` takes, for each of them.
+    """
+    _after("tensorflow", _prepare_tensorflow)
+    _after("keras", functools.partial(_plug_keras, options))
+
+
+def _after(name: str, then: Callable[[], None]) -> None:
+    if name in sys.modules:
+        then()
     else:
-        sys.meta_path.insert(0, _AfterImport("keras", _plug_keras))
+        sys.meta_path.insert(0, _AfterImport(name, then))
 
 
-def _plug_keras() -> None:
+def _prepare_tensorflow() -> None:
+    from tfdist.training import autostrategy
+
+    autostrategy.prepare()
+
+
+def _plug_keras(options: Mapping[str, Any]) -> None:
     import keras
-    import tensorflow as tf
 
     for name in _METHODS:
-        setattr(keras.Model, name, _plugging(name, getattr(keras.Model, name)))
-    kind = tf.distribute.MultiWorkerMirroredStrategy
-    kind.__init__ = _meeting(kind.__init__)
+        setattr(keras.Model, name, _plugging(name, getattr(keras.Model, name), options))
 
 
-def _plugging(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
-    """The method of that name: of the plugged model, where it was made under a strategy."""
+def _plugging(
+    name: str, original: Callable[..., Any], options: Mapping[str, Any]
+) -> Callable[..., Any]:
+    """The method of that name: of the plugged model, where others train it too."""
 
     @functools.wraps(original)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        import tensorflow as tf
-
-        strategy = self.distribute_strategy
-        servers = isinstance(strategy, tf.distribute.ParameterServerStrategy)
-        if strategy.num_replicas_in_sync == 1 and not servers:
+        # A plugged model has methods of its own: whoever comes here then means the class's.
+        if "_tfdist_plugged" in vars(self) or not _is_shared(self, name):
             return original(self, *args, **kwargs)
         from tfdist.training.plugged import plug
 
-        return getattr(plug(self), name)(*args, **kwargs)
+        plug(self, **options)
+        for one in _METHODS:
+            object.__setattr__(self, one, _outside(getattr(self, one)))
+        return getattr(self, name)(*args, **kwargs)
 
     return method
 
 
-def _meeting(original: Callable[..., None]) -> Callable[..., None]:
-    """`MultiWorkerMirroredStrategy.__init__`, after the job's tasks have met."""
+def _outside(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A plugged model's method, called outside of the scope that holds for the whole script."""
+    from tfdist.compat.first_operation import left_for_a_while
 
-    @functools.wraps(original)
-    def init(self: Any, *args: Any, **kwargs: Any) -> None:
-        from tfdist import log
-        from tfdist.environments import detect_cluster
-        from tfdist.strategies import registry
-        from tfdist.strategies.multi_worker import joined
-        from tfdist.strategies.options import Options
+    @functools.wraps(method)
+    def outside(*args: Any, **kwargs: Any) -> Any:
+        with left_for_a_while():
+            return method(*args, **kwargs)
 
-        cluster = detect_cluster()
-        made_by_tfdist = bool(kwargs.get("cluster_resolver"))  # it has met the others already
-        if cluster is None or len(cluster) == 1 or made_by_tfdist:
-            original(self, *args, **kwargs)
-            return
-        log.set_task(str(cluster.task))
-        with joined(cluster, Options().deadline):
-            original(self, *args, **kwargs)
-        registry.remember(self)
+    return outside
 
-    return init
+
+def _is_shared(model: Any, method: str) -> bool:
+    """Whether several replicas, servers or tasks have a part in what a model's method does."""
+    import tensorflow as tf
+
+    from tfdist.training import autostrategy
+
+    strategy = model.distribute_strategy
+    if strategy.num_replicas_in_sync > 1 or strategy is current.of_the_job():
+        return True
+    if isinstance(strategy, tf.distribute.ParameterServerStrategy):
+        return True
+    # A model of none: to train it here alone is refused; an evaluator's `fit` scores checkpoints.
+    return method in _TRAINING and autostrategy.has_others()
 
 
 def main(arguments: Sequence[str]) -> None:
