@@ -43,12 +43,12 @@ def enter_for_good(strategy: tf.distribute.Strategy) -> None:
     """Enters the scope of a strategy in this thread, for as long as the program runs.
 
     It may happen anywhere: while a function is traced, or inside `with tf.device(...)`, which
-    demands to find its own device again when it is left.
+    wants to find its own device again when it is left. So the scope goes without its default
+    device, which is this process and nothing more.
     """
     scope = strategy.scope()
+    scope._device_scope = None
     with tf.init_scope():
-        if tf_context.context().device_name:
-            scope._device_scope = None
         scope.__enter__()
     _entered.append((strategy, scope))
 

@@ -86,25 +86,21 @@ def _made(kind: str, cluster: Cluster | None, chosen: Options) -> tf.distribute.
             "which would each train a model of their own: use kind='auto', or unset TF_CONFIG"
         )
 
-    if kind in ("parameter_server", "pipeline") and cluster is not None:
-        cluster.validate(kind)
-    elif spans and cluster is not None:
-        cluster.validate("multi_worker_mirrored")  # before the seconds that TensorFlow takes
+    if kind == "auto" and spans:
+        kind = "multi_worker_mirrored"
+    if cluster is not None and kind in ("multi_worker_mirrored", "parameter_server", "pipeline"):
+        if before := current.made_before(kind, cluster, chosen):
+            return before
+        if spans or kind != "multi_worker_mirrored":
+            cluster.validate(kind)  # before the seconds that TensorFlow takes
 
     import tensorflow as tf
 
     from tfdist.strategies import multi_worker, one_machine, parameter_server, pipeline, registry
 
     if kind == "auto":
-        if spans:
-            kind = "multi_worker_mirrored"
-        else:
-            several = len(tf.config.list_physical_devices("GPU")) > 1 or chosen.logical_devices
-            kind = "mirrored" if several or chosen.devices else "one_device"
-    alone = kind in ("one_device", "mirrored")
-    if cluster is not None and not alone:
-        if before := current.made_before(kind, cluster, chosen):
-            return before
+        several = len(tf.config.list_physical_devices("GPU")) > 1 or chosen.logical_devices
+        kind = "mirrored" if several or chosen.devices else "one_device"
     one_machine.set_threads(chosen)
     made: tf.distribute.Strategy
     if kind == "one_device":
@@ -128,6 +124,6 @@ def _made(kind: str, cluster: Cluster | None, chosen: Options) -> tf.distribute.
         made = make(cluster, chosen)
     if kind in ("mirrored", "multi_worker_mirrored"):
         registry.remember(made)
-    if cluster is not None and not alone:
+    if cluster is not None and kind != "mirrored":
         current.keep(made, kind, cluster, chosen)
     return made

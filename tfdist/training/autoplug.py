@@ -1,29 +1,34 @@
 """Runs a script that never heard of tfdist: `tfdist run --plug script.py`.
 
     python -m tfdist.training.autoplug script.py --its_own flags
-    python -m tfdist.training.autoplug -m package.module --its_own flags
+    python -m tfdist.training.autoplug --options local_steps=4 -m package.module --its_own flags
 
-The script is an ordinary Keras 3 program that makes a `tf.distribute` strategy, builds and compiles
-its model inside the strategy's scope and calls `fit`. While it runs, and only in its process,
-`keras.Model`'s training methods plug the model at its first use if it was made under a strategy of
-several replicas, and `MultiWorkerMirroredStrategy` meets the other tasks before it opens its port.
-Nothing is imported before the script imports it: its environment variables still count.
+The script is an ordinary Keras 3 program that builds and compiles a model and calls `fit`. While it
+runs, and only in its process, `keras.Model`'s methods that train and write files plug the model at
+its first use, if others train it too; `autostrategy` sees to it that they do. Nothing is imported
+before the script imports it: its environment variables still count.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import random
 import runpy
 import sys
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType, ModuleType
 from typing import Any
 
+from tfdist.environments import detect_cluster
+from tfdist.errors import TfdistError
 from tfdist.exits import tell_by_exit_code
 from tfdist.strategies import current
+from tfdist.training.options import keywords_from
 
 __all__ = ["main", "prepare"]
 
@@ -79,6 +84,7 @@ def prepare(options: Mapping[str, Any] = MappingProxyType({})) -> None:
     Args:
         options: what `tfdist.plug` takes, for each of them.
     """
+    _draw_the_same_numbers()
     _after("tensorflow", _prepare_tensorflow)
     _after("keras", functools.partial(_plug_keras, options))
 
@@ -88,6 +94,21 @@ def _after(name: str, then: Callable[[], None]) -> None:
         then()
     else:
         sys.meta_path.insert(0, _AfterImport(name, then))
+
+
+def _draw_the_same_numbers() -> None:
+    """Seeds Python's and NumPy's global random numbers alike in all tasks of a job of several.
+
+    A script that sets no seed shuffles and splits its data with them, which must come out the same
+    on every worker. (TensorFlow's are seeded when the tasks meet.)
+    """
+    with contextlib.suppress(TfdistError):  # told when the strategy is made
+        cluster = detect_cluster()
+        if cluster is None or len(cluster.tasks) < 2:
+            return
+        seed = zlib.crc32(repr(sorted(cluster.jobs.items())).encode())
+        random.seed(seed)
+        _after("numpy", lambda: sys.modules["numpy"].random.seed(seed))
 
 
 def _prepare_tensorflow() -> None:
@@ -101,6 +122,21 @@ def _plug_keras(options: Mapping[str, Any]) -> None:
 
     for name in _METHODS:
         setattr(keras.Model, name, _plugging(name, getattr(keras.Model, name), options))
+    # Who makes its first variable is in the middle of it when TensorFlow's first operation begins.
+    keras.Layer.__new__ = _beginning(keras.Layer.__new__)
+    keras.Variable.__init__ = _beginning(keras.Variable.__init__)
+
+
+def _beginning(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A method that makes the job's strategy first, where the script has made none."""
+    from tfdist.training import autostrategy
+
+    @functools.wraps(original)
+    def method(*args: Any, **kwargs: Any) -> Any:
+        autostrategy.begin()
+        return original(*args, **kwargs)
+
+    return method
 
 
 def _plugging(
@@ -154,15 +190,20 @@ def main(arguments: Sequence[str]) -> None:
     """Runs a script, or with "-m" a module, as Python would, with every model plugged.
 
     Args:
-        arguments: the script's path, or "-m" and the module's name; then its own arguments.
+        arguments: "--options" and plug's, where there are any; the script's path, or "-m" and the
+            module's name; then its own arguments.
     """
     arguments = list(arguments)
+    options: dict[str, Any] = {}
+    if arguments[:1] == ["--options"]:
+        options = keywords_from(arguments[1])
+        arguments = arguments[2:]
     as_module = arguments[:1] == ["-m"]
     if as_module:
         arguments = arguments[1:]
     if not arguments:
         sys.exit("usage: python -m tfdist.training.autoplug (script.py | -m module) [arguments]")
-    prepare()
+    prepare(options)
     sys.argv = arguments
     if as_module:
         runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)

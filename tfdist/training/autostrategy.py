@@ -25,12 +25,13 @@ from tfdist import log
 from tfdist.cluster import Cluster, Task
 from tfdist.compat.first_operation import before_the_first_operation, enter_for_good
 from tfdist.environments import detect_cluster, is_chief
-from tfdist.errors import StrategyError
+from tfdist.errors import PlugError, StrategyError
 from tfdist.strategies import current, registry
 
-__all__ = ["has_others", "job_of_several", "prepare"]
+__all__ = ["begin", "has_others", "job_of_several", "prepare"]
 
 _process = os.getpid()
+_over = False
 _whole_script = False
 """Whether the scope of the job's strategy is to hold, in the main thread, for the whole script."""
 
@@ -51,7 +52,8 @@ def prepare() -> None:
     kind.__new__ = _coordinating(kind)
     kind.__init__ = _once(kind.__init__)
     places.Server.__init__ = _serving(places.Server.__init__)
-    before_the_first_operation(_begin)
+    tf.GradientTape.gradient = _told_of_loops(tf.GradientTape.gradient)
+    before_the_first_operation(begin)
 
 
 def has_others() -> bool:
@@ -76,18 +78,23 @@ def job_of_several() -> Cluster | None:
     return cluster if sum(map(_takes_part, cluster.tasks)) > 1 else None
 
 
-def _begin() -> bool:
-    """Before an operation: makes the job's strategy if there is none; returns whether all is done.
+def begin() -> bool:
+    """Before the script makes anything: makes the job's strategy, unless there is one.
 
     Only the main thread, in which the script makes its models, can enter the scope there.
+
+    Returns:
+        Whether all is done, so that nobody need call this again.
     """
-    if os.getpid() != _process or current.being_made():
-        return os.getpid() != _process
-    if current.of_the_job() is None:
-        if job_of_several() is None:
-            return True
-        _make("TensorFlow begins, and the script has made no strategy: the job's holds for all of it")
-    return _entered()
+    global _over
+    if _over or os.getpid() != _process:
+        return True
+    if current.being_made():
+        return False
+    if current.of_the_job() is None and job_of_several() is not None:
+        _make("the script has made no strategy: the job's holds for all of it")
+    _over = _entered()
+    return _over
 
 
 def _make(why: str) -> tf.distribute.Strategy:
@@ -250,6 +257,25 @@ def _serving(original: Callable[..., None]) -> Callable[..., None]:
         original(self, *args, **kwargs)
 
     return init
+
+
+def _told_of_loops(original: Callable[..., Any]) -> Callable[..., Any]:
+    """`tf.GradientTape.gradient`, whose own error about a loop outside of `fit` names no cause."""
+
+    @functools.wraps(original)
+    def gradient(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return original(*args, **kwargs)
+        except ValueError as error:
+            if "DistributedVariable.handle" not in str(error) or job_of_several() is None:
+                raise
+            raise PlugError(
+                "a training loop of the script's own, outside of fit and of strategy.run, in which "
+                "each worker of the job would train alone: give the model a train_step and call "
+                "fit, or run the step by strategy.run of a MultiWorkerMirroredStrategy"
+            ) from error
+
+    return gradient
 
 
 def _made_alone(kind: str) -> tf.distribute.Strategy:
