@@ -18,6 +18,7 @@ from tfdist.launch.process import REMAINS_SECONDS
 
 pytestmark = pytest.mark.timeout(60)
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+EVALUATOR = {"chief": True, "evaluator": True}
 LISTEN = """
     import socket
     def listen():
@@ -51,10 +52,7 @@ def test_one_task_that_stayed_away_is_named(tmp_path: Path) -> None:
     [
         (LISTEN + "    listen()", {"workers": 2}),
         ("", {"workers": 1}),
-        (
-            LISTEN + '    if task["type"] != "evaluator": listen()',
-            {"chief": True, "evaluator": True},
-        ),
+        (LISTEN + '    if task["type"] != "evaluator": listen()', EVALUATOR),
     ],
 )
 def test_tasks_that_came_together_and_those_that_are_alone_are_not(

@@ -1,4 +1,4 @@
-"""A Keras 3 program of one process: no strategy, then those of one machine. Knows nothing of tfdist.
+"""A Keras 3 program that knows no other process: no strategy, then those of one machine.
 
     python no_strategy.py FOLDER
 

@@ -82,16 +82,10 @@ def test_what_keras_writes_is_whole(plain: Any, workers: dict[str, Any]) -> None
 
 def test_what_cannot_be_trained_together_is_refused_by_name(workers: dict[str, Any]) -> None:
     found = workers["worker-1"]
-    assert found["central"].startswith(
-        "StrategyError: CentralStorageStrategyV1 trains on this machine alone"
-    ) or found["central"].startswith(
-        "StrategyError: CentralStorageStrategy trains on this machine alone"
-    )
+    assert found["central"].startswith("StrategyError: CentralStorageStrategy trains on this")
     assert found["servers"].startswith("ClusterError: no ps in the cluster (2 workers)")
     assert found["devices"].startswith("StrategyError: MirroredStrategy on GPU:7, but the workers")
-    assert found["loop"].startswith(
-        "PlugError: a training loop of the script's own, outside of fit"
-    )
+    assert found["loop"].startswith("PlugError: a training loop of the script's own, outside")
 
 
 def test_it_is_said_once_what_takes_the_place_of_a_strategy(workers: dict[str, Any]) -> None:

@@ -1,2 +1,1 @@
-"""Private names of Keras and TensorFlow, a small file a subject, for those who must not import all
-of `tfdist.internals` (and with it Keras) yet."""
+"""Private names of TensorFlow for those who must not import all of Keras yet, a file a subject."""

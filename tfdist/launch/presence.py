@@ -1,7 +1,7 @@
 """Which tasks of a job have been at their addresses: who never was, has made no strategy.
 
-TensorFlow's server, or the chief to whom the others come, listens at the address of its task. So the
-launcher can see from outside, in the kernel's own table, whether a task takes part in its job,
+TensorFlow's server, or the chief to whom the others come, listens at the address of its task. So
+the launcher can see from outside, in the kernel's own table, whether a task takes part in its job,
 whatever the script imports. Linux only; elsewhere nothing is known, and nothing said.
 """
 

@@ -49,7 +49,7 @@ def prepare() -> None:
     kind.__new__ = _the_one_there_is(kind)
     kind.__init__ = _meeting(kind.__init__)
     kind = places.ParameterServerStrategy
-    kind.__new__ = _coordinating(kind)
+    kind.__new__ = _coordinating
     kind.__init__ = _once(kind.__init__)
     places.Server.__init__ = _serving(places.Server.__init__)
     tf.GradientTape.gradient = _told_of_loops(tf.GradientTape.gradient)
@@ -125,13 +125,13 @@ def _entered() -> bool:
 def _in_place_of(kind: Any) -> Callable[..., Any]:
     """`__new__` of a strategy of one machine: in a job of several, the job's strategy."""
 
-    def new(cls: Any, devices: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def new(cls: Any, devices: Any = None, *_: Any, **kwargs: Any) -> Any:
         cluster = job_of_several()
         if cls is not kind or cluster is None or current.being_made():
             return object.__new__(cls)
         made = current.of_the_job() or _make(
-            f"{kind.__name__} in a job of {len(cluster)} tasks: the job's strategy takes its place, "
-            "for the whole script"
+            f"{kind.__name__} in a job of {len(cluster)} tasks: the job's strategy takes its "
+            "place, for the whole script"
         )
         given = kwargs.get("device", devices)
         asked = [given] if isinstance(given, str) else list(given or ())
@@ -187,7 +187,7 @@ def _refusing(kind: Any) -> Callable[..., None]:
 def _the_one_there_is(kind: Any) -> Callable[..., Any]:
     """`MultiWorkerMirroredStrategy.__new__`: the one that this process has, if it has one."""
 
-    def new(cls: Any, *args: Any, **kwargs: Any) -> Any:
+    def new(cls: Any, *_: Any, **__: Any) -> Any:
         made = current.of_the_job()
         fits = isinstance(made, kind) and not current.being_made()
         return made if fits else object.__new__(cls)
@@ -230,19 +230,15 @@ def _meeting(original: Callable[..., None]) -> Callable[..., None]:
     return init
 
 
-def _coordinating(kind: Any) -> Callable[..., Any]:
+def _coordinating(cls: Any, *args: Any, **kwargs: Any) -> Any:
     """`ParameterServerStrategy.__new__`: that of tfdist, on the chief of a job with servers."""
-
-    def new(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        cluster = job_of_several()
-        if cluster is None or current.being_made():
-            return object.__new__(cls)
-        cluster.validate("parameter_server")
-        if kwargs.get("variable_partitioner") or len(args) > 1:
-            log.info("no variable_partitioner: Keras 3 knows none; large embeddings are sharded")
-        return _made_alone("parameter_server")
-
-    return new
+    cluster = job_of_several()
+    if cluster is None or current.being_made():
+        return object.__new__(cls)
+    cluster.validate("parameter_server")
+    if len(args) > 1 or kwargs.get("variable_partitioner"):
+        log.info("no variable_partitioner: Keras 3 knows none; tfdist shards large embeddings")
+    return _made_alone("parameter_server")
 
 
 def _serving(original: Callable[..., None]) -> Callable[..., None]:
