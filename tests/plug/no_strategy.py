@@ -9,6 +9,8 @@ import json
 import os
 import random
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
@@ -19,13 +21,16 @@ rows = tf.data.Dataset.range(41).batch(16)
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 
-found = {"drawn": [random.random(), float(np.random.rand())], "words": list({"a", "b", "c", "d"})}
+found: dict[str, Any] = {
+    "drawn": [random.random(), float(np.random.rand())],
+    "words": list({"a", "b", "c", "d"}),
+}
 rng = np.random.default_rng(1)
 x = rng.normal(size=(41, 4)).astype("float32")
 y = x.sum(1, keepdims=True)
 
 
-def make():
+def make() -> Any:
     keras.utils.set_random_seed(3)
     layers = [keras.layers.Dense(8, activation="relu"), keras.layers.Dense(1)]
     model = keras.Sequential([keras.Input((4,)), *layers])
@@ -33,13 +38,13 @@ def make():
     return model
 
 
-def train(model, **options):
+def train(model: Any, **options: Any) -> dict[str, Any]:
     history = model.fit(x, y, batch_size=16, shuffle=False, verbose=0, **options).history
     weights = [weight.tolist() for weight in model.get_weights()]
     return {"history": history, "weights": weights, "evaluated": model.evaluate(x, y, verbose=0)}
 
 
-def refused(function):
+def refused(function: Callable[[], Any]) -> str:
     try:
         function()
     except Exception as error:
@@ -75,7 +80,7 @@ found["servers"] = refused(
 found["devices"] = refused(lambda: tf.distribute.MirroredStrategy(["GPU:7"]))
 
 
-def step():
+def step() -> None:
     with tf.GradientTape() as tape:
         loss = tf.reduce_mean((model(x) - y) ** 2)
     gradients = tape.gradient(loss, model.trainable_variables)

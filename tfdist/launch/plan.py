@@ -135,7 +135,7 @@ def make_plan(
     if rendezvous_timeout is not None and rendezvous_timeout <= 0:
         raise ClusterError(f"rendezvous_timeout of {rendezvous_timeout:g} s; give more than 0")
     chosen = cluster.tasks if tasks is None else tuple(tasks)
-    prefix = (python, "-m", AUTOPLUG_MODULE) if plug else (python,)
+    prefix: tuple[str, ...] = (python, "-m", AUTOPLUG_MODULE) if plug else (python,)
     if plug and plug_options:
         prefix += ("--options", plug_options)
     share = _thread_variables(threads, cores, cluster, chosen, environ)

@@ -39,10 +39,8 @@ _METHODS = (
     "predict",
     "test_on_batch",
     "predict_on_batch",
-    "save",
-    "save_weights",
-    "export",
 )
+_WRITERS = ("save", "save_weights", "export")
 
 
 class _AfterImport(importlib.abc.MetaPathFinder):
@@ -122,6 +120,8 @@ def _plug_keras(options: Mapping[str, Any]) -> None:
 
     for name in _METHODS:
         setattr(keras.Model, name, _plugging(name, getattr(keras.Model, name), options))
+    for name in _WRITERS:
+        setattr(keras.Model, name, _writing(getattr(keras.Model, name)))
     # Who makes its first variable is in the middle of it when TensorFlow's first operation begins.
     keras.Layer.__new__ = _beginning(keras.Layer.__new__)
     keras.Variable.__init__ = _beginning(keras.Variable.__init__)
@@ -152,7 +152,7 @@ def _plugging(
         from tfdist.training.plugged import plug
 
         plug(self, **options)
-        for one in _METHODS:
+        for one in (*_METHODS, *_WRITERS):
             object.__setattr__(self, one, _outside(getattr(self, one)))
         return getattr(self, name)(*args, **kwargs)
 
@@ -169,6 +169,28 @@ def _outside(method: Callable[..., Any]) -> Callable[..., Any]:
             return method(*args, **kwargs)
 
     return outside
+
+
+def _writing(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A method that writes a file, of a model that is not plugged: safe on several workers."""
+
+    @functools.wraps(original)
+    def method(self: Any, filepath: Any, *args: Any, **kwargs: Any) -> Any:
+        from tfdist.compat.first_operation import left_for_a_while
+        from tfdist.training import autostrategy
+
+        cluster = autostrategy.job_of_several()
+        if "_tfdist_plugged" in vars(self) or cluster is None or "ps" in cluster.jobs:
+            return original(self, filepath, *args, **kwargs)
+        from tfdist.training.checkpoint import write_alone
+
+        with left_for_a_while():
+            write_alone(
+                filepath, lambda path: original(self, path, *args, **kwargs), cluster.is_chief
+            )
+        return None
+
+    return method
 
 
 def _is_shared(model: Any, method: str) -> bool:
