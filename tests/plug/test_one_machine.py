@@ -99,6 +99,7 @@ def test_one_worker_with_a_server_trains_what_one_process_trains(
     found = run(run_job, tmp_path, "--plug", "--workers", 1, "--ps", 1)["chief-0"]
     for name in ("none", "MirroredStrategy"):
         assert_equal(plain[name], found[name])
+    assert found["servers"] == "nothing"  # the strategy that there is
 
 
 def test_a_tutorials_server_job_trains_and_its_error_is_the_jobs(

@@ -68,7 +68,9 @@ def failing(first: TaskResult, running: Sequence[str], grace: float) -> str:
         grace: Seconds until SIGKILL.
     """
     others = f"; ending {_names(running)} within {grace:g} s" if running else ""
-    return f"{first.task} {describe(first, explained=not lost_another(first))}{others}"
+    if lost_another(first):
+        return f"{first.task} has ended, having lost another task{others}"
+    return f"{first.task} {describe(first)}{others}"
 
 
 def finishing(running: Sequence[str], grace: float) -> str:

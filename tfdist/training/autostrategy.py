@@ -235,10 +235,9 @@ def _coordinating(cls: Any, *args: Any, **kwargs: Any) -> Any:
     cluster = job_of_several()
     if cluster is None or current.being_made():
         return object.__new__(cls)
-    cluster.validate("parameter_server")
     if len(args) > 1 or kwargs.get("variable_partitioner"):
         log.info("no variable_partitioner: Keras 3 knows none; tfdist shards large embeddings")
-    return _made_alone("parameter_server")
+    return _made_for_servers(cluster)
 
 
 def _serving(original: Callable[..., None]) -> Callable[..., None]:
@@ -248,8 +247,7 @@ def _serving(original: Callable[..., None]) -> Callable[..., None]:
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
         cluster = job_of_several()
         if cluster is not None and not cluster.is_chief and not current.being_made():
-            cluster.validate("parameter_server")
-            _made_alone("parameter_server")
+            _made_for_servers(cluster)
         original(self, *args, **kwargs)
 
     return init
@@ -274,8 +272,12 @@ def _told_of_loops(original: Callable[..., Any]) -> Callable[..., Any]:
     return gradient
 
 
-def _made_alone(kind: str) -> tf.distribute.Strategy:
-    """The job's strategy, of a kind that the script has asked for, with a scope of its own."""
+def _made_for_servers(cluster: Cluster) -> tf.distribute.Strategy:
+    """The job's strategy where the script asks for parameter servers; its scope is the script's."""
+    made = current.of_the_job()
+    if isinstance(made, tf.distribute.ParameterServerStrategy):
+        return made
+    cluster.validate("parameter_server")  # before TensorFlow's own words about it
     from tfdist.strategies import strategy
 
-    return current.of_the_job() or strategy(kind)
+    return strategy("parameter_server")
