@@ -166,6 +166,7 @@ def test_who_ended_well_before_a_task_lost_it_is_known(results: Results) -> None
     results.add(0, "done later\n")
     assert ended_well_before(lost, results.all) == [before]
     assert [lost_another(one) for one in results.all] == [False, True, False]
+    assert lost_another(results.add(75, LOST, stopped=True))
 
 
 def shown(folder: Path, text: str | bytes) -> list[str]:

@@ -123,8 +123,8 @@ def exit_code(result: TaskResult) -> int:
 
 
 def lost_another(result: TaskResult) -> bool:
-    """Whether a task ended by itself because it had lost another one."""
-    return _rank(result) == 2
+    """Whether a task ended because it had lost another one, whatever we sent it meanwhile."""
+    return result.returncode == TaskLost.exit_code or _rank(result) == 2
 
 
 def ended_well_before(first: TaskResult, results: Sequence[TaskResult]) -> list[TaskResult]:
