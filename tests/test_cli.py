@@ -18,6 +18,7 @@ from tests.launch.support import compare_with_golden, write_script
 from tfdist import cli
 from tfdist.errors import EXIT_CODES, ClusterError
 from tfdist.launch.job import DEFAULT_GRACE
+from tfdist.training.options import keywords_from
 from tfdist.version import __version__
 
 ENVIRON = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100", "NO_COLOR": "1"}
@@ -90,7 +91,15 @@ def test_the_version_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"tfdist {__version__}\n"
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["run", "nowhere.py"]])
+NO_TENSORFLOW = [
+    ["--help"],
+    ["run", "--help"],
+    ["run", "nowhere.py"],
+    ["run", "--plug_options", "local_steps=2", "--dry_run", "train.py"],
+]
+
+
+@pytest.mark.parametrize("arguments", NO_TENSORFLOW)
 def test_nothing_heavy_is_imported_to_read_arguments(arguments: Sequence[str]) -> None:
     code = (
         "import contextlib, sys\n"
@@ -162,6 +171,29 @@ def test_plug_starts_the_script_through_the_module_that_plugs(
     assert commands == {"worker:0": f"{sys.executable} -m tfdist.training.autoplug train.py --plug"}
 
 
+def test_the_options_of_plug_go_to_the_module_that_plugs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given = "gradient_dtype=bfloat16,error_feedback=true"
+    commands = dry_run(capsys, "--plug_options", given, "train.py", "--plug_options", "mine")
+    module = f"{sys.executable} -m tfdist.training.autoplug"
+    assert commands == {"worker:0": f"{module} --options {given} train.py --plug_options mine"}
+
+
+@pytest.mark.parametrize(
+    ("text", "keywords"),
+    [
+        ("", {}),
+        ("local_steps=4, outer-momentum=0.9", {"local_steps": 4, "outer_momentum": 0.9}),
+        ("gradient_dtype=bfloat16,error_feedback=True", {"gradient_dtype": "bfloat16"}),
+        ("shard_embeddings_from=none", {"shard_embeddings_from": None}),
+        ("memory_limit=2e9", {"memory_limit": 2e9}),
+    ],
+)
+def test_the_options_of_plug_are_read_as_keywords(text: str, keywords: dict[str, object]) -> None:
+    assert keywords.items() <= keywords_from(text).items()
+
+
 @pytest.mark.parametrize("dash", ["-", "_"])
 def test_options_may_be_spelt_with_dashes_or_underscores(dash: str) -> None:
     parser = cli._run_parser()
@@ -227,6 +259,19 @@ def test_a_task_that_a_platform_has_named_is_the_one_that_is_started(
         ("run --workers -1 train.py", "argument --workers: "),
         ("run --workers 0 train.py", "no worker and no chief"),
         ("run --workers 0 --ps 1 train.py", "no worker in the cluster (1 chief, 1 ps)"),
+        ("run --plug_options local_step=4 train.py", "no option 'local_step'; did you mean"),
+        ("run --plug-options gradient_dtype=half train.py", "gradient_dtype='half': give 'bfloat"),
+        ("run --plug_options local_steps train.py", "'local_steps' among plug's options; write na"),
+        ("run --plug_options local_steps=two train.py", "local_steps='two': give a number"),
+        (
+            "run --plug_options outer_momentum=a,local_steps=2 train.py",
+            "outer_momentum='a': give a",
+        ),
+        ("run --plug_options local_steps=2,local_steps=3 train.py", "local_steps twice among plug"),
+        ("run --plug_options cache_data=1 train.py", "cache_data=1: give true or false"),
+        ("run --plug_options costs=3 train.py", "measured costs can only be given in a script"),
+        ("run --plug_options fetch_every=2 train.py", "fetch_every means nothing to the synchro"),
+        ("run --ps 1 --plug_options local_steps=2 train.py", "local_steps means nothing to the pa"),
         ("run --threads 0 train.py", "argument --threads: '0' is not a number of threads"),
         ("run --grace soon train.py", "argument --grace: 'soon' is not a number of seconds"),
         ("run --grace inf train.py", "argument --grace: 'inf' is not a number of seconds"),

@@ -80,6 +80,35 @@ def test_an_uncaught_error_of_tfdist_ends_the_process_with_its_exit_code(tmp_pat
     assert run(tmp_path, body) == (75, "")
 
 
+@pytest.mark.parametrize(
+    ("end", "code", "told"),
+    [
+        ("raise errors.PlugError('no scope\\nand more')", 1, "PlugError: no scope"),
+        ("raise errors.TaskLost('gone')", 75, "TaskLost: gone"),
+        ("raise ValueError('shapes')", 1, "ValueError: shapes"),
+        ("sys.exit(3)", 3, "exit code 3"),
+        ("", 0, ""),
+    ],
+)
+def test_whoever_asked_is_told_once_of_every_end_in_order(
+    tmp_path: Path, end: str, code: int, told: str
+) -> None:
+    body = "from tfdist import errors\n"
+    body += 'exits.at_the_end(lambda reason: print("told:", repr(reason), flush=True))\n'
+    returncode, said = run(tmp_path, body + end)
+    assert returncode == code
+    assert said.count("told:") == 1
+    assert f"told: {told!r}\n" in said
+
+
+def test_an_error_that_another_task_has_told_is_shown_without_frames(tmp_path: Path) -> None:
+    body = (
+        "from tfdist.errors import TaskLost\nsys.stderr = sys.stdout\n"
+        "error = TaskLost('chief:0 has failed')\nerror.told = True\nraise error"
+    )
+    assert run(tmp_path, body) == (75, "tfdist.errors.TaskLost: chief:0 has failed\n")
+
+
 def test_the_teardown_can_be_skipped_after_the_atexit_handlers(tmp_path: Path) -> None:
     body = """
 class Stuck:

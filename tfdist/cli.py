@@ -88,11 +88,13 @@ def _run(given: list[str]) -> int:
     with contextlib.ExitStack() as stack:
         cluster, tasks, alone = _tasks_here(options, stack)
         check_jobs(cluster)
+        _check_plug_options(options.plug_options, cluster)
         plan = make_plan(
             command,
             cluster,
             tasks=tasks,
-            plug=options.plug,
+            plug=options.plug or bool(options.plug_options),
+            plug_options=options.plug_options,
             threads=options.threads,
             rendezvous_timeout=options.rendezvous_timeout,
         )
@@ -109,6 +111,20 @@ def _run(given: list[str]) -> int:
             prefix=not alone,
         )
         return job.run().returncode
+
+
+def _check_plug_options(text: str, cluster: Cluster) -> None:
+    """Refuses options of plug that there are not, or that mean nothing in this job."""
+    if not text:
+        return
+    from tfdist.errors import ClusterError, PlugError
+    from tfdist.training.options import TrainingOptions, keywords_from
+
+    try:
+        options = TrainingOptions.from_keywords(keywords_from(text))
+        options.check_for("parameter_server" if "ps" in cluster.jobs else "synchronous")
+    except PlugError as error:
+        raise ClusterError(f"--plug_options: {error}; see tfdist run --help") from None
 
 
 def _bench(given: list[str]) -> int:
@@ -265,8 +281,16 @@ def _run_parser() -> command_line.Parser:
         how,
         "--plug",
         action="store_true",
-        help="for a script that does not know tfdist: plug every model that it makes in the "
-        "scope of a strategy",
+        help="for a script that does not know tfdist: all tasks train its models together, in "
+        "the scope of its own strategy or, where it has none for several machines, of the job's",
+    )
+    parser.option(
+        how,
+        "--plug_options",
+        default="",
+        metavar="NAME=VALUE,...",
+        help="with --plug: what tfdist.plug takes, as gradient_dtype=bfloat16 or "
+        "local_steps=4,outer_momentum=0.9",
     )
     parser.option(
         how,

@@ -86,9 +86,14 @@ class CheckpointError(TfdistError):
 
 
 class TaskLost(TfdistError):
-    """Another task of the job went away while this one was working."""
+    """Another task of the job went away while this one was working.
+
+    Attributes:
+        told: Whether that task has said why, so that the frames of this one tell nothing.
+    """
 
     exit_code = 75
+    told = False
 
 
 class TaskLeft(TaskLost):

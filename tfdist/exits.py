@@ -13,27 +13,37 @@ import functools
 import os
 import sys
 import threading
+import traceback
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import NoReturn
 
 from tfdist.errors import TfdistError
 
-__all__ = ["failure", "skip_the_teardown", "tell_by_exit_code", "watch_the_end"]
+__all__ = ["at_the_end", "failure", "skip_the_teardown", "tell_by_exit_code", "watch_the_end"]
 
 _program: FrameType | None = None
 _exit_status: object = None
 _status_at_once: int | None = None
+_at_the_end: list[Callable[[str], None]] = []
 
 
 def tell_by_exit_code() -> None:
-    """Has an uncaught `TfdistError` end this process with its `exit_code`, not with 1."""
+    """Has an uncaught `TfdistError` end this process with its `exit_code`, not with 1.
+
+    One that only hands on what another task has said (its `told` is True) is shown without frames.
+    """
     before = sys.excepthook
     if getattr(before, "tells_exit_codes", False):
         return
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        before(kind, error, trace)
+        if getattr(error, "told", False):
+            sys.stderr.write("".join(traceback.format_exception_only(kind, error)))
+        else:
+            before(kind, error, trace)
         if isinstance(error, TfdistError):
+            _call_all(_in_words(error))
             sys.stdout.flush()
             sys.stderr.flush()
             # Python gives a hook no other way to choose the code.
@@ -41,6 +51,24 @@ def tell_by_exit_code() -> None:
 
     hook.tells_exit_codes = True  # type: ignore[attr-defined]
     sys.excepthook = hook
+
+
+def at_the_end(tell: Callable[[str], None]) -> None:
+    """Has a function called when this process ends, with why it ends badly, or "" if well.
+
+    Args:
+        tell: Called once, before the exit code is given; not where a signal or `os._exit` ends the
+            process.
+    """
+    watch_the_end()
+    if not _at_the_end:
+        atexit.register(lambda: _call_all(failure()))
+    _at_the_end.append(tell)
+
+
+def _call_all(reason: str) -> None:
+    while _at_the_end:
+        _at_the_end.pop()(reason)
 
 
 def skip_the_teardown(status: int) -> None:
@@ -106,8 +134,12 @@ def failure() -> str:
             return ""
     error = getattr(sys, "last_value", None)  # set where Python has shown an uncaught exception
     if error is not None:
-        text = str(error).strip().partition("\n")[0]
-        return f"{type(error).__name__}: {text}" if text else type(error).__name__
+        return _in_words(error)
     if _exit_status in (None, 0):
         return ""
     return f"exit code {_exit_status}" if isinstance(_exit_status, int) else str(_exit_status)
+
+
+def _in_words(error: BaseException) -> str:
+    text = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -20,7 +21,9 @@ from tests.cluster.meeting import a_cluster, come
 from tests.conftest import ROOT
 from tfdist.cluster import Cluster, attendance
 from tfdist.cluster.attendance import Attendance
+from tfdist.cluster.messages import Connection, Gone, Message
 from tfdist.cluster.rendezvous import Agreement
+from tfdist.cluster.vigil import Vigil
 from tfdist.errors import ClusterError, RendezvousMismatch, RendezvousTimeout, TaskLost
 
 pytestmark = pytest.mark.timeout(40)
@@ -144,7 +147,7 @@ def test_a_second_process_of_a_task_that_lives_is_refused_and_the_first_goes_on(
 def test_a_second_chief_is_refused_by_its_port() -> None:
     with met() as (cluster, _, _):
         text = come(cluster, "chief:0", stay=True).join().failed(ClusterError)
-        assert "in use by process" in text
+        assert "this process itself has opened already" in text
 
 
 def test_a_task_that_does_not_answer_loses_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,13 +238,38 @@ def test_a_killed_chief_is_a_lost_task_even_where_a_forked_child_lives_on(mode: 
             for one in waiting:
                 error = one.join()
                 assert isinstance(error, TaskLost)
-                assert "has gone without a word: its process has died" in str(error)
+                assert "closed its connection without a last word: its process was killed" in str(
+                    error
+                )
             assert time.monotonic() - start < 5
         finally:
             chief.kill()
             if child:
                 os.kill(child, signal.SIGKILL)
             chief.communicate(timeout=10)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (errno.ETIMEDOUT, "can no longer be reached: its machine has stopped, or the network was"),
+        (errno.EHOSTUNREACH, "can no longer be reached: "),
+        (errno.ECONNRESET, "closed its connection without a last word: its process was killed"),
+    ],
+)
+def test_a_chief_whose_network_is_cut_is_not_said_to_have_died(code: int, words: str) -> None:
+    class Cut(Connection):
+        def receive(self) -> list[Message]:
+            raise Gone(OSError(code, os.strerror(code)))
+
+    near, far = socket.socketpair()
+    with near, far, a_cluster(1, ps=1) as cluster:
+        far.sendall(b"!")  # there is something to read
+        vigil = Vigil(cluster.with_task("ps:0"), Cut(near), [])
+        with pytest.raises(TaskLost) as caught:
+            vigil.wait()
+    assert f"chief:0 ({cluster.address(cluster.chief)}) {words}" in str(caught.value)
+    assert not caught.value.told
 
 
 def test_those_who_would_stay_wait_no_longer_for_who_never_comes() -> None:

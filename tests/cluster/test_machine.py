@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from typing import Any
@@ -58,7 +60,7 @@ def test_an_unknown_kind_is_refused() -> None:
         Cluster({"worker": ("127.0.0.1:41001",)}).validate("horovod")
 
 
-def test_a_port_in_use_is_told_with_its_process() -> None:
+def test_a_port_that_this_process_has_opened_already_is_told_so() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         cluster = Cluster({"worker": (f"127.0.0.1:{port}", "127.0.0.1:41002")})
@@ -66,7 +68,25 @@ def test_a_port_in_use_is_told_with_its_process() -> None:
         with pytest.raises(ClusterError) as error:
             cluster.with_task("worker:0").validate()
     assert f"port {port} of worker:0" in str(error.value)
-    assert f"process {os.getpid()}, this one" in str(error.value)
+    assert "this process itself has opened already: make one strategy" in str(error.value)
+    assert "end that process" not in str(error.value)
+
+
+def test_a_port_in_use_is_told_with_its_process() -> None:
+    code = (
+        "import socket, time\nserver = socket.create_server(('127.0.0.1', 0))\n"
+        "print(server.getsockname()[1], flush=True)\ntime.sleep(30)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as other:
+        try:
+            assert other.stdout is not None
+            port = int(other.stdout.readline())
+            cluster = Cluster({"worker": (f"127.0.0.1:{port}", "127.0.0.1:41002")})
+            with pytest.raises(ClusterError) as error:
+                cluster.with_task("worker:0").validate()
+        finally:
+            other.kill()
+    assert f"in use by process {other.pid} (" in str(error.value)
 
 
 def test_an_evaluator_needs_no_port() -> None:

@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from tfdist.cluster import Task
-from tfdist.launch.failure import TaskResult, describe, exit_code, find_failure, last_lines
+from tfdist.launch.failure import (
+    TaskResult,
+    describe,
+    ended_well_before,
+    exit_code,
+    find_failure,
+    last_lines,
+    lost_another,
+)
 
 FRAME = '  File "train.py", line 3, in <module>\n    train()\n'
 
@@ -128,8 +136,37 @@ def test_an_end_is_told_in_words(
     assert words in describe(results.add(returncode, stopped=stopped))
 
 
-def test_a_signal_is_an_exit_code_as_shells_count() -> None:
-    assert [exit_code(code) for code in (0, 3, -9, -15)] == [0, 3, 137, 143]
+def test_a_signal_is_an_exit_code_as_shells_count(results: Results) -> None:
+    ends = [results.add(code, OWN) for code in (0, 3, -9, -15)]
+    assert [exit_code(end) for end in ends] == [0, 3, 137, 143]
+
+
+@pytest.mark.parametrize(
+    ("log", "code"),
+    [
+        (OWN, 1),
+        (traceback("tfdist.errors.StrategyError: no option"), 64),
+        (LOST, 143),
+        (INTERRUPT, 143),
+        ("epoch 1\n", 143),
+    ],
+)
+def test_a_task_that_we_ended_while_it_was_failing_has_its_errors_exit_code(
+    results: Results, log: str, code: int
+) -> None:
+    end = results.add(-signal.SIGTERM, log, stopped=True)
+    assert exit_code(end) == code
+    failed = "failed by ValueError (exit code 1; it took long to end)"
+    assert (describe(end) == failed) == (log == OWN)
+
+
+def test_who_ended_well_before_a_task_lost_it_is_known(results: Results) -> None:
+    before = results.add(0, "done\n")
+    lost = results.add(75, LOST)
+    results.add(0, "done later\n")
+    assert ended_well_before(lost, results.all) == [before]
+    assert [lost_another(one) for one in results.all] == [False, True, False]
+    assert lost_another(results.add(75, LOST, stopped=True))
 
 
 def shown(folder: Path, text: str | bytes) -> list[str]:
@@ -168,3 +205,51 @@ def test_a_traceback_behind_an_unfinished_progress_bar_is_found(tmp_path: Path) 
 def test_a_huge_log_and_one_that_is_not_text_are_read_all_the_same(tmp_path: Path) -> None:
     assert shown(tmp_path, b"\xff\x00" * 1_000_000 + b"\n" + OWN.encode()) == OWN.splitlines()
     assert last_lines(tmp_path / "nowhere.log") == ()
+
+
+ABORT = """\
+F0000 00:00:1795714715.753158    2770 tensor_shape.cc:186] Check failed: 0 <= dim (-1 vs. 0)
+*** Check failure stack trace: ***
+"""
+STACK = "".join(f"    @     0x7f4cd82{n:05}  tsl::f()\n" for n in range(40))
+PYTHON = """\
+Fatal Python error: Aborted
+
+Thread 0x00007f (most recent call first):
+  File "threading.py", line 1, in wait
+
+Current thread 0x00007f (most recent call first):
+  File "train.py", line 3, in f
+  File "train.py", line 9, in <module>
+
+Extension modules: numpy._core
+"""
+
+
+def test_of_an_end_in_native_code_the_line_that_says_why_is_shown(tmp_path: Path) -> None:
+    lines = shown(tmp_path, f"epoch 1\n{ABORT}{STACK}{PYTHON}")
+    assert lines[0].endswith("Check failed: 0 <= dim (-1 vs. 0)")
+    assert "Fatal Python error: Aborted" in lines
+    assert '  File "train.py", line 3, in f' in lines
+    assert len(lines) < 10
+    assert not any("0x7f4cd" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    "why",
+    [
+        "terminate called after throwing an instance of 'std::bad_alloc'",
+        "python: ring.cc:12: void f(): Assertion `n > 0' failed.",
+        "double free or corruption (!prev)",
+        "*** stack smashing detected ***: terminated",
+    ],
+)
+def test_what_the_runtime_says_of_an_abort_is_shown(tmp_path: Path, why: str) -> None:
+    assert shown(tmp_path, f"epoch 1\n{why}\n{STACK}")[0] == why
+
+
+def test_an_error_before_an_abort_is_shown_with_it(tmp_path: Path) -> None:
+    lines = shown(tmp_path, f"{OWN}{ABORT}{STACK}")
+    assert lines[:4] == OWN.splitlines()
+    assert ABORT.splitlines()[0] in lines
+    assert lines[-1] != STACK.splitlines()[-1]

@@ -127,6 +127,9 @@ def rows_read() -> list[int]:
     return sorted(read)
 
 
+note("the same strategy again", lambda: tfdist.strategy() is strategy)
+note("another strategy", lambda: tfdist.strategy(communication="ring"))
+note("a server of its own", lambda: cluster.validate())
 note("rows read", rows_read)
 note("plain batch normalization", batch_normalization)
 note("dropout", dropout)

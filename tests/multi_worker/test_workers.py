@@ -128,6 +128,18 @@ def test_the_workers_agree(name: str, found: list[dict[str, Any]]) -> None:
         assert_equal(found[0][name], other[name], 0.0, 0.0, name)
 
 
+def test_a_second_strategy_is_the_first_or_is_refused_by_its_name(
+    found: list[dict[str, Any]],
+) -> None:
+    for one in found:
+        assert one["the same strategy again"] is True
+        assert one["another strategy"].startswith(
+            "StrategyError: a second strategy with other options in a process that has made its "
+            "job's strategy (multi_worker_mirrored) already"
+        )
+        assert "that this process itself has opened already" in one["a server of its own"]
+
+
 def test_a_callback_may_be_on_the_chief_only(found: list[dict[str, Any]]) -> None:
     name = "callbacks on the chief only"
     history, called = found[0][name]

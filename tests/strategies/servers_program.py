@@ -10,6 +10,7 @@ import tensorflow as tf
 from absl import app
 
 from tfdist.cluster import Cluster, Reservation
+from tfdist.errors import PlugError
 from tfdist.strategies.servers import meet_as_chief, serve
 
 KIND = "parameter_server"
@@ -35,6 +36,8 @@ def main(end: str) -> None:
     sys.stdout.flush()
     if end == "error":
         raise ValueError("shapes differ")
+    if end == "refused":
+        raise PlugError("no such model")
     if end == "return":  # a worker has been killed: wait until it is back
         assert agreement.attendance is not None
         worker = cluster.tasks[1]

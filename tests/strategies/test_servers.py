@@ -79,15 +79,23 @@ def test_the_servers_of_a_chief_that_ends_well_end_with_0(processes: Processes) 
     assert "on worker:0: 262144.0\non ps:0: 262144.0\n" in processes.said("chief")
 
 
-def test_the_servers_of_a_chief_that_fails_end_with_75_and_say_why(processes: Processes) -> None:
-    processes.start_all("error")
+@pytest.mark.parametrize(
+    ("end", "why"),
+    [("error", "ValueError: shapes differ"), ("refused", "PlugError: no such model")],
+)
+def test_the_servers_of_a_chief_that_fails_end_with_75_and_say_why(
+    end: str, why: str, processes: Processes
+) -> None:
+    processes.start_all(end)
     codes, seconds = processes.codes()
     assert codes == [1, 75, 75]
     assert seconds < SOON
     at = processes.cluster.address(processes.cluster.chief)
     for job in ("worker", "ps"):
         said = processes.said(job)
-        assert f"TaskLost: chief:0 ({at}) has failed (ValueError: shapes differ), " in said
+        assert f"TaskLost: chief:0 ({at}) has failed ({why}), " in said
+        assert "this task ends with it" in said
+        assert "Traceback" not in said
 
 
 def test_the_servers_of_a_killed_chief_end_with_75(processes: Processes) -> None:
@@ -100,7 +108,7 @@ def test_the_servers_of_a_killed_chief_end_with_75(processes: Processes) -> None
     codes, seconds = processes.codes()
     assert codes == [-9, 75, 75]
     assert seconds < SOON
-    assert "has gone without a word" in processes.said("ps")
+    assert "closed its connection without a last word" in processes.said("ps")
 
 
 def test_a_killed_worker_that_is_started_again_is_let_in(processes: Processes) -> None:

@@ -8,6 +8,7 @@ understand, which is how a task can tell what it has reached.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import socket
 import struct
@@ -23,10 +24,19 @@ MAX_BYTES = 1 << 20
 
 _LENGTH = struct.Struct(">I")
 _HEAD = len(MAGIC) + _LENGTH.size
+_UNREACHABLE = (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN)
 
 
 class Gone(Exception):
-    """The other side has closed the connection, or it was lost."""
+    """The other side has closed the connection, or it was lost.
+
+    Attributes:
+        unreachable: Whether the other side's machine no longer answers, where that is known.
+    """
+
+    def __init__(self, cause: OSError | None = None) -> None:
+        super().__init__()
+        self.unreachable = cause is not None and cause.errno in _UNREACHABLE
 
 
 class Stranger(Exception):
@@ -69,13 +79,14 @@ class Connection:
             Stranger: What came is no message of a tfdist task.
         """
         ended = False
+        cause: OSError | None = None
         while len(self._read) <= MAX_BYTES:
             try:
                 chunk = self.socket.recv(65536)
             except BlockingIOError:
                 break
-            except OSError:
-                ended = True
+            except OSError as error:
+                ended, cause = True, error
                 break
             if not chunk:
                 ended = True
@@ -85,7 +96,7 @@ class Connection:
         while (message := self._next()) is not None:
             messages.append(message)
         if ended and not messages:
-            raise Gone
+            raise Gone(cause)
         return messages
 
     def _next(self) -> Message | None:
@@ -137,8 +148,8 @@ class Connection:
                 if len(self._unsent) > 2 * MAX_BYTES:
                     raise Gone from None
                 return False
-            except OSError:
-                raise Gone from None
+            except OSError as error:
+                raise Gone(error) from None
         return True
 
     def keep_alive(self, within: float = 30.0) -> None:

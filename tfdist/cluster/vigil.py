@@ -39,7 +39,7 @@ class Vigil:
         Silence is not taken for an end, however long: a chief that computes need not speak.
 
         Raises:
-            TaskLost: The chief said that the job has ended badly, or has gone without a word.
+            TaskLost: The chief said that the job has ended badly, or is gone.
         """
         if self.connection.socket.fileno() < 0:
             raise ClusterError("an end that was waited for already; wait for it once")
@@ -54,8 +54,13 @@ class Vigil:
                             return
                     selector.select()
                     self.heard += self.connection.receive()
-        except Gone:
-            raise TaskLost(self._lost("has gone without a word: its process has died")) from None
+        except Gone as gone:
+            how = (
+                "can no longer be reached: its machine has stopped, or the network was cut"
+                if gone.unreachable
+                else "closed its connection without a last word: its process was killed"
+            )
+            raise TaskLost(self._lost(how)) from None
         except Stranger as stranger:
             raise TaskLost(self._lost(f"has sent {stranger}")) from None
         finally:
@@ -74,17 +79,25 @@ class Vigil:
         elif said == "stop":
             raise TaskLost(f"{text}; this one, {self.cluster.task}, ends")
         elif said == "ended" and not message.get("well"):
-            raise TaskLost(self._lost(f"has failed{f' ({text})' if text else ''}"))
+            error = TaskLost(
+                f"{self._chief} has failed{f' ({text})' if text else ''}, {self._when}; this task "
+                "ends with it"
+            )
+            error.told = True
+            raise error
         return said == "ended"
 
     def _lost(self, what: str) -> str:
-        chief = self.cluster.chief
         return (
-            f"{chief} ({self.cluster.address(chief)}) {what}, {seconds(self._waited)} after "
-            f"{self.cluster.task} had begun to serve it; see the log of {chief}, and start the "
-            "job again"
+            f"{self._chief} {what}, {self._when}; see the log of {self.cluster.chief}, and start "
+            "the job again"
         )
 
     @property
-    def _waited(self) -> float:
-        return time.monotonic() - self._since
+    def _chief(self) -> str:
+        return f"{self.cluster.chief} ({self.cluster.address(self.cluster.chief)})"
+
+    @property
+    def _when(self) -> str:
+        waited = seconds(time.monotonic() - self._since)
+        return f"{waited} after {self.cluster.task} had begun to serve it"

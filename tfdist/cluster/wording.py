@@ -13,6 +13,7 @@ __all__ = ["Log", "WaitingLog", "late_text", "named", "seconds"]
 
 Log = Callable[[str], None]
 
+_MOST_NAMES = 5
 _FIRST = 2.0
 _EVERY = 10.0
 
@@ -30,16 +31,20 @@ def seconds(duration: float) -> str:
 
 
 def named(tasks: Sequence[Task], cluster: Cluster) -> str:
-    """Names tasks with their addresses.
+    """Names tasks with their addresses; of many the number, and the first few.
 
     Args:
         tasks: Tasks of the cluster, one or more.
         cluster: The cluster.
 
     Returns:
-        For example "worker:0 (a:2222) and worker:1 (b:2222)".
+        For example "worker:0 (a:2222) and worker:1 (b:2222)", or "62 tasks: worker:1 (b:2222),
+        ... and 58 more".
     """
     texts = [f"{task} ({cluster.address(task)})" for task in tasks]
+    if len(texts) > _MOST_NAMES:
+        first = ", ".join(texts[: _MOST_NAMES - 1])
+        return f"{len(texts)} tasks: {first} and {len(texts) - _MOST_NAMES + 1} more"
     return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
 
 

@@ -5,6 +5,7 @@
                                         ├─ guardian.py  what ends them if the launcher is killed
                                         ├─ output.py    prefixed lines and whole logs
                                         ├─ failure.py   which task failed first
+                                        ├─ presence.py  which tasks take part in their job
                                         └─ restarts.py  which failures a restart mends
 
 Nothing here imports TensorFlow.

@@ -19,18 +19,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tfdist import errors
 from tfdist.cluster import Task
-from tfdist.errors import EXIT_CODES, TaskLost
+from tfdist.errors import EXIT_CODES, TaskLost, TfdistError
 from tfdist.launch.terminal import TerminalLine, is_premature_log
 
 __all__ = [
     "Failure",
     "TaskResult",
     "describe",
+    "ended_well_before",
     "exit_code",
     "find_failure",
     "is_consequence",
     "last_lines",
+    "lost_another",
 ]
 
 _TAIL_BYTES = 1 << 16
@@ -42,6 +45,18 @@ _TRACEBACK = "Traceback (most recent call last):"
 _LOST_ANOTHER = frozenset({"UnavailableError", "AbortedError", "CancelledError", "TaskLost"})
 _ENDED_BY_US = frozenset({"KeyboardInterrupt", "SystemExit"})
 _EXPLAINED = (64, 69, 75)
+_CODES = {
+    kind.__name__: kind.exit_code
+    for kind in vars(errors).values()
+    if isinstance(kind, type) and issubclass(kind, TfdistError)
+}
+# What native code, the C++ runtime, the C library and Python say of an end that they bring about.
+_NATIVE_END = re.compile(
+    r"F\d{4} |.*\bCheck fail(ed|ure): |.*Assertion .* failed|terminate called |  what\(\): "
+    r"|Fatal Python error: |\*\*\* (stack smashing|buffer overflow|SIG\w+ received)"
+    r"|(double free|free\(\)|malloc|munmap_chunk|realloc\(\)|corrupted )"
+)
+_NATIVE_LINES = 4
 _HINTS: dict[int, str] = {
     signal.SIGKILL: "not by tfdist: often the machine has run out of memory",
     signal.SIGSEGV: "a crash in native code",
@@ -96,21 +111,44 @@ class Failure:
         return self.result.task
 
 
-def exit_code(returncode: int) -> int:
-    """What a shell calls the exit code: 128 + n for signal n."""
-    return 128 - returncode if returncode < 0 else returncode
+def exit_code(result: TaskResult) -> int:
+    """A task's exit code as a shell counts: 128 + n for signal n.
+
+    One that we ended while it was ending by an error of its own has that error's.
+    """
+    if result.returncode >= 0:
+        return result.returncode
+    error = _own_error(result) if result.stopped else ""
+    return _CODES.get(error, 1) if error else 128 - result.returncode
 
 
-def describe(result: TaskResult) -> str:
-    """How a task ended, in words: "ended with exit code 1", "was ended by SIGKILL ..."."""
+def lost_another(result: TaskResult) -> bool:
+    """Whether a task ended because it had lost another one, whatever we sent it meanwhile."""
+    return result.returncode == TaskLost.exit_code or _rank(result) == 2
+
+
+def ended_well_before(first: TaskResult, results: Sequence[TaskResult]) -> list[TaskResult]:
+    """The tasks that had ended well when another one failed."""
+    return [one for one in results if one.returncode == 0 and one.ended <= first.ended]
+
+
+def describe(result: TaskResult, *, explained: bool = True) -> str:
+    """How a task ended, in words: "ended with exit code 1", "was ended by SIGKILL ...".
+
+    Args:
+        result: How it ended.
+        explained: Whether to say what tfdist's own exit codes mean.
+    """
     code = result.returncode
+    if code < 0 and result.stopped and (error := _own_error(result)):
+        return f"failed by {error} (exit code {exit_code(result)}; it took long to end)"
     if code >= 0:
-        meaning = f" ({EXIT_CODES[code]})" if code in _EXPLAINED else ""
+        meaning = f" ({EXIT_CODES[code]})" if explained and code in _EXPLAINED else ""
         return f"ended with exit code {code}{meaning}"
     known = {int(signum): signum.name for signum in signal.Signals}
     hint = "" if result.stopped else _HINTS.get(-code, "")
     why = f", {hint}" if hint else ""
-    return f"was ended by {known.get(-code, f'signal {-code}')} (exit code {exit_code(code)}{why})"
+    return f"was ended by {known.get(-code, f'signal {-code}')} (exit code {128 - code}{why})"
 
 
 def find_failure(results: Sequence[TaskResult]) -> Failure | None:
@@ -137,12 +175,17 @@ def is_consequence(result: TaskResult) -> bool:
 def last_lines(log: Path, start: int = 0) -> tuple[str, ...]:
     """The last traceback of a log, shortened, or the log's last lines where it has none.
 
+    Of an end in native code the lines that say why are shown: under them is a long stack.
+
     Args:
         log: The file.
         start: Where to begin in it, in bytes.
     """
     lines = _tail(log, start)
     trace = _last_traceback(lines)
+    native = _native_end(lines, 0 if trace is None else trace)
+    if trace is None and native:
+        return native
     if trace is None:
         return tuple([line for line in lines if not is_premature_log(line)][-_PLAIN_LINES:])
     end = _exception_line(lines, trace)
@@ -154,9 +197,21 @@ def last_lines(log: Path, start: int = 0) -> tuple[str, ...]:
         shown.append("  ...")
         frames = frames[-_FRAME_LINES:]
     message = lines[end:]
+    if native:
+        message = [line for line in message if line not in native]
     shown += frames + message[:_MESSAGE_LINES]
     if len(message) > _MESSAGE_LINES:
         shown.append("...")
+    return (*shown, *native)
+
+
+def _native_end(lines: Sequence[str], begin: int) -> tuple[str, ...]:
+    """What is said of an end in native code, after a line; and where in Python it was."""
+    says = [number for number in range(begin, len(lines)) if _NATIVE_END.match(lines[number])]
+    shown = [lines[number] for number in says[:_NATIVE_LINES]]
+    for number in range(says[0] if says else len(lines), len(lines)):
+        if lines[number].startswith(("Current thread ", "Stack (most recent call first)")):
+            return (*shown, *lines[number : number + _NATIVE_LINES])
     return tuple(shown)
 
 
@@ -169,10 +224,16 @@ def _order(result: TaskResult) -> tuple[int, bool, float]:
 def _rank(result: TaskResult) -> int:
     if result.returncode == TaskLost.exit_code:
         return 3 if result.stopped else 2
-    error = _last_error(result)
     if result.stopped:
-        return 1 if error and error not in _LOST_ANOTHER | _ENDED_BY_US else 3
+        return 1 if _own_error(result) else 3
+    error = _last_error(result)
     return 2 if result.returncode > 0 and error in _LOST_ANOTHER else 0
+
+
+def _own_error(result: TaskResult) -> str:
+    """The class of the error that ended the log, where no other task and nobody else caused it."""
+    error = _last_error(result)
+    return "" if error in _LOST_ANOTHER | _ENDED_BY_US else error
 
 
 def _last_error(result: TaskResult) -> str:

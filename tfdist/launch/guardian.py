@@ -27,7 +27,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import subprocess
 
-__all__ = ["JOB_VARIABLE", "Guardian", "end_group", "group_is_alive", "marked_processes"]
+__all__ = [
+    "JOB_VARIABLE",
+    "Guardian",
+    "command_of",
+    "end_group",
+    "group_is_alive",
+    "group_members",
+    "marked_processes",
+]
 
 JOB_VARIABLE = "TFDIST_JOB"
 """The mark of a job in the environment of all its processes: a random word per job."""
@@ -47,14 +55,24 @@ def group_is_alive(group: int) -> bool:
         return False
     except PermissionError:  # somebody is there, but has become another user
         return True
-    if not os.path.exists("/proc/self/stat"):
-        return True
+    return not os.path.exists("/proc/self/stat") or bool(group_members(group))
+
+
+def group_members(group: int) -> list[int]:
+    """The processes of a process group that run (Linux; elsewhere none is found)."""
+    members = []
     for pid in _process_ids():
         # After the name, which may hold blanks: state, parent, group.
         fields = _read_proc(pid, "stat").rpartition(b")")[2].split()
         if len(fields) > 2 and int(fields[2]) == group and fields[0] not in (b"Z", b"X"):
-            return True
-    return False
+            members.append(pid)
+    return members
+
+
+def command_of(pid: int) -> str:
+    """The command line of a process, shortened; "" if it has ended."""
+    text = _read_proc(pid, "cmdline").replace(b"\0", b" ").decode(errors="replace")
+    return " ".join(text.split())[:80]
 
 
 def end_group(group: int, signum: int) -> None:

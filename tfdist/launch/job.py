@@ -30,13 +30,16 @@ from tfdist.errors import ClusterError, LaunchError
 from tfdist.launch import report
 from tfdist.launch.failure import (
     TaskResult,
+    ended_well_before,
     exit_code,
     find_failure,
     is_consequence,
+    lost_another,
 )
-from tfdist.launch.guardian import JOB_VARIABLE, Guardian
+from tfdist.launch.guardian import JOB_VARIABLE, Guardian, command_of, marked_processes
 from tfdist.launch.output import Console, Display, Passthrough, fresh_log_dir
 from tfdist.launch.plan import JobPlan
+from tfdist.launch.presence import Presence
 from tfdist.launch.process import Starter, TaskProcess
 from tfdist.launch.restarts import Restarts
 from tfdist.launch.result import JobResult
@@ -54,6 +57,8 @@ _TICK_SECONDS = 0.05
 # Deaths that look like consequences wait for their cause to show: a process with TensorFlow inside
 # loses its connections up to seconds before it has ended.
 _SETTLE_SECONDS = 2.0
+# Servers end by the word of a chief that has failed, and it takes TensorFlow down after that.
+_CHIEF_SECONDS = 20.0
 _SERVERS = ("worker", "ps")
 
 
@@ -126,6 +131,7 @@ class Job:
         self._to_end: list[TaskProcess] = []
         self._failed_at: float | None = None
         self._chief_ended_at: float | None = None  # well, in a parameter-server job
+        self._presence = Presence(self.plan.cluster, [plan.task for plan in self.plan.tasks])
 
     def run(self) -> JobResult:
         """Runs the job to its end, once.
@@ -155,6 +161,8 @@ class Job:
                 if not self._may_begin_again():
                     break
                 self._begin()
+            if daemons := {pid: command_of(pid) for pid in marked_processes(mark)}:
+                self._display.say(report.remains("the job", daemons))
         self._display.close()
         return self._conclude(log_dir)
 
@@ -164,6 +172,7 @@ class Job:
             self._read(_TICK_SECONDS)
             for process in self._processes:
                 self._look_at(process, starter.guardian)
+            self._presence.look()
             self._replace_lost_workers(starter)
             self._decide(time.monotonic())
             self._display.refresh()
@@ -212,6 +221,8 @@ class Job:
                 self._chief_ended_at = time.monotonic()
         if gone:
             guardian.forget(process.pid)
+            if process.remains:
+                self._display.say(report.remains(process.name, process.remains))
             self._display.feed(process.name, process.close())
             self._display.finish(process.name)
 
@@ -237,6 +248,8 @@ class Job:
         results = [self._results[process.name] for process in self._processes]
         failure = find_failure(results)
         if self._asked or failure is None or not self._restarts.mends_all(failure.result):
+            return False
+        if lost_another(failure.result) and ended_well_before(failure.result, results):
             return False
         self._restarts.used += 1
         self._display.say(report.result_lines(results, failure))
@@ -266,7 +279,11 @@ class Job:
         ]
         if failed:
             self._failed_at = now if self._failed_at is None else self._failed_at
-            waited = now - self._failed_at > _SETTLE_SECONDS
+            chief_ends = any(
+                process.running and process.task.type == "chief" for process in self._processes
+            ) and all(result.task.type in _SERVERS for result in failed)
+            settle = _CHIEF_SECONDS if self.plan.has_servers and chief_ends else _SETTLE_SECONDS
+            waited = now - self._failed_at > settle
             if waited or not all(is_consequence(result) for result in failed):
                 self._end("failure", self._processes, signal.SIGTERM, now)
         elif self._chief_ended_at is not None and now > self._chief_ended_at + self.grace:
@@ -316,18 +333,21 @@ class Job:
             returncode = 128 + self._asked[0]
         else:
             failure = find_failure([result for result in tasks if not self._is_forgiven(result)])
-            returncode = exit_code(failure.result.returncode) if failure else 0
+            returncode = exit_code(failure.result) if failure else 0
         for process in self._processes:
             if process.log.error:
                 self._display.say(f"log {process.log.path} cut short: {process.log.error}")
         if failure is not None:
             self._display.say(report.result_lines(tasks, failure))
+        alone = () if returncode else self._presence.absent()
+        if alone:
+            self._display.say(report.alone(alone, plugged=self.plan.plugged))
         self._display.say(
             f"whole logs in {log_dir}; exit code {returncode}"
             if returncode
             else report.finished(tasks)
         )
-        return JobResult(tasks, returncode, log_dir, failure, self._restarts.used)
+        return JobResult(tasks, returncode, log_dir, failure, self._restarts.used, alone)
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         self._asked.append(signum)

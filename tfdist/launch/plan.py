@@ -70,11 +70,13 @@ class JobPlan:
         cluster: The whole job's cluster, of which the tasks may be a part.
         tasks: This machine's tasks, in the cluster's order.
         threads: Threads that each compute task gets; None where the user's environment says.
+        plugged: Whether the script runs under --plug.
     """
 
     cluster: Cluster
     tasks: tuple[TaskPlan, ...]
     threads: int | None = None
+    plugged: bool = False
 
     def __post_init__(self) -> None:
         if not self.tasks:
@@ -96,6 +98,7 @@ def make_plan(
     *,
     tasks: Sequence[Task] | None = None,
     plug: bool = False,
+    plug_options: str = "",
     threads: int | Literal["auto"] = "auto",
     rendezvous_timeout: float | None = None,
     cores: int | None = None,
@@ -108,7 +111,8 @@ def make_plan(
         command: `["train.py", "--my_flag", "3"]` or `["-m", "package.module", ...]`.
         cluster: The job's cluster.
         tasks: The tasks to run on this machine; None for all of the cluster.
-        plug: Whether every model that the script makes under a strategy's scope is plugged.
+        plug: Whether every model that the script makes is plugged.
+        plug_options: Then, what `tfdist.plug` takes, as "local_steps=4,outer_momentum=0.9".
         threads: Threads for each chief and worker. "auto" shares this machine's cores out among
             them, and leaves alone what the environment sets already.
         rendezvous_timeout: Seconds for the tasks to come together; None for tfdist's default.
@@ -131,7 +135,9 @@ def make_plan(
     if rendezvous_timeout is not None and rendezvous_timeout <= 0:
         raise ClusterError(f"rendezvous_timeout of {rendezvous_timeout:g} s; give more than 0")
     chosen = cluster.tasks if tasks is None else tuple(tasks)
-    prefix = (python, "-m", AUTOPLUG_MODULE) if plug else (python,)
+    prefix: tuple[str, ...] = (python, "-m", AUTOPLUG_MODULE) if plug else (python,)
+    if plug and plug_options:
+        prefix += ("--options", plug_options)
     share = _thread_variables(threads, cores, cluster, chosen, environ)
     common = {
         "TFDIST_LAUNCHED": "1",
@@ -144,6 +150,9 @@ def make_plan(
     if rendezvous_timeout is not None:
         common["TFDIST_RENDEZVOUS_TIMEOUT"] = f"{rendezvous_timeout:g}"
     defaults = {"TF_CPP_MIN_LOG_LEVEL": "2"}
+    if plug and len(cluster) > 1:
+        # A script that knows no other tasks may go through a set of words, in the order of hashes.
+        defaults["PYTHONHASHSEED"] = "0"
     if "ps" in cluster.jobs:
         # Without it a coordinator waits for a lost worker instead of learning of the loss.
         defaults["GRPC_FAIL_FAST"] = "use_caller"
@@ -165,7 +174,7 @@ def make_plan(
         for task in chosen
     )
     counts = [int(share[name]) for name in _THREAD_VARIABLES if name in share]
-    return JobPlan(cluster, plans, counts[0] if counts else None)
+    return JobPlan(cluster, plans, counts[0] if counts else None, plug)
 
 
 def _thread_variables(

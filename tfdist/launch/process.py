@@ -13,7 +13,13 @@ from pathlib import Path
 
 from tfdist.cluster import Task
 from tfdist.errors import LaunchError
-from tfdist.launch.guardian import Guardian, end_group, group_is_alive
+from tfdist.launch.guardian import (
+    Guardian,
+    command_of,
+    end_group,
+    group_is_alive,
+    group_members,
+)
 from tfdist.launch.output import TaskLog
 from tfdist.launch.plan import TaskPlan
 
@@ -58,6 +64,7 @@ class TaskProcess:
         self.returncode: int | None = None
         self.gone = False
         self.signals: list[int] = []  # what we have sent, while the process was running
+        self.remains: dict[int, str] = {}  # what it had left running when it ended by itself
         self.started = time.time()
         self.ended = 0.0
         self._remains_until = 0.0
@@ -146,6 +153,8 @@ class TaskProcess:
         if killed_long_ago or not group_is_alive(self.pid):
             self.gone = True
         elif now > self._remains_until and not self._killed_at:
+            if not self.signals:
+                self.remains = {pid: command_of(pid) for pid in group_members(self.pid)}
             self.send(signal.SIGKILL)
         return self.gone
 

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tfdist.launch.failure import Failure, TaskResult, describe
+from tfdist.cluster import Task
+from tfdist.launch.failure import (
+    Failure,
+    TaskResult,
+    describe,
+    ended_well_before,
+    lost_another,
+)
 from tfdist.launch.plan import JobPlan
 from tfdist.launch.restarts import Restarts
 
 __all__ = [
+    "alone",
     "failing",
     "finished",
     "finishing",
+    "remains",
     "result_lines",
     "signalled",
     "starting",
@@ -59,6 +68,8 @@ def failing(first: TaskResult, running: Sequence[str], grace: float) -> str:
         grace: Seconds until SIGKILL.
     """
     others = f"; ending {_names(running)} within {grace:g} s" if running else ""
+    if lost_another(first):
+        return f"{first.task} has ended, having lost another task{others}"
     return f"{first.task} {describe(first)}{others}"
 
 
@@ -70,6 +81,40 @@ def finishing(running: Sequence[str], grace: float) -> str:
         grace: Seconds until SIGKILL.
     """
     return f"the chief has ended well: ending {_names(running)} within {grace:g} s"
+
+
+def remains(whose: str, processes: Mapping[int, str]) -> str:
+    """Said when what a script has left running is ended with it.
+
+    Args:
+        whose: The task, or the job where the task is not known.
+        processes: Their ids and command lines.
+    """
+    names = ", ".join(f"{pid} ({command})" for pid, command in sorted(processes.items()))
+    which = "a process" if len(processes) == 1 else f"{len(processes)} processes"
+    return (
+        f"{whose} has ended and left {which} running, ended now: {names}; start what is to go on "
+        "after the job outside of it"
+    )
+
+
+def alone(tasks: Sequence[Task], *, plugged: bool) -> str:
+    """Said of tasks that ended well and have never taken part in their job.
+
+    Args:
+        tasks: Which.
+        plugged: Whether the script ran under --plug.
+    """
+    how = (
+        "it has asked TensorFlow for nothing"
+        if plugged
+        else "where it trains, make tfdist.strategy() at its top, or run it with --plug"
+    )
+    each = "each has run" if len(tasks) > 1 else "it has run"
+    return (
+        f"NO STRATEGY was made by {_names([str(task) for task in tasks])}: {each} the whole script "
+        f"by itself, and a model that it trained is its own; {how}"
+    )
 
 
 def starting_again(result: TaskResult, restarts: Restarts, *, everybody: bool) -> str:
@@ -108,15 +153,38 @@ def result_lines(results: Sequence[TaskResult], failure: Failure) -> str:
         Several lines.
     """
     first = failure.result
+    well = ended_well_before(first, results) if lost_another(first) else []
     title = "the first failure: " if len(results) > 1 else ""
-    lines = [f"{title}{first.task} {describe(first)} after {first.seconds:.1f} s"]
+    told = describe(first, explained=not well)
+    lines = [f"{title}{first.task} {told} after {first.seconds:.1f} s"]
     if len(results) > 1:  # a task alone has just shown it
         lines += [f"  {line}" for line in failure.excerpt]
-    for task in results:
-        if task.returncode != 0 and task is not first:
+    if well:
+        lines.append(
+            f"{_names_of(well)} had ended well before, so no task was lost: they did not do the "
+            "same; have every task call fit, evaluate and predict alike (started again, the job "
+            "would end so again)"
+        )
+    rest = [task for task in results if task.returncode != 0 and task is not first]
+    losers = [task for task in rest if lost_another(task)]
+    if lost_another(first) and not well and (still := [one for one in rest if one.stopped]):
+        lines.append(
+            f"no task had ended before: {_names_of(still)} still ran, and hung or could not be "
+            "reached"
+        )
+    if losers:
+        codes = sorted({task.returncode for task in losers})
+        code = ", ".join(map(str, codes))
+        lines.append(f"then {_names_of(losers)} ended, having lost another task (exit code {code})")
+    for task in rest:
+        if task not in losers:
             by_us = ": ended by tfdist" if task.stopped and task.returncode < 0 else ""
             lines.append(f"then {task.task} {describe(task)}{by_us}")
     return "\n".join(lines)
+
+
+def _names_of(results: Sequence[TaskResult]) -> str:
+    return _names([str(result.task) for result in results])
 
 
 def _names(running: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from tfdist.cluster import Task
 from tfdist.errors import LaunchError
 from tfdist.launch.failure import Failure, TaskResult, describe
 
@@ -22,6 +23,8 @@ class JobResult:
         log_dir: The folder of the logs, "worker-1.log" for worker:1.
         failure: The first failure; None where there is none or where the launcher was told to end.
         restarts: How many times a worker, or the whole job, was started again.
+        alone: The tasks that ended well and never took part in a job of several: no strategy was
+            made, and each ran the whole script by itself.
     """
 
     tasks: tuple[TaskResult, ...]
@@ -29,6 +32,7 @@ class JobResult:
     log_dir: Path
     failure: Failure | None = None
     restarts: int = 0
+    alone: tuple[Task, ...] = ()
 
     def check(self) -> JobResult:
         """Returns this result if the job ended well.

@@ -20,6 +20,7 @@ def run_job(
     *,
     tasks: Sequence[Task] | None = None,
     plug: bool = False,
+    plug_options: str = "",
     threads: int | Literal["auto"] = "auto",
     rendezvous_timeout: float | None = None,
     environ: Mapping[str, str] | None = None,
@@ -43,6 +44,7 @@ def run_job(
         cluster: The job's cluster; its ports should be held meanwhile (`local_cluster`).
         tasks: The tasks to run on this machine; None for all of the cluster.
         plug: As for `make_plan`.
+        plug_options: As for `make_plan`.
         threads: As for `make_plan`.
         rendezvous_timeout: As for `make_plan`.
         environ: The variables that the tasks start from; None for those of this process.
@@ -65,6 +67,7 @@ def run_job(
         cluster,
         tasks=tasks,
         plug=plug,
+        plug_options=plug_options,
         threads=threads,
         rendezvous_timeout=rendezvous_timeout,
         environ=environ,

@@ -9,6 +9,7 @@ from tfdist.cluster import Cluster
 from tfdist.environments import detect_cluster
 from tfdist.errors import StrategyError
 from tfdist.exits import tell_by_exit_code
+from tfdist.strategies import current
 from tfdist.strategies.options import Options, check_kind
 
 if TYPE_CHECKING:
@@ -56,6 +57,11 @@ def strategy(
     tell_by_exit_code()
     check_kind(kind)
     chosen = Options.from_keywords(options)
+    with current.making():
+        return _made(kind, cluster, chosen)
+
+
+def _made(kind: str, cluster: Cluster | None, chosen: Options) -> tf.distribute.Strategy:
     if kind != "auto":  # a script written for "auto" may say what matters in some settings only
         chosen.check_for(kind)
     if cluster is None:
@@ -80,41 +86,44 @@ def strategy(
             "which would each train a model of their own: use kind='auto', or unset TF_CONFIG"
         )
 
-    if kind in ("parameter_server", "pipeline") and cluster is not None:
-        cluster.validate(kind)
-    elif spans and cluster is not None:
-        cluster.validate("multi_worker_mirrored")  # before the seconds that TensorFlow takes
+    if kind == "auto" and spans:
+        kind = "multi_worker_mirrored"
+    if cluster is not None and kind in ("multi_worker_mirrored", "parameter_server", "pipeline"):
+        if before := current.made_before(kind, cluster, chosen):
+            return before
+        if spans or kind != "multi_worker_mirrored":
+            cluster.validate(kind)  # before the seconds that TensorFlow takes
 
     import tensorflow as tf
 
-    from tfdist.strategies import multi_worker, one_machine, registry
+    from tfdist.strategies import multi_worker, one_machine, parameter_server, pipeline, registry
 
     if kind == "auto":
-        if spans:
-            kind = "multi_worker_mirrored"
-        else:
-            several = len(tf.config.list_physical_devices("GPU")) > 1 or chosen.logical_devices
-            kind = "mirrored" if several or chosen.devices else "one_device"
+        several = len(tf.config.list_physical_devices("GPU")) > 1 or chosen.logical_devices
+        kind = "mirrored" if several or chosen.devices else "one_device"
     one_machine.set_threads(chosen)
-    if kind == "parameter_server":
-        assert cluster is not None
-        from tfdist.strategies import parameter_server
-
-        return parameter_server.make_parameter_server(cluster, chosen)
-    if kind == "pipeline":
-        from tfdist.strategies import pipeline
-
-        if cluster is None:
-            one_machine.cut_the_cpu(chosen.logical_devices)
-        return pipeline.make_pipeline(
-            chosen.pipeline(), chosen, cluster=cluster, logical_devices=chosen.logical_devices
-        )
+    made: tf.distribute.Strategy
     if kind == "one_device":
         return one_machine.make_one_device(chosen)
     if kind == "mirrored":
         made = one_machine.make_mirrored(chosen)
+    elif kind == "pipeline":
+        if cluster is None:
+            one_machine.cut_the_cpu(chosen.logical_devices)
+        made = pipeline.make_pipeline(
+            chosen.pipeline(), chosen, cluster=cluster, logical_devices=chosen.logical_devices
+        )
     else:
         assert cluster is not None
-        made = multi_worker.make_multi_worker_mirrored(cluster, chosen)
-    registry.remember(made)
+        servers = kind == "parameter_server"
+        make = (
+            parameter_server.make_parameter_server
+            if servers
+            else multi_worker.make_multi_worker_mirrored
+        )
+        made = make(cluster, chosen)
+    if kind in ("mirrored", "multi_worker_mirrored"):
+        registry.remember(made)
+    if cluster is not None and kind != "mirrored":
+        current.keep(made, kind, cluster, chosen)
     return made

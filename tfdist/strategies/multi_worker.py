@@ -14,9 +14,9 @@ from tfdist.strategies.meeting import come_together, tell_who_is_here
 from tfdist.strategies.options import Options
 from tfdist.strategies.small_sums import is_gathered
 
-__all__ = ["joined", "make_multi_worker_mirrored"]
+__all__ = ["KIND", "joined", "make_multi_worker_mirrored"]
 
-_KIND = "multi_worker_mirrored"
+KIND = "multi_worker_mirrored"
 
 
 @contextlib.contextmanager
@@ -32,7 +32,7 @@ def joined(cluster: Cluster, deadline: float) -> Iterator[None]:
         RendezvousError: the tasks did not come together.
         StrategyError: TensorFlow has run operations already.
     """
-    with come_together(cluster, deadline, _KIND) as agreement:
+    with come_together(cluster, deadline, KIND) as agreement:
         try:
             yield
         except RuntimeError as error:

@@ -6,8 +6,8 @@ worker:0, ps:0 ── serve ──► tf.distribute.Server ──────►
 
 from __future__ import annotations
 
-import atexit
 import contextlib
+import functools
 import os
 from collections.abc import Iterator
 from typing import NoReturn
@@ -62,11 +62,10 @@ def meet_as_chief(cluster: Cluster, deadline: float, kind: str) -> Agreement:
         raise ClusterError(f"task {cluster.task}, which is not the chief; it serves: see serve")
     learn_of_losses()
     exits.tell_by_exit_code()
-    exits.watch_the_end()
     agreement = come_together(cluster, deadline, kind, stay=True)
     agreement.close()  # the listener itself keeps the port
     if agreement.attendance is not None:
-        atexit.register(_say_the_last_word, agreement.attendance)
+        exits.at_the_end(functools.partial(_say_the_last_word, agreement.attendance))
         agreement.attendance.wait_for_servers(deadline)
     internals.seed_if_unseeded(agreement.seed)
     tell_who_is_here(cluster, agreement)
@@ -191,6 +190,5 @@ def _started(
         ) from error
 
 
-def _say_the_last_word(attendance: Attendance) -> None:
-    reason = exits.failure()
+def _say_the_last_word(attendance: Attendance, reason: str) -> None:
     attendance.close(well=not reason, reason=reason)

@@ -1,39 +1,46 @@
 """Runs a script that never heard of tfdist: `tfdist run --plug script.py`.
 
     python -m tfdist.training.autoplug script.py --its_own flags
-    python -m tfdist.training.autoplug -m package.module --its_own flags
+    python -m tfdist.training.autoplug --options local_steps=4 -m package.module --its_own flags
 
-The script is an ordinary Keras 3 program that makes a `tf.distribute` strategy, builds and compiles
-its model inside the strategy's scope and calls `fit`. While it runs, and only in its process,
-`keras.Model`'s training methods plug the model at its first use if it was made under a strategy of
-several replicas, and `MultiWorkerMirroredStrategy` meets the other tasks before it opens its port.
-Nothing is imported before the script imports it: its environment variables still count.
+The script is an ordinary Keras 3 program that builds and compiles a model and calls `fit`. While it
+runs, and only in its process, `keras.Model`'s methods that train and write files plug the model at
+its first use, if others train it too; `autostrategy` sees to it that they do. Nothing is imported
+before the script imports it: its environment variables still count.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import random
 import runpy
 import sys
-from collections.abc import Callable, Sequence
-from types import ModuleType
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType, ModuleType
 from typing import Any
 
+from tfdist.environments import detect_cluster
+from tfdist.errors import TfdistError
 from tfdist.exits import tell_by_exit_code
+from tfdist.strategies import current
+from tfdist.training.options import keywords_from
 
 __all__ = ["main", "prepare"]
 
+_TRAINING = ("fit", "train_on_batch")
 _METHODS = (
-    "fit",
+    *_TRAINING,
     "evaluate",
     "predict",
-    "train_on_batch",
     "test_on_batch",
     "predict_on_batch",
 )
+_WRITERS = ("save", "save_weights", "export")
 
 
 class _AfterImport(importlib.abc.MetaPathFinder):
@@ -69,83 +76,161 @@ class _AfterImport(importlib.abc.MetaPathFinder):
         return spec
 
 
-def prepare() -> None:
-    """Has every model plugged that this process trains under a strategy, from now on."""
-    if "keras" in sys.modules:
-        _plug_keras()
+def prepare(options: Mapping[str, Any] = MappingProxyType({})) -> None:
+    """Has every model plugged that this process trains under a strategy, from now on.
+
+    Args:
+        options: what `tfdist.plug` takes, for each of them.
+    """
+    _draw_the_same_numbers()
+    _after("tensorflow", _prepare_tensorflow)
+    _after("keras", functools.partial(_plug_keras, options))
+
+
+def _after(name: str, then: Callable[[], None]) -> None:
+    if name in sys.modules:
+        then()
     else:
-        sys.meta_path.insert(0, _AfterImport("keras", _plug_keras))
+        sys.meta_path.insert(0, _AfterImport(name, then))
 
 
-def _plug_keras() -> None:
+def _draw_the_same_numbers() -> None:
+    """Seeds Python's and NumPy's global random numbers alike in all tasks of a job of several.
+
+    A script that sets no seed shuffles and splits its data with them, which must come out the same
+    on every worker. (TensorFlow's are seeded when the tasks meet.)
+    """
+    with contextlib.suppress(TfdistError):  # told when the strategy is made
+        cluster = detect_cluster()
+        if cluster is None or len(cluster.tasks) < 2:
+            return
+        seed = zlib.crc32(repr(sorted(cluster.jobs.items())).encode())
+        random.seed(seed)
+        _after("numpy", lambda: sys.modules["numpy"].random.seed(seed))
+
+
+def _prepare_tensorflow() -> None:
+    from tfdist.training import autostrategy
+
+    autostrategy.prepare()
+
+
+def _plug_keras(options: Mapping[str, Any]) -> None:
     import keras
-    import tensorflow as tf
 
     for name in _METHODS:
-        setattr(keras.Model, name, _plugging(name, getattr(keras.Model, name)))
-    kind = tf.distribute.MultiWorkerMirroredStrategy
-    kind.__init__ = _meeting(kind.__init__)
+        setattr(keras.Model, name, _plugging(name, getattr(keras.Model, name), options))
+    for name in _WRITERS:
+        setattr(keras.Model, name, _writing(getattr(keras.Model, name)))
+    # Who makes its first variable is in the middle of it when TensorFlow's first operation begins.
+    keras.Layer.__new__ = _beginning(keras.Layer.__new__)
+    keras.Variable.__init__ = _beginning(keras.Variable.__init__)
 
 
-def _plugging(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
-    """The method of that name: of the plugged model, where it was made under a strategy."""
+def _beginning(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A method that makes the job's strategy first, where the script has made none."""
+    from tfdist.training import autostrategy
 
     @functools.wraps(original)
-    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        import tensorflow as tf
-
-        strategy = self.distribute_strategy
-        servers = isinstance(strategy, tf.distribute.ParameterServerStrategy)
-        if strategy.num_replicas_in_sync == 1 and not servers:
-            return original(self, *args, **kwargs)
-        from tfdist.training.own_methods import reach
-        from tfdist.training.plugged import Plugged, plug
-
-        # Not the object's own method: that may be the class's, which has called this one.
-        plugged = Plugged.of(plug(self))
-        assert plugged is not None
-        return reach(plugged, name)(*args, **kwargs)
+    def method(*args: Any, **kwargs: Any) -> Any:
+        autostrategy.begin()
+        return original(*args, **kwargs)
 
     return method
 
 
-def _meeting(original: Callable[..., None]) -> Callable[..., None]:
-    """`MultiWorkerMirroredStrategy.__init__`, after the job's tasks have met."""
+def _plugging(
+    name: str, original: Callable[..., Any], options: Mapping[str, Any]
+) -> Callable[..., Any]:
+    """The method of that name: of the plugged model, where others train it too."""
 
     @functools.wraps(original)
-    def init(self: Any, *args: Any, **kwargs: Any) -> None:
-        from tfdist import log
-        from tfdist.environments import detect_cluster
-        from tfdist.strategies import registry
-        from tfdist.strategies.multi_worker import joined
-        from tfdist.strategies.options import Options
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        # A plugged model has methods of its own: whoever comes here then means the class's.
+        if "_tfdist_plugged" not in vars(self) and not _is_shared(self, name):
+            return original(self, *args, **kwargs)
+        from tfdist.training.own_methods import reach
+        from tfdist.training.plugged import Plugged, plug
 
-        cluster = detect_cluster()
-        made_by_tfdist = bool(kwargs.get("cluster_resolver"))  # it has met the others already
-        if cluster is None or len(cluster) == 1 or made_by_tfdist:
-            original(self, *args, **kwargs)
-            return
-        log.set_task(str(cluster.task))
-        with joined(cluster, Options().deadline):
-            original(self, *args, **kwargs)
-        registry.remember(self)
+        plugged = Plugged.of(self)
+        if plugged is None:
+            plugged = Plugged.of(plug(self, **options))
+            for one in (*_METHODS, *_WRITERS):
+                object.__setattr__(self, one, _outside(getattr(self, one)))
+        assert plugged is not None
+        # Not the object's own method: that may be the class's, which has called this one.
+        return _outside(reach(plugged, name))(*args, **kwargs)
 
-    return init
+    return method
+
+
+def _outside(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A plugged model's method, called outside of the scope that holds for the whole script."""
+    from tfdist.compat.first_operation import left_for_a_while
+
+    @functools.wraps(method)
+    def outside(*args: Any, **kwargs: Any) -> Any:
+        with left_for_a_while():
+            return method(*args, **kwargs)
+
+    return outside
+
+
+def _writing(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A method that writes a file, of a model that is not plugged: safe on several workers."""
+
+    @functools.wraps(original)
+    def method(self: Any, filepath: Any, *args: Any, **kwargs: Any) -> Any:
+        from tfdist.compat.first_operation import left_for_a_while
+        from tfdist.training import autostrategy
+
+        cluster = autostrategy.job_of_several()
+        if "_tfdist_plugged" in vars(self) or cluster is None or "ps" in cluster.jobs:
+            return original(self, filepath, *args, **kwargs)
+        from tfdist.training.checkpoint import write_alone
+
+        with left_for_a_while():
+            write_alone(
+                filepath, lambda path: original(self, path, *args, **kwargs), cluster.is_chief
+            )
+        return None
+
+    return method
+
+
+def _is_shared(model: Any, method: str) -> bool:
+    """Whether several replicas, servers or tasks have a part in what a model's method does."""
+    import tensorflow as tf
+
+    from tfdist.training import autostrategy
+
+    strategy = model.distribute_strategy
+    if strategy.num_replicas_in_sync > 1 or strategy is current.of_the_job():
+        return True
+    if isinstance(strategy, tf.distribute.ParameterServerStrategy):
+        return True
+    # A model of none: to train it here alone is refused; an evaluator's `fit` scores checkpoints.
+    return method in _TRAINING and autostrategy.has_others()
 
 
 def main(arguments: Sequence[str]) -> None:
     """Runs a script, or with "-m" a module, as Python would, with every model plugged.
 
     Args:
-        arguments: the script's path, or "-m" and the module's name; then its own arguments.
+        arguments: "--options" and plug's, where there are any; the script's path, or "-m" and the
+            module's name; then its own arguments.
     """
     arguments = list(arguments)
+    options: dict[str, Any] = {}
+    if arguments[:1] == ["--options"]:
+        options = keywords_from(arguments[1])
+        arguments = arguments[2:]
     as_module = arguments[:1] == ["-m"]
     if as_module:
         arguments = arguments[1:]
     if not arguments:
         sys.exit("usage: python -m tfdist.training.autoplug (script.py | -m module) [arguments]")
-    prepare()
+    prepare(options)
     sys.argv = arguments
     if as_module:
         runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)

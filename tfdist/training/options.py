@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from tfdist.errors import PlugError
 from tfdist.strategies.options import did_you_mean
 
-__all__ = ["TrainingOptions"]
+__all__ = ["TrainingOptions", "keywords_from"]
 
 _GRADIENT_DTYPES = (None, "bfloat16", "float16")
 
@@ -154,3 +155,49 @@ class TrainingOptions:
                 hint = did_you_mean(name, known)
                 raise PlugError(f"plug has no option {name!r}; {hint}it has {', '.join(known)}")
         return cls(**keywords)
+
+
+def keywords_from(text: str) -> dict[str, Any]:
+    """Reads plug's options from a command line, such as "gradient_dtype=bfloat16,cache_data=true".
+
+    Args:
+        text: names and values; a value is a number, true, false, none or a word.
+
+    Returns:
+        The keywords for `plug`.
+
+    Raises:
+        PlugError: one of them is none that plug takes, or cannot be given as text.
+    """
+    keywords: dict[str, Any] = {}
+    for part in filter(None, map(str.strip, text.split(","))):
+        name, equals, value = (word.strip() for word in part.partition("="))
+        name = name.replace("-", "_")
+        if not equals or not value:
+            raise PlugError(f"{part!r} among plug's options; write name=value,name=value")
+        if name in keywords:
+            raise PlugError(f"{name} twice among plug's options; give it once")
+        keywords[name] = _value_of(value)
+    if "costs" in keywords:
+        raise PlugError(
+            "costs as text; measured costs can only be given in a script: plug(model, costs=...)"
+        )
+    for field in dataclasses.fields(TrainingOptions):
+        value = keywords.get(field.name, field.default)
+        if isinstance(field.default, bool):
+            if not isinstance(value, bool):
+                raise PlugError(f"{field.name}={value!r}: give true or false")
+        elif isinstance(value, str | bool) and "str" not in str(field.type):
+            raise PlugError(f"{field.name}={value!r}: give a number")
+    TrainingOptions.from_keywords(keywords)
+    return keywords
+
+
+def _value_of(text: str) -> Any:
+    words = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

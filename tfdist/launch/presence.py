@@ -1,0 +1,86 @@
+"""Which tasks of a job have been at their addresses: who never was, has made no strategy.
+
+TensorFlow's server, or the chief to whom the others come, listens at the address of its task. So
+the launcher can see from outside, in the kernel's own table, whether a task takes part in its job,
+whatever the script imports. Linux only; elsewhere nothing is known, and nothing said.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+
+from tfdist.cluster import Cluster, Task
+from tfdist.cluster.address import Address
+
+__all__ = ["Presence"]
+
+_SHORTEST_SECONDS = 0.25
+_LONGEST_SECONDS = 5.0
+_PATIENCE = 0.02  # the pause grows with what the tasks have run: most come at the beginning
+_SHARE = 20  # a long table takes time to read: at most a twentieth of it
+_LISTENING = b"0A"
+
+
+class Presence:
+    """Looks now and then which of the tasks listen at their ports."""
+
+    def __init__(self, cluster: Cluster, tasks: Sequence[Task]) -> None:
+        """Begins to look, in a job in which several tasks work together.
+
+        Args:
+            cluster: The job's cluster.
+            tasks: Those of this machine.
+        """
+        together = [task for task in cluster.tasks if task.type != "evaluator"]
+        self._ports = {
+            Address.parse(cluster.address(task)).port: task
+            for task in tasks
+            if task in together and len(together) > 1
+        }
+        self._seen: set[Task] = set()
+        self._known = bool(self._ports)
+        self._began = time.monotonic()
+        self._due = 0.0
+
+    def look(self) -> None:
+        """Looks, where it is time to and somebody has not been seen."""
+        now = time.monotonic()
+        if not self._known or now < self._due or len(self._seen) == len(self._ports):
+            return
+        began = time.thread_time()
+        try:
+            listening = set(_listening_ports())
+        except OSError:
+            self._known = False
+            return
+        self._seen |= {task for port, task in self._ports.items() if port in listening}
+        pause = max(_SHORTEST_SECONDS, _PATIENCE * (now - self._began))
+        spent = time.thread_time() - began
+        self._due = now + max(min(pause, _LONGEST_SECONDS), _SHARE * spent)
+
+    def absent(self) -> tuple[Task, ...]:
+        """The tasks that were never seen, of those that should have been."""
+        if not self._known:
+            return ()
+        return tuple(task for task in self._ports.values() if task not in self._seen)
+
+
+def _listening_ports() -> Iterable[int]:
+    """The ports at which somebody listens.
+
+    Raises:
+        OSError: The system does not tell.
+    """
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            with open(table, "rb") as file:
+                lines = file.read().splitlines()[1:]
+        except FileNotFoundError:
+            if table.endswith("6"):  # a kernel without IPv6
+                continue
+            raise
+        for line in lines:
+            fields = line.split(maxsplit=4)
+            if fields[3] == _LISTENING:
+                yield int(fields[1].rpartition(b":")[2], 16)
