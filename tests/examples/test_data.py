@@ -52,7 +52,7 @@ def test_emails_are_six_numbers_each_of_mean_0_and_deviation_1() -> None:
     assert test_counts.shape == (920, 6)
     assert counts.dtype == test_counts.dtype == np.float32
     np.testing.assert_allclose(counts.mean(0), 0, atol=1e-5)
-    np.testing.assert_allclose(counts.std(0), 1, atol=1e-5)
+    np.testing.assert_allclose(counts.std(0, dtype=np.float64), 1, atol=1e-5)
     assert set(labels) == set(test_labels) == {0, 1}
     assert int(labels.sum() + test_labels.sum()) == 1813
 

@@ -68,7 +68,7 @@ def to_servers(tensors: Sequence[tf.Tensor], variables: Sequence[Any]) -> list[t
                 there = _unpack(packed, [tensors[i].shape for i in indices])
         else:
             with tf.device(place):
-                there = [tf.identity(there[0])]
+                there = [_moved(there[0], variables[indices[0]])]
         for i, tensor in zip(indices, there, strict=True):
             sent[i] = tensor
     return sent
@@ -94,6 +94,14 @@ def _packs(kinds: Iterable[tuple[str, Any, Any]]) -> list[tuple[str, list[int]]]
 def _shape_to_pack(tensor: Any) -> Any:
     """A tensor's shape; slices have none that is known, and travel alone."""
     return None if isinstance(tensor, tf.IndexedSlices) else tensor.shape
+
+
+def _moved(tensor: Any, variable: Any) -> Any:
+    """A tensor, or slices, on the current device; the shape of slices is known there."""
+    if not isinstance(tensor, tf.IndexedSlices):
+        return tf.identity(tensor)
+    shape = tf.constant(tuple(variable.shape), tf.int32)
+    return tf.IndexedSlices(tf.identity(tensor.values), tf.identity(tensor.indices), shape)
 
 
 def _unpack(packed: tf.Tensor, shapes: Sequence[Any]) -> list[tf.Tensor]:
