@@ -73,6 +73,7 @@ __all__ = [
     "compute_loss",
     "constant_value",
     "data_adapter",
+    "excludes_unknown_variables",
     "flat_losses",
     "functional_inputs",
     "functional_nodes",
@@ -418,6 +419,12 @@ def _in_pairs(tensor: tf.Tensor) -> tf.Tensor:
     if flat.shape[0] % 2:
         flat = tf.pad(flat, [[0, 1]])
     return tf.bitcast(tf.reshape(flat, [-1, 2]), tf.int32)
+
+
+def excludes_unknown_variables(optimizer: Any) -> bool:
+    """Whether `exclude_from_weight_decay` named a variable that the built optimizer has not."""
+    excluded: set[str] = getattr(optimizer, "_exclude_from_weight_decay", set())
+    return bool(excluded - {optimizer._var_key(v) for v in optimizer._trainable_variables})
 
 
 @contextlib.contextmanager

@@ -86,6 +86,12 @@ def dataset() -> tf.data.Dataset:
     return tf.data.Dataset.from_tensor_slices((X, LABELS))
 
 
+def decayed() -> keras.Model:
+    optimizer = optimizers.AdamW(0.01, weight_decay=0.1)
+    optimizer.exclude_from_weight_decay(var_names=["kept/kernel"])
+    return classifier(optimizer, layers.Dense(8, name="kept"))
+
+
 def own_step() -> keras.Model:
     class Own(keras.Model):
         def __init__(self) -> None:
@@ -116,7 +122,7 @@ def own_step() -> keras.Model:
     return model
 
 
-def masked() -> keras.Model:
+def masked(optimizer: Any = None) -> keras.Model:
     model = keras.Sequential(
         [
             keras.Input((6,), dtype="int32"),
@@ -125,7 +131,7 @@ def masked() -> keras.Model:
         ]
     )
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(optimizers.SGD(0.1), loss, metrics=["accuracy"])
+    model.compile(optimizer or optimizers.SGD(0.1), loss, metrics=["accuracy"])
     return model
 
 
@@ -214,6 +220,10 @@ PROGRAMS: dict[str, Program] = {
     ),
     "masks": Program(masked, use_masked),
     "sparse gradients in long loops": Program(masked, use_many_epochs),
+    "words that a batch has several times": Program(
+        lambda: masked(optimizers.Adam(0.01)), use_many_epochs, weights=ADAM_WEIGHTS
+    ),
+    "weight decay but for a layer": Program(decayed, fit, weights=ADAM_WEIGHTS),
     "own train step": Program(own_step, lambda model: fit(model, shuffle=False)),
     "mixed precision": Program(half, fit, weights=HALF, history=HALF),
     "validation": Program(

@@ -5,6 +5,7 @@ tfdist run --workers N --ps 2 job.py FOLDER
 
 from __future__ import annotations
 
+import functools
 import pickle
 import sys
 import time
@@ -163,13 +164,13 @@ def warm_start() -> Any:
     return counted(make(warm_start=10, push_every=2), X, LABELS, batch_size=5, epochs=3)
 
 
-def sharded(name: str) -> Any:
+def sharded(name: str, optimizer: Any, data: Any = (), **options: Any) -> Any:
     keras.utils.set_random_seed(programs.SEED)
     with strategy.scope():
-        model = more.recommender(more.OPTIMIZERS[name]())
-    tfdist.plug(model, shard_embeddings_from=1000, embedding_shards=2)
-    history = more.fit(model)
-    file = folder / f"sharded-{name}.keras"
+        model = more.recommender(optimizer())
+    tfdist.plug(model, shard_embeddings_from=1000, embedding_shards=2, **options)
+    history = more.fit(model, *data)
+    file = folder / f"{name}.keras"
     model.save(file)
     variables = [v.path for v in model.trainable_variables]
     return {"history": history, "variables": variables, "file": str(file)}
@@ -178,8 +179,12 @@ def sharded(name: str) -> Any:
 for name in more.SAME if workers == 1 else ():
     note(name, lambda name=name: programs.run(name, strategy.scope(), tfdist.plug))
 if workers == 1:
-    for name in more.OPTIMIZERS:
-        note(f"sharded, {name}", lambda name=name: sharded(name))
+    for name, one in more.OPTIMIZERS.items():
+        each = f"sharded, {name}"
+        note(each, functools.partial(sharded, each, one))
+    for name, one in more.EXACT.items():
+        each = f"exact, {name}"
+        note(each, functools.partial(sharded, each, one, more.TWICE, exact_embeddings=True))
     note("downpour", downpour)
 else:
     for check in (

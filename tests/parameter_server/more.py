@@ -26,10 +26,22 @@ OPTIMIZERS: dict[str, Callable[[], Any]] = {
 }
 """Whose sparse updates are those of plain Keras."""
 
+EXACT: dict[str, Callable[[], Any]] = {
+    "adam": lambda: optimizers.Adam(0.05),
+    "adamw, clipped": lambda: optimizers.AdamW(0.05, weight_decay=0.1, global_clipnorm=0.05),
+    "rmsprop": lambda: optimizers.RMSprop(0.02, momentum=0.9, centered=True, clipnorm=0.05),
+    "momentum": lambda: optimizers.SGD(0.1, momentum=0.9, nesterov=True),
+    "nadam": lambda: optimizers.Nadam(0.05),
+    "ftrl": lambda: optimizers.Ftrl(0.3, beta=0.1),
+}
+"""Whose updates are those of plain Keras with `exact_embeddings`, whatever a batch looks up."""
+
 _rng = np.random.default_rng(5)
 # No id twice in a batch: Keras' optimizers square each of its gradients by itself, not their sum.
 IDS = np.concatenate([_rng.permutation(200).reshape(40, 5) for _ in range(4)]).astype("int32")
 TARGETS = _rng.normal(size=(160, 1)).astype("float32")
+TWICE = ((_rng.integers(0, 200, (160, 5)) ** 2 // 300).astype("int32"), 5)
+"""Ids of which a batch has some several times and many never, and a number of epochs."""
 
 
 def recommender(optimizer: Any) -> keras.Model:
@@ -46,9 +58,9 @@ def recommender(optimizer: Any) -> keras.Model:
     return model
 
 
-def fit(model: keras.Model) -> Any:
+def fit(model: keras.Model, ids: Any = IDS, epochs: int = 2) -> Any:
     """Trains as all sides do."""
-    return model.fit(IDS, TARGETS, batch_size=40, epochs=2, shuffle=False, verbose=0).history
+    return model.fit(ids, TARGETS, 40, epochs, shuffle=False, verbose=0).history
 
 
 def _eager(make: Any) -> Any:

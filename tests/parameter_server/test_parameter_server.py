@@ -17,6 +17,7 @@ from tests.multi_worker import programs
 from tests.multi_worker.programs import LABELS, X
 from tests.multi_worker.test_workers import assert_equal
 from tests.parameter_server import more
+from tests.training import comparing
 
 pytestmark = pytest.mark.timeout(300)
 WORKERS = 3
@@ -64,6 +65,21 @@ def test_sharded_tables_learn_and_are_saved_as_plain_ones(name: str, one: dict[s
     assert_equal(plain.get_weights(), loaded.get_weights(), 1e-4, 2e-6, "weights")
     slots = [[np.asarray(v) for v in model.optimizer.variables] for model in (plain, loaded)]
     assert_equal(slots[0], slots[1], 1e-4, 1e-5, "slots")
+
+
+@pytest.mark.parametrize("name", more.EXACT)
+def test_exact_tables_are_those_of_one_process(name: str, one: dict[str, Any]) -> None:
+    there = one[f"exact, {name}"]
+    assert not isinstance(there, str), there
+    assert sum("embeddings_shard" in path for path in there["variables"]) == 2
+    keras.utils.set_random_seed(programs.SEED)
+    plain = more.recommender(more.EXACT[name]())
+    loaded = keras.models.load_model(there["file"])
+    assert_equal(more.fit(plain, *more.TWICE), there["history"], comparing.HISTORY, 1e-7, "history")
+    atol = comparing.ADAM_WEIGHTS
+    assert_equal(plain.get_weights(), loaded.get_weights(), 0.0, atol, "weights")
+    slots = [[np.asarray(v) for v in model.optimizer.variables] for model in (plain, loaded)]
+    assert_equal(slots[0], slots[1], 0.0, atol, "slots")
 
 
 def test_local_steps_of_one_worker_are_plain_sgd(one: dict[str, Any]) -> None:

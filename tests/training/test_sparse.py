@@ -1,4 +1,4 @@
-"""Sparse updates of sharded tables beside Keras' dense ones, on one device."""
+"""Sparse and exact updates of sharded tables beside Keras' own, on one device."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from tfdist.errors import PlugError
 from tfdist.training.embedding import shard_embeddings
+from tfdist.training.options import TrainingOptions
 from tfdist.training.sparse import SparseUpdates
 
 ROWS, COLUMNS, SHARDS = 23, 4, 3
@@ -46,6 +47,17 @@ LAZY: dict[str, Any] = {
     ),
     "a schedule": lambda: optimizers.Adam(optimizers.schedules.ExponentialDecay(0.1, 1, 0.5)),
 }
+ALSO_EXACT: dict[str, Any] = {
+    **{name: make for name, make in LAZY.items() if name != "a schedule"},
+    "adadelta": lambda: optimizers.Adadelta(0.5),
+    "adamax": lambda: optimizers.Adamax(0.1),
+    "lion": lambda: optimizers.Lion(0.1),
+    "weight decay": lambda: optimizers.AdamW(0.1, weight_decay=0.1),
+    "clipped values": lambda: optimizers.Adam(0.1, clipvalue=1e-2),
+    "clipped norms": lambda: optimizers.Adam(0.1, clipnorm=1e-2),
+    "clipped global norm": lambda: optimizers.Adam(0.1, global_clipnorm=2e-2),
+}
+"""What Keras' own code updates, whole shards at a time, where that is asked for."""
 
 
 def model_of(optimizer: Any, dtype: str = "float64") -> keras.Model:
@@ -71,13 +83,14 @@ SPARSE_OPS = {
 
 
 class Pair:
-    """A plain model with Keras' dense updates, and a sharded one with sparse updates."""
+    """A plain model with Keras' dense updates, and a sharded one with sparse or exact updates."""
 
-    def __init__(self, optimizer: Any, dtype: str = "float64") -> None:
+    def __init__(self, optimizer: Any, dtype: str = "float64", exact: bool = False) -> None:
         keras.utils.set_random_seed(1)
         self.plain, self.sharded = (model_of(optimizer(), dtype) for _ in range(2))
         self.sharded.set_weights(self.plain.get_weights())
-        self.updates = updates_of(self.sharded, SHARDS)
+        self.exact = exact
+        self.updates = updates_of(self.sharded, SHARDS, exact)
         self.plain.optimizer.build(self.plain.trainable_variables)
         self.step = tf.function(self._step)
 
@@ -88,9 +101,9 @@ class Pair:
             with tf.GradientTape() as tape:
                 loss = loss_of(plain, ids, weights)
             found = tape.gradient(loss, [v.value for v in plain.trainable_variables])
-            plain.optimizer.apply(
-                [tf.convert_to_tensor(g) for g in found], plain.trainable_variables
-            )
+            if not self.exact:  # which sums an id's gradients, and Keras alone does not
+                found = [tf.convert_to_tensor(g) for g in found]
+            plain.optimizer.apply(found, plain.trainable_variables)
             self.step(tf.constant(ids), weights)
 
     def _step(self, ids: Any, weights: Any) -> None:
@@ -100,6 +113,8 @@ class Pair:
             loss = loss_of(model, ids, weights)
         found = tape.gradient(loss, [v.value for v in variables])
         sparse, dense = self.updates.split(self.updates.clip(found, variables), variables)
+        if self.exact:
+            optimizer._apply_weight_decay([v for v, _ in sparse])
         self.updates.apply(sparse, optimizer.learning_rate, optimizer.iterations)
         optimizer.apply([g for _, g in dense], [v for v, _ in dense])
 
@@ -117,10 +132,12 @@ def loss_of(model: keras.Model, ids: Any, weights: Any) -> Any:
     return tf.reduce_mean(weights * tf.square(model(ids)[:, 0] - 1))
 
 
-def updates_of(model: keras.Model, shards: int) -> SparseUpdates:
+def updates_of(model: keras.Model, shards: int, exact: bool = False) -> SparseUpdates:
     layers = shard_embeddings(model, shards, min_bytes=0)
     model.optimizer.build(model.trainable_variables)
-    updates = SparseUpdates(model.optimizer, layers)
+    updates = SparseUpdates(model.optimizer, layers, exact)
+    for layer in layers:
+        layer.keep_lookups_apart(exact)
     updates.check()
     updates.keep_files_plain()
     return updates
@@ -164,6 +181,13 @@ def test_the_kernel_of_adagrad_is_keras_formula_to_float32_rounding() -> None:
 def test_sgd_and_adagrad_are_the_dense_updates_whatever_is_touched(name: str) -> None:
     pair = Pair(EXACT[name])
     pair.train(SOME_IDS)
+    pair.assert_equal()
+
+
+@pytest.mark.parametrize("name", [*EXACT, *ALSO_EXACT])
+def test_exact_updates_are_keras_whatever_is_touched_and_however_often(name: str) -> None:
+    pair = Pair({**EXACT, **ALSO_EXACT}[name], exact=True)
+    pair.train([EVERY_ID, *SOME_IDS, *SOME_IDS])
     pair.assert_equal()
 
 
@@ -250,7 +274,7 @@ class OwnRule(keras.optimizers.SGD):
         (lambda: optimizers.SGD(use_ema=True), "use_ema"),
         (lambda: optimizers.SGD(gradient_accumulation_steps=2), "gradient_accumulation_steps=2"),
         (lambda: optimizers.SGD(loss_scale_factor=8.0), "loss_scale_factor=8.0"),
-        (lambda: optimizers.AdamW(), r"exclude_from_weight_decay"),
+        (lambda: optimizers.AdamW(), r"exclude_from_weight_decay.*exact_embeddings=True"),
     ],
 )
 def test_what_cannot_be_sparse_is_refused(optimizer: Any, words: str) -> None:
@@ -259,6 +283,26 @@ def test_what_cannot_be_sparse_is_refused(optimizer: Any, words: str) -> None:
     with pytest.raises(PlugError, match=words):
         SparseUpdates(model.optimizer, layers).check()
     SparseUpdates(model.optimizer, []).check()
+
+
+@pytest.mark.parametrize("make", [lambda: optimizers.Lamb(), lambda: OwnRule()])
+def test_an_exact_update_that_sees_whole_tables_is_refused(make: Any) -> None:
+    model = model_of(make())
+    layers = shard_embeddings(model, SHARDS, min_bytes=0)
+    with pytest.raises(PlugError, match=r"see whole: use SGD, Adagrad, .* Lion or Nadam"):
+        SparseUpdates(model.optimizer, layers, exact=True).check()
+
+
+def test_an_exact_update_names_a_table_that_weight_decay_has_lost() -> None:
+    model = model_of(optimizers.AdamW())
+    model.optimizer.exclude_from_weight_decay(var_list=model.layers[0].weights)
+    with pytest.raises(PlugError, match=r"a table that is sharded now.*var_names="):
+        updates_of(model, SHARDS, exact=True)
+
+
+def test_exact_updates_and_local_steps_are_refused_together() -> None:
+    with pytest.raises(PlugError, match=r"exact_embeddings with fetch_every=1, push_every=2"):
+        TrainingOptions(exact_embeddings=True, push_every=2)
 
 
 def test_weight_decay_is_allowed_where_tables_are_excluded_from_it() -> None:
@@ -270,9 +314,12 @@ def test_weight_decay_is_allowed_where_tables_are_excluded_from_it() -> None:
 # ---------------------------------------------------------------- files of slots
 
 
-@pytest.mark.parametrize("name", ["adam", "amsgrad", "ftrl", "centered rmsprop", "momentum"])
+KEPT = ["adam", "amsgrad", "ftrl", "centered rmsprop", "momentum", "adadelta", "adamax"]
+
+
+@pytest.mark.parametrize("name", KEPT)
 def test_slots_go_to_plain_keras_and_to_other_numbers_of_shards(tmp_path: Path, name: str) -> None:
-    pair = Pair(LAZY[name])
+    pair = Pair(ALSO_EXACT[name], exact=True)
     pair.train([EVERY_ID])
     pair.sharded.save(tmp_path / "model.keras")
     pair.sharded.save_weights(tmp_path / "model.weights.h5")
@@ -280,11 +327,11 @@ def test_slots_go_to_plain_keras_and_to_other_numbers_of_shards(tmp_path: Path, 
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # Keras warns where it skips the slots
         loaded = keras.models.load_model(tmp_path / "model.keras")
-        plain = model_of(LAZY[name]())
+        plain = model_of(ALSO_EXACT[name]())
         plain.optimizer.build(plain.trainable_variables)
         plain.load_weights(tmp_path / "model.weights.h5")
-        other = model_of(LAZY[name]())
-        updates = updates_of(other, 5)
+        other = model_of(ALSO_EXACT[name]())
+        updates = updates_of(other, 5, exact=True)
         other.load_weights(tmp_path / "model.weights.h5")
     for variables in (loaded.optimizer.variables, plain.optimizer.variables, updates._as_plain()):
         assert len(variables) == len(expected)

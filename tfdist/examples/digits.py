@@ -1,28 +1,24 @@
-"""Recognises handwritten digits, on as many devices and machines as the job has.
+"""Recognises handwritten digits: a convolutional network.
 
-    python -m tfdist.examples.digits                            in this process
-    tfdist run --workers 2 -m tfdist.examples.digits            two workers on this machine
-    tfdist run --cluster cluster_specs/chief_and_workers.json -m tfdist.examples.digits --epochs 20
+    python -m tfdist.examples.digits                                  in this process
+    python -m tfdist.examples.digits --logical_devices 2              two replicas in this process
+    tfdist run --workers 2 -m tfdist.examples.digits                  two workers on this machine
+    tfdist run --workers 2 --ps 1 -m tfdist.examples.digits           on parameter servers
+    tfdist run --workers 2 --chief -m tfdist.examples.digits --strategy pipeline
 
-The result is the same, however many workers compute it: above 97 % of the test images.
+The result is the same in one process, on replicas and on workers: above 97 % of the test images.
 """
 
 from __future__ import annotations
 
 import keras
-from absl import app, flags
+from absl import flags
 from keras import layers
 
 import tfdist
-from tfdist.examples import data
+from tfdist.examples import data, settings
 
 FLAGS = flags.FLAGS
-flags.DEFINE_integer("epochs", 16, "Passes over the training images.", lower_bound=0)
-flags.DEFINE_integer("batch_size", 128, "Images a step, over all workers.", lower_bound=1)
-flags.DEFINE_float("learning_rate", 0.004, "Adam's learning rate.", lower_bound=0)
-flags.DEFINE_integer("seed", 1, "Fixes the first weights and the order of the images.")
-flags.DEFINE_string("run_dir", None, "Folder of checkpoints: a job started again resumes there.")
-flags.DEFINE_string("save", None, "File for the trained model: digits.keras")
 
 
 def build_model() -> keras.Model:
@@ -39,14 +35,10 @@ def build_model() -> keras.Model:
     )
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Trains, tests and, where asked, saves."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}: options begin with --")
-    (train_images, train_labels), (test_images, test_labels) = data.digits()
-
-    strategy = tfdist.strategy()
-    keras.utils.set_random_seed(FLAGS.seed)
+    strategy = settings.strategy()
+    train, test = data.digits()
     with strategy.scope():
         model = build_model()
         model.compile(
@@ -56,15 +48,13 @@ def main(argv: list[str]) -> None:
         )
     tfdist.plug(model)
 
-    callbacks = [tfdist.callbacks.Checkpoint(FLAGS.run_dir)] if FLAGS.run_dir else []
     model.fit(
-        train_images,
-        train_labels,
+        *train,
         batch_size=FLAGS.batch_size,
         epochs=FLAGS.epochs,
-        callbacks=callbacks,
+        callbacks=settings.callbacks(),
     )
-    _, accuracy = model.evaluate(test_images, test_labels, FLAGS.batch_size, verbose=0)
+    _, accuracy = model.evaluate(*test, FLAGS.batch_size, verbose=0)
 
     if tfdist.is_chief():
         print(f"test accuracy: {accuracy:.4f}")
@@ -73,4 +63,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    settings.run(main, epochs=16, batch_size=128, learning_rate=0.004)

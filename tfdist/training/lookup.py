@@ -13,24 +13,30 @@ __all__ = ["look_up", "unique_rows"]
 _UNIQUE = "tfdist_unique_rows"
 
 
-def look_up(shards: Sequence[keras.Variable], ids: tf.Tensor, size: int) -> tf.Tensor:
+def look_up(
+    shards: Sequence[keras.Variable], ids: tf.Tensor, size: int, apart: bool = False
+) -> tf.Tensor:
     """Returns the rows of a table for ids; each distinct one travels once, in one message a shard.
 
     Args:
         shards: of the table, in order.
         ids: of any shape and integer type; negative ones count from the end.
         size: rows of the whole table.
+        apart: every id travels, so that the gradient has one row for each of them.
     """
     count = len(shards)
     flat = _as_int32(tf.reshape(ids, [-1]))
-    distinct, where = tf.unique(tf.where(flat < 0, flat + size, flat))
+    flat = tf.where(flat < 0, flat + size, flat)
+    distinct, where = (flat, tf.range(tf.size(flat))) if apart else tf.unique(flat)
+    name = None if apart else _UNIQUE
     if count == 1:
-        found = _gather(shards[0], distinct)
+        found = _gather(shards[0], distinct, name)
     else:
         owner = tf.math.floormod(distinct, count)
         rows = tf.dynamic_partition(tf.math.floordiv(distinct, count), owner, count)
         order = tf.dynamic_partition(tf.range(tf.size(distinct)), owner, count)
-        found = tf.concat([_gather(*pair) for pair in zip(shards, rows, strict=True)], axis=0)
+        parts = [_gather(*pair, name) for pair in zip(shards, rows, strict=True)]
+        found = tf.concat(parts, axis=0)
         where = tf.gather(tf.math.invert_permutation(tf.concat(order, axis=0)), where)
     columns = int(shards[0].shape[1])
     return tf.reshape(_expand(found, where), tf.concat([tf.shape(ids), [columns]], axis=0))
@@ -52,8 +58,8 @@ def unique_rows(gradient: tf.IndexedSlices) -> tf.IndexedSlices:
     return tf.IndexedSlices(values, rows, gradient.dense_shape)
 
 
-def _gather(shard: keras.Variable, rows: tf.Tensor) -> tf.Tensor:
-    rows = tf.identity(rows, name=_UNIQUE)
+def _gather(shard: keras.Variable, rows: tf.Tensor, name: str | None) -> tf.Tensor:
+    rows = tf.identity(rows, name=name)
     with tf.device(shard.value.device):
         return tf.gather(shard.value, rows)
 

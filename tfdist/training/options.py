@@ -31,6 +31,7 @@ _ONLY_FOR = {
         "warm_start",
         "shard_embeddings_from",
         "embedding_shards",
+        "exact_embeddings",
     ),
     "pipeline": ("costs", "memory_limit"),
 }
@@ -68,6 +69,14 @@ class TrainingOptions:
         shard_embeddings_from: tables of embeddings from so many bytes on are sharded by rows over
             the parameter servers; None shards none.
         embedding_shards: shards of each such table; one on each server if None.
+        exact_embeddings: has sharded tables updated as Keras updates a table in one process, so
+            that one worker's numbers are that process' with any elementwise optimizer: the moments
+            of Adam, RMSprop or momentum decay and move their rows at every step, looked up or not,
+            weight decay reaches every row, and an id that a batch has twice counts twice. Without
+            it only the rows of the batch are touched. The price: at every step each server reads
+            and writes the whole of its shards and their slots (of a table of 1 GB with Adam's two
+            moments at least 3 GB read and 3 GB written), and every id of a batch travels, not only
+            the distinct ones.
         costs: seconds that each layer takes for an example, forward and backward, by its name, as
             `tfdist.pipeline.measure_costs` returns them: the automatic split balances these; they
             are estimated from the layers' shapes if None.
@@ -87,6 +96,7 @@ class TrainingOptions:
     warm_start: int = 0
     shard_embeddings_from: int | None = 256 << 10
     embedding_shards: int | None = None
+    exact_embeddings: bool = False
     costs: Mapping[str, float] | None = None
     memory_limit: float | None = None
 
@@ -121,6 +131,12 @@ class TrainingOptions:
             value = getattr(self, name)
             if value is not None and (type(value) is not int or value < 1):
                 raise PlugError(f"{name}={value!r}: give a number of at least 1, or None")
+        if self.exact_embeddings and max(self.fetch_every, self.push_every) > 1:
+            raise PlugError(
+                f"exact_embeddings with fetch_every={self.fetch_every}, push_every="
+                f"{self.push_every}: local steps are not those of one process; choose one of the "
+                "two"
+            )
         rate = self.local_learning_rate
         if rate is not None and not rate > 0:
             raise PlugError(f"local_learning_rate={rate!r}: give a rate above 0, or None")

@@ -44,7 +44,7 @@ def plug(model: Model, **options: Any) -> Model:
             `tfdist.training.options.TrainingOptions`. In step: `gradient_dtype`, `error_feedback`,
             `local_steps`, `outer_learning_rate`, `outer_momentum`, `cache_data`. On parameter
             servers: `fetch_every`, `push_every`, `local_learning_rate`, `warm_start`,
-            `shard_embeddings_from`, `embedding_shards`.
+            `shard_embeddings_from`, `embedding_shards`, `exact_embeddings`.
 
     Returns:
         The same model.

@@ -49,7 +49,7 @@ def to_servers(tensors: Sequence[tf.Tensor], variables: Sequence[Any]) -> list[t
     """Sends each of some tensors of the worker to where its variable lives.
 
     Args:
-        tensors: for each variable one of its shape.
+        tensors: for each variable one of its shape, or `tf.IndexedSlices` of that.
         variables: Keras variables, or TensorFlow's.
 
     Returns:
@@ -57,7 +57,7 @@ def to_servers(tensors: Sequence[tf.Tensor], variables: Sequence[Any]) -> list[t
     """
     sent: list[Any] = [None] * len(tensors)
     kinds = (
-        (place_of(variable), tensor.shape, tensor.dtype)
+        (place_of(variable), _shape_to_pack(tensor), tensor.dtype)
         for tensor, variable in zip(tensors, variables, strict=True)
     )
     for place, indices in _packs(kinds):
@@ -68,7 +68,7 @@ def to_servers(tensors: Sequence[tf.Tensor], variables: Sequence[Any]) -> list[t
                 there = _unpack(packed, [tensors[i].shape for i in indices])
         else:
             with tf.device(place):
-                there = [tf.identity(there[0])]
+                there = [_moved(there[0], variables[indices[0]])]
         for i, tensor in zip(indices, there, strict=True):
             sent[i] = tensor
     return sent
@@ -89,6 +89,19 @@ def _packs(kinds: Iterable[tuple[str, Any, Any]]) -> list[tuple[str, list[int]]]
         small = size is not None and size * dtype.size <= _SMALL_BYTES
         packs.setdefault((place, dtype) if small else i, (place, []))[1].append(i)
     return list(packs.values())
+
+
+def _shape_to_pack(tensor: Any) -> Any:
+    """A tensor's shape; slices have none that is known, and travel alone."""
+    return None if isinstance(tensor, tf.IndexedSlices) else tensor.shape
+
+
+def _moved(tensor: Any, variable: Any) -> Any:
+    """A tensor, or slices, on the current device; the shape of slices is known there."""
+    if not isinstance(tensor, tf.IndexedSlices):
+        return tf.identity(tensor)
+    shape = tf.constant(tuple(variable.shape), tf.int32)
+    return tf.IndexedSlices(tf.identity(tensor.values), tf.identity(tensor.indices), shape)
 
 
 def _unpack(packed: tf.Tensor, shapes: Sequence[Any]) -> list[tf.Tensor]:

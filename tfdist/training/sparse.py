@@ -1,7 +1,8 @@
-"""Optimizer updates that touch only the looked-up rows of a sharded table, where the table is.
+"""Optimizer updates of sharded tables, where the tables are.
 
-The rules of the optimizers are in `sparse_rules`. The slots are the ones that Keras' optimizer has
-made, so that saving keeps them.
+By default they touch only the looked-up rows; the rules of the optimizers are in `sparse_rules`.
+Exact ones are Keras' own, of whole shards. The slots are the ones that Keras' optimizer has made,
+so that saving keeps them.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfdist import internals
 from tfdist.errors import PlugError
+from tfdist.training import servers
 from tfdist.training.embedding import ShardedEmbedding
 from tfdist.training.lookup import unique_rows
-from tfdist.training.sparse_rules import Rows, rule_of
+from tfdist.training.sparse_rules import Rows, is_elementwise, rule_of
 from tfdist.training.table import Table
 
 __all__ = ["SparseUpdates"]
@@ -30,6 +33,8 @@ class SparseUpdates:
     Args:
         optimizer: the model's optimizer, built or not.
         layers: the sharded layers; not trainable ones are left alone.
+        exact: has Keras' own code update every row at every step, with the numbers of one process.
+            The gradients are to hold each lookup by itself (`ShardedEmbedding.keep_lookups_apart`).
 
     Example:
         >>> updates = SparseUpdates(model.optimizer, sharded_embeddings(model))
@@ -40,14 +45,17 @@ class SparseUpdates:
         >>> updates.apply(sparse, optimizer.learning_rate, optimizer.iterations)
     """
 
-    def __init__(self, optimizer: Any, layers: Sequence[ShardedEmbedding]) -> None:
+    def __init__(
+        self, optimizer: Any, layers: Sequence[ShardedEmbedding], exact: bool = False
+    ) -> None:
         self._optimizer = optimizer
+        self._exact = exact
         self._tables = [layer.table for layer in layers]
         self._table_of = {id(s): table for table in self._tables for s in table.shards}
         self._slots: dict[tuple[int, str], keras.Variable] = {}
 
     def check(self) -> None:
-        """Checks that the optimizer's update can be sparse and right.
+        """Checks that the optimizer's update of a table in parts can be right.
 
         Raises:
             PlugError: it cannot.
@@ -56,7 +64,14 @@ class SparseUpdates:
         kind = type(optimizer).__name__
         if not self._tables:
             return
-        if rule_of(optimizer) is None:
+        if self._exact and not is_elementwise(optimizer):
+            raise PlugError(
+                f"the optimizer {kind} was given for sharded embeddings, which it would have to "
+                "see whole: use SGD, Adagrad, Adam, AdamW, Ftrl, RMSprop, Adadelta, Adamax, Lion "
+                "or Nadam of keras.optimizers as it is, or keep the tables whole by a larger size "
+                "threshold"
+            )
+        if not self._exact and rule_of(optimizer) is None:
             raise PlugError(
                 f"the optimizer {kind} was given for sharded embeddings, whose updates are sparse: "
                 "use SGD, Adagrad, Adam, AdamW, Ftrl or RMSprop of keras.optimizers as it is, or "
@@ -74,13 +89,26 @@ class SparseUpdates:
                     f"step, and the model has sharded embeddings: leave {name} away, or keep the "
                     "tables whole by a larger size threshold"
                 )
-        if optimizer.weight_decay and any(
+        if optimizer.weight_decay:
+            self._check_weight_decay()
+
+    def _check_weight_decay(self) -> None:
+        optimizer = self._optimizer
+        kind = f"the optimizer {type(optimizer).__name__}"
+        if self._exact and internals.excludes_unknown_variables(optimizer):
+            raise PlugError(
+                f"{kind} was told by exclude_from_weight_decay(var_list=...) of a variable that it "
+                "does not train, perhaps a table that is sharded now: name variables by "
+                "var_names=... instead"
+            )
+        if not self._exact and any(
             optimizer._use_weight_decay(s.value) for table in self._tables for s in table.shards
         ):
             raise PlugError(
-                f"the optimizer {kind} has weight_decay={optimizer.weight_decay}, which changes "
-                "every row of a sharded embedding at every step: call optimizer."
-                'exclude_from_weight_decay(var_names=["embeddings"]) before plug, or use none'
+                f"{kind} has weight_decay={optimizer.weight_decay}, which changes every row of a "
+                "sharded embedding at every step: call optimizer."
+                'exclude_from_weight_decay(var_names=["embeddings"]) before plug, use none, or '
+                "give tfdist.plug(model, exact_embeddings=True)"
             )
 
     # ------------------------------------------------------------ a step
@@ -104,7 +132,9 @@ class SparseUpdates:
         """Clips all gradients of a step as the optimizer would with each table in one variable.
 
         Clipping twice changes nothing: the dense ones may go through the optimizer's own `apply`
-        afterwards. Norms are those of gradients summed over duplicate ids.
+        afterwards. Lookups of one id in a batch are summed before, those of tables unless the
+        updates are exact. Where they are not, they count as for Keras: `clipvalue` and the norms
+        take each by itself, and `global_clipnorm` sums them after.
 
         Args:
             gradients: one a variable: tensors, `tf.IndexedSlices` or None.
@@ -114,7 +144,10 @@ class SparseUpdates:
             The clipped gradients, on the device where this is called.
         """
         optimizer = self._optimizer
-        gradients = [unique_rows(g) if isinstance(g, tf.IndexedSlices) else g for g in gradients]
+        gradients = [
+            _summed(g) if id(v) in self._table_of and not self._exact else g
+            for g, v in zip(gradients, variables, strict=True)
+        ]
         if optimizer.clipvalue:
             limit = optimizer.clipvalue
             return [_map(g, lambda v: tf.clip_by_value(v, -limit, limit)) for g in gradients]
@@ -134,10 +167,10 @@ class SparseUpdates:
             scale = functools.partial(_scaled, factor)
             for i in members:
                 gradients[i] = _map(gradients[i], scale)
-        return gradients
+        return [_summed(g) for g in gradients] if optimizer.global_clipnorm else gradients
 
     def apply(self, pairs: Pairs, learning_rate: Any, step: Any) -> None:
-        """Updates the touched rows of the shards and of their slots.
+        """Updates the touched rows of the shards and of their slots; all rows if that is exact.
 
         To be called where the gradients are (on the worker), eagerly or while a step is traced.
 
@@ -147,8 +180,15 @@ class SparseUpdates:
             step: steps done before this one (`optimizer.iterations`), a scalar integer.
 
         Raises:
-            PlugError: a shard's gradient is dense: the loss reads the whole table.
+            PlugError: a shard's gradient is dense, the loss reads the whole table, and the updates
+                are not exact.
         """
+        if self._exact:
+            for variable, gradient in pairs:
+                [there] = servers.to_servers([gradient], [variable])
+                with tf.device(servers.place_of(variable)):
+                    self._optimizer.update_step(there, variable.value, learning_rate)
+            return
         rule = rule_of(self._optimizer)
         assert rule is not None, "check() has refused it"
         if not self._slots:
@@ -158,8 +198,9 @@ class SparseUpdates:
             if not isinstance(gradient, tf.IndexedSlices):
                 raise PlugError(
                     f"the gradient of {variable.path} is dense: the loss reads a sharded table "
-                    "whole (a penalty, or tied weights); look rows up instead, or keep the table "
-                    "whole by a larger size threshold"
+                    "whole (a penalty, or tied weights); look rows up instead, keep the table "
+                    "whole by a larger size threshold, or give tfdist.plug(model, "
+                    "exact_embeddings=True)"
                 )
             dtype = variable.value.dtype
             gradient = unique_rows(gradient)
@@ -243,7 +284,15 @@ _SLOT_NAMES = (
     "accumulator",
     "linear",
     "average_gradient",
+    "accumulated_grad",
+    "accumulated_delta_var",
+    "norm",
 )
+
+
+def _summed(gradient: Any) -> Any:
+    """Slices with each row once."""
+    return unique_rows(gradient) if isinstance(gradient, tf.IndexedSlices) else gradient
 
 
 def _values(gradient: Any) -> tf.Tensor:

@@ -13,7 +13,9 @@ travel there, and nothing travels back.
 update sets the others to 0 at the first step, this one leaves them as they were initialised |
 | RMSprop | gather, `ResourceScatterAdd` | lazy, as Adam |
 
-All lazy forms equal the dense update where every row is touched at every step.
+All lazy forms equal the dense update where every row is touched at every step. An id that a batch
+has several times counts by the sum of its gradients; Keras squares each of them by itself. Where
+the update shall be exact (`SparseUpdates`), none of these rules is used: Keras' own code runs.
 
 **Asynchrony.** The three kernels hold their variables' locks: two workers' updates of one row are
 one after the other. Scatters do not: each adds (never overwrites what it has not read), but two
@@ -30,7 +32,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-__all__ = ["Rows", "rule_of"]
+__all__ = ["Rows", "counts_apart", "is_elementwise", "rule_of"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,7 +194,32 @@ _RULES: dict[type[Any], Rule] = {
 }
 
 
+_ALSO_ELEMENTWISE = (
+    keras.optimizers.Adadelta,
+    keras.optimizers.Adamax,
+    keras.optimizers.Lion,
+    keras.optimizers.Nadam,
+)
+
+
 def rule_of(optimizer: Any) -> Rule | None:
     """The rule that does what the optimizer's `update_step` does; None if it has one of its own."""
-    own = getattr(type(optimizer), "update_step", None)
-    return next((rule for kind, rule in _RULES.items() if kind.update_step is own), None)
+    return next((rule for kind, rule in _RULES.items() if _updates_as(optimizer, kind)), None)
+
+
+def is_elementwise(optimizer: Any) -> bool:
+    """Whether the optimizer updates each number by itself, so that a table may lie in parts."""
+    return any(_updates_as(optimizer, kind) for kind in (*_RULES, *_ALSO_ELEMENTWISE))
+
+
+def counts_apart(optimizer: Any) -> bool:
+    """Whether it matters to the optimizer that an id occurs several times in a batch.
+
+    A table's gradient then has that row several times. Keras' optimizers square each of them by
+    itself; SGD alone would do the same with their sum.
+    """
+    return not _updates_as(optimizer, keras.optimizers.SGD)
+
+
+def _updates_as(optimizer: Any, kind: Any) -> bool:
+    return getattr(type(optimizer), "update_step", None) is kind.update_step

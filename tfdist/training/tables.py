@@ -19,10 +19,12 @@ class Tables:
 
     Args:
         model: a model that may hold sharded embeddings, or None.
+        exact: has Keras' own code update every row at every step.
     """
 
-    def __init__(self, model: keras.Model | None = None) -> None:
+    def __init__(self, model: keras.Model | None = None, exact: bool = False) -> None:
         self._model = model
+        self._exact = exact
         self._updates: SparseUpdates | None = None
 
     @classmethod
@@ -41,7 +43,7 @@ class Tables:
             shard_embeddings(
                 model, servers, options.shard_embeddings_from, shards=options.embedding_shards
             )
-        return cls(model)
+        return cls(model, options.exact_embeddings)
 
     @property
     def layers(self) -> list[ShardedEmbedding]:
@@ -61,7 +63,9 @@ class Tables:
         """
         self._updates = None
         if self.layers and self._model is not None and self._model.optimizer is not None:
-            self._updates = SparseUpdates(self._model.optimizer, self.layers)
+            for layer in self.layers:
+                layer.keep_lookups_apart(self._exact)
+            self._updates = SparseUpdates(self._model.optimizer, self.layers, self._exact)
             self._updates.check()
             self._updates.keep_files_plain()
 
@@ -72,7 +76,7 @@ class Tables:
         return list(self._updates.clip(list(gradients), list(variables)))
 
     def update(self, optimizer: Any, pairs: Sequence[tuple[Any, Any]], rate: Any) -> None:
-        """Applies gradients to the rows that they touch, where these are.
+        """Applies gradients to the rows that they touch, or to all, where these are.
 
         Args:
             optimizer: the model's.

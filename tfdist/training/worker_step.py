@@ -32,6 +32,7 @@ from tfdist.training import servers
 from tfdist.training.metrics import StepLogs, recorded_results
 from tfdist.training.model_parts import optimizers_of, unique
 from tfdist.training.options import TrainingOptions
+from tfdist.training.sparse_rules import counts_apart
 from tfdist.training.tables import Tables
 
 __all__ = ["Carried", "WorkerStep"]
@@ -215,7 +216,9 @@ class WorkerStep:
         if tables:
             self._of_tables.update(optimizer, tables, learning_rate)
         targets = [variable for _, variable in dense]
-        sent = servers.to_servers([tf.convert_to_tensor(g) for g, _ in dense], targets)
+        apart = counts_apart(optimizer)
+        found = [g if apart else tf.convert_to_tensor(g) for g, _ in dense]
+        sent = servers.to_servers(found, targets)
         for gradient, variable in zip(sent, targets, strict=True):
             with tf.device(servers.place_of(variable)):
                 optimizer.update_step(gradient, variable.value, learning_rate)
@@ -334,7 +337,7 @@ def _apply_weight_decay(optimizer: Any, variables: Sequence[Any]) -> None:
     if optimizer.weight_decay is None:
         return
     for variable in variables:
-        if optimizer._use_weight_decay(variable):
+        if optimizer._use_weight_decay(variable.value):  # whose name is the path, as for Keras
             with tf.device(servers.place_of(variable)):
                 value = variable.value
                 rate = tf.cast(optimizer.learning_rate, value.dtype)
