@@ -42,12 +42,19 @@ def _gradient(
     if step is None or not ours or internals.is_in_a_loop(step.graph):
         return plain(self, target, sources, output_gradients, unconnected_gradients)
     targets = tf.nest.flatten(target)
-    # Weighted first, a scaled loss does not overflow where one machine's would not.
-    first = len(ours) == len(flat) and all(isinstance(one, tf.Tensor) for one in targets)
+    # Weighted first, a scaled loss does not overflow where one machine's would not, and what flows
+    # back through a sum over the replicas is right.
+    factors: set[str] | None = None
+    if all(isinstance(one, tf.Tensor) for one in targets):
+        terms, weights, factors = _parts(step, targets, output_gradients)
+    first = factors is not None and (len(ours) == len(flat) or len(factors) == 1)
     if first:
-        target, output_gradients = _parts(step, targets, output_gradients)
+        target, output_gradients = terms, weights
     found = plain(self, target, sources, output_gradients, unconnected_gradients)
     gradients = tf.nest.flatten(found, expand_composites=False)
+    if first and factors == {"share"}:
+        for i in set(range(len(flat))) - set(ours):  # with respect to a tensor: its own
+            gradients[i] = None if gradients[i] is None else step.without_share(gradients[i])
     there = [i for i in ours if gradients[i] is not None]
     if step.postponed is None and there:
         weigh = step.if_present if first else step.weighted
@@ -57,15 +64,22 @@ def _gradient(
     return tf.nest.pack_sequence_as(sources, gradients)
 
 
-def _parts(step: ReplicaStep, targets: list[tf.Tensor], given: Any) -> tuple[Any, Any]:
-    """Returns targets that sum to this replica's part of the given ones, and their gradients."""
+def _parts(
+    step: ReplicaStep, targets: list[tf.Tensor], given: Any
+) -> tuple[list[tf.Tensor], list[tf.Tensor], set[str]]:
+    """Returns targets that sum to this replica's part of the given ones, and their gradients.
+
+    Returns:
+        The targets, the gradients that flow into them, and what weighs them: "share" or "one".
+    """
     owns = [None] * len(targets) if given is None else tf.nest.flatten(given)
-    terms, gradients = [], []
+    terms, gradients, factors = [], [], set()
     for target, own in zip(targets, owns, strict=True):
-        for term, weight in parts_of(step, target):
+        for term, weight, by_share in parts_of(step, target):
             terms.append(term)
             gradients.append(weight * (tf.ones_like(term) if own is None else own))
-    return terms, gradients
+            factors.add("share" if by_share else "one")
+    return terms, gradients, factors
 
 
 def _exchanged(step: ReplicaStep, weighted: list[Any], variables: Sequence[Any]) -> list[Any]:

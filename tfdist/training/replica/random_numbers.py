@@ -66,7 +66,11 @@ def _place_of(shape: Any) -> _Place | None:
         count = int(known[0])
         if rows.static is None or count == 0 or count % rows.static:
             return None
+        if tf.executing_eagerly() and (count != rows.static or step.has_variable_of(known)):
+            return None  # nothing else tells the noise of a gradient from the rows'
         times = tf.constant(count // rows.static, tf.int64)
+    elif step.replication.peek(shape) is Kind.REPLICATED:
+        return None  # of what was gathered
     else:
         length = tf.cast(shape[0], tf.int64)
         times = length // rows.count

@@ -32,7 +32,7 @@ _EACH = (
 _REDUCING = ("All", "Any", "EuclideanNorm", "Max", "Mean", "Min", "Prod", "Sum")
 
 
-def parts_of(step: ReplicaStep, value: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor]]:
+def parts_of(step: ReplicaStep, value: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor, bool]]:
     """Takes a target apart into the sums and the means that it is made of.
 
     Args:
@@ -40,15 +40,15 @@ def parts_of(step: ReplicaStep, value: tf.Tensor) -> list[tuple[tf.Tensor, tf.Te
         value: a tensor of any shape.
 
     Returns:
-        Tensors, and for each what it is to be multiplied by to be this replica's part of the
-        whole: `value` is their sum with the same factors, the shares left out.
+        Tensors; for each what it is to be multiplied by to be this replica's part of the whole
+        (`value` is their sum with the same factors, the shares left out); and whether the share is
+        in that.
     """
-    parts: list[tuple[tf.Tensor, tf.Tensor]] = []
+    parts: list[tuple[tf.Tensor, tf.Tensor, bool]] = []
     for term, factor in _terms(step, value):
-        weight = tf.ones((), term.dtype)
-        if not _adds_up(step, term):
-            weight = tf.cast(step.share, term.dtype)
-        parts.append((term, weight if factor is None else weight * factor))
+        by_share = not _adds_up(step, term)
+        weight = tf.cast(step.share, term.dtype) if by_share else tf.ones((), term.dtype)
+        parts.append((term, weight if factor is None else weight * factor, by_share))
     return parts
 
 
@@ -56,7 +56,7 @@ def weighted_part(step: ReplicaStep, value: tf.Tensor) -> tf.Tensor:
     """Returns this replica's part of a number: the sum over the replicas is one machine's."""
     if not value.dtype.is_floating:
         value = tf.cast(value, tf.float32)
-    return tf.add_n([step.if_present(term * weight) for term, weight in parts_of(step, value)])
+    return tf.add_n([step.if_present(term * weight) for term, weight, _ in parts_of(step, value)])
 
 
 def _terms(step: ReplicaStep, value: tf.Tensor) -> list[tuple[tf.Tensor, Any]]:

@@ -47,6 +47,11 @@ class Replication:
         self._kept: list[Any] = []  # what an identity stands for must live
         self._proven: list[Any] = []
 
+    @property
+    def variables(self) -> list[Any]:
+        """Those that are in sync."""
+        return list(self._in_sync.values())
+
     def mark(self, tensors: Iterable[Any], kind: Kind = Kind.REPLICATED) -> None:
         """Notes what tensors are, whatever they come from."""
         for tensor in tensors:

@@ -137,10 +137,24 @@ class ReplicaStep:
             return tf.math.multiply_no_nan(value, share)
         return value * share
 
+    def has_variable_of(self, shape: Any) -> bool:
+        """Whether a variable that is trained has this shape."""
+        return any(
+            variable.trainable and tuple(variable.shape) == tuple(shape)
+            for variable in self.replication.variables
+        )
+
     def a_mean(self, value: tf.Tensor) -> tf.Tensor:
         """Notes that a loss is one that the share is to weigh, and returns it."""
         self.means[id(value)] = value
         return value
+
+    def without_share(self, gradient: Any) -> Any:
+        """`undo_share` of a gradient, which may be sparse."""
+        if isinstance(gradient, tf.IndexedSlices):
+            values = self.undo_share(gradient.values)
+            return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
+        return self.undo_share(gradient)
 
     def undo_share(self, value: tf.Tensor) -> tf.Tensor:
         """Divides by the share what is a part of the whole batch's loss already."""
