@@ -72,7 +72,6 @@ def plug(model: Model, **options: Any) -> Model:
         ...     model.compile(optimizer="adam", loss="mse")
         >>> tfdist.plug(model).fit(x, y, batch_size=256)
     """
-    internals.check_versions()
     if not isinstance(model, keras.Model):
         raise PlugError(
             f"plug takes a keras.Model, not {type(model).__module__}.{type(model).__name__}"
