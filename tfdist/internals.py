@@ -75,7 +75,6 @@ __all__ = [
     "mask_of",
     "move_variable",
     "number_of_rows",
-    "rebuilt_optimizer",
     "remake_weight",
     "replaced",
     "restored_epoch",
@@ -716,18 +715,7 @@ def move_variable(variable: keras.Variable, device: str) -> None:
             aggregation=old.aggregation,
             synchronization=old.synchronization,
         )
-
-
-def rebuilt_optimizer(optimizer: Any, variables: list[keras.Variable]) -> None:
-    """Has an optimizer know variables that have moved by their new places."""
-    inner = getattr(optimizer, "inner_optimizer", None)
-    if inner is not None:
-        rebuilt_optimizer(inner, variables)
-    if optimizer.built and getattr(optimizer, "_trainable_variables", None):
-        optimizer._trainable_variables_indices = {
-            optimizer._var_key(variable): i
-            for i, variable in enumerate(optimizer._trainable_variables)
-        }
+    variable._value._unique_id = old._unique_id  # by which optimizers know it
 
 
 def compute_loss(

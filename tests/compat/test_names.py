@@ -133,32 +133,31 @@ def test_the_check_itself_refuses_another_keras(
 MOVED = """
 import sys
 import keras, keras.src.losses.loss
-{change}
 import tfdist
-try:
-    tfdist.strategy("one_device")
-except tfdist.errors.PlugError as error:
-    print("refused:", error)
+
+def refused():
+    try:
+        tfdist.strategy("one_device")
+    except tfdist.errors.PlugError as error:
+        print("refused:", error)
+
+version, keras.__version__ = keras.__version__, "3.17.0"
+refused()
+keras.__version__ = version
+del keras.src.losses.loss.scale_loss_for_distribution
+refused()
 """
 
-CHANGES = {
-    "keras.__version__ = '3.17.0'; sys.modules['keras.src.losses.loss'] = None": (
-        "Keras 3.17.0 is installed, and tfdist is tested with 3.14, 3.15 and 3.16 (what tfdist "
-        "uses of it has moved: there is no keras.src.losses.loss): "
-    ),
-    "del keras.src.losses.loss.scale_loss_for_distribution": (
-        f"Keras {keras.__version__} is installed (what tfdist uses of it has moved: there is no "
-        "keras.src.losses.loss.scale_loss_for_distribution): "
-    ),
-}
 
-
-@pytest.mark.parametrize("change", CHANGES)
-def test_a_strategy_is_refused_in_one_sentence_before_it_is_made(change: str) -> None:
-    script = MOVED.format(change=change)
+def test_a_strategy_is_refused_in_one_sentence_before_it_is_made() -> None:
     ran = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, cwd=ROOT
+        [sys.executable, "-c", MOVED], capture_output=True, text=True, timeout=200, cwd=ROOT
     )
     assert ran.returncode == 0, ran.stderr
-    told = ran.stdout.splitlines()[-1]
-    assert told.startswith(f"refused: {CHANGES[change]}pip install ")
+    told = [line for line in ran.stdout.splitlines() if line.startswith("refused: ")]
+    assert len(told) == 2
+    assert told[0].startswith("refused: Keras 3.17.0 is installed, and tfdist is tested with 3.14")
+    assert told[1].startswith(
+        f"refused: Keras {keras.__version__} is installed (what tfdist uses of it has moved: there "
+        "is no keras.src.losses.loss.scale_loss_for_distribution): "
+    )

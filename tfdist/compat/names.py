@@ -77,6 +77,7 @@ tf_mirrored = module("tensorflow.python.distribute.mirrored_strategy")
 tf_one_device = module("tensorflow.python.distribute.one_device_strategy")
 tf_context = module("tensorflow.python.eager.context")
 tf_control = module("tensorflow.python.framework.auto_control_deps")
+tf_variables = module("tensorflow.python.ops.resource_variable_ops")
 
 # ---------------------------------------------------------------- what they and their objects have
 
@@ -118,12 +119,10 @@ PARTS: tuple[tuple[Any, tuple[str, ...]], ...] = (
         (
             "_learning_rate",
             "_trainable_variables",
-            "_trainable_variables_indices",
             "_use_weight_decay",
-            "_var_key",
         ),
     ),
-    (keras.optimizers.LossScaleOptimizer, ("inner_optimizer",)),
+    (of(tf_variables, "BaseResourceVariable"), ("_unique_id",)),
     (keras_loss, ("squeeze_or_expand_to_same_rank",)),
     # data
     (keras_data_utils, ("class_weight_to_sample_weights", "unpack_x_y_sample_weight")),
