@@ -181,7 +181,12 @@ CASES: dict[str, tuple[Make, Use]] = {
 }
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+MARKS = {"several inputs and outputs": comparing.LOSSES_OF_OUTPUTS}
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, id=name, marks=MARKS.get(name, ())) for name, case in CASES.items()]
+)
 def test_what_keras_can_do_a_pipeline_can(case: tuple[Make, Use]) -> None:
     same(*case, TWO, {**TWO, "schedule": "zero_bubble"})
 
