@@ -100,6 +100,7 @@ PARTS: tuple[tuple[Any, tuple[str, ...]], ...] = (
         ),
     ),
     (keras.Sequential, ("_functional",)),
+    (keras.layers.Embedding, ("_embeddings",)),
     (keras.layers.Layer, ("_open_name_scope", "_tracker", "_untrack_variable")),
     (of(keras_tracking, "Tracker"), ("lock", "locked", "unlock")),
     (of(keras_function, "Function"), ("_nodes_by_depth", "_outputs_struct")),
