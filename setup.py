@@ -33,13 +33,13 @@ setup(
     long_description=README.read_text(encoding="utf-8") if README.exists() else "",
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.10",
+    python_requires=">=3.11",
     package_dir={"": "."},  # lets an editable install be one line in a .pth file
     packages=find_packages(include=["tfdist", "tfdist.*"]),
     package_data={"tfdist": ["py.typed"]},
     install_requires=[
         "absl-py>=2.1",
-        "keras>=3.14,<4",
+        "keras>=3.14,<3.16",  # what is tested; keras-nightly 3.16 in its place is, too
         "numpy>=1.26",
         "tensorflow>=2.21",
     ],

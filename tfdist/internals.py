@@ -1,6 +1,7 @@
 """The one place where tfdist reaches into the private parts of Keras and TensorFlow.
 
-Everything else in tfdist uses public API. Here are two kinds of things:
+Everything else in tfdist uses public API. Which names these are, and where, says
+`tfdist.compat.names`; here is what is done with them, of two kinds:
 
 *Borrowed parts*: Keras' data adapters and its symbolic build, called as Keras calls them, so that
 every input that `keras.Model.fit` accepts is accepted here with Keras' own messages.
@@ -9,8 +10,8 @@ every input that `keras.Model.fit` accepts is accepted here with Keras' own mess
 `tfdist.training.replica` and `tfdist.training.worker_step` exchange while a step is being
 traced, and only then.
 
-`check_versions` verifies at the first use that what is touched here looks as it did when it was
-written.
+`check_versions` verifies when this module is imported that what is touched here looks as it did
+when it was written, before anything uses it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import inspect
+import itertools
 import threading
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,37 +28,38 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from keras.src import backend as keras_backend
-from keras.src.backend.common import variables as keras_variables
-from keras.src.backend.tensorflow import core as keras_core
-from keras.src.backend.tensorflow import optimizer as keras_tf_optimizer
-from keras.src.backend.tensorflow import trainer as keras_trainer
-from keras.src.losses import loss as keras_loss
-from keras.src.metrics import reduction_metrics as keras_reduction
-from keras.src.models import functional as keras_functional
-from keras.src.optimizers import base_optimizer as keras_optimizer
-from keras.src.optimizers import loss_scale_optimizer as keras_loss_scale
-from keras.src.trainers import data_adapters as keras_data_adapters
-from keras.src.trainers.data_adapters import array_slicing as keras_array_slicing
-from keras.src.trainers.data_adapters import data_adapter_utils as keras_data_utils
-from tensorflow.python.client import pywrap_tf_session as tf_session
-from tensorflow.python.data.ops import batch_op as tf_batch
-from tensorflow.python.data.ops import dataset_ops as tf_dataset
-from tensorflow.python.data.ops import map_op as tf_map
-from tensorflow.python.data.ops import prefetch_op as tf_prefetch
-from tensorflow.python.data.ops import repeat_op as tf_repeat
-from tensorflow.python.data.util import structure as tf_structure
-from tensorflow.python.distribute import distribute_lib as tf_distribute
-from tensorflow.python.distribute import values as tf_values
-from tensorflow.python.eager import context as tf_context
-from tensorflow.python.eager.polymorphic_function import polymorphic_function as tf_function
-from tensorflow.python.framework import auto_control_deps as tf_control
-from tensorflow.python.framework import ops as tf_ops
-from tensorflow.python.framework import random_seed as tf_seeds
-from tensorflow.python.ops import control_flow_v2_func_graphs as tf_func_graphs
-from tensorflow.python.ops import gen_stateless_random_ops as tf_stateless
-from tensorflow.python.ops import gen_stateless_random_ops_v2 as tf_counted
 
+from tfdist.compat import names, versions
+from tfdist.compat.names import (
+    keras_array_slicing,
+    keras_backend,
+    keras_data_adapters,
+    keras_data_utils,
+    keras_functional,
+    keras_loss,
+    keras_masking,
+    keras_optimizer,
+    keras_reduction,
+    keras_tf_optimizer,
+    keras_variables,
+    tf_batch,
+    tf_context,
+    tf_control,
+    tf_counted,
+    tf_dataset,
+    tf_distribute,
+    tf_func_graphs,
+    tf_function,
+    tf_map,
+    tf_ops,
+    tf_prefetch,
+    tf_repeat,
+    tf_seeds,
+    tf_session,
+    tf_stateless,
+    tf_structure,
+    tf_values,
+)
 from tfdist.errors import PlugError
 
 __all__ = [
@@ -102,7 +104,6 @@ __all__ = [
     "post",
     "posted",
     "read_as_one_number",
-    "rebuilt_optimizer",
     "remake_weight",
     "replaced",
     "restored_epoch",
@@ -122,13 +123,10 @@ __all__ = [
     "without_merge_call",
 ]
 
-OLDEST_KERAS = (3, 14)
-"""The oldest Keras that N replicas reproduce: 3.13 sums activity regularizers over the batch."""
-
-unpack = keras_data_utils.unpack_x_y_sample_weight
-class_weight_to_sample_weights = keras_data_utils.class_weight_to_sample_weights
-squeeze_or_expand_to_same_rank = keras_loss.squeeze_or_expand_to_same_rank
-keras_predict = keras_trainer.TensorFlowTrainer.predict
+unpack = names.of(keras_data_utils, "unpack_x_y_sample_weight")
+class_weight_to_sample_weights = names.of(keras_data_utils, "class_weight_to_sample_weights")
+squeeze_or_expand_to_same_rank = names.of(keras_loss, "squeeze_or_expand_to_same_rank")
+keras_predict = super(keras.Model, keras.Model).predict  # also where `keras.Model` has another one
 _WRITERS = {name: getattr(keras.Model, name) for name in ("save", "save_weights", "export")}
 
 _lock = threading.RLock()
@@ -449,7 +447,7 @@ def without_merge_call(strategy: tf.distribute.Strategy) -> Iterator[None]:
 
 def is_symbolic(tensor: tf.Tensor) -> bool:
     """Whether a tensor is an operation's output in a graph, and not a value."""
-    return not hasattr(tensor, "_numpy")
+    return not isinstance(tensor, _eager_tensor)
 
 
 def constant_value(tensor: tf.Tensor) -> Any:
@@ -590,7 +588,7 @@ def held(values: Sequence[tuple[keras.Variable, tf.Tensor]]) -> Iterator[Held]:
     Args:
         values: variables and the tensors that stand for them.
     """
-    variable_class, tape_class = keras_core.Variable, tf.GradientTape
+    variable_class, tape_class = keras.Variable, tf.GradientTape
     before = (variable_class._direct_assign, variable_class.handle, tape_class.__enter__)
     here = Held(values)
 
@@ -645,8 +643,21 @@ class Point:
     original: Callable[..., Any] = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "original", getattr(self.owner, self.name))
+        object.__setattr__(self, "original", getattr(self.owner, self.name, None))
 
+    def moved(self) -> list[str]:
+        """Returns in what the function is another one than tfdist was written for."""
+        if self.owner is None:
+            return []  # that it is missing is told by `tfdist.compat.names`
+        name = f"{self.owner.__name__}.{self.name}"
+        return names.moved_parameters(name, self.original, self.parameters)
+
+
+_eager_tensor = names.of(tf_ops, "EagerTensor")
+_base_optimizer = names.of(keras_optimizer, "BaseOptimizer")
+_tf_optimizer = names.of(keras_tf_optimizer, "TFOptimizer")
+_keras_variable = names.of(keras_variables, "Variable")
+_distributed_variable = names.of(tf_values, "DistributedVariable")
 
 _COUNTED = ("shape", "key", "counter", "alg")
 """Of an operation that draws random numbers by their places."""
@@ -676,12 +687,12 @@ POINTS: Mapping[str, Point] = {
         "gradient",
         ("self", "target", "sources", "output_gradients", "unconnected_gradients"),
     ),
-    "assign": Point(keras_core.Variable, "_direct_assign", ("self", "value")),
-    "assign_add": Point(keras_core.KerasVariable, "assign_add", ("self", "value")),
-    "assign_sub": Point(keras_core.KerasVariable, "assign_sub", ("self", "value")),
+    "assign": Point(keras.Variable, "_direct_assign", ("self", "value")),
+    "assign_add": Point(_keras_variable, "assign_add", ("self", "value")),
+    "assign_sub": Point(_keras_variable, "assign_sub", ("self", "value")),
     **{
         f"mirrored_{name}": Point(
-            tf_values.DistributedVariable,
+            _distributed_variable,
             name,
             ("self", "value", "use_locking", "name", "read_value"),
         )
@@ -713,24 +724,20 @@ POINTS: Mapping[str, Point] = {
         tf_stateless, "stateless_random_poisson", ("shape", "seed", "lam", "dtype", "name")
     ),
     "get_seed": Point(tf_seeds, "get_seed", ("op_seed",)),
-    "apply": Point(
-        keras_optimizer.BaseOptimizer, "apply", ("self", "grads", "trainable_variables")
-    ),
+    "apply": Point(_base_optimizer, "apply", ("self", "grads", "trainable_variables")),
     "scaled_apply": Point(
-        keras_loss_scale.LossScaleOptimizer, "apply", ("self", "grads", "trainable_variables")
+        keras.optimizers.LossScaleOptimizer, "apply", ("self", "grads", "trainable_variables")
     ),
     "reduce_gradients": Point(
-        keras_tf_optimizer.TFOptimizer, "_all_reduce_sum_gradients", ("self", "grads_and_vars")
+        _tf_optimizer, "_all_reduce_sum_gradients", ("self", "grads_and_vars")
     ),
     "update_step": Point(
-        keras_tf_optimizer.TFOptimizer,
+        _tf_optimizer,
         "_backend_update_step",
         ("self", "grads", "trainable_variables", "learning_rate"),
     ),
-    "clip": Point(keras_optimizer.BaseOptimizer, "_clip_gradients", ("self", "grads")),
-    "weight_decay": Point(
-        keras_tf_optimizer.TFOptimizer, "_apply_weight_decay", ("self", "variables")
-    ),
+    "clip": Point(_base_optimizer, "_clip_gradients", ("self", "grads")),
+    "weight_decay": Point(_tf_optimizer, "_apply_weight_decay", ("self", "variables")),
 }
 """What `training` replaces while a step is traced."""
 
@@ -769,34 +776,21 @@ def check_versions() -> None:
     """Checks that the installed Keras is one that the replacements fit.
 
     Raises:
-        PlugError: Keras is too old, runs on another backend, or a function that tfdist replaces
-            while tracing has another signature than the one it was written for.
+        PlugError: Keras runs on another backend, is of a version that nobody has tested, or has
+            moved a name that tfdist uses or changed the parameters of a function it replaces.
     """
     if keras.backend.backend() != "tensorflow":
         raise PlugError(
             f"Keras runs on the backend {keras.backend.backend()!r}; tfdist trains on TensorFlow: "
             "set KERAS_BACKEND=tensorflow before Keras is imported"
         )
-    version = tuple(int(part) for part in keras.__version__.split(".")[:2])
-    if version < OLDEST_KERAS:
-        raise PlugError(
-            f"Keras {keras.__version__} is installed; tfdist needs "
-            f"{'.'.join(map(str, OLDEST_KERAS))} or later: pip install -U keras"
-        )
-    known = {f"{point.owner.__name__}.{point.name}": point for point in POINTS.values()}
-    expected = {name: (point.original, point.parameters) for name, point in known.items()}
-    expected["keras.Model._symbolic_build"] = (
-        keras.Model._symbolic_build,
-        ("self", "iterator", "data_batch"),
-    )
-    for name, (function, parameters) in expected.items():
-        given = tuple(inspect.signature(function).parameters)
-        if given != parameters:
-            raise PlugError(
-                f"Keras {keras.__version__} has {name}({', '.join(given)}), but this tfdist was "
-                f"written for ({', '.join(parameters)}): install a tfdist that knows this Keras, "
-                "or Keras 3.15"
-            )
+    moved = [*names.moved(), *itertools.chain(*(point.moved() for point in POINTS.values()))]
+    reason = versions.refusal(keras.__version__, moved)
+    if reason is not None:
+        raise PlugError(reason)
+
+
+check_versions()
 
 
 # ---------------------------------------------------------------- arrays, row by row
@@ -871,7 +865,8 @@ def maps_before_batch(dataset: tf.data.Dataset) -> MappedBatches | None:
     if dataset.options().deterministic is False:
         return None
     repeats = []
-    while isinstance(dataset, _AROUND):
+    around = (tf_prefetch._PrefetchDataset, tf_dataset._OptionsDataset, tf_repeat._RepeatDataset)
+    while isinstance(dataset, around):
         if isinstance(dataset, tf_repeat._RepeatDataset):
             repeats.append(tf.get_static_value(dataset._count))
         dataset = dataset._input_dataset
@@ -880,7 +875,8 @@ def maps_before_batch(dataset: tf.data.Dataset) -> MappedBatches | None:
     size = tf.get_static_value(dataset._batch_size)
     drop_remainder = tf.get_static_value(dataset._drop_remainder)
     base, maps = dataset._input_dataset, []
-    while isinstance(base, _MAPS) and not _keeps_state(base._map_func.function):
+    mapped = (tf_map._MapDataset, tf_map._ParallelMapDataset)
+    while isinstance(base, mapped) and not _keeps_state(base._map_func.function):
         if getattr(base, "_deterministic", "default") == "false":
             return None
         maps.append(DatasetMap(_map_of(base), isinstance(base, tf_map._ParallelMapDataset)))
@@ -890,10 +886,6 @@ def maps_before_batch(dataset: tf.data.Dataset) -> MappedBatches | None:
     return MappedBatches(
         base, tuple(maps[::-1]), int(size), bool(drop_remainder), tuple(map(int, repeats[::-1]))
     )
-
-
-_AROUND = (tf_prefetch._PrefetchDataset, tf_dataset._OptionsDataset, tf_repeat._RepeatDataset)
-_MAPS = (tf_map._MapDataset, tf_map._ParallelMapDataset)
 
 
 _READERS = ("Assert", "LookupTableFindV2", "LookupTableSizeV2", "ReadVariableOp", "ResourceGather")
@@ -1013,8 +1005,13 @@ def call_node(node: Any, values: Mapping[int, Any], training: bool) -> list[Any]
         Its outputs, flat.
     """
     arguments, keywords = node.arguments.fill_in(values)
-    call = keras_functional.operation_fn(node.operation, training=training)
-    return list(keras.tree.flatten(call(*arguments, **keywords)))
+    operation = node.operation
+    override = getattr(keras_functional, "operation_fn", None)
+    if override is not None:  # Keras before 3.16: whatever the layer was called with in the model
+        operation = override(operation, training=training)
+    elif isinstance(operation, keras.layers.Layer) and keywords.get("training") is None:
+        keywords = {**keywords, "training": training}
+    return list(keras.tree.flatten(operation(*arguments, **keywords)))
 
 
 def move_variable(variable: keras.Variable, device: str) -> None:
@@ -1030,18 +1027,7 @@ def move_variable(variable: keras.Variable, device: str) -> None:
             aggregation=old.aggregation,
             synchronization=old.synchronization,
         )
-
-
-def rebuilt_optimizer(optimizer: Any, variables: list[keras.Variable]) -> None:
-    """Has an optimizer know variables that have moved by their new places."""
-    inner = getattr(optimizer, "inner_optimizer", None)
-    if inner is not None:
-        rebuilt_optimizer(inner, variables)
-    if optimizer.built and getattr(optimizer, "_trainable_variables", None):
-        optimizer._trainable_variables_indices = {
-            optimizer._var_key(variable): i
-            for i, variable in enumerate(optimizer._trainable_variables)
-        }
+    variable._value._unique_id = old._unique_id  # by which optimizers know it
 
 
 def compute_loss(
@@ -1129,9 +1115,9 @@ def loss_tracker(model: keras.Model) -> Any:
 
 def mask_of(tensor: Any) -> Any:
     """Returns Keras' mask of a tensor, or None."""
-    return keras_backend.get_keras_mask(tensor)
+    return keras_masking.get_keras_mask(tensor)
 
 
 def set_mask(tensor: Any, mask: Any) -> None:
     """Gives a tensor a Keras mask."""
-    keras_backend.set_keras_mask(tensor, mask)
+    keras_masking.set_keras_mask(tensor, mask)

@@ -16,6 +16,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 import tfdist
@@ -36,6 +37,14 @@ its rounding error is divided by about itself, and moves the weight by a part of
 HALF = 2e-3
 """Relative and absolute under mixed_float16: a kernel's gradient is summed over the batch in
 float16 (11 bits, 5e-4), and in another order on every number of replicas."""
+
+LOSSES_OF_OUTPUTS = pytest.mark.xfail(
+    keras.__version__.startswith("3.16."),
+    strict=True,
+    reason="Keras' 3.16 nightly weighs the loss of an output by the rows of a batch as large as "
+    "the first one, and by 1 in a smaller one; tfdist, as Keras before, weighs all batches alike",
+)
+"""For programs of several outputs whose last batch is a partial one."""
 
 THOROUGH = bool(os.environ.get("TFDIST_TEST_THOROUGH"))
 """Runs what differs little from its neighbours too; it takes twice the time."""

@@ -131,10 +131,12 @@ def test_batches_smaller_than_the_number_of_replicas() -> None:
     same(classifier, lambda model: fit(model, X[:9], LABELS[:9], batch_size=2, epochs=2), on=EVERY)
 
 
+@comparing.LOSSES_OF_OUTPUTS
 def test_a_functional_model_of_two_inputs_and_two_outputs() -> None:
     same(two_in_two_out, lambda model: fit(model, TWO_IN, TWO_OUT), on=EVERY)
 
 
+@comparing.LOSSES_OF_OUTPUTS
 def test_inputs_and_targets_in_lists() -> None:
     def make() -> keras.Model:
         inputs = [keras.Input((4,)), keras.Input((4,))]
@@ -292,11 +294,11 @@ def test_layers_that_are_frozen_and_normalization_that_has_been_adapted() -> Non
 # ---------------------------------------------------------------- batch normalization
 
 
-def normalized(synchronized: bool, momentum: float = 0.9) -> keras.Model:
+def normalized(synchronized: bool, momentum: float = 0.9, epsilon: float = 1e-3) -> keras.Model:
     parts = [
         keras.Input((8,)),
         layers.Dense(6, activation="tanh"),
-        layers.BatchNormalization(synchronized=synchronized, momentum=momentum),
+        layers.BatchNormalization(synchronized=synchronized, momentum=momentum, epsilon=epsilon),
         layers.Dense(3, activation="softmax"),
     ]
     return compiled(keras.Sequential(parts), "sparse_categorical_crossentropy")
@@ -307,7 +309,8 @@ def test_synchronized_batch_normalization_equals_one_process() -> None:
 
 
 def test_synchronized_batch_normalization_where_a_replica_has_no_examples() -> None:
-    same(lambda: normalized(True), lambda model: fit(model, X[:98], LABELS[:98]))
+    # Of two rows, a variance near zero would make much of float32's rounding.
+    same(lambda: normalized(True, epsilon=0.1), lambda model: fit(model, X[:98], LABELS[:98]))
 
 
 def test_statistics_of_plain_batch_normalization_are_the_mean_over_the_replicas() -> None:

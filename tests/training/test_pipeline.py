@@ -150,6 +150,13 @@ def recurrent() -> keras.Model:
     return model
 
 
+def spared() -> keras.Model:
+    optimizer = optimizers.SGD(0.1, weight_decay=0.1)
+    model = models.classifier(optimizer)
+    optimizer.exclude_from_weight_decay(var_list=[model.layers[0].kernel])
+    return model
+
+
 def fit_two(model: keras.Model) -> Any:
     trained = model.fit(models.TWO_IN, models.TWO_OUT, **FIT).history
     return [trained, model.evaluate(models.TWO_IN, models.TWO_OUT, verbose=0, return_dict=True)]
@@ -164,6 +171,7 @@ CASES: dict[str, tuple[Make, Use]] = {
     "a loss of its own with all kinds of regularizers": (own_loss, fit),
     "masks": (programs.masked, programs.use_masked),
     "a mean over sample weights": (weighted_mean, lambda m: fit(m, sample_weight=WEIGHTS)),
+    "weight decay that spares a variable": (spared, fit),
     "an embedding and a recurrent layer": (
         recurrent,
         lambda m: m.fit(models.TOKENS, LABELS, **FIT).history,
@@ -173,7 +181,12 @@ CASES: dict[str, tuple[Make, Use]] = {
 }
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+MARKS = {"several inputs and outputs": comparing.LOSSES_OF_OUTPUTS}
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, id=name, marks=MARKS.get(name, ())) for name, case in CASES.items()]
+)
 def test_what_keras_can_do_a_pipeline_can(case: tuple[Make, Use]) -> None:
     same(*case, TWO, {**TWO, "schedule": "zero_bubble"})
 

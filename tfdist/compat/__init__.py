@@ -1,1 +1,4 @@
-"""Private names of TensorFlow for those who must not import all of Keras yet, a file a subject."""
+"""What tfdist borrows from the private parts of Keras and TensorFlow, and whether it is there.
+
+A file a subject. `first_operation` is for those who must not import all of Keras yet.
+"""

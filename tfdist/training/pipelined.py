@@ -116,7 +116,6 @@ class Pipelined(Synchronous):
                 (p for name, p in paths.items() if f"/{name}_" in f"/{variable.path}/"), None
             )
             _move(variable, place or strategy.home)
-        internals.rebuilt_optimizer(optimizer, model.trainable_weights)
 
     def _tell_the_stages(self) -> None:
         for stage in self.program.stages:

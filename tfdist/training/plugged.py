@@ -60,7 +60,6 @@ def plug(model: Model, **options: Any) -> Model:
         ...     model.compile(optimizer="adam", loss="mse")
         >>> tfdist.plug(model).fit(x, y, batch_size=256)
     """
-    internals.check_versions()
     internals.read_as_one_number()
     if not isinstance(model, keras.Model):
         raise PlugError(

@@ -1,0 +1,273 @@
+"""Every private name of Keras and TensorFlow that tfdist uses, looked for when this is imported.
+
+Nothing is called, and no object is made: TensorFlow must be as fresh afterwards as before. So what
+objects get as they are made is looked for in the code of their class. What is not there is not an
+error here: `moved` lists it, and `tfdist.internals.check_versions` tells all of it in one sentence.
+
+A name that has another place in another version of Keras is best found by a public way that leads
+to it in all of them; where there is none, `module` and `of` give None for what is not there.
+"""
+
+from __future__ import annotations
+
+import dis
+import importlib
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+__all__ = ["PARTS", "moved", "moved_parameters", "of"]
+
+_missing: list[str] = []
+
+
+def module(name: str) -> Any:
+    """Returns a module, or None where there is none of this name."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        _missing.append(f"there is no {name}")
+        return None
+
+
+def of(owner: Any, name: str) -> Any:
+    """Returns what a module has by a name, or None where the module or the name is missing."""
+    found = getattr(owner, name, None)
+    if owner is not None and found is None:
+        _missing.append(f"{owner.__name__} has no {name}")
+    return found
+
+
+# ---------------------------------------------------------------- modules
+
+keras_activations = module("keras.src.activations.activations")
+keras_backend = module("keras.src.backend")
+keras_variables = module("keras.src.backend.common.variables")
+keras_masking = module("keras.src.backend.common.masking")
+keras_tf_optimizer = module("keras.src.backend.tensorflow.optimizer")
+keras_loss = module("keras.src.losses.loss")
+keras_reduction = module("keras.src.metrics.reduction_metrics")
+keras_functional = module("keras.src.models.functional")
+keras_function = module("keras.src.ops.function")
+keras_node = module("keras.src.ops.node")
+keras_arguments = module("keras.src.ops.symbolic_arguments")
+keras_optimizer = module("keras.src.optimizers.base_optimizer")
+keras_loss_scale = module("keras.src.optimizers.loss_scale_optimizer")
+keras_seed = module("keras.src.random.seed_generator")
+keras_compile = module("keras.src.trainers.compile_utils")
+keras_data_adapters = module("keras.src.trainers.data_adapters")
+keras_array_slicing = module("keras.src.trainers.data_adapters.array_slicing")
+keras_data_utils = module("keras.src.trainers.data_adapters.data_adapter_utils")
+keras_tracking = module("keras.src.utils.tracking")
+
+tf_session = module("tensorflow.python.client.pywrap_tf_session")
+tf_batch = module("tensorflow.python.data.ops.batch_op")
+tf_dataset = module("tensorflow.python.data.ops.dataset_ops")
+tf_map = module("tensorflow.python.data.ops.map_op")
+tf_prefetch = module("tensorflow.python.data.ops.prefetch_op")
+tf_repeat = module("tensorflow.python.data.ops.repeat_op")
+tf_functions = module("tensorflow.python.data.ops.structured_function")
+tf_structure = module("tensorflow.python.data.util.structure")
+tf_workers = module("tensorflow.python.distribute.collective_all_reduce_strategy")
+tf_remote = module("tensorflow.python.distribute.coordinator.values")
+tf_cross_device = module("tensorflow.python.distribute.cross_device_ops")
+tf_launchers = module("tensorflow.python.distribute.cross_device_utils")
+tf_mirrored = module("tensorflow.python.distribute.mirrored_strategy")
+tf_one_device = module("tensorflow.python.distribute.one_device_strategy")
+tf_distribute = module("tensorflow.python.distribute.distribute_lib")
+tf_values = module("tensorflow.python.distribute.values")
+tf_context = module("tensorflow.python.eager.context")
+tf_function = module("tensorflow.python.eager.polymorphic_function.polymorphic_function")
+tf_control = module("tensorflow.python.framework.auto_control_deps")
+tf_func_graph = module("tensorflow.python.framework.func_graph")
+tf_ops = module("tensorflow.python.framework.ops")
+tf_seeds = module("tensorflow.python.framework.random_seed")
+tf_func_graphs = module("tensorflow.python.ops.control_flow_v2_func_graphs")
+tf_stateless = module("tensorflow.python.ops.gen_stateless_random_ops")
+tf_counted = module("tensorflow.python.ops.gen_stateless_random_ops_v2")
+tf_variables = module("tensorflow.python.ops.resource_variable_ops")
+
+# ---------------------------------------------------------------- what they and their objects have
+
+_MAP = ("_input_dataset", "_map_func")
+_MIRRORED = ("_collective_key_base", "_cross_device_ops", "_use_merge_call")
+
+PARTS: tuple[tuple[Any, tuple[str, ...]], ...] = (
+    # a model and its parts
+    (
+        keras.Model,
+        (
+            "_compile_loss",
+            "_compute_loss",
+            "_flatten_layers",
+            "_flatten_metrics_in_order",
+            "_initial_epoch",
+            "_loss_tracker",
+            "_losses_override",
+            "_symbolic_build",
+        ),
+    ),
+    (keras.Sequential, ("_functional",)),
+    (keras.layers.Embedding, ("_embeddings",)),
+    (keras.layers.Layer, ("_open_name_scope", "_tracker", "_untrack_variable")),
+    (of(keras_tracking, "Tracker"), ("lock", "locked", "unlock")),
+    (of(keras_function, "Function"), ("_nodes_by_depth", "_outputs_struct")),
+    (of(keras_functional, "Functional"), ("_standardize_inputs",)),
+    (of(keras_node, "Node"), ("arguments", "is_input", "operation")),
+    (of(keras_arguments, "SymbolicArguments"), ("fill_in",)),
+    (of(keras_compile, "CompileLoss"), ("_flat_losses",)),
+    (keras.callbacks.TensorBoard, ("_should_trace",)),
+    # variables, tensors, optimizers
+    (keras.Variable, ("_direct_assign", "_value", "handle")),
+    (of(keras_activations, "softmax"), ("_keras_logits",)),
+    (of(keras_activations, "sigmoid"), ("_keras_logits",)),
+    (keras_backend, ("compute_output_spec",)),
+    (keras_masking, ("get_keras_mask", "set_keras_mask")),
+    (
+        keras.optimizers.Optimizer,
+        (
+            "_exclude_from_weight_decay",
+            "_learning_rate",
+            "_trainable_variables",
+            "_use_weight_decay",
+            "_var_key",
+        ),
+    ),
+    (of(tf_variables, "BaseResourceVariable"), ("_unique_id",)),
+    (keras_loss, ("squeeze_or_expand_to_same_rank",)),
+    # data
+    (keras_data_utils, ("class_weight_to_sample_weights", "unpack_x_y_sample_weight")),
+    (keras_data_adapters, ("ArrayDataAdapter", "get_data_adapter")),
+    (of(keras_data_adapters, "ArrayDataAdapter"), ("_inputs", "_num_samples")),
+    (
+        keras_array_slicing,
+        (
+            "TensorflowSparseWrapper",
+            "convert_to_sliceable",
+            "slice_tensorflow_sparse_wrapper",
+            "train_validation_split",
+        ),
+    ),
+    (of(tf_batch, "_BatchDataset"), ("_batch_size", "_drop_remainder", "_input_dataset")),
+    (of(tf_batch, "_ParallelBatchDataset"), ("_batch_size", "_drop_remainder", "_input_dataset")),
+    (of(tf_dataset, "_OptionsDataset"), ("_input_dataset",)),
+    (of(tf_map, "_MapDataset"), _MAP),
+    (of(tf_map, "_ParallelMapDataset"), (*_MAP, "_deterministic", "_num_parallel_calls")),
+    (of(tf_prefetch, "_PrefetchDataset"), ("_input_dataset",)),
+    (of(tf_repeat, "_RepeatDataset"), ("_count", "_input_dataset")),
+    (of(tf_functions, "StructuredFunctionWrapper"), ("function",)),
+    (tf_structure, ("from_tensor_list", "to_tensor_list")),
+    # strategies
+    (
+        of(tf_mirrored, "MirroredExtended"),
+        (*_MIRRORED, "_collective_ops", "_make_collective_ops_with_fallbacks"),
+    ),
+    (of(tf_workers, "CollectiveAllReduceExtended"), _MIRRORED),
+    (of(tf_cross_device, "CollectiveAllReduce"), ("_launchers",)),
+    (
+        of(tf_launchers, "CollectiveReplicaLauncher"),
+        ("_all_gather", "_device", "_group_size", "all_reduce"),
+    ),
+    (of(tf_one_device, "OneDeviceExtended"), ("_create_variable", "_device", "_update")),
+    (of(tf_remote, "PerWorkerValues"), ("_type_spec",)),
+    (of(tf_remote, "RemoteValueImpl"), ("_type_spec",)),
+    (
+        tf_distribute,
+        (
+            "_get_default_replica_mode",
+            "_pop_per_thread_mode",
+            "_push_per_thread_mode",
+        ),
+    ),
+    (of(tf_distribute, "_CurrentDistributionContext"), ("_device_scope",)),
+    (of(tf_values, "DistributedVariable"), ("assign", "values")),
+    # TensorFlow's graphs
+    (of(tf_context, "Context"), ("ensure_initialized", "set_config_key_value")),
+    (of(tf_context, "Context"), ("get_config_key_value",)),
+    (of(tf_function, "Function"), ("_autograph", "_jit_compile", "python_function")),
+    (of(tf_func_graph, "FuncGraph"), ("captures", "outer_graph")),
+    (of(tf_func_graphs, "WhileBodyFuncGraph"), ()),
+    (of(tf_ops, "Graph"), ("_c_graph", "_variable_creator_stack")),
+    (of(tf_ops, "SymbolicTensor"), ("_as_tf_output",)),
+    (tf_session, ("TF_TryEvaluateConstant_wrapper",)),
+    (tf_context, ("global_seed",)),
+    (tf_control, ("ASYNC_STATEFUL_OPS",)),
+    (tf.Operation, ("_add_control_inputs",)),
+)
+"""Modules, classes and functions, each with the names that it has or gives to objects."""
+
+_CALLS: Mapping[str, tuple[Any, tuple[str, ...]]] = {
+    "keras.Model._symbolic_build": (keras.Model, ("data_batch",)),
+    "keras.Model._compute_loss": (keras.Model, ("x", "y", "y_pred", "sample_weight", "training")),
+    "keras.Model._flatten_metrics_in_order": (keras.Model, ("logs",)),
+    "get_data_adapter": (
+        keras_data_adapters,
+        ("x", "y", "sample_weight", "batch_size", "steps_per_epoch", "shuffle", "class_weight"),
+    ),
+    "convert_to_sliceable": (keras_array_slicing, ("target_backend",)),
+    "slice_tensorflow_sparse_wrapper": (keras_array_slicing, ("sparse_wrapper", "indices")),
+    "train_validation_split": (keras_array_slicing, ("arrays", "validation_split")),
+    "class_weight_to_sample_weights": (keras_data_utils, ("y", "class_weight")),
+    "unpack_x_y_sample_weight": (keras_data_utils, ("data",)),
+}
+"""Functions that tfdist calls: where they are, and the parameters that they must have."""
+
+
+# ---------------------------------------------------------------- what is not there
+
+
+def moved() -> list[str]:
+    """Returns what is not where this module says that it is, each in a few words."""
+    found = list(_missing)
+    for owner, names in PARTS:
+        if owner is not None:  # else it is missing as a whole
+            found += [f"{_named(owner)} has no {name}" for name in names if not has(owner, name)]
+    for name, (owner, wanted) in _CALLS.items():
+        function = getattr(owner, name.rpartition(".")[2], None)
+        if function is not None:
+            given = inspect.signature(function).parameters
+            found += [f"{name} takes no {p}" for p in wanted if p not in given]
+    return found
+
+
+def moved_parameters(name: str, function: Any, wanted: tuple[str, ...]) -> list[str]:
+    """Returns in what a function that is replaced is another one than tfdist was written for."""
+    if function is None:
+        return [f"there is no {name}"]
+    given = tuple(inspect.signature(function).parameters)
+    return [] if given == wanted else [f"{name} takes ({', '.join(given)})"]
+
+
+def has(owner: Any, name: str) -> bool:
+    """Whether a module or class has a name, or its code gives it to objects.
+
+    Args:
+        owner: a module, a class (its methods, and those of its bases, are searched), or a function.
+        name: of an attribute.
+    """
+    if hasattr(owner, name):
+        return True
+    return any(_gives(function, name) for function in _functions_of(owner))
+
+
+def _functions_of(owner: Any) -> Iterable[Any]:
+    if inspect.isclass(owner):
+        members = [member for base in owner.__mro__ for member in vars(base).values()]
+        return [inspect.unwrap(m) for m in members if inspect.isfunction(m)]
+    return [inspect.unwrap(owner)] if inspect.isfunction(owner) else []
+
+
+def _gives(function: Any, name: str) -> bool:
+    code = function.__code__
+    return name in code.co_names and any(
+        one.opname == "STORE_ATTR" and one.argval == name for one in dis.get_instructions(code)
+    )
+
+
+def _named(owner: Any) -> str:
+    if inspect.ismodule(owner):
+        return owner.__name__
+    return f"{owner.__module__}.{owner.__qualname__}"
