@@ -194,7 +194,7 @@ class Distiller(keras.Model):
         self.teacher = teacher
         self.student = student
 
-    def compile(  # type: ignore[override]
+    def compile(
         self,
         optimizer: Any,
         metrics: Any,
