@@ -52,11 +52,13 @@ def classifier() -> keras.Model:
 def test_a_text_classifier_trains_on_raw_text_as_in_plain_keras() -> None:
     def use(model: keras.Model) -> Any:
         held_out = (TEXTS[:9], LABELS[:9])
-        history = model.fit(TEXTS, LABELS, batch_size=16, epochs=2, validation_data=held_out)
+        history = model.fit(
+            TEXTS, LABELS, batch_size=16, epochs=2, validation_data=held_out, verbose=0
+        )
         return [
             history.history,
-            model.evaluate(TEXTS, LABELS, batch_size=16),
-            model.predict(TEXTS[:7], batch_size=4),
+            model.evaluate(TEXTS, LABELS, batch_size=16, verbose=0),
+            model.predict(TEXTS[:7], batch_size=4, verbose=0),
         ]
 
     same(classifier, use)

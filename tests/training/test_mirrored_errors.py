@@ -28,15 +28,6 @@ def test_what_is_no_model_is_refused(what: Any) -> None:
         tfdist.plug(what)
 
 
-@pytest.mark.parametrize("method", ["fit", "evaluate", "predict", "train_on_batch"])
-def test_a_class_with_a_loop_of_its_own_is_refused(method: str) -> None:
-    own = type("Own", (keras.Sequential,), {method: lambda self, *args, **kwargs: None})
-    with mirrored(2).scope():
-        model = own([keras.Input((8,)), layers.Dense(1)])
-    with pytest.raises(PlugError, match=f"Own has a {method} of its own.*train_step"):
-        tfdist.plug(model)
-
-
 def test_weights_made_outside_of_the_scope_are_refused() -> None:
     first = layers.Dense(4)
     first.build((None, 8))
