@@ -2,9 +2,9 @@
 
     python -m tests.zoo [NAME ...]
 
-A row is a program; a cell says equal, refused or wrong, and the largest difference: relative in
-logs, histories and outputs, absolute in weights. The exit code is 1 where a verdict is not the
-expected one.
+A row is a program, or those that are named; a cell says equal, refused, failed or wrong, and the
+largest difference: relative in logs, histories and outputs, absolute in weights. The exit code is
+1 where a verdict is not the expected one; the reasons follow the table.
 """
 
 from __future__ import annotations
@@ -15,22 +15,27 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tests.training.devices import cut_the_cpu
 
+if TYPE_CHECKING:
+    from tests.zoo.verdicts import Verdict
+
 ROOT = Path(__file__).parents[2]
 WORKERS = 2
-ON = ("mirrored x2", "mirrored x3", "2 workers")
+REPLICAS = (2, 3)
+ON = (*(f"mirrored x{n}" for n in REPLICAS), f"{WORKERS} workers")
 
 
-def started(folder: Path, names: list[str]) -> subprocess.Popen[str]:
-    """Starts the job of real workers."""
-    command = [sys.executable, "-m", "tfdist", "run", "--workers", str(WORKERS)]
+def started(folder: Path, names: Sequence[str]) -> subprocess.Popen[str]:
+    """Starts the job of real workers, which writes what it finds into the folder."""
+    job = [Path(__file__).with_name("job.py"), folder, *names]
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     return subprocess.Popen(
-        [*command, str(Path(__file__).with_name("job.py")), str(folder), *names],
+        [sys.executable, "-m", "tfdist", "run", "--workers", str(WORKERS), *map(str, job)],
         env={**os.environ, "PYTHONPATH": path},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -39,55 +44,60 @@ def started(folder: Path, names: list[str]) -> subprocess.Popen[str]:
     )
 
 
-def main(names: list[str]) -> int:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    cut_the_cpu()
+def rows(names: Sequence[str]) -> Iterator[tuple[str, list[Verdict]]]:
+    """The verdicts on each program, in the order of `ON`."""
     from tests.training import comparing
     from tests.zoo import verdicts
     from tests.zoo.programs import PROGRAMS
 
-    began = time.monotonic()
-    rows: dict[str, list[verdicts.Verdict]] = {}
-    plain: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as name, started(folder := Path(name), names) as job:
+    plain, on_cpus = {}, {}
+    with tempfile.TemporaryDirectory() as place, started(folder := Path(place), names) as job:
         try:
-            for program_name in names or PROGRAMS:
-                program = PROGRAMS[program_name]
-                plain[program_name] = comparing.in_plain_keras(program.make, program.use)
-                rows[program_name] = [
-                    verdicts.judged(plain[program_name], [verdicts.on_replicas(program, replicas)])
-                    for replicas in (2, 3)
-                ]
-            output, _ = job.communicate(timeout=300)
+            for name in names:
+                program = PROGRAMS[name]
+                plain[name] = comparing.in_plain_keras(program.make, program.use)
+                on_cpus[name] = [verdicts.on_replicas(program, count) for count in REPLICAS]
+            output, _ = job.communicate(timeout=600)
         finally:
             job.terminate()  # the launcher ends its workers
         if job.returncode:
-            sys.exit(output)
-        found = [
-            pickle.loads((folder / f"found-{worker}.pickle").read_bytes())
-            for worker in range(WORKERS)
-        ]
-    unexpected = 0
-    print(f"| program | {' | '.join(ON)} |\n|---|{'---|' * len(ON)}")
-    for program_name, row in rows.items():
-        row.append(verdicts.judged(plain[program_name], [worker[program_name] for worker in found]))
-        expected = PROGRAMS[program_name].verdict
-        unexpected += any(not verdict.found.startswith(expected) for verdict in row)
-        print(f"| {program_name} | {' | '.join(map(str, row))} |")
-        if "-v" in os.environ.get("TFDIST_ZOO", ""):
-            print(*[verdict.trace for verdict in row if verdict.trace], sep="\n")
-    kinds = [
-        "equal"
-        if all(v.found == "equal" for v in row)
-        else "refused"
-        if all(v.found.startswith("refused") for v in row)
-        else "wrong"
-        for row in rows.values()
-    ]
-    counted = ", ".join(f"{kinds.count(kind)} {kind}" for kind in ("equal", "refused", "wrong"))
-    differences = [v.largest for row in rows.values() for v in row if v.largest is not None]
-    print(f"\n{len(rows)} programs: {counted}; largest difference {max(differences):.0e}; ", end="")
-    print(f"{time.monotonic() - began:.0f} s")
+            raise SystemExit(output)
+        files = [folder / f"found-{worker}.pickle" for worker in range(WORKERS)]
+        on_workers = [pickle.loads(file.read_bytes()) for file in files]
+    for name in names:
+        each = [[found] for found in on_cpus[name]] + [[worker[name] for worker in on_workers]]
+        yield name, [verdicts.judged(plain[name], found) for found in each]
+
+
+def kind(verdicts: Sequence[Verdict]) -> str:
+    """What a program is counted as."""
+    for word in ("equal", "refused"):
+        if all(verdict.found.startswith(word) for verdict in verdicts):
+            return word
+    return "wrong"
+
+
+def main(names: Sequence[str]) -> int:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    cut_the_cpu()
+    from tests.zoo.programs import PROGRAMS
+
+    began = time.monotonic()
+    unexpected: list[str] = []
+    kinds: list[str] = []
+    largest = 0.0
+    lines = [f"| program | {' | '.join(ON)} |", "|---|" + "---|" * len(ON)]
+    for name, verdicts in rows(names or list(PROGRAMS)):
+        lines.append(f"| {name} | {' | '.join(map(str, verdicts))} |")
+        kinds.append(kind(verdicts))
+        for on, verdict in zip(ON, verdicts, strict=True):
+            largest = max(largest, verdict.largest or 0.0)
+            if not verdict.found.startswith(PROGRAMS[name].verdict):
+                unexpected.append(f"{name}, {on}: {verdict}\n{verdict.trace}")
+    counted = ", ".join(f"{kinds.count(word)} {word}" for word in ("equal", "refused", "wrong"))
+    lines.append(f"\n{len(kinds)} programs: {counted}; largest difference {largest:.0e}")
+    print("\n".join([*lines, *unexpected]))
+    print(f"{time.monotonic() - began:.0f} s", file=sys.stderr)
     return 1 if unexpected else 0
 
 

@@ -5,10 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import layers, ops
 
-from tests.zoo.program import LABELS, PAIRS, TARGETS, Program, X, fitted
+from tests.zoo.program import LABELS, PAIRS, ROWS, TARGETS, Program, X, fitted
+
+_rng = np.random.default_rng(8)
+LABELLED = _rng.integers(1, 20, (ROWS, 7))
+HIDDEN = (_rng.uniform(size=(ROWS, 7)) < 0.3).astype("float32")
+WORDS = np.where(HIDDEN, 0, LABELLED)
 
 
 def measured(model: keras.Model, y: Any, y_pred: Any, loss: Any) -> dict[str, Any]:
@@ -120,6 +126,44 @@ def accumulating() -> keras.Model:
     inputs = keras.Input((8,))
     outputs = layers.Dense(3)(layers.Dense(16, activation="tanh")(inputs))
     return compiled(Accumulating(3, inputs, outputs))
+
+
+class MaskedLanguage(keras.Model):
+    """Words that are hidden are guessed; the loss is that of every word, not their mean.
+
+    So the tape gives the gradient of the sum over all words of the batch.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = layers.Embedding(20, 6)
+        self.hidden = layers.Dense(8, activation="tanh")
+        self.out = layers.Dense(20, activation="softmax")
+        self.loss_fn = keras.losses.SparseCategoricalCrossentropy(reduction=None)
+        self.loss_tracker = keras.metrics.Mean(name="loss")
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        return [self.loss_tracker]
+
+    def call(self, words: Any) -> Any:
+        embedded = self.embedding(words)
+        return self.out(self.hidden(embedded + ops.mean(embedded, axis=1, keepdims=True)))
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        words, labels, sample_weight = data
+        with tf.GradientTape() as tape:
+            loss = self.loss_fn(labels, self(words, training=True), sample_weight=sample_weight)
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+        self.loss_tracker.update_state(loss, sample_weight=sample_weight)
+        return {"loss": self.loss_tracker.result()}
+
+
+def masked_language() -> keras.Model:
+    model = MaskedLanguage()
+    model.compile(optimizer=keras.optimizers.SGD(0.005))
+    return model
 
 
 class Surgery(Network):
@@ -235,6 +279,7 @@ PROGRAMS = {
     "gradient noise": Program(lambda: compiled(Noisy()), fitted(X, LABELS)),
     "accumulation by hand": Program(accumulating, fitted(X, LABELS)),
     "gradient surgery": Program(surgery, fitted(X, (TARGETS, X[:, 3:5]))),
+    "a loss of every word": Program(masked_language, fitted(WORDS, LABELLED, sample_weight=HIDDEN)),
     "MAML": Program(maml, fitted({"support": X, "query": PAIRS, "label": LABELS})),
     "a penalty on weights' gradients": Program(lambda: compiled(Flat()), fitted(X, LABELS)),
     "sharpness-aware minimization": Program(lambda: compiled(Sharpness()), fitted(X, LABELS)),
