@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tfdist.strategies import strategy
     from tfdist.training import plug
     from tfdist.training.embedding import ShardedEmbedding
+    from tfdist.training.replica.collectives import gather_batch
 
 __all__ = [
     "Cluster",
@@ -34,6 +35,7 @@ __all__ = [
     "callbacks",
     "environments",
     "errors",
+    "gather_batch",
     "is_chief",
     "launch",
     "pipeline",
@@ -45,6 +47,7 @@ _HOME = {
     "Cluster": "tfdist.cluster",
     "ShardedEmbedding": "tfdist.training.embedding",
     "Task": "tfdist.cluster",
+    "gather_batch": "tfdist.training.replica.collectives",
     "is_chief": "tfdist.environments",
     "plug": "tfdist.training",
     "strategy": "tfdist.strategies",

@@ -6,7 +6,7 @@ Everything else in tfdist uses public API. Here are two kinds of things:
 every input that `keras.Model.fit` accepts is accepted here with Keras' own messages.
 
 *Points of replacement* (`POINTS`, `replaced`): the handful of Keras functions that
-`tfdist.training.semantics` and `tfdist.training.worker_step` exchange while a step is being
+`tfdist.training.replica` and `tfdist.training.worker_step` exchange while a step is being
 traced, and only then.
 
 `check_versions` verifies at the first use that what is touched here looks as it did when it was
@@ -35,7 +35,6 @@ from keras.src.metrics import reduction_metrics as keras_reduction
 from keras.src.models import functional as keras_functional
 from keras.src.optimizers import base_optimizer as keras_optimizer
 from keras.src.optimizers import loss_scale_optimizer as keras_loss_scale
-from keras.src.random import seed_generator as keras_seed
 from keras.src.trainers import data_adapters as keras_data_adapters
 from keras.src.trainers.data_adapters import array_slicing as keras_array_slicing
 from keras.src.trainers.data_adapters import data_adapter_utils as keras_data_utils
@@ -45,16 +44,23 @@ from tensorflow.python.data.ops import map_op as tf_map
 from tensorflow.python.data.ops import prefetch_op as tf_prefetch
 from tensorflow.python.data.ops import repeat_op as tf_repeat
 from tensorflow.python.data.util import structure as tf_structure
+from tensorflow.python.distribute import values as tf_values
 from tensorflow.python.eager import context as tf_context
 from tensorflow.python.framework import auto_control_deps as tf_control
+from tensorflow.python.framework import random_seed as tf_seeds
+from tensorflow.python.ops import control_flow_v2_func_graphs as tf_func_graphs
+from tensorflow.python.ops import gen_stateless_random_ops as tf_stateless
+from tensorflow.python.ops import gen_stateless_random_ops_v2 as tf_counted
 
 from tfdist.errors import PlugError
 
 __all__ = [
     "POINTS",
     "arrays_of",
+    "batch_statistics",
     "begin_with_epoch",
     "call_node",
+    "captured",
     "check_versions",
     "class_weight_to_sample_weights",
     "compute_loss",
@@ -64,9 +70,13 @@ __all__ = [
     "functional_nodes",
     "gather_rows",
     "gather_small_sums",
+    "handles_of",
     "held",
     "in_order",
     "is_built",
+    "is_in_a_loop",
+    "is_on_read",
+    "is_symbolic",
     "keras_predict",
     "logits_of",
     "loss_tracker",
@@ -309,6 +319,40 @@ def without_merge_call(strategy: tf.distribute.Strategy) -> Iterator[None]:
             extended._use_merge_call = before
 
 
+def is_symbolic(tensor: tf.Tensor) -> bool:
+    """Whether a tensor is an operation's output in a graph, and not a value."""
+    return not hasattr(tensor, "_numpy")
+
+
+def captured(placeholder: tf.Tensor) -> Any:
+    """Returns what a placeholder stands for in the graph around its own; None for an argument."""
+    for outer, inner in placeholder.graph.captures:
+        if inner is placeholder:
+            return outer
+    return None
+
+
+def is_in_a_loop(graph: Any) -> bool:
+    """Whether the graph that is being written is a TensorFlow loop's body inside of `graph`."""
+    now = tf.compat.v1.get_default_graph()
+    while now is not None and now is not graph:
+        if isinstance(now, tf_func_graphs.WhileBodyFuncGraph):
+            return True
+        now = getattr(now, "outer_graph", None)
+    return False
+
+
+def handles_of(variable: tf.Variable) -> list[Any]:
+    """Returns the resource handles of a variable's copies in this process."""
+    copies = variable.values if isinstance(variable, tf_values.DistributedVariable) else [variable]
+    return [copy.handle for copy in copies]
+
+
+def is_on_read(variable: tf.Variable) -> bool:
+    """Whether each replica has a variable for itself until somebody reads it."""
+    return bool(variable.synchronization == tf.VariableSynchronization.ON_READ)
+
+
 class Held:
     """Keras variables that are plain tensors while a step is traced; see `held`."""
 
@@ -414,6 +458,9 @@ class Point:
         object.__setattr__(self, "original", getattr(self.owner, self.name))
 
 
+_COUNTED = ("shape", "key", "counter", "alg")
+"""Of an operation that draws random numbers by their places."""
+
 POINTS: Mapping[str, Point] = {
     "scale_loss": Point(keras_loss, "scale_loss_for_distribution", ("value",)),
     "unscale_loss": Point(keras_loss, "unscale_loss_for_distribution", ("value",)),
@@ -431,15 +478,57 @@ POINTS: Mapping[str, Point] = {
     "all_reduce": Point(
         tf.distribute.ReplicaContext, "all_reduce", ("self", "reduce_op", "value", "options")
     ),
-    "next_seed": Point(keras_seed.SeedGenerator, "next", ("self", "ordered")),
+    "all_gather": Point(
+        tf.distribute.ReplicaContext, "all_gather", ("self", "value", "axis", "options")
+    ),
+    "tape_gradient": Point(
+        tf.GradientTape,
+        "gradient",
+        ("self", "target", "sources", "output_gradients", "unconnected_gradients"),
+    ),
     "assign": Point(keras_core.Variable, "_direct_assign", ("self", "value")),
+    "assign_add": Point(keras_core.KerasVariable, "assign_add", ("self", "value")),
+    "assign_sub": Point(keras_core.KerasVariable, "assign_sub", ("self", "value")),
+    **{
+        f"mirrored_{name}": Point(
+            tf_values.DistributedVariable,
+            name,
+            ("self", "value", "use_locking", "name", "read_value"),
+        )
+        for name in ("assign", "assign_add", "assign_sub")
+    },
+    "uniform": Point(tf_counted, "stateless_random_uniform_v2", (*_COUNTED, "dtype", "name")),
+    "uniform_int": Point(
+        tf_counted, "stateless_random_uniform_int_v2", (*_COUNTED, "minval", "maxval", "name")
+    ),
+    "uniform_full_int": Point(
+        tf_counted, "stateless_random_uniform_full_int_v2", (*_COUNTED, "dtype", "name")
+    ),
+    "normal": Point(tf_counted, "stateless_random_normal_v2", (*_COUNTED, "dtype", "name")),
+    "truncated_normal": Point(
+        tf_counted, "stateless_truncated_normal_v2", (*_COUNTED, "dtype", "name")
+    ),
+    "gamma": Point(tf_counted, "stateless_random_gamma_v3", (*_COUNTED, "alpha", "name")),
+    "categorical": Point(
+        tf_stateless,
+        "stateless_multinomial",
+        ("logits", "num_samples", "seed", "output_dtype", "name"),
+    ),
+    "binomial": Point(
+        tf_stateless,
+        "stateless_random_binomial",
+        ("shape", "seed", "counts", "probs", "dtype", "name"),
+    ),
+    "poisson": Point(
+        tf_stateless, "stateless_random_poisson", ("shape", "seed", "lam", "dtype", "name")
+    ),
+    "get_seed": Point(tf_seeds, "get_seed", ("op_seed",)),
     "apply": Point(
         keras_optimizer.BaseOptimizer, "apply", ("self", "grads", "trainable_variables")
     ),
     "scaled_apply": Point(
         keras_loss_scale.LossScaleOptimizer, "apply", ("self", "grads", "trainable_variables")
     ),
-    "scaled_loss": Point(keras_loss_scale.LossScaleOptimizer, "scale_loss", ("self", "loss")),
     "reduce_gradients": Point(
         keras_tf_optimizer.TFOptimizer, "_all_reduce_sum_gradients", ("self", "grads_and_vars")
     ),
@@ -802,6 +891,16 @@ def logits_of(output: Any) -> Any:
     operation: Any = getattr(output, "op", None)
     found = operation is not None and operation.type in ("Softmax", "Sigmoid")
     return operation.inputs[0] if found and len(operation.inputs) == 1 else None
+
+
+def batch_statistics(model: keras.Model) -> set[int]:
+    """Returns the identities of the TensorFlow variables of BatchNormalization's statistics."""
+    return {
+        id(variable.value)
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.built
+        for variable in layer.non_trainable_variables
+    }
 
 
 def loss_tracker(model: keras.Model) -> Any:

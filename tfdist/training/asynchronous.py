@@ -26,6 +26,7 @@ from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training.family import Chunk
 from tfdist.training.in_flight import InFlight
 from tfdist.training.metrics import StepLogs, as_plain
+from tfdist.training.model_parts import unique
 from tfdist.training.options import TrainingOptions
 from tfdist.training.own_pipelines import OwnPipelines
 from tfdist.training.pace import TARGET_SECONDS, Pace
@@ -34,7 +35,7 @@ from tfdist.training.rows import Rows, batch_of, pack, specs_of
 from tfdist.training.stream import Step, Stream, without_optionals
 from tfdist.training.tables import Tables
 from tfdist.training.tally import Tally
-from tfdist.training.worker_step import Carried, WorkerStep, unique
+from tfdist.training.worker_step import Carried, WorkerStep
 
 __all__ = ["Asynchronous", "key_of"]
 
