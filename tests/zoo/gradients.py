@@ -18,13 +18,13 @@ WORDS = np.where(HIDDEN, 0, LABELLED)
 
 
 def measured(model: keras.Model, y: Any, y_pred: Any, loss: Any) -> dict[str, Any]:
-    """Updates the metrics and returns them as the guide to own steps does."""
+    """Updates the metrics and returns their results."""
     for metric in model.metrics:
         if metric.name == "loss":
             metric.update_state(loss)
         else:
             metric.update_state(y, y_pred)
-    return {metric.name: metric.result() for metric in model.metrics}
+    return model.get_metrics_result()
 
 
 class Network(keras.Model):
