@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tfdist.strategies import strategy
     from tfdist.training import plug
     from tfdist.training.embedding import ShardedEmbedding
-    from tfdist.training.replica.collectives import gather_batch
+    from tfdist.training.replica.collectives import gather_batch, own_rows
 
 __all__ = [
     "Cluster",
@@ -38,6 +38,7 @@ __all__ = [
     "gather_batch",
     "is_chief",
     "launch",
+    "own_rows",
     "pipeline",
     "plug",
     "strategy",
@@ -49,6 +50,7 @@ _HOME = {
     "Task": "tfdist.cluster",
     "gather_batch": "tfdist.training.replica.collectives",
     "is_chief": "tfdist.environments",
+    "own_rows": "tfdist.training.replica.collectives",
     "plug": "tfdist.training",
     "strategy": "tfdist.strategies",
 }

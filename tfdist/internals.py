@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras.src import backend as keras_backend
 from keras.src.backend.tensorflow import core as keras_core
@@ -38,6 +39,7 @@ from keras.src.optimizers import loss_scale_optimizer as keras_loss_scale
 from keras.src.trainers import data_adapters as keras_data_adapters
 from keras.src.trainers.data_adapters import array_slicing as keras_array_slicing
 from keras.src.trainers.data_adapters import data_adapter_utils as keras_data_utils
+from tensorflow.python.client import pywrap_tf_session as tf_session
 from tensorflow.python.data.ops import batch_op as tf_batch
 from tensorflow.python.data.ops import dataset_ops as tf_dataset
 from tensorflow.python.data.ops import map_op as tf_map
@@ -64,6 +66,7 @@ __all__ = [
     "check_versions",
     "class_weight_to_sample_weights",
     "compute_loss",
+    "constant_value",
     "data_adapter",
     "flat_losses",
     "functional_inputs",
@@ -322,6 +325,15 @@ def without_merge_call(strategy: tf.distribute.Strategy) -> Iterator[None]:
 def is_symbolic(tensor: tf.Tensor) -> bool:
     """Whether a tensor is an operation's output in a graph, and not a value."""
     return not hasattr(tensor, "_numpy")
+
+
+def constant_value(tensor: tf.Tensor) -> Any:
+    """Returns the value that a tensor of a graph always has, as an array; None if it has none."""
+    value = tf.get_static_value(tensor)
+    if value is None and is_symbolic(tensor):
+        with tensor.graph._c_graph.get() as graph:
+            value = tf_session.TF_TryEvaluateConstant_wrapper(graph, tensor._as_tf_output())
+    return None if value is None else np.asarray(value)
 
 
 def captured(placeholder: tf.Tensor) -> Any:

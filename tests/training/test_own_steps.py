@@ -225,6 +225,70 @@ class DrawsOfEveryKind(Base):
         return {"loss": loss}
 
 
+class Sums(Base):
+    """A loss that is a sum over the rows, and a penalty that is none."""
+
+    def loss_of(self, x: Any, y: Any) -> Any:
+        each = tf.reduce_sum(tf.square(y - self(x, training=True)), axis=1)
+        weights = tf.add_n([tf.nn.l2_loss(v) for v in self.trainable_variables])
+        return 0.01 * tf.reduce_sum(each) - 0.1 * tf.reduce_mean(each) + 0.01 * weights
+
+    def train_step(self, data: Any) -> Any:
+        loss, gradients = self.gradients_of(*data)
+        self.apply(gradients)
+        return {"loss": loss, "squares": tf.reduce_sum(tf.square(data[1]))}
+
+
+class LeavesTheSumToTheTape(Sums):
+    """A target with an entry for each row: TensorFlow differentiates the sum of all."""
+
+    def loss_of(self, x: Any, y: Any) -> Any:
+        return 0.01 * keras.losses.mean_squared_error(y, self(x, training=True))
+
+    def train_step(self, data: Any) -> Any:
+        loss, gradients = self.gradients_of(*data)
+        self.apply(gradients)
+        return {"loss": tf.reduce_mean(loss)}
+
+
+class DividesByItself(Base):
+    """Means that are written as sums over a count."""
+
+    def loss_of(self, x: Any, y: Any) -> Any:
+        error = tf.square(y - self(x, training=True))
+        rows = tf.cast(tf.shape(x)[0], tf.float32)
+        return tf.reduce_sum(error) / rows + tf.reduce_sum(error / (2.0 * rows))
+
+    def train_step(self, data: Any) -> Any:
+        loss, gradients = self.gradients_of(*data)
+        self.apply(gradients)
+        return {"loss": loss}
+
+
+class DrawsForBatchesBehindEachOther(DrawsOfEveryKind):
+    """Real and generated rows in one tensor, whose labels are noisy (DCGAN)."""
+
+    def loss_of(self, x: Any, y: Any) -> Any:
+        both = tf.concat([x, 2.0 * x], axis=0)
+        labels = tf.concat([tf.zeros_like(y), tf.ones_like(y)], axis=0)
+        labels += 0.5 * keras.random.uniform(keras.ops.shape(labels), seed=self.seed)
+        mixed = keras.random.beta((tf.shape(x)[0], 1), 0.3, 0.4, seed=self.seed)
+        mixed += keras.random.gamma((tf.shape(x)[0],), 0.3, seed=self.seed)[:, None]
+        own = tf.reduce_mean(tf.square(self(both, training=True) - labels))
+        return own + Base.loss_of(self, mixed * x, y)
+
+
+class MixesRowsOfTheBatch(Base):
+    """Mixup with partners that may be any replica's."""
+
+    def train_step(self, data: Any) -> Any:
+        x, y = data
+        others = tfdist.own_rows(tf.reverse(tfdist.gather_batch(x), [0]))
+        loss, gradients = self.gradients_of(0.7 * x + 0.3 * others, y)
+        self.apply(gradients)
+        return {"loss": loss}
+
+
 KINDS = [
     ClipsByGlobalNorm,
     AddsNoise,
@@ -237,12 +301,24 @@ KINDS = [
     AveragesATeacher,
     DropsOut,
     DrawsOfEveryKind,
+    DrawsForBatchesBehindEachOther,
+    MixesRowsOfTheBatch,
+    Sums,
+    LeavesTheSumToTheTape,
+    DividesByItself,
 ]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_an_own_step_is_one_machines(kind: type[Base]) -> None:
     same(*trained(kind), on=BOTH)
+
+
+@pytest.mark.parametrize("kind", [Sums, LeavesTheSumToTheTape, DividesByItself, DropsOut])
+def test_batches_of_a_size_that_the_graph_knows(kind: type[Base]) -> None:
+    data = tf.data.Dataset.from_tensor_slices((X, TARGETS)).batch(30, drop_remainder=True)
+    make, _ = trained(kind)
+    same(make, lambda model: model.fit(data, epochs=2, verbose=0).history, on=BOTH)
 
 
 def test_one_row_for_three_replicas_gathers_and_clips_what_is_there() -> None:
@@ -288,6 +364,53 @@ def test_a_sum_inside_of_a_metric_is_left_alone() -> None:
         return model
 
     same(make, lambda m: [m.fit(X, TARGETS, **FIT).history, m.evaluate(X, TARGETS)], on=BOTH)
+
+
+class CountsSteps(keras.metrics.Metric):
+    """A mean over steps: of means over the batch, and of sums over it."""
+
+    def __init__(self, dtype: str = "float32") -> None:
+        super().__init__(name="steps")
+        self.means = self.add_variable((), "zeros")
+        self.sums = self.add_variable((), "zeros")
+        self.steps = self.add_variable((), "zeros", dtype=dtype)
+
+    def update_state(self, y: Any, found: Any, sample_weight: Any = None) -> None:
+        error = keras.ops.square(y - found)
+        self.means.assign_add(keras.ops.mean(error))
+        self.sums.assign_add(keras.ops.sum(error))
+        self.steps.assign_add(1)
+
+    def result(self) -> Any:
+        steps = keras.ops.cast(self.steps, "float32")
+        return keras.ops.stack([self.means / steps, self.sums / steps, steps])
+
+
+class CountsRows(CountsSteps):
+    def update_state(self, y: Any, found: Any, sample_weight: Any = None) -> None:
+        rows = keras.ops.shape(y)[0]
+        error = keras.ops.square(y - found)
+        self.means.assign_add(keras.ops.mean(error) * keras.ops.cast(rows, "float32"))
+        self.sums.assign_add(keras.ops.sum(error))
+        self.steps.assign_add(keras.ops.cast(rows, self.steps.dtype))
+
+
+@pytest.mark.parametrize("kind", [CountsSteps, CountsRows])
+@pytest.mark.parametrize("dtype", ["float32", "int32"])
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_metric_counts_rows_or_steps(kind: Any, dtype: str, whole: bool) -> None:
+    data = tf.data.Dataset.from_tensor_slices((X, TARGETS)).batch(30, drop_remainder=whole)
+
+    def make() -> keras.Model:
+        model = Base()
+        model.build((None, 8))
+        model.compile("sgd", "mse", metrics=[kind(dtype)])
+        return model
+
+    def use(model: keras.Model) -> Any:
+        return [model.fit(data, epochs=2, verbose=0).history, model.evaluate(data, verbose=0)]
+
+    same(make, use, on=BOTH)
 
 
 # ---------------------------------------------------------------- state

@@ -36,6 +36,7 @@ from tfdist.training.replica import (
     replica_step,
 )
 from tfdist.training.replica.local_state import LocalState
+from tfdist.training.replica.reductions import weighted_part
 from tfdist.training.stream import Step, Stream, without_optionals
 from tfdist.training.teller import Teller
 
@@ -264,10 +265,10 @@ class Synchronous:
 
                 jit = self.model.jit_compile and not self.model.run_eagerly
                 logs = compiled(step, take, data) if jit else take(data)
-            self._local.wrote(step)
-            if mode == "train" and self._exchange is not None:
-                self._exchange.after_step(step)
-            return {name: value * tf.cast(share, value.dtype) for name, value in logs.items()}
+                self._local.wrote(step)
+                if mode == "train" and self._exchange is not None:
+                    self._exchange.after_step(step)
+                return {name: weighted_part(step, value) for name, value in logs.items()}
 
         with (
             recorded_results(self.model) as results,

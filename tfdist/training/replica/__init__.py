@@ -12,8 +12,8 @@ is.
 Keras weighs every replica by 1/N instead, which is wrong as soon as shares are uneven, and clips,
 scales and checks gradients before it sums them. So while a replica's step is traced, a few
 functions of Keras and TensorFlow (`internals.POINTS`) have stand-ins, a file a subject: `losses`,
-`gradients`, `state`, `collectives`, `random_numbers`. Outside of a traced step, and on every other
-thread, Keras is untouched.
+`metrics`, `gradients`, `state`, `collectives`, `random_numbers`. Outside of a traced step, and on
+every other thread, Keras is untouched.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import tensorflow as tf
 from tfdist import internals
 from tfdist.training.replica import collectives, gradients, losses, random_numbers, state
 from tfdist.training.replica.gradients import compiled
-from tfdist.training.replica.losses import known_metrics
+from tfdist.training.replica.metrics import known_metrics
 from tfdist.training.replica.replication import Kind, Replication
 from tfdist.training.replica.step import ReplicaStep, Rows, replica_step
 

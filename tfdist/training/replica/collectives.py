@@ -9,7 +9,7 @@ import tensorflow as tf
 from tfdist import internals
 from tfdist.training.replica.step import ReplicaStep, current
 
-__all__ = ["REPLACEMENTS", "gather_batch"]
+__all__ = ["REPLACEMENTS", "gather_batch", "own_rows"]
 
 
 def gather_batch(value: Any) -> Any:
@@ -41,6 +41,26 @@ def gather_batch(value: Any) -> Any:
     if current() is None:
         return value
     return tf.distribute.get_replica_context().all_gather(value, axis=0)
+
+
+def own_rows(value: Any) -> Any:
+    """Returns this replica's rows of what has all rows of the global batch.
+
+    The counterpart of `gather_batch`: for partners that were picked among all rows (mixup), or
+    labels that were computed from them.
+
+    Args:
+        value: a tensor `[rows of all replicas, ...]`, or a structure of such.
+
+    Returns:
+        The structure, with tensors `[rows, ...]`; the value itself where there is one replica, and
+        outside of a step.
+    """
+    step = current()
+    if step is None or step.rows is None:
+        return value
+    start, stop = step.rows.start, step.rows.start + step.rows.count
+    return tf.nest.map_structure(lambda one: one[start:stop], value)
 
 
 def _all_reduce(self: Any, reduce_op: Any, value: Any, options: Any = None) -> Any:

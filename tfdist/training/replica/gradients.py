@@ -1,10 +1,11 @@
 """Gradients: those of the model's variables are the global batch's from the tape on.
 
 Whoever calls `tape.gradient` in a step gets, for a variable, the gradient of the whole batch's
-loss: each replica's loss is weighted by its share before the backward pass, and what comes out is
-summed over the replicas. So clipping, noise, accumulation and all else that stands between the tape
-and the optimizer sees what one machine sees, and an optimizer does not sum again. A gradient with
-respect to a tensor (an input, in a gradient penalty) is the replica's own.
+loss: each replica's loss is weighted by its share before the backward pass (or not, if it is a sum
+over the rows: `reductions`), and what comes out is summed over the replicas. So clipping, noise,
+accumulation and all else that stands between the tape and the optimizer sees what one machine sees,
+and an optimizer does not sum again. A gradient with respect to a tensor (an input, in a gradient
+penalty) is the replica's own.
 
 What reaches an optimizer and is not the same on all replicas was made by other means than the tape;
 its mean by the shares is taken then, and of what is random the first replica's.
@@ -19,6 +20,7 @@ import keras
 import tensorflow as tf
 
 from tfdist import internals
+from tfdist.training.replica.reductions import parts_of
 from tfdist.training.replica.replication import Kind
 from tfdist.training.replica.step import ReplicaStep, current
 
@@ -43,13 +45,7 @@ def _gradient(
     # Weighted first, a scaled loss does not overflow where one machine's would not.
     first = len(ours) == len(flat) and all(isinstance(one, tf.Tensor) for one in targets)
     if first:
-        given = [None] * len(targets) if output_gradients is None else output_gradients
-        output_gradients = [
-            tf.ones_like(one) * tf.cast(step.share, one.dtype)
-            if own is None
-            else step.weighted(own)
-            for one, own in zip(targets, tf.nest.flatten(given), strict=True)
-        ]
+        target, output_gradients = _parts(step, targets, output_gradients)
     found = plain(self, target, sources, output_gradients, unconnected_gradients)
     gradients = tf.nest.flatten(found, expand_composites=False)
     there = [i for i in ours if gradients[i] is not None]
@@ -59,6 +55,17 @@ def _gradient(
         for i, total in zip(there, sums, strict=True):
             gradients[i] = total
     return tf.nest.pack_sequence_as(sources, gradients)
+
+
+def _parts(step: ReplicaStep, targets: list[tf.Tensor], given: Any) -> tuple[Any, Any]:
+    """Returns targets that sum to this replica's part of the given ones, and their gradients."""
+    owns = [None] * len(targets) if given is None else tf.nest.flatten(given)
+    terms, gradients = [], []
+    for target, own in zip(targets, owns, strict=True):
+        for term, weight in parts_of(step, target):
+            terms.append(term)
+            gradients.append(weight * (tf.ones_like(term) if own is None else own))
+    return terms, gradients
 
 
 def _exchanged(step: ReplicaStep, weighted: list[Any], variables: Sequence[Any]) -> list[Any]:

@@ -2,22 +2,21 @@
 
 What a stand-in does depends on who calls. In the step itself a loss is a mean over the replica's
 rows, which the share weighs; a sum is divided by the share first. Inside of a metric all is left as
-it is: a metric's states are summed over the replicas when they are read.
+it is: a metric's states are summed over the replicas when they are read (`metrics`).
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from tfdist import internals
+from tfdist.training.replica.reductions import weighted_part
 from tfdist.training.replica.step import ReplicaStep, current
 
-__all__ = ["REPLACEMENTS", "known_metrics"]
+__all__ = ["REPLACEMENTS"]
 
 
 def _of_a_loss() -> ReplicaStep | None:
@@ -38,15 +37,17 @@ def _reduce_values(
 ) -> Any:
     """Reduces the losses of this replica's examples to its loss."""
     step = _of_a_loss()
-    if step is not None and values.shape.rank != 0:
-        if reduction == "sum":
-            return step.undo_share(tf.reduce_sum(values))
-        if reduction == "mean_with_sample_weight" and sample_weight is not None:
-            total = tf.reduce_sum(values)
-            weight = tf.cast(tf.reduce_sum(sample_weight), total.dtype)
-            all_weight = tf.stop_gradient(step.sum_over_replicas(step.if_present(weight)))
-            return step.undo_share(tf.math.divide_no_nan(total, all_weight))
-    return internals.original("reduce_values")(values, sample_weight, reduction)
+    whole = internals.original("reduce_values")
+    if step is None or values.shape.rank == 0 or reduction in (None, "none"):
+        return whole(values, sample_weight, reduction)
+    if reduction == "sum":
+        return step.a_mean(step.undo_share(tf.reduce_sum(values)))
+    if reduction == "mean_with_sample_weight" and sample_weight is not None:
+        total = tf.reduce_sum(values)
+        weight = tf.cast(tf.reduce_sum(sample_weight), total.dtype)
+        all_weight = tf.stop_gradient(step.sum_over_replicas(step.if_present(weight)))
+        return step.a_mean(step.undo_share(tf.math.divide_no_nan(total, all_weight)))
+    return step.a_mean(whole(values, sample_weight, reduction))
 
 
 def _apply_mask(sample_weight: Any, mask: Any, dtype: Any, reduction: Any) -> Any:
@@ -76,8 +77,9 @@ def _average_loss(
     if step is None:
         return whole(per_example_loss, sample_weight, global_batch_size)
     if global_batch_size is None:
-        return whole(per_example_loss, sample_weight, tf.shape(per_example_loss)[0])
-    return step.undo_share(whole(per_example_loss, sample_weight, global_batch_size))
+        rows = tf.shape(per_example_loss)[0]
+        return step.a_mean(whole(per_example_loss, sample_weight, rows))
+    return step.a_mean(step.undo_share(whole(per_example_loss, sample_weight, global_batch_size)))
 
 
 def _regularization_loss(regularization_loss: Any) -> Any:
@@ -91,37 +93,9 @@ def _samplewise_values(values: Any, sample_weight: Any, reduce_fn: Any, dtype: A
     """A scalar given to a Mean or Sum metric stands for the batch: it counts by the share."""
     step = current()
     if step is not None and sample_weight is None and len(getattr(values, "shape", (1,))) == 0:
+        values = step.undo_share(weighted_part(step, tf.convert_to_tensor(values)))
         sample_weight = step.share
     return internals.original("samplewise_values")(values, sample_weight, reduce_fn, dtype)
-
-
-@contextlib.contextmanager
-def known_metrics(model: keras.Model) -> Iterator[None]:
-    """Has the steps that are traced in the block know when a metric of the model is updated."""
-    metrics = list({id(metric): metric for metric in model.metrics}.values())
-
-    def telling(metric: keras.metrics.Metric) -> Callable[..., Any]:
-        update_state = metric.update_state
-
-        def update(*args: Any, **kwargs: Any) -> Any:
-            step = current()
-            if step is None:
-                return update_state(*args, **kwargs)
-            outer, step.updates_a_metric = step.updates_a_metric, True
-            try:
-                return update_state(*args, **kwargs)
-            finally:
-                step.updates_a_metric = outer
-
-        return update
-
-    for metric in metrics:
-        object.__setattr__(metric, "update_state", telling(metric))
-    try:
-        yield
-    finally:
-        for metric in metrics:
-            object.__delattr__(metric, "update_state")
 
 
 REPLACEMENTS: dict[str, Callable[..., Any]] = {

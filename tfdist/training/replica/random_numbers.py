@@ -7,8 +7,9 @@ two) to a counter. So a replica that begins to count at its first row draws exac
 the tensor that one machine would draw, at no cost.
 
 Which draws have rows is told by the shape: one whose first dimension is the replica's number of
-rows, or a multiple of it. All other shapes (the noise of a gradient) are drawn alike on all
-replicas, as are all seeds.
+rows, or a multiple of it. A multiple is taken for rows that were cut (a reshape of `[rows,
+steps]`), unless the shape is that of batches one behind the other (real and generated images). All
+other shapes (the noise of a gradient) are drawn alike on all replicas, as are all seeds.
 
 Stateful operations (`tf.random.normal`) keep a state of their own on each replica: they draw other
 numbers on each, and never those of one machine.
@@ -16,13 +17,15 @@ numbers on each, and never those of one machine.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
 from tfdist import internals
-from tfdist.training.replica.step import ReplicaStep, Rows, current
+from tfdist.training.replica.replication import Kind
+from tfdist.training.replica.step import ReplicaStep, current
 
 __all__ = ["REPLACEMENTS"]
 
@@ -32,46 +35,128 @@ _SEED_STRIDE = 1_000_003
 _SEEDS = 2**31 - 1
 
 
-def _first_row(shape: Any, rows: Rows) -> tuple[Any, Any] | None:
-    """Finds where a replica's rows begin in the tensor that one machine would draw.
+@dataclasses.dataclass(frozen=True)
+class _Place:
+    """Where a replica's numbers are in the tensor that one machine would draw.
 
-    Returns:
-        The first row, and the rows of the whole, int64 scalars; None where the shape has no rows.
+    Attributes:
+        start: int64 scalar: the first row.
+        total: int64 scalar: rows of the whole.
+        blocks: int64 scalar: as many batches lie one behind the other; None for one.
+        rows: int64 scalar: of each block, this replica's.
     """
+
+    start: tf.Tensor
+    total: tf.Tensor
+    blocks: tf.Tensor | None
+    rows: tf.Tensor
+
+
+def _place_of(shape: Any) -> _Place | None:
+    """Returns where a draw of this shape belongs; None where all replicas draw the same."""
+    step = current()
+    if step is None or step.rows is None:
+        return None
+    rows = step.rows
+    shape = tf.convert_to_tensor(shape)
     known = tf.get_static_value(shape, partial=True)
     if known is not None and len(known) == 0:
         return None
-    count: Any = None if known is None else known[0]
-    if count is not None:
-        if rows.static is None or int(count) % rows.static:
+    if known is not None and known[0] is not None:
+        count = int(known[0])
+        if rows.static is None or count == 0 or count % rows.static:
             return None
-        times = tf.constant(int(count) // rows.static, tf.int64)
-        return rows.start * times, rows.total * times
-    count = tf.cast(shape[0], tf.int64)
-    times = count // rows.count
-    has_rows = tf.logical_and(tf.equal(times * rows.count, count), count > 0)
-    return tf.where(has_rows, rows.start * times, 0), tf.where(has_rows, rows.total * times, count)
+        times = tf.constant(count // rows.static, tf.int64)
+    else:
+        length = tf.cast(shape[0], tf.int64)
+        times = length // rows.count
+        if not _is_of_blocks(shape):
+            whole = tf.logical_and(tf.equal(times * rows.count, length), times > 0)
+            start = tf.where(whole, rows.start * times, 0)
+            return _Place(start, tf.where(whole, rows.total * times, length), None, length)
+    if _is_of_blocks(shape):
+        return _Place(rows.start, rows.total, times, rows.count)
+    return _Place(rows.start * times, rows.total * times, None, rows.count * times)
 
 
-def _counted(name: str) -> Callable[..., Any]:
-    """An operation that draws value i of a tensor from the i-th part of its counters."""
+_ALONG = ("Cast", "ConcatV2", "Identity", "Mul", "Pack", "Reshape", "Squeeze", "StridedSlice")
+
+
+def _is_of_blocks(shape: tf.Tensor) -> bool:
+    """Whether a shape is that of a tensor of several batches, one behind the other."""
+    if not internals.is_symbolic(shape):
+        return False
+    waiting, seen = [shape], 0
+    while waiting and seen < _FAR:
+        seen += 1
+        operation = waiting.pop().op
+        if operation.type == "Shape" and _begins_with_blocks(operation.inputs[0]):
+            return True
+        if operation.type in _ALONG and operation.inputs:
+            first = operation.type in ("StridedSlice", "Reshape")
+            waiting += operation.inputs[:1] if first else operation.inputs
+    return False
+
+
+_FAR = 200
+
+
+def _begins_with_blocks(tensor: tf.Tensor) -> bool:
+    for _ in range(_FAR):
+        operation = tensor.op
+        if operation.type == "ConcatV2":
+            return bool(tf.get_static_value(operation.inputs[-1]) == 0)
+        if operation.type == "Tile":
+            return True
+        if operation.type == "Reshape" or not operation.inputs:
+            return False
+        tensor = operation.inputs[0]
+    return False
+
+
+def _drawn(tensor: tf.Tensor) -> tf.Tensor:
+    """Notes that replicas draw different rows of the same numbers."""
+    step = current()
+    if step is not None:
+        step.replication.mark([tensor], Kind.RANDOM)
+    return tensor
+
+
+def _cut(draw: Callable[[Any], tf.Tensor], place: _Place, shape: Any) -> tf.Tensor:
+    """Draws all rows of all replicas, and returns this one's."""
+    rest = tf.cast(shape, tf.int64)[1:]
+    blocks = tf.constant(1, tf.int64) if place.blocks is None else place.blocks
+    whole = draw(tf.concat([[blocks * place.total], rest], 0))
+    whole = tf.reshape(whole, tf.concat([tf.stack([blocks, place.total]), rest], 0))
+    return _drawn(tf.reshape(whole[:, place.start : place.start + place.rows], shape))
+
+
+def _counted(name: str, counters: int | None = None) -> Callable[..., Any]:
+    """An operation that draws value i of a tensor from the i-th part of its counters.
+
+    Args:
+        name: of the point.
+        counters: how many each value has; None where several values share one.
+    """
 
     def draw(shape: Any, key: Any, counter: Any, alg: Any, *args: Any, **kwargs: Any) -> Any:
         whole = internals.original(name)
-        step = current()
-        found = _rows_of(step, shape)
-        if found is None:
+        place = _place_of(shape)
+        if place is None:
             return whole(shape, key, counter, alg, *args, **kwargs)
-        sizes = tf.cast(shape, tf.int64)
-        start = found[0] * tf.reduce_prod(sizes[1:])
-        dtype = _dtype_of(args, kwargs)
-        group = 2 if dtype.size == 8 else 4
+        if place.blocks is not None:
+            return _cut(lambda all_: whole(all_, key, counter, alg, *args, **kwargs), place, shape)
+        start = place.start * tf.reduce_prod(tf.cast(shape, tf.int64)[1:])
+        if counters is not None:
+            counter = counter + tf.cast(tf.stack([start * counters, 0]), tf.uint64)
+            return _drawn(whole(shape, key, counter, alg, *args, **kwargs))
+        group = 2 if _dtype_of(args, kwargs).size == 8 else 4
         counter = counter + tf.cast(tf.stack([start // group, 0]), tf.uint64)
         size = tf.reduce_prod(tf.cast(shape, tf.int32))
         # All of a first group is drawn, though the rows may begin inside of it.
         flat = whole(tf.reshape(size + group - 1, [1]), key, counter, alg, *args, **kwargs)
         skipped = tf.cast(start % group, tf.int32)
-        return tf.reshape(tf.slice(flat, [skipped], [size]), shape)
+        return _drawn(tf.reshape(tf.slice(flat, [skipped], [size]), shape))
 
     return draw
 
@@ -81,24 +166,15 @@ def _dtype_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tf.DType:
     return given.dtype if tf.is_tensor(given) else tf.as_dtype(given)
 
 
-def _rows_of(step: ReplicaStep | None, shape: Any) -> tuple[Any, Any] | None:
-    if step is None or step.rows is None:
-        return None
-    return _first_row(tf.convert_to_tensor(shape), step.rows)
-
-
 def _truncated_normal(
     shape: Any, key: Any, counter: Any, alg: Any, *args: Any, **kwargs: Any
 ) -> Any:
     """Draws all rows, and keeps its own: it takes more numbers where some are rejected."""
     whole = internals.original("truncated_normal")
-    found = _rows_of(current(), shape)
-    if found is None:
+    place = _place_of(shape)
+    if place is None:
         return whole(shape, key, counter, alg, *args, **kwargs)
-    start, total = found
-    sizes = tf.cast(shape, tf.int64)
-    drawn = whole(tf.concat([total[None], sizes[1:]], 0), key, counter, alg, *args, **kwargs)
-    return tf.reshape(drawn[start : start + sizes[0]], shape)
+    return _cut(lambda all_: whole(all_, key, counter, alg, *args, **kwargs), place, shape)
 
 
 def _by_seed(name: str, *, takes_logits: bool = False) -> Callable[..., Any]:
@@ -107,14 +183,13 @@ def _by_seed(name: str, *, takes_logits: bool = False) -> Callable[..., Any]:
     def draw(shape: Any, second: Any, third: Any = None, *args: Any, **kwargs: Any) -> Any:
         whole = internals.original(name)
         step = current()
-        rows = tf.shape(shape) if takes_logits else shape
-        if step is None or _rows_of(step, rows) is None:
+        if step is None or _place_of(tf.shape(shape) if takes_logits else shape) is None:
             return whole(shape, second, third, *args, **kwargs)
         if takes_logits:
             third = _own_seed(step, third)
         else:
             second = _own_seed(step, second)
-        return whole(shape, second, third, *args, **kwargs)
+        return _drawn(whole(shape, second, third, *args, **kwargs))
 
     return draw
 
@@ -141,7 +216,7 @@ REPLACEMENTS: dict[str, Callable[..., Any]] = {
     "uniform_full_int": _counted("uniform_full_int"),
     "normal": _counted("normal"),
     "truncated_normal": _truncated_normal,
-    "gamma": _by_seed("gamma"),
+    "gamma": _counted("gamma", counters=256),
     "categorical": _by_seed("categorical", takes_logits=True),
     "binomial": _by_seed("binomial"),
     "poisson": _by_seed("poisson"),

@@ -42,17 +42,18 @@ class Replication:
 
     def __init__(self, in_sync: dict[int, Any] | None = None) -> None:
         self._in_sync = dict(in_sync or {})
-        self._marked: dict[int, Any] = {}
+        self._marked: dict[int, Kind] = {}
         self._found: dict[int, Kind] = {}
         self._kept: list[Any] = []  # what an identity stands for must live
         self._proven: list[Any] = []
 
-    def mark(self, tensors: Iterable[Any]) -> None:
-        """Notes that tensors are replicated."""
+    def mark(self, tensors: Iterable[Any], kind: Kind = Kind.REPLICATED) -> None:
+        """Notes what tensors are, whatever they come from."""
         for tensor in tensors:
-            self._marked[id(tensor)] = tensor
+            self._marked[id(tensor)] = kind
+            self._kept.append(tensor)
             if isinstance(tensor, tf.IndexedSlices):
-                self.mark([tensor.values, tensor.indices])
+                self.mark([tensor.values, tensor.indices], kind)
 
     def has_synced(self, variable: tf.Variable) -> None:
         """Notes that all replicas hold the same in a variable from now on."""
@@ -69,7 +70,7 @@ class Replication:
 
     def of(self, value: Any) -> Kind:
         """Returns what a tensor, or a sparse gradient, is to the replicas."""
-        kind = self._of(value)
+        kind = self.peek(value)
         if kind is Kind.REPLICATED and id(value) not in self._marked:
             self._proven.append(value)
         return kind
@@ -80,13 +81,14 @@ class Replication:
         A variable that is written late may turn out to be another one on each replica.
         """
         self._found = {}
-        return all(self._of(value) is Kind.REPLICATED for value in self._proven)
+        return all(self.peek(value) is Kind.REPLICATED for value in self._proven)
 
-    def _of(self, value: Any) -> Kind:
+    def peek(self, value: Any) -> Kind:
+        """Returns the same for a purpose that no replica can diverge by."""
         if id(value) in self._marked:
-            return Kind.REPLICATED
+            return self._marked[id(value)]
         if isinstance(value, tf.IndexedSlices):
-            return max(self._of(value.values), self._of(value.indices))
+            return max(self.peek(value.values), self.peek(value.indices))
         if not tf.is_tensor(value):
             return Kind.REPLICATED  # a number of Python's
         if not isinstance(value, tf.Tensor) or not internals.is_symbolic(value):
@@ -111,8 +113,10 @@ class Replication:
 
     def _look_at(self, tensor: tf.Tensor) -> tuple[Kind, list[Any]]:
         """Returns what a tensor's own operation makes of it, and what else it comes from."""
-        if id(tensor) in self._marked or not internals.is_symbolic(tensor):
-            return Kind.REPLICATED, []  # a sum over the replicas, or a constant of the program's
+        if id(tensor) in self._marked:
+            return self._marked[id(tensor)], []
+        if not internals.is_symbolic(tensor):
+            return Kind.REPLICATED, []  # a constant of the program's
         operation = tensor.op
         if operation.type == "Placeholder":
             outer = internals.captured(tensor)

@@ -39,13 +39,18 @@ def _adding(name: str) -> Callable[..., Any]:
 
     def add(self: Any, value: Any) -> Any:
         step = current()
-        sums = self.aggregation == "sum" and self.synchronization != "on_read"
-        if step is not None and sums and not step.applies:
+        if step is not None and step.counted is not None and self.synchronization == "on_read":
+            step.counted.append((self, value if name == "assign_add" else -value))
+        elif step is not None and _is_summed(self) and not step.applies:
             value = tf.convert_to_tensor(value, self.value.dtype)
             value = _aggregated(step, value, tf.VariableAggregation.SUM)
         return internals.original(name)(self, value)
 
     return add
+
+
+def _is_summed(variable: Any) -> bool:
+    return variable.aggregation == "sum" and variable.synchronization != "on_read"
 
 
 def _writing(name: str) -> Callable[..., Any]:

@@ -63,10 +63,12 @@ class ReplicaStep:
             them as they are.
         rows: which rows of the global batch are its own; None where nobody knows.
         replication: which tensors are the same on all replicas.
+        means: the losses that are known to be means over the rows, by identity.
         local_state: the variables that the step wrote on each replica for itself (the moving
             statistics of BatchNormalization are the typical ones), by identity.
         applies: True inside of an optimizer's `apply`.
         updates_a_metric: True inside of a metric's `update_state`.
+        counted: inside of that of a metric of one's own: what it has added to which variables.
         postponed: where the forward and backward passes are being compiled by XLA: the calls of
             optimizers' `apply` that must wait until they are out of it.
     """
@@ -77,9 +79,11 @@ class ReplicaStep:
     exchange: Any = None
     rows: Rows | None = None
     replication: Replication = dataclasses.field(default_factory=Replication)
+    means: dict[int, tf.Tensor] = dataclasses.field(default_factory=dict)
     local_state: dict[int, tf.Variable] = dataclasses.field(default_factory=dict)
     applies: bool = False
     updates_a_metric: bool = False
+    counted: list[tuple[Any, Any]] | None = None
     postponed: list[tuple[Any, list[Any], Any]] | None = None
     graph: Any = dataclasses.field(default_factory=tf.compat.v1.get_default_graph)
 
@@ -132,6 +136,11 @@ class ReplicaStep:
             # A stand-in example may give NaN or infinity: 0 times those must be 0.
             return tf.math.multiply_no_nan(value, share)
         return value * share
+
+    def a_mean(self, value: tf.Tensor) -> tf.Tensor:
+        """Notes that a loss is one that the share is to weigh, and returns it."""
+        self.means[id(value)] = value
+        return value
 
     def undo_share(self, value: tf.Tensor) -> tf.Tensor:
         """Divides by the share what is a part of the whole batch's loss already."""
