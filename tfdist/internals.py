@@ -46,9 +46,11 @@ from tensorflow.python.data.ops import map_op as tf_map
 from tensorflow.python.data.ops import prefetch_op as tf_prefetch
 from tensorflow.python.data.ops import repeat_op as tf_repeat
 from tensorflow.python.data.util import structure as tf_structure
+from tensorflow.python.distribute import distribute_lib as tf_distribute
 from tensorflow.python.distribute import values as tf_values
 from tensorflow.python.eager import context as tf_context
 from tensorflow.python.framework import auto_control_deps as tf_control
+from tensorflow.python.framework import ops as tf_ops
 from tensorflow.python.framework import random_seed as tf_seeds
 from tensorflow.python.ops import control_flow_v2_func_graphs as tf_func_graphs
 from tensorflow.python.ops import gen_stateless_random_ops as tf_stateless
@@ -81,12 +83,17 @@ __all__ = [
     "is_on_read",
     "is_symbolic",
     "keras_predict",
+    "leaf_layers",
     "logits_of",
     "loss_tracker",
     "maps_before_batch",
     "mask_of",
     "move_variable",
     "number_of_rows",
+    "out_of_scope",
+    "post",
+    "posted",
+    "read_as_one_number",
     "rebuilt_optimizer",
     "remake_weight",
     "replaced",
@@ -102,6 +109,7 @@ __all__ = [
     "symbolic_build",
     "unordered_stamps",
     "unpack",
+    "varies_with",
     "without_merge_call",
 ]
 
@@ -179,6 +187,11 @@ def flat_losses(model: keras.Model) -> list[Any]:
     compile_loss = getattr(model, "_compile_loss", None)
     entries = getattr(compile_loss, "_flat_losses", None) or []
     return [entry[1] for entry in entries if entry[1] is not None]
+
+
+def leaf_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """Returns the layers of a model that hold no others, in their order."""
+    return [layer for layer in model._flatten_layers() if not layer._layers]
 
 
 def in_order(model: keras.Model, logs: dict[str, Any]) -> Any:
@@ -363,6 +376,59 @@ def handles_of(variable: tf.Variable) -> list[Any]:
 def is_on_read(variable: tf.Variable) -> bool:
     """Whether each replica has a variable for itself until somebody reads it."""
     return bool(variable.synchronization == tf.VariableSynchronization.ON_READ)
+
+
+@contextlib.contextmanager
+def out_of_scope() -> Iterator[None]:
+    """Leaves the scopes of all strategies: variables made in the block are this process's own.
+
+    In the scope of a strategy of several processes, making a variable is a collective.
+    """
+    if not tf.distribute.has_strategy():
+        yield
+        return
+    graph = tf_ops.get_default_graph()
+    creators, graph._variable_creator_stack = graph._variable_creator_stack, []
+    tf_distribute._push_per_thread_mode(tf_distribute._get_default_replica_mode())
+    try:
+        yield
+    finally:
+        tf_distribute._pop_per_thread_mode()
+        graph._variable_creator_stack = creators
+
+
+def post(key: str, text: str) -> None:
+    """Leaves word for the other processes of a multi-worker job; nothing if that cannot be."""
+    with contextlib.suppress(tf.errors.OpError, RuntimeError):
+        tf_context.context().set_config_key_value(key, text)
+
+
+def posted(key: str, milliseconds: int) -> str | None:
+    """Returns what a process of the job has posted, None if that does not come in time."""
+    try:
+        return str(tf_context.context().get_config_key_value(key, milliseconds))
+    except (tf.errors.OpError, RuntimeError):
+        return None
+
+
+def read_as_one_number() -> None:
+    """Has `int`, `float` and `np.array` read a variable of several replicas as any other.
+
+    TensorFlow gives its class for these no such methods, or one that NumPy refuses. They stay: what
+    they replace could only raise.
+    """
+    kind = tf_values.DistributedVariable
+    if "__int__" in vars(kind):
+        return
+
+    def array(self: Any, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        del copy  # it is one
+        return np.array(self.numpy(), dtype)
+
+    kind.__int__ = lambda self: int(self.numpy())
+    kind.__float__ = lambda self: float(self.numpy())
+    kind.__complex__ = lambda self: complex(self.numpy())
+    kind.__array__ = array
 
 
 class Held:
@@ -725,6 +791,35 @@ _READERS = ("Assert", "LookupTableFindV2", "LookupTableSizeV2", "ReadVariableOp"
 def _keeps_state(function: Any) -> bool:
     operations = function.graph.get_operations()
     return any(op.op_def.is_stateful and op.type not in _READERS for op in operations)
+
+
+_RANDOM = ("Random", "TruncatedNormal", "Multinomial", "Stateful", "Rng", "Assign")
+"""How the names of operations begin that draw random numbers, Keras' own by a seed's variable."""
+
+_PYTHON = ("PyFunc", "EagerPyFunc", "PyFuncStateless")
+
+
+def varies_with(dataset: Any) -> set[str]:
+    """Says what may make two runs of a dataset differ, though they begin with the same seeds.
+
+    Returns:
+        Of "order" (asked for with deterministic=False), "random" (numbers drawn in calls that run
+        side by side) and "python" (the user's own code) those that were found.
+    """
+    found = {"order"} if dataset.options().deterministic is False else set()
+    if getattr(dataset, "_deterministic", "default") == "false":
+        found.add("order")
+    function = getattr(getattr(dataset, "_map_func", None), "function", None)
+    if function is not None:
+        graph = function.graph.as_graph_def()
+        nodes = [graph.node, *(one.node_def for one in graph.library.function)]
+        kinds = {node.op for some in nodes for node in some}
+        parallel = hasattr(dataset, "_num_parallel_calls")
+        if parallel and any(kind.startswith(_RANDOM) for kind in kinds):
+            found.add("random")
+        if kinds & set(_PYTHON):
+            found.add("python")
+    return found.union(*(varies_with(one) for one in dataset._inputs()))
 
 
 def _map_of(mapped: Any) -> Callable[[Any], Any]:

@@ -221,6 +221,10 @@ class SharedData(Stream):
             return next(iter(self._batches))
         return spec
 
+    def varies_with(self) -> set[str]:
+        """What may make two workers read differently, see `internals.varies_with`."""
+        return internals.varies_with(self._batches)
+
     def begin_epoch(self, tell: Tell) -> None:
         """Starts an epoch: from the beginning, or where the last one stopped with `steps` given."""
         if self._shuffles_in_python and self.layout.workers > 1:

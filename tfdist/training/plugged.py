@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -19,9 +20,11 @@ from tfdist.training.data import SharedData, as_tensors, to_step
 from tfdist.training.family import Family
 from tfdist.training.loop import Epochs, Loop
 from tfdist.training.lost import told_of_lost_tasks
+from tfdist.training.noticeboard import Noticeboard
 from tfdist.training.options import TrainingOptions
 from tfdist.training.own_data import is_input_function
 from tfdist.training.stream import Step, Stream
+from tfdist.training.teller import CALLS, Teller
 
 __all__ = ["Plugged", "plug"]
 
@@ -73,6 +76,7 @@ def plug(model: Model, **options: Any) -> Model:
         >>> tfdist.plug(model).fit(x, y, batch_size=256)
     """
     internals.check_versions()
+    internals.read_as_one_number()
     if not isinstance(model, keras.Model):
         raise PlugError(
             f"plug takes a keras.Model, not {type(model).__module__}.{type(model).__name__}"
@@ -312,7 +316,8 @@ class Plugged:
     def _prepared(self, batch: Any) -> Loop:
         """Builds what is not built yet, and returns the loop for the model as compiled now."""
         model = self.model
-        is_new = self._loop is None or self._built_for is not model.train_function
+        # None: only predict has been called until now.
+        is_new = self._built_for is None or self._built_for is not model.train_function
         if is_new:
             checks.check_variables(model, self.strategy)
         with self.strategy.scope():
@@ -323,7 +328,7 @@ class Plugged:
             self._loop = Loop(model, self._family())
             self._prediction = None
             # `compile` sets it to None: that tells that everything must be traced anew.
-            self._built_for = model.train_function = object()
+            self._built_for = model.train_function = self._loop.made_for
         assert self._loop is not None
         return self._loop
 
@@ -354,7 +359,14 @@ def _bound(plugged: Plugged, name: str) -> Callable[..., Any]:
     def stand_in(*args: Any, **kwargs: Any) -> Any:
         if not plugged.layout.task:
             return method(*args, **kwargs)
-        with told_of_lost_tasks(plugged.layout.task):
+        # Several workers: a variable that one of them makes must not wait for the others.
+        alone: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
+        if plugged.layout.workers > 1:
+            alone = internals.out_of_scope
+        board = Noticeboard.of(plugged.strategy, plugged.layout)
+        with told_of_lost_tasks(plugged.layout.task, name, board), alone():
+            if board is not None and name in CALLS:
+                Teller.of(plugged.strategy, plugged.layout).meet(name, board)
             return method(*args, **kwargs)
 
     return stand_in

@@ -103,6 +103,10 @@ class Stream:
         """Takes the next steps that the workers will run together, up to `count`; [] at the end."""
         raise NotImplementedError
 
+    def varies_with(self) -> set[str]:
+        """What may make two workers read differently, see `internals.varies_with`."""
+        return set()
+
     # What all have.
 
     @property

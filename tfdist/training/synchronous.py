@@ -23,6 +23,7 @@ from tfdist.training import fingerprint as fingerprint_of
 from tfdist.training import packing
 from tfdist.training.exchange import LocalSteps, make_exchange
 from tfdist.training.family import Chunk
+from tfdist.training.likeness import Likeness
 from tfdist.training.metrics import Reading, StepLogs, as_plain, recorded_results, to_be_summed
 from tfdist.training.options import TrainingOptions
 from tfdist.training.pace import TARGET_SECONDS, Pace
@@ -75,7 +76,10 @@ class Synchronous:
         self._local = LocalState(model, strategy)
         self._functions: dict[Any, Callable[..., Any]] = {}
         self._logs = StepLogs(model)
-        self._teller = Teller(strategy, layout)
+        self._teller = Teller.of(strategy, layout)
+        self.likeness = Likeness(
+            model, strategy, layout, self._local.written, options.local_steps > 1
+        )
 
     def working(self) -> contextlib.AbstractContextManager[None]:
         """For all that traces and runs steps."""
@@ -115,7 +119,7 @@ class Synchronous:
             ran = self.run_steps(mode, steps, data.may_leave_replicas_out)
         if mode == "train" and pace.every is not None:
             self.bring_together()  # a callback may look at them now
-        reading = self.read(mode, *ran, numbers=[pace.seconds])
+        reading = self.read(mode, *ran, numbers=[pace.seconds], varies_with=data.varies_with)
         pace.agreed(float(np.mean(reading.numbers[:, 0])))
         pace.took(count, time.perf_counter() - started)
         return count, reading.logs
@@ -317,6 +321,7 @@ class Synchronous:
         step_logs: dict[str, tf.Tensor],
         fingerprint: Any,
         numbers: Sequence[float],
+        varies_with: Callable[[], set[str]] = set,
     ) -> Reading:
         """Sums the metrics over all replicas and reads them; every worker must call it together.
 
@@ -325,6 +330,7 @@ class Synchronous:
             step_logs: what `run_loop` or `run_steps` returned.
             fingerprint: the sum of the steps' fingerprints.
             numbers: this worker's own numbers for the others to see.
+            varies_with: says what may make the workers' data differ.
 
         Returns:
             The logs and everybody's numbers, the same on every worker.
@@ -335,7 +341,8 @@ class Synchronous:
         variables = list(
             {id(v): v for metric in self.model.metrics for v in metric.variables}.values()
         )
-        key = (mode, "read", tuple(map(id, variables)), tuple(step_logs), len(numbers))
+        marked = [*variables, *self.likeness.scalars]
+        key = (mode, "read", tuple(map(id, marked)), tuple(step_logs), len(numbers))
         if key not in self._functions:
             read = functools.partial(self._read, mode, variables)
             self._functions[key] = (
@@ -343,8 +350,10 @@ class Synchronous:
             )
         own = np.asarray([*fingerprint_of.in_floats(int(fingerprint)), *numbers], np.float32)
         logs, table = self._functions[key](step_logs, tf.constant(own))
-        fingerprints, told = np.split(table.numpy(), [fingerprint_of.FLOATS], axis=1)
-        fingerprint_of.check(fingerprints)
+        floats = fingerprint_of.FLOATS
+        fingerprints, told, marks = np.split(table.numpy(), [floats, -floats], axis=1)
+        fingerprint_of.check(fingerprints, varies_with)
+        self.likeness.check(marks)
         return Reading({name: as_plain(value) for name, value in logs.items()}, told)
 
     def _read(
@@ -356,6 +365,7 @@ class Synchronous:
     ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
         layout = self.layout
         states = [v.value for v in variables]
+        numbers = tf.concat([numbers, self.likeness.mark()], 0)
         table = tf.expand_dims(tf.one_hot(layout.worker, layout.workers), 1) * numbers
         shared = [table, *step_logs.values()]
         if layout.replicas > 1:
@@ -385,10 +395,14 @@ class Synchronous:
         """Makes the variables that the exchange of gradients needs, before steps are traced."""
         if self._exchange is None:
             self._exchange = make_exchange(self._options, self.model, self.strategy)
-        self._local.prepare()
+
+    def retrace(self) -> None:
+        """Makes the steps anew, of the model as it is now (what is frozen, which optimizer)."""
+        self._functions.clear()
 
     def begin_to_train(self) -> None:
         """Starts from the weights as they are now, whoever has set them."""
+        self.likeness.begin()
         if isinstance(self._exchange, LocalSteps):
             self._on_replicas(("begin",), self._exchange.begin)
 

@@ -23,31 +23,31 @@ class LocalState:
     Args:
         model: a built model.
         strategy: in whose scope it was made.
+
+    Attributes:
+        written: the variables, by identity.
     """
 
     def __init__(self, model: keras.Model, strategy: tf.distribute.Strategy) -> None:
         self._model = model
         self._strategy = strategy
         self._replicas = strategy.num_replicas_in_sync
-        self._variables: dict[int, tf.Variable] = {}
+        self.written: dict[int, tf.Variable] = {}
         self._compared: set[int] = set()
         self._present: tf.Variable | None = None
-
-    @property
-    def variables(self) -> list[tf.Variable]:
-        """Those that steps have written."""
-        return list(self._variables.values())
-
-    def prepare(self) -> None:
-        """Makes what steps need, before they are traced."""
-        if self._present is None and self._replicas > 1:
-            with self._strategy.scope():
+        if self._replicas > 1:
+            with strategy.scope():
                 self._present = tf.Variable(
                     1.0,
                     trainable=False,
                     synchronization=tf.VariableSynchronization.ON_READ,
                     aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
                 )
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """Those that steps have written."""
+        return list(self.written.values())
 
     def in_sync(self) -> dict[int, Any]:
         """Returns the variables whose replicas are equal, by the identities of their handles."""
@@ -58,13 +58,13 @@ class LocalState:
         return {
             id(handle): value
             for value in values
-            if id(value) not in self._variables
+            if id(value) not in self.written
             for handle in internals.handles_of(value)
         }
 
     def wrote(self, step: ReplicaStep) -> None:
         """Notes what a step writes; call it at its end, in the replica's context."""
-        self._variables.update(step.local_state)
+        self.written.update(step.local_state)
         if step.may_be_absent and self._present is not None:
             self._present.assign(tf.cast(step.present, tf.float32))
 
@@ -101,10 +101,10 @@ class LocalState:
         expected = internals.batch_statistics(self._model)
         new = [
             variable
-            for key, variable in self._variables.items()
+            for key, variable in self.written.items()
             if key not in self._compared and key not in expected
         ]
-        self._compared |= set(self._variables)
+        self._compared |= set(self.written)
         if not new:
             return
         differences = self._compare(new)

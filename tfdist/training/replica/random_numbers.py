@@ -122,13 +122,29 @@ def _drawn(tensor: tf.Tensor) -> tf.Tensor:
     return tensor
 
 
-def _cut(draw: Callable[[Any], tf.Tensor], place: _Place, shape: Any) -> tf.Tensor:
-    """Draws all rows of all replicas, and returns this one's."""
+def _cut(draw: Callable[[Any, Any], tf.Tensor], place: _Place, shape: Any, key: Any) -> tf.Tensor:
+    """Draws all rows of all replicas, and returns this one's.
+
+    XLA wants to know all shapes beforehand, and nobody knows the rows of the whole then: under it
+    the replicas draw by keys of their own.
+    """
+    step = current()
+    if step is not None and _is_compiled():
+        return _drawn(draw(shape, _own_seed(step, key)))
     rest = tf.cast(shape, tf.int64)[1:]
     blocks = tf.constant(1, tf.int64) if place.blocks is None else place.blocks
-    whole = draw(tf.concat([[blocks * place.total], rest], 0))
+    whole = draw(tf.concat([[blocks * place.total], rest], 0), key)
     whole = tf.reshape(whole, tf.concat([tf.stack([blocks, place.total]), rest], 0))
     return _drawn(tf.reshape(whole[:, place.start : place.start + place.rows], shape))
+
+
+_ONE_BY_ONE = ("uniform", "uniform_int", "uniform_full_int")
+"""What XLA, too, draws value by value; of its normal numbers two are made together."""
+
+
+def _is_compiled() -> bool:
+    step = current()
+    return step is not None and step.postponed is not None
 
 
 def _counted(name: str, counters: int | None = None) -> Callable[..., Any]:
@@ -144,8 +160,10 @@ def _counted(name: str, counters: int | None = None) -> Callable[..., Any]:
         place = _place_of(shape)
         if place is None:
             return whole(shape, key, counter, alg, *args, **kwargs)
-        if place.blocks is not None:
-            return _cut(lambda all_: whole(all_, key, counter, alg, *args, **kwargs), place, shape)
+        if place.blocks is not None or (_is_compiled() and name not in _ONE_BY_ONE):
+            return _cut(
+                lambda rows, own: whole(rows, own, counter, alg, *args, **kwargs), place, shape, key
+            )
         start = place.start * tf.reduce_prod(tf.cast(shape, tf.int64)[1:])
         if counters is not None:
             counter = counter + tf.cast(tf.stack([start * counters, 0]), tf.uint64)
@@ -174,7 +192,9 @@ def _truncated_normal(
     place = _place_of(shape)
     if place is None:
         return whole(shape, key, counter, alg, *args, **kwargs)
-    return _cut(lambda all_: whole(all_, key, counter, alg, *args, **kwargs), place, shape)
+    return _cut(
+        lambda rows, own: whole(rows, own, counter, alg, *args, **kwargs), place, shape, key
+    )
 
 
 def _by_seed(name: str, *, takes_logits: bool = False) -> Callable[..., Any]:

@@ -116,7 +116,7 @@ def _is_scaled(step: ReplicaStep, kind: str, sources: list[tf.Tensor]) -> bool:
     with_rows = 0
     for place, source in enumerate(sources):
         if step.replication.peek(source) is Kind.REPLICATED:
-            if may_count_rows(step, source):
+            if kind != "Mul" and may_count_rows(step, source):
                 return False
         elif source.shape.rank == 0 and sources[1 - place].shape.rank != 0:
             return False
@@ -130,20 +130,14 @@ def _is_scaled(step: ReplicaStep, kind: str, sources: list[tf.Tensor]) -> bool:
     return with_rows > 0 if rank else with_rows == 1
 
 
-def may_count_rows(step: ReplicaStep, factor: tf.Tensor) -> bool:
-    """Whether a factor, or a divisor, may be the number of the replica's rows, or of entries."""
+def may_count_rows(step: ReplicaStep, number: tf.Tensor) -> bool:
+    """Whether a constant may be the number of the replica's rows, or of entries."""
     assert step.rows is not None
-    value = None if step.rows.static is None else internals.constant_value(factor)
-    if value is None or step.rows.static is None or value.size != 1 or not value.all():
+    value = None if step.rows.static is None else internals.constant_value(number)
+    if value is None or step.rows.static is None or value.size != 1:
         return False
-    for count in (float(value.item()), 1.0 / float(value.item())):
-        times = count / step.rows.static
-        if round(times) >= 1 and abs(times - round(times)) < _ROUNDING * times:
-            return True
-    return False
-
-
-_ROUNDING = 1e-5
+    count = float(value.item())
+    return count > 0 and count % step.rows.static == 0
 
 
 def _reduces_rows(operation: Any) -> bool:
