@@ -28,6 +28,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras.src import backend as keras_backend
+from keras.src.backend.common import variables as keras_variables
 from keras.src.backend.tensorflow import core as keras_core
 from keras.src.backend.tensorflow import optimizer as keras_tf_optimizer
 from keras.src.backend.tensorflow import trainer as keras_trainer
@@ -49,6 +50,7 @@ from tensorflow.python.data.util import structure as tf_structure
 from tensorflow.python.distribute import distribute_lib as tf_distribute
 from tensorflow.python.distribute import values as tf_values
 from tensorflow.python.eager import context as tf_context
+from tensorflow.python.eager.polymorphic_function import polymorphic_function as tf_function
 from tensorflow.python.framework import auto_control_deps as tf_control
 from tensorflow.python.framework import ops as tf_ops
 from tensorflow.python.framework import random_seed as tf_seeds
@@ -60,6 +62,7 @@ from tfdist.errors import PlugError
 
 __all__ = [
     "POINTS",
+    "all_layers",
     "arrays_of",
     "batch_statistics",
     "begin_with_epoch",
@@ -73,16 +76,19 @@ __all__ = [
     "flat_losses",
     "functional_inputs",
     "functional_nodes",
+    "functions_inline",
     "gather_rows",
     "gather_small_sums",
     "handles_of",
     "held",
     "in_order",
+    "is_absent",
     "is_built",
     "is_in_a_loop",
     "is_on_read",
     "is_symbolic",
     "keras_predict",
+    "keras_writer",
     "leaf_layers",
     "logits_of",
     "loss_tracker",
@@ -91,6 +97,7 @@ __all__ = [
     "move_variable",
     "number_of_rows",
     "out_of_scope",
+    "overrides",
     "post",
     "posted",
     "read_as_one_number",
@@ -107,6 +114,7 @@ __all__ = [
     "split_validation",
     "squeeze_or_expand_to_same_rank",
     "symbolic_build",
+    "try_step",
     "unordered_stamps",
     "unpack",
     "varies_with",
@@ -120,6 +128,9 @@ unpack = keras_data_utils.unpack_x_y_sample_weight
 class_weight_to_sample_weights = keras_data_utils.class_weight_to_sample_weights
 squeeze_or_expand_to_same_rank = keras_loss.squeeze_or_expand_to_same_rank
 keras_predict = keras_trainer.TensorFlowTrainer.predict
+_WRITERS = {name: getattr(keras.Model, name) for name in ("save", "save_weights", "export")}
+
+_lock = threading.RLock()
 
 
 # ---------------------------------------------------------------- borrowed parts
@@ -169,17 +180,107 @@ def symbolic_build(model: keras.Model, batch: Any) -> None:
     """Creates all variables of the model, its metrics and its optimizer before anything is traced.
 
     Args:
-        model: a compiled model, or one to predict with.
+        model: a compiled model.
         batch: tensors or specs of one batch, as `(x,)`, `(x, y)` or `(x, y, sample_weight)`.
     """
-    if model.compiled:
+    with functions_inline():
         model._symbolic_build(data_batch=batch)
-        return
-    x, _, _ = unpack(batch)
-    inputs = tf.nest.map_structure(
-        lambda leaf: keras.KerasTensor(leaf.shape, keras.backend.standardize_dtype(leaf.dtype)), x
+
+
+def try_step(step: Callable[[Any], Any], batch: Any, strategy: tf.distribute.Strategy) -> None:
+    """Calls a step on tensors without values; nothing is changed but what is not built yet.
+
+    Args:
+        step: a model's `train_step`, `test_step` or `predict_step`.
+        batch: tensors or specs of one batch, as the step takes them.
+        strategy: in whose scope the variables are made that the step needs.
+    """
+    gradient = tf.GradientTape.gradient
+
+    def without_variables(self: Any, target: Any, sources: Any, *args: Any, **named: Any) -> Any:
+        # A variable that is to be made has no tensor to ask for yet; any gradient has its shape.
+        if any(isinstance(source, keras.Variable) for source in tf.nest.flatten(sources)):
+            return tf.nest.map_structure(lambda v: tf.zeros(v.shape, v.dtype), sources)
+        return gradient(self, target, sources, *args, **named)
+
+    def call() -> None:
+        step(tf.nest.map_structure(_placeholder, batch))
+
+    with _lock:
+        tf.GradientTape.gradient = without_variables
+        try:
+            with keras.StatelessScope(initialize_variables=False), functions_inline():
+                keras_backend.compute_output_spec(call)
+        finally:
+            tf.GradientTape.gradient = gradient
+            with strategy.scope():
+                keras_variables.initialize_all_variables()
+
+
+def is_absent(leaf: Any) -> bool:
+    """Whether an entry of a batch, or of its specs, stands for None."""
+    return leaf is None or isinstance(
+        leaf, tf.experimental.Optional | tf.OptionalSpec | tf_structure.NoneTensorSpec
     )
-    keras_backend.compute_output_spec(model, inputs, training=False)
+
+
+def _placeholder(leaf: Any) -> Any:
+    if is_absent(leaf):
+        return None
+    if isinstance(leaf, tf.RaggedTensor | tf.RaggedTensorSpec):
+        shape = leaf.shape[leaf.ragged_rank + 1 :]
+        return tf.compat.v1.ragged.placeholder(leaf.dtype, leaf.ragged_rank, shape)
+    if isinstance(leaf, tf.SparseTensor | tf.SparseTensorSpec):
+        return tf.compat.v1.sparse_placeholder(leaf.dtype, leaf.shape)
+    return tf.compat.v1.placeholder(leaf.dtype, leaf.shape)
+
+
+@contextlib.contextmanager
+def functions_inline() -> Iterator[None]:
+    """Has every `tf.function` that is called in the block be a part of its caller.
+
+    Those that XLA compiles stay what they are, once all variables are there. One that is traced
+    while variables are still to be made would keep their initial values as constants, and be used
+    again for the steps; and what it returns would be other tensors than its metrics' results.
+    """
+    global _inline
+    with _lock:
+        _inline += 1
+        tf_function.Function.__call__ = _call_inline
+    try:
+        yield
+    finally:
+        with _lock:
+            _inline -= 1
+            if _inline == 0:
+                tf_function.Function.__call__ = _call_function
+
+
+_inline = 0
+_call_function = tf_function.Function.__call__
+
+
+def _call_inline(self: Any, *args: Any, **named: Any) -> Any:
+    if self._jit_compile and not keras_backend.in_stateless_scope():
+        return _call_function(self, *args, **named)
+    python = self.python_function
+    if self._autograph:
+        autograph = tf.__internal__.autograph
+        python = autograph.tf_convert(python, autograph.control_status_ctx())
+    return python(*args, **named)
+
+
+def overrides(model: keras.Model, name: str) -> bool:
+    """Whether a model has a method of its own where `keras.Model` has one of that name."""
+    method = getattr(model, name)
+    if name == "call" and not hasattr(method, "__func__"):
+        return True
+    return getattr(method, "__func__", method) is not getattr(keras.Model, name)
+
+
+def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """Returns the model itself and all layers in it, at every depth."""
+    return list(model._flatten_layers())
 
 
 def flat_losses(model: keras.Model) -> list[Any]:
@@ -215,9 +316,14 @@ def begin_with_epoch(model: keras.Model, epoch: int) -> None:
     model._initial_epoch = epoch
 
 
+def keras_writer(model: keras.Model, name: str) -> Callable[..., None]:
+    """Returns Keras' own `save`, `save_weights` or `export`, whatever the plugged model's does."""
+    return functools.partial(_WRITERS[name], model)
+
+
 def save(model: keras.Model, path: str) -> None:
     """Saves with Keras' own method, whatever the plugged model's does beside."""
-    keras.Model.save(model, path)
+    keras_writer(model, "save")(path)
 
 
 def seed_if_unseeded(seed: int) -> None:
@@ -226,7 +332,6 @@ def seed_if_unseeded(seed: int) -> None:
         tf.random.set_seed(seed)
 
 
-_lock = threading.RLock()
 _strategies_seen = 0
 _GROUPS_PER_STRATEGY = 1000
 

@@ -275,6 +275,7 @@ note("stateless map", lambda: make().fit(mapped(stateless, 4), verbose=0).histor
 note("random parallel map", lambda: make().fit(mapped(noisy, 8), epochs=5, verbose=0).history)
 note("python map", lambda: make().fit(mapped(noisy_in_python, None), verbose=0).history)
 note("disorder", lambda: make().fit(mapped(slowly, 4, False), epochs=2, verbose=0).history)
+last = make()
 (folder / f"found-{own}.pickle").write_bytes(pickle.dumps(found))
 if own == 0:
-    make().evaluate(X, LABELS, verbose=0)  # the others end here, and well
+    last.evaluate(X, LABELS, verbose=0)  # the others end here, and well

@@ -49,7 +49,7 @@ def freeze_from_now(model: keras.Model) -> None:
 
 def replace_optimizer(model: keras.Model) -> None:
     with model.distribute_strategy.scope():
-        model.optimizer = keras.optimizers.SGD(10.0)
+        model.optimizer = keras.optimizers.SGD(1.0)
         model.optimizer.build(model.trainable_variables)
 
 

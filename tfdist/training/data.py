@@ -39,6 +39,7 @@ from tfdist.training.stream import (
     map_leaves,
     slice_rows,
     whole_elements,
+    without_optionals,
 )
 
 __all__ = ["SharedData", "as_tensors", "share_out", "to_step"]
@@ -216,7 +217,7 @@ class SharedData(Stream):
 
     def sample_batch(self) -> Any:
         """Specs of one batch (or one real batch where the specs do not tell the ranks)."""
-        spec = self._batches.element_spec
+        spec = without_optionals(self._batches.element_spec)
         if any(leaf.shape.rank is None for leaf in leaves(spec)):
             return next(iter(self._batches))
         return spec

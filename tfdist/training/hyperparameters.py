@@ -17,9 +17,12 @@ import keras
 import numpy as np
 
 from tfdist import internals
+from tfdist.errors import PlugError
+from tfdist.training.likeness import who_has_what
 from tfdist.training.model_parts import optimizers_of
+from tfdist.training.stream import Tell
 
-__all__ = ["digest_of", "hyperparameters_of"]
+__all__ = ["agree_on_hyperparameters", "digest_of", "hyperparameters_of"]
 
 _NO_MATTER = ("seed", "name", "build_config", "registered_name", "dtype", "vocabulary")
 """Parts of a configuration that may well differ, or that say nothing by numbers."""
@@ -37,6 +40,38 @@ def hyperparameters_of(model: keras.Model) -> dict[str, float]:
         for path, value in _numbers(_config_of(part)):
             found[f"{name}{path}"] = value
     return found
+
+
+def agree_on_hyperparameters(model: keras.Model, tell: Tell) -> None:
+    """Makes sure that the workers' layers, optimizers and losses are configured alike.
+
+    It comes before anything is built: a frozen layer has no slots, and making a variable is
+    something that all workers must do together.
+
+    Args:
+        model: a compiled model.
+        tell: shows this worker's numbers to all; every worker calls it together.
+
+    Raises:
+        PlugError: they are not.
+    """
+    own = hyperparameters_of(model)
+    table = tell([digest_of(own), len(own)])
+    if not (table != table[0]).any():
+        return
+    if len(set(table[:, 1])) == 1:
+        values = tell(list(own.values()))
+        for column, name in enumerate(own):
+            if (values[:, column] != values[0, column]).any():
+                raise PlugError(
+                    f"the workers train with other hyperparameters "
+                    f"({who_has_what(name, values[:, column])}): what one worker sets, every "
+                    "worker must set"
+                )
+    raise PlugError(
+        "the workers' models are made of other layers, or configured by other means: every worker "
+        "must run the same program"
+    )
 
 
 def digest_of(hyperparameters: Mapping[str, float]) -> float:

@@ -11,7 +11,7 @@ kinds), the chief's values are taken over.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -178,7 +178,7 @@ class Likeness:
             )
 
 
-def who_has_what(name: str, values: Iterable[float]) -> str:
+def who_has_what(name: str, values: np.ndarray) -> str:
     """Says which workers have which value: "rate is 0.1 on worker 0, 2 and 0.5 on worker 1"."""
     workers: dict[float, list[str]] = {}
     for worker, value in enumerate(values):

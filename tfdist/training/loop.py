@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -19,8 +19,6 @@ from tfdist import internals, log
 from tfdist.errors import DataError, PlugError
 from tfdist.training import roles
 from tfdist.training.family import Family
-from tfdist.training.hyperparameters import digest_of, hyperparameters_of
-from tfdist.training.likeness import who_has_what
 from tfdist.training.pace import Pace
 from tfdist.training.stall import StallWatch
 from tfdist.training.stream import Stream
@@ -72,8 +70,12 @@ class Loop:
         epochs: Epochs,
         callbacks: Any,
         verbose: Any,
+        own_evaluate: Callable[[Any], dict[str, Any]] | None = None,
     ) -> keras.callbacks.History:
-        """Trains; the arguments are as in `keras.Model.fit`, the data already shared out."""
+        """Trains; the arguments are as in `keras.Model.fit`, the data already shared out.
+
+        `own_evaluate` validates instead, given the callbacks: where the model's class does it.
+        """
         model, family = self.model, self.family
         wanted = {
             "epochs": epochs.epochs,
@@ -83,7 +85,6 @@ class Loop:
             "steps of a validation": -1 if validation is None else validation.num_steps or -2,
         }
         pace, test_pace, restores = self.agree("fit", wanted, callbacks, ("train", "test"))
-        self._agree_on_hyperparameters()
         size = data.batch_size
         if size and size != self._told_size and self.layout.replicas > 1 and self.layout.is_chief:
             self._told_size = size
@@ -106,8 +107,12 @@ class Loop:
             callback_list.on_epoch_begin(epoch)
             logs = self._run("train", data, pace, callback_list, logs)
             epoch_logs = dict(logs)
-            if validation is not None and epochs.validates(epoch):
+            val_logs = None
+            if own_evaluate is not None and epochs.validates(epoch):
+                val_logs = own_evaluate(callback_list)
+            elif validation is not None and epochs.validates(epoch):
                 val_logs = self._evaluate(validation, test_pace, callback_list)
+            if val_logs is not None:
                 epoch_logs.update({f"val_{name}": value for name, value in val_logs.items()})
             callback_list.on_epoch_end(epoch, epoch_logs)
             training_logs = epoch_logs
@@ -215,6 +220,15 @@ class Loop:
 
     # ------------------------------------------------------------ agreement
 
+    @contextlib.contextmanager
+    def apart(self) -> Iterator[None]:
+        """For an `evaluate` or a `predict` that may be called inside of a `fit`."""
+        before = self._stops_are_agreed
+        try:
+            yield
+        finally:
+            self._stops_are_agreed = before
+
     def agree(
         self, what: str, wanted: dict[str, int], callbacks: Any, modes: Sequence[str]
     ) -> tuple[Pace, Pace, bool]:
@@ -275,32 +289,6 @@ class Loop:
         self.family.likeness.check(digests)
         self.model.stop_training = bool(told.any())
         return self.model.stop_training
-
-    def _agree_on_hyperparameters(self) -> None:
-        """Makes sure that the workers' layers, optimizers and losses are configured alike.
-
-        Raises:
-            PlugError: they are not.
-        """
-        if self.layout.workers == 1:
-            return
-        own = hyperparameters_of(self.model)
-        table = self.family.tell([digest_of(own), len(own)])
-        if not (table != table[0]).any():
-            return
-        if len(set(table[:, 1])) == 1:
-            values = self.family.tell(list(own.values()))
-            for column, name in enumerate(own):
-                if (values[:, column] != values[0, column]).any():
-                    raise PlugError(
-                        f"the workers train with other hyperparameters "
-                        f"({who_has_what(name, values[:, column])}): what one worker sets, every "
-                        "worker must set"
-                    )
-        raise PlugError(
-            "the workers' models are made of other layers, or configured by other means: every "
-            "worker must run the same program"
-        )
 
     def stops(self, flag: str) -> bool:
         """Whether a callback of any worker has asked to stop: then all stop."""

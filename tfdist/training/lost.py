@@ -14,7 +14,12 @@ from tfdist.training.noticeboard import Noticeboard
 __all__ = ["told_of_lost_tasks"]
 
 _ALWAYS = (tf.errors.UnavailableError,)
-_SOMETIMES = (tf.errors.AbortedError, tf.errors.InternalError, tf.errors.CancelledError)
+_SOMETIMES = (
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.InternalError,
+    tf.errors.InvalidArgumentError,
+)
 _SIGNS = ("Collective ops is aborted", "Socket closed", "Connection reset", "/job:", "peer")
 _OTHER_COLLECTIVE = re.compile(
     r"expected (type|data_type|group_size|shape)\b.* but got|Shape mismatch"
@@ -44,7 +49,10 @@ def told_of_lost_tasks(
         message = str(error)
         if not isinstance(error, _ALWAYS) and not any(sign in message for sign in _SIGNS):
             raise
-        if _OTHER_COLLECTIVE.search(message):
+        other = _OTHER_COLLECTIVE.search(message)
+        if isinstance(error, tf.errors.InvalidArgumentError) and not other:
+            raise  # an error of this worker's own
+        if other:
             raise DataError(
                 f"{task} is in {call}, while another worker does something else that all workers "
                 "must do together (another call of fit, evaluate or predict, making a variable in "

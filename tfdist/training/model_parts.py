@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import keras
+
+from tfdist import internals
 
 __all__ = ["optimizers_of", "unique"]
 
 
 def optimizers_of(model: keras.Model) -> list[keras.optimizers.Optimizer]:
-    """The optimizer of `compile`, then those that a model with its own `train_step` has beside."""
-    candidates = [model.optimizer, *vars(model).values()]
+    """The optimizer of `compile`, then all others that the model or a part of it has."""
+    candidates = [getattr(model, "optimizer", None)]
+    for layer in internals.all_layers(model):
+        candidates.extend(leaf for value in vars(layer).values() for leaf in _leaves(value))
     found = [one for one in candidates if isinstance(one, keras.optimizers.Optimizer)]
     return list({id(one): one for one in found}.values())
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for entry in value:
+            yield from _leaves(entry)
+    else:
+        yield value
 
 
 def unique(variables: Any) -> list[keras.Variable]:
