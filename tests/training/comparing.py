@@ -56,6 +56,7 @@ SEED = 7
 
 Make = Callable[[], keras.Model]
 Use = Callable[[keras.Model], Any]
+Pair = tuple[str, Any, Any]
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,11 @@ def in_plain_keras(make: Make, use: Use) -> Outcome:
 
 def on_replicas(replicas: int, make: Make, use: Use) -> Outcome:
     """Runs the program on so many logical CPUs."""
-    strategy = mirrored(replicas)
+    return on_strategy(mirrored(replicas), make, use)
+
+
+def on_strategy(strategy: tf.distribute.Strategy, make: Make, use: Use) -> Outcome:
+    """Runs the program on all replicas of this strategy."""
     with seeded():
         with strategy.scope():
             model = make()
@@ -151,17 +156,22 @@ def assert_same(
     where: str = "mirrored",
 ) -> None:
     """Asserts that two outcomes are equal to these tolerances."""
-    pairs = list(_pairs("result", plain.result, other.result))
-    state = [
-        *_pairs("weights", plain.weights, other.weights),
-        *_pairs("optimizer", plain.optimizer, other.optimizer[: len(plain.optimizer)]),
-    ]
+    pairs, state = side_by_side(plain, other)
     test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0].rpartition("/")[2]
     _differences.append(Difference(test, where, _relative(pairs), _absolute(state)))
     for path, a, b in pairs:
         np.testing.assert_allclose(b, a, rtol=history, atol=AROUND_ZERO, err_msg=path)
     for path, a, b in state:
         np.testing.assert_allclose(b, a, rtol=0, atol=weights, err_msg=path)
+
+
+def side_by_side(plain: Outcome, other: Outcome) -> tuple[list[Pair], list[Pair]]:
+    """The results' numbers and the variables of two outcomes; fails where the structures differ."""
+    state = [
+        *_pairs("weights", plain.weights, other.weights),
+        *_pairs("optimizer", plain.optimizer, other.optimizer[: len(plain.optimizer)]),
+    ]
+    return list(_pairs("result", plain.result, other.result)), state
 
 
 def check_replicas_agree(model: keras.Model, strategy: tf.distribute.Strategy) -> None:
@@ -190,7 +200,7 @@ def _outcome(result: Any, model: keras.Model) -> Outcome:
     )
 
 
-def _pairs(path: str, a: Any, b: Any) -> Iterator[tuple[str, Any, Any]]:
+def _pairs(path: str, a: Any, b: Any) -> Iterator[Pair]:
     """The numbers of two equal structures side by side; fails where the structures differ."""
     if isinstance(a, dict):
         assert isinstance(b, dict), f"{path}: {type(b).__name__} instead of a dict"
@@ -212,7 +222,7 @@ def _pairs(path: str, a: Any, b: Any) -> Iterator[tuple[str, Any, Any]]:
         yield path, one.astype(np.float64), other.astype(np.float64)
 
 
-def _relative(pairs: Sequence[tuple[str, Any, Any]]) -> float:
+def _relative(pairs: Sequence[Pair]) -> float:
     worst = 0.0
     for _, a, b in pairs:
         scale = np.maximum(np.abs(a), AROUND_ZERO / HISTORY)
@@ -220,7 +230,7 @@ def _relative(pairs: Sequence[tuple[str, Any, Any]]) -> float:
     return worst
 
 
-def _absolute(pairs: Sequence[tuple[str, Any, Any]]) -> float:
+def _absolute(pairs: Sequence[Pair]) -> float:
     return max(
         (float(np.max(np.nan_to_num(np.abs(a - b)), initial=0.0)) for _, a, b in pairs), default=0.0
     )

@@ -1,0 +1,1 @@
+"""Small programs, one a pattern that people really write, held against plain Keras."""
