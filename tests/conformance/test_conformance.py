@@ -1,4 +1,4 @@
-"""What `scripts/conformance` makes of what Keras' tests did; the run itself is too long for here."""
+"""What `scripts/conformance` makes of what Keras' tests did; the run itself is too long for CI."""
 
 from __future__ import annotations
 
