@@ -47,17 +47,16 @@ class Run:
     def results(self, only: Sequence[str] | None = None) -> dict[str, Result]:
         """Runs the tests, those of `only` or all, and returns what each did."""
         done: dict[str, Result] = {}
-        while True:
+        while only is None or only:
             seen = self._start(only)
             done |= seen.done
             if seen.current is not None:
                 done[seen.current] = Result("failed", why="it hung, or the process died in it")
                 seen.left.remove(seen.current)
-            elif seen.left or not (seen.done or only is not None):
+            elif seen.left or not seen.done:
                 raise SystemExit(f"{self.name}: the tests did not run, see {self._file('.log')}")
-            if not seen.left:
-                return done
             only = seen.left
+        return done
 
     def _start(self, only: Sequence[str] | None) -> Results:
         """Runs a process to its end, or until it stands still."""
