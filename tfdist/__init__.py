@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tfdist.strategies import strategy
     from tfdist.training import plug
     from tfdist.training.embedding import ShardedEmbedding
+    from tfdist.training.replica.collectives import gather_batch, own_rows
 
 __all__ = [
     "Cluster",
@@ -34,8 +35,10 @@ __all__ = [
     "callbacks",
     "environments",
     "errors",
+    "gather_batch",
     "is_chief",
     "launch",
+    "own_rows",
     "pipeline",
     "plug",
     "strategy",
@@ -45,7 +48,9 @@ _HOME = {
     "Cluster": "tfdist.cluster",
     "ShardedEmbedding": "tfdist.training.embedding",
     "Task": "tfdist.cluster",
+    "gather_batch": "tfdist.training.replica.collectives",
     "is_chief": "tfdist.environments",
+    "own_rows": "tfdist.training.replica.collectives",
     "plug": "tfdist.training",
     "strategy": "tfdist.strategies",
 }

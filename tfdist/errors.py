@@ -10,6 +10,7 @@
     ├── DataError (ValueError)       the data cannot be shared out over the replicas
     ├── CheckpointError              a checkpoint cannot be written, found or restored
     ├── TaskLost                     another task of the job went away while this one was working
+    │   └── TaskLeft                 it ended well, but this one still waited for it
     └── LaunchError                  a process of the job could not be started or did not end well
 
 Each message says what was given, what is allowed and what to do. `exit_code` is what a process that
@@ -30,6 +31,7 @@ __all__ = [
     "RendezvousMismatch",
     "RendezvousTimeout",
     "StrategyError",
+    "TaskLeft",
     "TaskLost",
     "TfdistError",
 ]
@@ -87,6 +89,12 @@ class TaskLost(TfdistError):
     """Another task of the job went away while this one was working."""
 
     exit_code = 75
+
+
+class TaskLeft(TaskLost):
+    """Another task of the job ended well, but this one still waited for it; do not try again."""
+
+    exit_code = 1
 
 
 class LaunchError(TfdistError):

@@ -6,7 +6,7 @@ Everything else in tfdist uses public API. Here are two kinds of things:
 every input that `keras.Model.fit` accepts is accepted here with Keras' own messages.
 
 *Points of replacement* (`POINTS`, `replaced`): the handful of Keras functions that
-`tfdist.training.semantics` and `tfdist.training.worker_step` exchange while a step is being
+`tfdist.training.replica` and `tfdist.training.worker_step` exchange while a step is being
 traced, and only then.
 
 `check_versions` verifies at the first use that what is touched here looks as it did when it was
@@ -25,8 +25,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras.src import backend as keras_backend
+from keras.src.backend.common import variables as keras_variables
 from keras.src.backend.tensorflow import core as keras_core
 from keras.src.backend.tensorflow import optimizer as keras_tf_optimizer
 from keras.src.backend.tensorflow import trainer as keras_trainer
@@ -35,45 +37,70 @@ from keras.src.metrics import reduction_metrics as keras_reduction
 from keras.src.models import functional as keras_functional
 from keras.src.optimizers import base_optimizer as keras_optimizer
 from keras.src.optimizers import loss_scale_optimizer as keras_loss_scale
-from keras.src.random import seed_generator as keras_seed
 from keras.src.trainers import data_adapters as keras_data_adapters
 from keras.src.trainers.data_adapters import array_slicing as keras_array_slicing
 from keras.src.trainers.data_adapters import data_adapter_utils as keras_data_utils
+from tensorflow.python.client import pywrap_tf_session as tf_session
 from tensorflow.python.data.ops import batch_op as tf_batch
 from tensorflow.python.data.ops import dataset_ops as tf_dataset
 from tensorflow.python.data.ops import map_op as tf_map
 from tensorflow.python.data.ops import prefetch_op as tf_prefetch
 from tensorflow.python.data.ops import repeat_op as tf_repeat
 from tensorflow.python.data.util import structure as tf_structure
+from tensorflow.python.distribute import distribute_lib as tf_distribute
+from tensorflow.python.distribute import values as tf_values
 from tensorflow.python.eager import context as tf_context
+from tensorflow.python.eager.polymorphic_function import polymorphic_function as tf_function
 from tensorflow.python.framework import auto_control_deps as tf_control
+from tensorflow.python.framework import ops as tf_ops
+from tensorflow.python.framework import random_seed as tf_seeds
+from tensorflow.python.ops import control_flow_v2_func_graphs as tf_func_graphs
+from tensorflow.python.ops import gen_stateless_random_ops as tf_stateless
+from tensorflow.python.ops import gen_stateless_random_ops_v2 as tf_counted
 
 from tfdist.errors import PlugError
 
 __all__ = [
     "POINTS",
+    "all_layers",
     "arrays_of",
+    "batch_statistics",
     "begin_with_epoch",
     "call_node",
+    "captured",
     "check_versions",
     "class_weight_to_sample_weights",
     "compute_loss",
+    "constant_value",
     "data_adapter",
     "flat_losses",
     "functional_inputs",
     "functional_nodes",
+    "functions_inline",
     "gather_rows",
     "gather_small_sums",
+    "handles_of",
     "held",
     "in_order",
+    "is_absent",
     "is_built",
+    "is_in_a_loop",
+    "is_on_read",
+    "is_symbolic",
     "keras_predict",
+    "keras_writer",
+    "leaf_layers",
     "logits_of",
     "loss_tracker",
     "maps_before_batch",
     "mask_of",
     "move_variable",
     "number_of_rows",
+    "out_of_scope",
+    "overrides",
+    "post",
+    "posted",
+    "read_as_one_number",
     "rebuilt_optimizer",
     "remake_weight",
     "replaced",
@@ -87,8 +114,10 @@ __all__ = [
     "split_validation",
     "squeeze_or_expand_to_same_rank",
     "symbolic_build",
+    "try_step",
     "unordered_stamps",
     "unpack",
+    "varies_with",
     "without_merge_call",
 ]
 
@@ -99,6 +128,9 @@ unpack = keras_data_utils.unpack_x_y_sample_weight
 class_weight_to_sample_weights = keras_data_utils.class_weight_to_sample_weights
 squeeze_or_expand_to_same_rank = keras_loss.squeeze_or_expand_to_same_rank
 keras_predict = keras_trainer.TensorFlowTrainer.predict
+_WRITERS = {name: getattr(keras.Model, name) for name in ("save", "save_weights", "export")}
+
+_lock = threading.RLock()
 
 
 # ---------------------------------------------------------------- borrowed parts
@@ -148,17 +180,107 @@ def symbolic_build(model: keras.Model, batch: Any) -> None:
     """Creates all variables of the model, its metrics and its optimizer before anything is traced.
 
     Args:
-        model: a compiled model, or one to predict with.
+        model: a compiled model.
         batch: tensors or specs of one batch, as `(x,)`, `(x, y)` or `(x, y, sample_weight)`.
     """
-    if model.compiled:
+    with functions_inline():
         model._symbolic_build(data_batch=batch)
-        return
-    x, _, _ = unpack(batch)
-    inputs = tf.nest.map_structure(
-        lambda leaf: keras.KerasTensor(leaf.shape, keras.backend.standardize_dtype(leaf.dtype)), x
+
+
+def try_step(step: Callable[[Any], Any], batch: Any, strategy: tf.distribute.Strategy) -> None:
+    """Calls a step on tensors without values; nothing is changed but what is not built yet.
+
+    Args:
+        step: a model's `train_step`, `test_step` or `predict_step`.
+        batch: tensors or specs of one batch, as the step takes them.
+        strategy: in whose scope the variables are made that the step needs.
+    """
+    gradient = tf.GradientTape.gradient
+
+    def without_variables(self: Any, target: Any, sources: Any, *args: Any, **named: Any) -> Any:
+        # A variable that is to be made has no tensor to ask for yet; any gradient has its shape.
+        if any(isinstance(source, keras.Variable) for source in tf.nest.flatten(sources)):
+            return tf.nest.map_structure(lambda v: tf.zeros(v.shape, v.dtype), sources)
+        return gradient(self, target, sources, *args, **named)
+
+    def call() -> None:
+        step(tf.nest.map_structure(_placeholder, batch))
+
+    with _lock:
+        tf.GradientTape.gradient = without_variables
+        try:
+            with keras.StatelessScope(initialize_variables=False), functions_inline():
+                keras_backend.compute_output_spec(call)
+        finally:
+            tf.GradientTape.gradient = gradient
+            with strategy.scope():
+                keras_variables.initialize_all_variables()
+
+
+def is_absent(leaf: Any) -> bool:
+    """Whether an entry of a batch, or of its specs, stands for None."""
+    return leaf is None or isinstance(
+        leaf, tf.experimental.Optional | tf.OptionalSpec | tf_structure.NoneTensorSpec
     )
-    keras_backend.compute_output_spec(model, inputs, training=False)
+
+
+def _placeholder(leaf: Any) -> Any:
+    if is_absent(leaf):
+        return None
+    if isinstance(leaf, tf.RaggedTensor | tf.RaggedTensorSpec):
+        shape = leaf.shape[leaf.ragged_rank + 1 :]
+        return tf.compat.v1.ragged.placeholder(leaf.dtype, leaf.ragged_rank, shape)
+    if isinstance(leaf, tf.SparseTensor | tf.SparseTensorSpec):
+        return tf.compat.v1.sparse_placeholder(leaf.dtype, leaf.shape)
+    return tf.compat.v1.placeholder(leaf.dtype, leaf.shape)
+
+
+@contextlib.contextmanager
+def functions_inline() -> Iterator[None]:
+    """Has every `tf.function` that is called in the block be a part of its caller.
+
+    Those that XLA compiles stay what they are, once all variables are there. One that is traced
+    while variables are still to be made would keep their initial values as constants, and be used
+    again for the steps; and what it returns would be other tensors than its metrics' results.
+    """
+    global _inline
+    with _lock:
+        _inline += 1
+        tf_function.Function.__call__ = _call_inline
+    try:
+        yield
+    finally:
+        with _lock:
+            _inline -= 1
+            if _inline == 0:
+                tf_function.Function.__call__ = _call_function
+
+
+_inline = 0
+_call_function = tf_function.Function.__call__
+
+
+def _call_inline(self: Any, *args: Any, **named: Any) -> Any:
+    if self._jit_compile and not keras_backend.in_stateless_scope():
+        return _call_function(self, *args, **named)
+    python = self.python_function
+    if self._autograph:
+        autograph = tf.__internal__.autograph
+        python = autograph.tf_convert(python, autograph.control_status_ctx())
+    return python(*args, **named)
+
+
+def overrides(model: keras.Model, name: str) -> bool:
+    """Whether a model has a method of its own where `keras.Model` has one of that name."""
+    method = getattr(model, name)
+    if name == "call" and not hasattr(method, "__func__"):
+        return True
+    return getattr(method, "__func__", method) is not getattr(keras.Model, name)
+
+
+def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """Returns the model itself and all layers in it, at every depth."""
+    return list(model._flatten_layers())
 
 
 def flat_losses(model: keras.Model) -> list[Any]:
@@ -166,6 +288,11 @@ def flat_losses(model: keras.Model) -> list[Any]:
     compile_loss = getattr(model, "_compile_loss", None)
     entries = getattr(compile_loss, "_flat_losses", None) or []
     return [entry[1] for entry in entries if entry[1] is not None]
+
+
+def leaf_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """Returns the layers of a model that hold no others, in their order."""
+    return [layer for layer in model._flatten_layers() if not layer._layers]
 
 
 def in_order(model: keras.Model, logs: dict[str, Any]) -> Any:
@@ -189,9 +316,14 @@ def begin_with_epoch(model: keras.Model, epoch: int) -> None:
     model._initial_epoch = epoch
 
 
+def keras_writer(model: keras.Model, name: str) -> Callable[..., None]:
+    """Returns Keras' own `save`, `save_weights` or `export`, whatever the plugged model's does."""
+    return functools.partial(_WRITERS[name], model)
+
+
 def save(model: keras.Model, path: str) -> None:
     """Saves with Keras' own method, whatever the plugged model's does beside."""
-    keras.Model.save(model, path)
+    keras_writer(model, "save")(path)
 
 
 def seed_if_unseeded(seed: int) -> None:
@@ -200,7 +332,6 @@ def seed_if_unseeded(seed: int) -> None:
         tf.random.set_seed(seed)
 
 
-_lock = threading.RLock()
 _strategies_seen = 0
 _GROUPS_PER_STRATEGY = 1000
 
@@ -309,6 +440,102 @@ def without_merge_call(strategy: tf.distribute.Strategy) -> Iterator[None]:
             extended._use_merge_call = before
 
 
+def is_symbolic(tensor: tf.Tensor) -> bool:
+    """Whether a tensor is an operation's output in a graph, and not a value."""
+    return not hasattr(tensor, "_numpy")
+
+
+def constant_value(tensor: tf.Tensor) -> Any:
+    """Returns the value that a tensor of a graph always has, as an array; None if it has none."""
+    value = tf.get_static_value(tensor)
+    if value is None and is_symbolic(tensor):
+        with tensor.graph._c_graph.get() as graph:
+            value = tf_session.TF_TryEvaluateConstant_wrapper(graph, tensor._as_tf_output())
+    return None if value is None else np.asarray(value)
+
+
+def captured(placeholder: tf.Tensor) -> Any:
+    """Returns what a placeholder stands for in the graph around its own; None for an argument."""
+    for outer, inner in placeholder.graph.captures:
+        if inner is placeholder:
+            return outer
+    return None
+
+
+def is_in_a_loop(graph: Any) -> bool:
+    """Whether the graph that is being written is a TensorFlow loop's body inside of `graph`."""
+    now = tf.compat.v1.get_default_graph()
+    while now is not None and now is not graph:
+        if isinstance(now, tf_func_graphs.WhileBodyFuncGraph):
+            return True
+        now = getattr(now, "outer_graph", None)
+    return False
+
+
+def handles_of(variable: tf.Variable) -> list[Any]:
+    """Returns the resource handles of a variable's copies in this process."""
+    copies = variable.values if isinstance(variable, tf_values.DistributedVariable) else [variable]
+    return [copy.handle for copy in copies]
+
+
+def is_on_read(variable: tf.Variable) -> bool:
+    """Whether each replica has a variable for itself until somebody reads it."""
+    return bool(variable.synchronization == tf.VariableSynchronization.ON_READ)
+
+
+@contextlib.contextmanager
+def out_of_scope() -> Iterator[None]:
+    """Leaves the scopes of all strategies: variables made in the block are this process's own.
+
+    In the scope of a strategy of several processes, making a variable is a collective.
+    """
+    if not tf.distribute.has_strategy():
+        yield
+        return
+    graph = tf_ops.get_default_graph()
+    creators, graph._variable_creator_stack = graph._variable_creator_stack, []
+    tf_distribute._push_per_thread_mode(tf_distribute._get_default_replica_mode())
+    try:
+        yield
+    finally:
+        tf_distribute._pop_per_thread_mode()
+        graph._variable_creator_stack = creators
+
+
+def post(key: str, text: str) -> None:
+    """Leaves word for the other processes of a multi-worker job; nothing if that cannot be."""
+    with contextlib.suppress(tf.errors.OpError, RuntimeError):
+        tf_context.context().set_config_key_value(key, text)
+
+
+def posted(key: str, milliseconds: int) -> str | None:
+    """Returns what a process of the job has posted, None if that does not come in time."""
+    try:
+        return str(tf_context.context().get_config_key_value(key, milliseconds))
+    except (tf.errors.OpError, RuntimeError):
+        return None
+
+
+def read_as_one_number() -> None:
+    """Has `int`, `float` and `np.array` read a variable of several replicas as any other.
+
+    TensorFlow gives its class for these no such methods, or one that NumPy refuses. They stay: what
+    they replace could only raise.
+    """
+    kind = tf_values.DistributedVariable
+    if "__int__" in vars(kind):
+        return
+
+    def array(self: Any, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        del copy  # it is one
+        return np.array(self.numpy(), dtype)
+
+    kind.__int__ = lambda self: int(self.numpy())
+    kind.__float__ = lambda self: float(self.numpy())
+    kind.__complex__ = lambda self: complex(self.numpy())
+    kind.__array__ = array
+
+
 class Held:
     """Keras variables that are plain tensors while a step is traced; see `held`."""
 
@@ -414,6 +641,9 @@ class Point:
         object.__setattr__(self, "original", getattr(self.owner, self.name))
 
 
+_COUNTED = ("shape", "key", "counter", "alg")
+"""Of an operation that draws random numbers by their places."""
+
 POINTS: Mapping[str, Point] = {
     "scale_loss": Point(keras_loss, "scale_loss_for_distribution", ("value",)),
     "unscale_loss": Point(keras_loss, "unscale_loss_for_distribution", ("value",)),
@@ -431,15 +661,57 @@ POINTS: Mapping[str, Point] = {
     "all_reduce": Point(
         tf.distribute.ReplicaContext, "all_reduce", ("self", "reduce_op", "value", "options")
     ),
-    "next_seed": Point(keras_seed.SeedGenerator, "next", ("self", "ordered")),
+    "all_gather": Point(
+        tf.distribute.ReplicaContext, "all_gather", ("self", "value", "axis", "options")
+    ),
+    "tape_gradient": Point(
+        tf.GradientTape,
+        "gradient",
+        ("self", "target", "sources", "output_gradients", "unconnected_gradients"),
+    ),
     "assign": Point(keras_core.Variable, "_direct_assign", ("self", "value")),
+    "assign_add": Point(keras_core.KerasVariable, "assign_add", ("self", "value")),
+    "assign_sub": Point(keras_core.KerasVariable, "assign_sub", ("self", "value")),
+    **{
+        f"mirrored_{name}": Point(
+            tf_values.DistributedVariable,
+            name,
+            ("self", "value", "use_locking", "name", "read_value"),
+        )
+        for name in ("assign", "assign_add", "assign_sub")
+    },
+    "uniform": Point(tf_counted, "stateless_random_uniform_v2", (*_COUNTED, "dtype", "name")),
+    "uniform_int": Point(
+        tf_counted, "stateless_random_uniform_int_v2", (*_COUNTED, "minval", "maxval", "name")
+    ),
+    "uniform_full_int": Point(
+        tf_counted, "stateless_random_uniform_full_int_v2", (*_COUNTED, "dtype", "name")
+    ),
+    "normal": Point(tf_counted, "stateless_random_normal_v2", (*_COUNTED, "dtype", "name")),
+    "truncated_normal": Point(
+        tf_counted, "stateless_truncated_normal_v2", (*_COUNTED, "dtype", "name")
+    ),
+    "gamma": Point(tf_counted, "stateless_random_gamma_v3", (*_COUNTED, "alpha", "name")),
+    "categorical": Point(
+        tf_stateless,
+        "stateless_multinomial",
+        ("logits", "num_samples", "seed", "output_dtype", "name"),
+    ),
+    "binomial": Point(
+        tf_stateless,
+        "stateless_random_binomial",
+        ("shape", "seed", "counts", "probs", "dtype", "name"),
+    ),
+    "poisson": Point(
+        tf_stateless, "stateless_random_poisson", ("shape", "seed", "lam", "dtype", "name")
+    ),
+    "get_seed": Point(tf_seeds, "get_seed", ("op_seed",)),
     "apply": Point(
         keras_optimizer.BaseOptimizer, "apply", ("self", "grads", "trainable_variables")
     ),
     "scaled_apply": Point(
         keras_loss_scale.LossScaleOptimizer, "apply", ("self", "grads", "trainable_variables")
     ),
-    "scaled_loss": Point(keras_loss_scale.LossScaleOptimizer, "scale_loss", ("self", "loss")),
     "reduce_gradients": Point(
         keras_tf_optimizer.TFOptimizer, "_all_reduce_sum_gradients", ("self", "grads_and_vars")
     ),
@@ -626,6 +898,35 @@ def _keeps_state(function: Any) -> bool:
     return any(op.op_def.is_stateful and op.type not in _READERS for op in operations)
 
 
+_RANDOM = ("Random", "TruncatedNormal", "Multinomial", "Stateful", "Rng", "Assign")
+"""How the names of operations begin that draw random numbers, Keras' own by a seed's variable."""
+
+_PYTHON = ("PyFunc", "EagerPyFunc", "PyFuncStateless")
+
+
+def varies_with(dataset: Any) -> set[str]:
+    """Says what may make two runs of a dataset differ, though they begin with the same seeds.
+
+    Returns:
+        Of "order" (asked for with deterministic=False), "random" (numbers drawn in calls that run
+        side by side) and "python" (the user's own code) those that were found.
+    """
+    found = {"order"} if dataset.options().deterministic is False else set()
+    if getattr(dataset, "_deterministic", "default") == "false":
+        found.add("order")
+    function = getattr(getattr(dataset, "_map_func", None), "function", None)
+    if function is not None:
+        graph = function.graph.as_graph_def()
+        nodes = [graph.node, *(one.node_def for one in graph.library.function)]
+        kinds = {node.op for some in nodes for node in some}
+        parallel = hasattr(dataset, "_num_parallel_calls")
+        if parallel and any(kind.startswith(_RANDOM) for kind in kinds):
+            found.add("random")
+        if kinds & set(_PYTHON):
+            found.add("python")
+    return found.union(*(varies_with(one) for one in dataset._inputs()))
+
+
 def _map_of(mapped: Any) -> Callable[[Any], Any]:
     taken, given = mapped._input_dataset.element_spec, mapped.element_spec
     function = mapped._map_func.function
@@ -802,6 +1103,16 @@ def logits_of(output: Any) -> Any:
     operation: Any = getattr(output, "op", None)
     found = operation is not None and operation.type in ("Softmax", "Sigmoid")
     return operation.inputs[0] if found and len(operation.inputs) == 1 else None
+
+
+def batch_statistics(model: keras.Model) -> set[int]:
+    """Returns the identities of the TensorFlow variables of BatchNormalization's statistics."""
+    return {
+        id(variable.value)
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.built
+        for variable in layer.non_trainable_variables
+    }
 
 
 def loss_tracker(model: keras.Model) -> Any:

@@ -16,6 +16,8 @@ import numpy as np
 import tensorflow as tf
 from keras import layers, optimizers
 
+from tests.training import published
+
 SEED = 7
 _rng = np.random.default_rng(0)
 X = _rng.normal(size=(105, 8)).astype("float32")
@@ -52,6 +54,10 @@ def fit(model: keras.Model, *data: Any, **settings: Any) -> Any:
     if data:
         del chosen["batch_size"]
     return model.fit(*given, **chosen).history
+
+
+def fit_alone(model: keras.Model, x: Any, **settings: Any) -> Any:
+    return model.fit(x, **FIT, **settings).history
 
 
 def sgd() -> keras.Model:
@@ -233,6 +239,19 @@ PROGRAMS: dict[str, Program] = {
     "single batches": Program(sgd, one_batch_each),
     "early stopping": Program(lambda: classifier(optimizers.SGD(0.3)), stop_early),
     "every batch": Program(sgd, every_batch),
+    "no call and two optimizers": Program(published.unbuilt_gan, lambda m: fit_alone(m, X)),
+    "own test step and no call": Program(
+        published.vae, lambda m: fit_alone(m, X, validation_data=(X[:41],))
+    ),
+    "nested logs": Program(published.nested, lambda m: dict(sorted(fit(m).items()))),
+    "own methods that prepare": Program(
+        published.prepares,
+        lambda m: [
+            fit(m, 10 * X, LABELS, batch_size=BATCH, validation_data=(10 * X[:41], LABELS[:41])),
+            m.evaluate(10 * X, LABELS, verbose=0),
+            m.predict(10 * X, verbose=0),
+        ],
+    ),
 }
 """By name; a name is a sentence's part."""
 

@@ -20,12 +20,14 @@ import numpy as np
 import tensorflow as tf
 
 from tfdist import internals, log
-from tfdist.errors import TaskLost
+from tfdist.errors import PlugError, TaskLost
 from tfdist.strategies import registry
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training.family import Chunk
 from tfdist.training.in_flight import InFlight
+from tfdist.training.likeness import Likeness
 from tfdist.training.metrics import StepLogs, as_plain
+from tfdist.training.model_parts import unique
 from tfdist.training.options import TrainingOptions
 from tfdist.training.own_pipelines import OwnPipelines
 from tfdist.training.pace import TARGET_SECONDS, Pace
@@ -34,7 +36,7 @@ from tfdist.training.rows import Rows, batch_of, pack, specs_of
 from tfdist.training.stream import Step, Stream, without_optionals
 from tfdist.training.tables import Tables
 from tfdist.training.tally import Tally
-from tfdist.training.worker_step import Carried, WorkerStep, unique
+from tfdist.training.worker_step import Carried, WorkerStep
 
 __all__ = ["Asynchronous", "key_of"]
 
@@ -78,6 +80,7 @@ class Asynchronous:
         self._alone_since: float | None = None
         self._functions: dict[Any, Any] = {}
         self._logs = StepLogs(model)
+        self.likeness = Likeness(model, strategy, layout, {}, False)  # there is one copy of all
         self._step: WorkerStep | None = None
         self._tally: Tally | None = None
 
@@ -346,6 +349,17 @@ class Asynchronous:
             variables = unique([*self.model.variables, *self.model.optimizer.variables])
             for line in describe_placement(placed(variables)).splitlines():
                 log.info("%s", line)
+
+    def retrace(self) -> None:
+        """Refuses: steps are on their way.
+
+        Raises:
+            PlugError: always.
+        """
+        raise PlugError(
+            "a callback has called make_train_function while fit was running, but parameter "
+            "servers cannot change the steps of a running fit: freeze layers between two calls"
+        )
 
     def begin_to_train(self) -> None:
         """Nothing: workers fetch the weights as they are."""

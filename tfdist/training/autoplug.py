@@ -98,9 +98,13 @@ def _plugging(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         servers = isinstance(strategy, tf.distribute.ParameterServerStrategy)
         if strategy.num_replicas_in_sync == 1 and not servers:
             return original(self, *args, **kwargs)
-        from tfdist.training.plugged import plug
+        from tfdist.training.own_methods import reach
+        from tfdist.training.plugged import Plugged, plug
 
-        return getattr(plug(self), name)(*args, **kwargs)
+        # Not the object's own method: that may be the class's, which has called this one.
+        plugged = Plugged.of(plug(self))
+        assert plugged is not None
+        return reach(plugged, name)(*args, **kwargs)
 
     return method
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -11,9 +10,13 @@ import tensorflow as tf
 from tfdist import internals
 from tfdist.errors import PlugError
 from tfdist.strategies import registry
+from tfdist.training import own_methods
+from tfdist.training.model_parts import optimizers_of
 
 __all__ = [
     "check_compiled",
+    "check_evaluator",
+    "check_layers",
     "check_methods",
     "check_scope",
     "check_variables",
@@ -21,17 +24,53 @@ __all__ = [
 ]
 
 
-def check_methods(model: keras.Model, names: Sequence[str]) -> None:
-    """Checks that the model's class replaces none of the methods that tfdist does.
+def check_methods(model: keras.Model) -> None:
+    """Checks that the model's class leaves the functions that take steps to tfdist.
 
     Raises:
-        PlugError: it does.
+        PlugError: it makes one of them itself.
     """
-    for name in names:
-        if getattr(type(model), name) is not getattr(keras.Model, name):
+    for mode in ("train", "test", "predict"):
+        name = f"make_{mode}_function"
+        if internals.overrides(model, name):
             raise PlugError(
-                f"{type(model).__name__} has a {name} of its own, which tfdist would replace: "
-                "override train_step, test_step or predict_step instead"
+                f"{type(model).__name__} has a {name} of its own, but with tfdist the strategy "
+                f"makes the function that takes steps: override {mode}_step, which is one step"
+            )
+
+
+def check_evaluator(model: keras.Model) -> None:
+    """Checks that the evaluator of a job may score a model without what its class does beside.
+
+    Raises:
+        PlugError: the class has an `evaluate` of its own.
+    """
+    if own_methods.has_own(model, "evaluate"):
+        raise PlugError(
+            f"{type(model).__name__} has an evaluate of its own, which the job's evaluator, "
+            "scoring checkpoint after checkpoint, does not call: start the job without an evaluator"
+        )
+
+
+def check_layers(model: keras.Model, is_shared_out: bool) -> None:
+    """Checks that no layer keeps something of each example from one batch to the next.
+
+    Args:
+        model: whose layers they are.
+        is_shared_out: whether the rows of a batch go to several places.
+
+    Raises:
+        PlugError: one does.
+    """
+    if not is_shared_out:
+        return
+    for layer in internals.all_layers(model):
+        if isinstance(layer, keras.layers.RNN) and layer.stateful:
+            raise PlugError(
+                f"the layer {layer.name!r} is stateful: it goes on with each row of a batch where "
+                "the same row of the batch before ended, but the rows are shared out over "
+                "replicas, workers or microbatches, each with a state of its own; make it with "
+                'stateful=False, or train it with tfdist.strategy("one_device")'
             )
 
 
@@ -58,8 +97,9 @@ def check_scope(strategy: tf.distribute.Strategy, variables: Any, what: str) -> 
 def check_variables(model: keras.Model, strategy: tf.distribute.Strategy) -> None:
     """Checks the variables of a model, of its optimizer and of its metrics."""
     check_scope(strategy, model.variables, "the model was built")
-    optimizer = getattr(model, "optimizer", None)
-    check_scope(strategy, getattr(optimizer, "variables", []), "the optimizer was made")
+    for optimizer in optimizers_of(model):
+        what = "the optimizer" if optimizer is model.optimizer else f"optimizer {optimizer.name!r}"
+        check_scope(strategy, optimizer.variables, f"{what} was made")
     for metric in model.metrics:
         for variable in metric.variables:
             name = variable.path.split("/")[0]

@@ -39,6 +39,7 @@ from tfdist.training.stream import (
     map_leaves,
     slice_rows,
     whole_elements,
+    without_optionals,
 )
 
 __all__ = ["SharedData", "as_tensors", "share_out", "to_step"]
@@ -216,10 +217,14 @@ class SharedData(Stream):
 
     def sample_batch(self) -> Any:
         """Specs of one batch (or one real batch where the specs do not tell the ranks)."""
-        spec = self._batches.element_spec
+        spec = without_optionals(self._batches.element_spec)
         if any(leaf.shape.rank is None for leaf in leaves(spec)):
             return next(iter(self._batches))
         return spec
+
+    def varies_with(self) -> set[str]:
+        """What may make two workers read differently, see `internals.varies_with`."""
+        return internals.varies_with(self._batches)
 
     def begin_epoch(self, tell: Tell) -> None:
         """Starts an epoch: from the beginning, or where the last one stopped with `steps` given."""

@@ -1,7 +1,7 @@
 """How replicas exchange what they have learnt: gradients at every step, or weights now and then.
 
-Each of these is given to a replica's step, and stands where an optimizer's `apply` sums gradients
-over the replicas (`semantics`).
+Each of these is given to a replica's step, and stands where a tape sums gradients
+over the replicas (`replica.gradients`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import keras
 import tensorflow as tf
 
 from tfdist.training.options import TrainingOptions
-from tfdist.training.semantics import ReplicaStep
+from tfdist.training.replica import ReplicaStep
 
 __all__ = ["Compressed", "LocalSteps", "make_exchange", "own_copy"]
 
@@ -93,6 +93,9 @@ class LocalSteps:
         model: a built model.
         strategy: its strategy.
     """
+
+    goes_alone = True
+    """No gradient is anybody else's."""
 
     def __init__(
         self, options: TrainingOptions, model: keras.Model, strategy: tf.distribute.Strategy

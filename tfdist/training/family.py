@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdist.strategies.layout import ReplicaLayout
+from tfdist.training.likeness import Likeness
 from tfdist.training.pace import Pace
 from tfdist.training.stream import Step, Stream
 
@@ -27,12 +28,14 @@ class Family(Protocol):
         model: a built and compiled model.
         strategy: in whose scope it was made.
         layout: the replicas, as this process sees them.
+        likeness: compares the processes' models.
         chunk_seconds: what the steps between two looks should take.
     """
 
     model: keras.Model
     strategy: tf.distribute.Strategy
     layout: ReplicaLayout
+    likeness: Likeness
     chunk_seconds: float
 
     def working(self) -> contextlib.AbstractContextManager[None]:
@@ -58,6 +61,9 @@ class Family(Protocol):
 
     def prepare_to_train(self) -> None:
         """Makes what training needs, before steps are traced."""
+
+    def retrace(self) -> None:
+        """Makes the steps anew, of the model as it is now (what is frozen, which optimizer)."""
 
     def begin_to_train(self) -> None:
         """Starts from the weights as they are now, whoever has set them."""

@@ -9,20 +9,23 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from tfdist import internals, log
-from tfdist.errors import DataError
+from tfdist.errors import DataError, PlugError
 from tfdist.training import roles
 from tfdist.training.family import Family
+from tfdist.training.hyperparameters import digest_of, hyperparameters_of
+from tfdist.training.likeness import who_has_what
 from tfdist.training.pace import Pace
 from tfdist.training.stall import StallWatch
 from tfdist.training.stream import Stream
 
-__all__ = ["Epochs", "Loop"]
+__all__ = ["Epochs", "Loop", "MadeFor"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +43,10 @@ class Epochs:
         return epoch + 1 in self.validation_freq
 
 
+class MadeFor:
+    """Stands in `model.train_function` for what a loop was made for; `compile` puts None there."""
+
+
 class Loop:
     """Runs epochs of one plugged model.
 
@@ -52,6 +59,7 @@ class Loop:
         self.model = model
         self.family = family
         self.layout = family.layout
+        self.made_for = MadeFor()
         self._stops_are_agreed = False
         self._told_size = 0
 
@@ -64,8 +72,12 @@ class Loop:
         epochs: Epochs,
         callbacks: Any,
         verbose: Any,
+        own_evaluate: Callable[[Any], dict[str, Any]] | None = None,
     ) -> keras.callbacks.History:
-        """Trains; the arguments are as in `keras.Model.fit`, the data already shared out."""
+        """Trains; the arguments are as in `keras.Model.fit`, the data already shared out.
+
+        `own_evaluate` validates instead, given the callbacks: where the model's class does it.
+        """
         model, family = self.model, self.family
         wanted = {
             "epochs": epochs.epochs,
@@ -75,6 +87,7 @@ class Loop:
             "steps of a validation": -1 if validation is None else validation.num_steps or -2,
         }
         pace, test_pace, restores = self.agree("fit", wanted, callbacks, ("train", "test"))
+        self._agree_on_hyperparameters()
         size = data.batch_size
         if size and size != self._told_size and self.layout.replicas > 1 and self.layout.is_chief:
             self._told_size = size
@@ -97,12 +110,16 @@ class Loop:
             callback_list.on_epoch_begin(epoch)
             logs = self._run("train", data, pace, callback_list, logs)
             epoch_logs = dict(logs)
-            if validation is not None and epochs.validates(epoch):
+            val_logs = None
+            if own_evaluate is not None and epochs.validates(epoch):
+                val_logs = own_evaluate(callback_list)
+            elif validation is not None and epochs.validates(epoch):
                 val_logs = self._evaluate(validation, test_pace, callback_list)
+            if val_logs is not None:
                 epoch_logs.update({f"val_{name}": value for name, value in val_logs.items()})
             callback_list.on_epoch_end(epoch, epoch_logs)
             training_logs = epoch_logs
-            if self.stops("stop_training"):
+            if self._stops_after_epoch():
                 break
         if isinstance(model.optimizer, keras.optimizers.Optimizer) and epochs.epochs > 0:
             model.optimizer.finalize_variable_values(model.trainable_weights)
@@ -157,6 +174,7 @@ class Loop:
         ):
             for run in chunks:
                 begin(step)
+                self._check_compiled("fit" if mode == "train" else "evaluate")
                 count, logs = run()
                 step += count
                 if count:
@@ -164,11 +182,31 @@ class Loop:
                 watch.moved()
                 if self._stops_are_agreed and self.stops(flag):
                     break
-        if mode == "train":
-            family.bring_together()
+        family.bring_together()
         self._check_length(data, step)
         data.end_epoch()
         return logs
+
+    def _check_compiled(self, method: str) -> None:
+        """Sees to what a callback has done to the model since its steps were made.
+
+        Raises:
+            PlugError: it has compiled the model anew.
+        """
+        function = self.model.train_function
+        if function is self.made_for:
+            return
+        if function is None or isinstance(function, MadeFor):
+            raise PlugError(
+                f"a callback has compiled the model while {method} was running, whose steps are "
+                "those of what was compiled before (plain Keras ends here in 'NoneType' object is "
+                "not callable): end it first (model.stop_training = True, or fewer epochs), then "
+                "compile and call fit again with initial_epoch; a learning rate can be set at any "
+                "time"
+            )
+        # `make_train_function(force=True)`: what has been frozen meanwhile stays as it is from now.
+        self.family.retrace()
+        self.model.train_function = self.made_for
 
     def _check_length(self, data: Stream, step: int) -> None:
         """Notes where the stream has ended, and warns if the user has asked for more."""
@@ -184,6 +222,15 @@ class Loop:
             )
 
     # ------------------------------------------------------------ agreement
+
+    @contextlib.contextmanager
+    def apart(self) -> Iterator[None]:
+        """For an `evaluate` or a `predict` that may be called inside of a `fit`."""
+        before = self._stops_are_agreed
+        try:
+            yield
+        finally:
+            self._stops_are_agreed = before
 
     def agree(
         self, what: str, wanted: dict[str, int], callbacks: Any, modes: Sequence[str]
@@ -208,7 +255,8 @@ class Loop:
         restores = float(roles.restores_the_model(callbacks))
         stops = float(roles.may_stop_mid_epoch(callbacks))
         each = float(self.model.steps_per_execution or 1)
-        table = self.family.tell([*wanted.values(), *batches, restores, stops, each])
+        own = [*wanted.values(), *batches, restores, stops, each]
+        table, digests = self._tell_with_digest(own)
         for column, name in enumerate(wanted):
             values = table[:, column]
             if (values != values[0]).any():
@@ -219,11 +267,57 @@ class Loop:
                 )
         looks = table[:, -5:-3].max(axis=0) > 0
         restores_any, stops_any, exact = table[:, -3:].max(axis=0)
+        if not restores_any:  # else the chief's values are taken over anyway
+            self.family.likeness.check(digests)
         every = int(exact) if exact > 1 else None
         self._stops_are_agreed = stops_any > 0
         seconds = self.family.chunk_seconds
         paces = [Pace(every or (1 if look else None), seconds) for look in looks]
         return paces[0], paces[1], restores_any > 0
+
+    def _tell_with_digest(self, numbers: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+        """Shows this worker's numbers to all, and the digest of its model beside."""
+        table = self.family.tell([*numbers, *self.family.likeness.digest()])
+        told, digests = np.split(table, [len(numbers)], axis=1)
+        return told, digests
+
+    def _stops_after_epoch(self) -> bool:
+        """`stops`, and makes sure that no callback has changed one worker's model alone.
+
+        Raises:
+            PlugError: one has.
+        """
+        own = bool(getattr(self.model, "stop_training", False))
+        told, digests = self._tell_with_digest([float(own)])
+        self.family.likeness.check(digests)
+        self.model.stop_training = bool(told.any())
+        return self.model.stop_training
+
+    def _agree_on_hyperparameters(self) -> None:
+        """Makes sure that the workers' layers, optimizers and losses are configured alike.
+
+        Raises:
+            PlugError: they are not.
+        """
+        if self.layout.workers == 1:
+            return
+        own = hyperparameters_of(self.model)
+        table = self.family.tell([digest_of(own), len(own)])
+        if not (table != table[0]).any():
+            return
+        if len(set(table[:, 1])) == 1:
+            values = self.family.tell(list(own.values()))
+            for column, name in enumerate(own):
+                if (values[:, column] != values[0, column]).any():
+                    raise PlugError(
+                        f"the workers train with other hyperparameters "
+                        f"({who_has_what(name, values[:, column])}): what one worker sets, every "
+                        "worker must set"
+                    )
+        raise PlugError(
+            "the workers' models are made of other layers, or configured by other means: every "
+            "worker must run the same program"
+        )
 
     def stops(self, flag: str) -> bool:
         """Whether a callback of any worker has asked to stop: then all stop."""

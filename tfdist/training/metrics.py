@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from tfdist import internals
 from tfdist.errors import PlugError
 
 __all__ = ["Reading", "StepLogs", "as_plain", "recorded_results", "to_be_summed"]
@@ -27,19 +28,38 @@ class Reading(NamedTuple):
     numbers: np.ndarray
 
 
+class Source(NamedTuple):
+    """Where a log of a step comes from.
+
+    Attributes:
+        metric: whose result it is.
+        name: which of the results, of a metric that has several by name (`compile`'s all are one).
+    """
+
+    metric: keras.metrics.Metric
+    name: str | None = None
+
+    def read(self) -> Any:
+        """Returns the result as the metric's state is now."""
+        result = self.metric.result()
+        return result if self.name is None else result[self.name]
+
+
+Recorded: TypeAlias = dict[int, tuple[Any, Source]]
+"""From the identity of a tensor to the tensor and where it comes from."""
+
+
 @contextlib.contextmanager
-def recorded_results(
-    model: keras.Model,
-) -> Iterator[dict[int, tuple[Any, keras.metrics.Metric]]]:
+def recorded_results(model: keras.Model) -> Iterator[Recorded]:
     """Notes which tensors are results of which metrics, to tell them from a step's other logs.
 
     Args:
         model: a model whose `train_step` or `test_step` is being traced in the block.
 
     Yields:
-        A dict that fills: from the identity of a tensor to the tensor and its metric.
+        A dict that fills.
     """
-    results: dict[int, tuple[Any, keras.metrics.Metric]] = {}
+    results: Recorded = {}
     metrics = list({id(metric): metric for metric in model.metrics}.values())
 
     def recording(metric: keras.metrics.Metric) -> Callable[[], Any]:
@@ -47,7 +67,11 @@ def recorded_results(
 
         def result() -> Any:
             value = original()
-            results[id(value)] = (value, metric)
+            if isinstance(value, dict):
+                for name, one in value.items():
+                    results[id(one)] = (one, Source(metric, name))
+            else:
+                results[id(value)] = (value, Source(metric))
             return value
 
         return result
@@ -55,7 +79,8 @@ def recorded_results(
     for metric in metrics:
         object.__setattr__(metric, "result", recording(metric))
     try:
-        yield results
+        with internals.functions_inline():
+            yield results
     finally:
         for metric in metrics:
             object.__delattr__(metric, "result")
@@ -70,11 +95,9 @@ class StepLogs:
 
     def __init__(self, model: keras.Model) -> None:
         self._model = model
-        self._sources: dict[str, dict[str, keras.metrics.Metric | None]] = {}
+        self._sources: dict[str, dict[str, Source | None]] = {}
 
-    def sort(
-        self, mode: str, logs: Any, results: dict[int, tuple[Any, keras.metrics.Metric]]
-    ) -> dict[str, tf.Tensor]:
+    def sort(self, mode: str, logs: Any, results: Recorded) -> dict[str, tf.Tensor]:
         """Keeps of a step's logs what no metric's state holds; notes where each comes from.
 
         Args:
@@ -93,12 +116,13 @@ class StepLogs:
         if set(logs) == set(self._model.get_metrics_result()):
             self._sources[mode] = {}
             return {}
+        logs = _flat(logs)
         sources = {name: results.get(id(value), (None, None))[1] for name, value in logs.items()}
         self._sources[mode] = sources
         return {
             name: tf.cast(tf.convert_to_tensor(logs[name]), tf.float32)
-            for name, metric in sources.items()
-            if metric is None
+            for name, source in sources.items()
+            if source is None
         }
 
     def results(
@@ -116,9 +140,17 @@ class StepLogs:
             if not sources:
                 return dict(self._model.get_metrics_result())
             return {
-                name: own[name] if metric is None else metric.result()
-                for name, metric in sources.items()
+                name: own[name] if source is None else source.read()
+                for name, source in sources.items()
             }
+
+
+def _flat(logs: dict[str, Any]) -> dict[str, Any]:
+    """Puts the logs of dicts inside beside the others, in the order in which Keras does."""
+    flat: dict[str, Any] = {}
+    for name, value in sorted(logs.items()):
+        flat.update(_flat(value) if isinstance(value, dict) else {name: value})
+    return flat
 
 
 def to_be_summed(variable: keras.Variable, replica: tf.Tensor, replicas: int) -> tf.Tensor:

@@ -175,7 +175,7 @@ class Pipelined(Synchronous):
             def body(i: tf.Tensor) -> tf.Tensor:
                 batch = next(iterator)
                 # Not a function of its own: called across machines, it would hold all of them up.
-                step(batch.parts, batch.shares)
+                step(batch.parts)
                 return i + 1
 
             start = tf.constant(0)
@@ -185,9 +185,9 @@ class Pipelined(Synchronous):
         return tf.function(loop, reduce_retracing=True, autograph=False)
 
     def _one_step(
-        self, mode: str, may_be_absent: bool, parts: tuple[Any, ...], shares: tf.Tensor
+        self, mode: str, may_be_absent: bool, parts: tuple[Any, ...], *numbers: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        del may_be_absent, shares
+        del may_be_absent, numbers
         data = without_optionals(parts[0])
 
         def step() -> None:

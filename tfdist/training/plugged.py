@@ -13,12 +13,12 @@ from tfdist import internals
 from tfdist.errors import DataError, PlugError
 from tfdist.strategies import registry
 from tfdist.strategies.layout import ReplicaLayout
-from tfdist.training import checks, families, sidecar
+from tfdist.training import checks, families, own_methods, sidecar
+from tfdist.training.building import Builder
 from tfdist.training.checkpoint import write_alone
 from tfdist.training.data import SharedData, as_tensors, to_step
 from tfdist.training.family import Family
 from tfdist.training.loop import Epochs, Loop
-from tfdist.training.lost import told_of_lost_tasks
 from tfdist.training.options import TrainingOptions
 from tfdist.training.own_data import is_input_function
 from tfdist.training.stream import Step, Stream
@@ -27,19 +27,6 @@ __all__ = ["Plugged", "plug"]
 
 Model = TypeVar("Model", bound=keras.Model)
 
-_METHODS = (
-    "fit",
-    "evaluate",
-    "predict",
-    "train_on_batch",
-    "test_on_batch",
-    "predict_on_batch",
-    "compile",
-    "save",
-    "save_weights",
-    "export",
-)
-
 
 def plug(model: Model, **options: Any) -> Model:
     """Has a Keras model trained by the strategy in whose scope it was made.
@@ -47,7 +34,8 @@ def plug(model: Model, **options: Any) -> Model:
     The model stays what it is: its class, `summary`, `save`, `get_config` and callbacks are as
     before, and a saved file loads where tfdist is not installed. Only its own `fit`, `evaluate`,
     `predict`, the three `..._on_batch`, `compile` and the methods that write files are replaced, on
-    this one object. A batch size, and a batch of a dataset, is always the global batch's.
+    this one object; where its class has one of them itself, what that asks of `super()` is. A batch
+    size, and a batch of a dataset, is always the global batch's.
 
     Args:
         model: a Sequential, functional or subclassed `keras.Model`, made inside
@@ -62,8 +50,8 @@ def plug(model: Model, **options: Any) -> Model:
         The same model.
 
     Raises:
-        PlugError: it is no Keras model, it was made outside of the scope, its class replaces one
-            of these methods itself, or an option is wrong.
+        PlugError: it is no Keras model, it was made outside of the scope, its class makes the
+            function that takes steps, or an option is wrong.
 
     Example:
         >>> strategy = tfdist.strategy()
@@ -73,6 +61,7 @@ def plug(model: Model, **options: Any) -> Model:
         >>> tfdist.plug(model).fit(x, y, batch_size=256)
     """
     internals.check_versions()
+    internals.read_as_one_number()
     if not isinstance(model, keras.Model):
         raise PlugError(
             f"plug takes a keras.Model, not {type(model).__module__}.{type(model).__name__}"
@@ -100,7 +89,7 @@ class Plugged:
     _ATTRIBUTE = "_tfdist_plugged"
 
     def __init__(self, model: keras.Model, options: TrainingOptions) -> None:
-        checks.check_methods(model, _METHODS)
+        checks.check_methods(model)
         self.model = model
         self.options = options
         self.strategy: tf.distribute.Strategy = model.distribute_strategy
@@ -114,14 +103,22 @@ class Plugged:
         self._prediction: Any = None
         self._tables = families.tables_of(model, self.strategy, options)
         self._built_for: Any = None
+        self._builder = Builder(model, self.strategy)
+        self._held_out: Callable[[], Stream] | None = None
+        self.calls = own_methods.Calls()
         object.__setattr__(model, self._ATTRIBUTE, self)
-        for name in _METHODS:
-            object.__setattr__(model, name, _bound(self, name))
+        for name in own_methods.METHODS:
+            object.__setattr__(model, name, own_methods.stand_in(self, name, Plugged.of))
 
     @classmethod
     def of(cls, model: keras.Model) -> Plugged | None:
         """Returns what was kept for this model, or None where it is not plugged."""
         return vars(model).get(cls._ATTRIBUTE)
+
+    @property
+    def is_shared_out(self) -> bool:
+        """Whether training is more than what plain Keras would do in this process."""
+        return self._kind != "synchronous" or self.layout.replicas > 1
 
     # ------------------------------------------------------------ the model's methods
 
@@ -132,23 +129,26 @@ class Plugged:
 
     def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
         """`keras.Model.save`; workers that save to one path do not write into each other's file."""
-        self._write(filepath, lambda path: keras.Model.save(self.model, path, *args, **kwargs))
+        self.write_alone(internals.keras_writer(self.model, "save"))(filepath, *args, **kwargs)
 
     def save_weights(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
         """`keras.Model.save_weights`, safe on several workers as `save`."""
-        self._write(
-            filepath, lambda path: keras.Model.save_weights(self.model, path, *args, **kwargs)
-        )
+        write = self.write_alone(internals.keras_writer(self.model, "save_weights"))
+        write(filepath, *args, **kwargs)
 
     def export(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
         """`keras.Model.export`, safe on several workers as `save`."""
-        self._write(filepath, lambda path: keras.Model.export(self.model, path, *args, **kwargs))
+        self.write_alone(internals.keras_writer(self.model, "export"))(filepath, *args, **kwargs)
 
-    def _write(self, filepath: Any, write: Callable[[Any], None]) -> None:
+    def write_alone(self, write: Callable[..., None]) -> Callable[..., None]:
+        """Returns `write`, which takes a path first, as several workers can call it at once."""
         if self.layout.workers == 1:
-            write(filepath)
-        else:
-            write_alone(filepath, write, self.layout.is_chief)
+            return write
+
+        def alone(filepath: Any, *args: Any, **kwargs: Any) -> None:
+            write_alone(filepath, lambda path: write(path, *args, **kwargs), self.layout.is_chief)
+
+        return alone
 
     def fit(
         self,
@@ -178,16 +178,18 @@ class Plugged:
                 x, y, sample_weight, validation_split
             )
         validation = None
+        own_evaluate = None
         if validation_data is not None:
             val_x, val_y, val_weight = internals.unpack(validation_data)
-            validation = self._data(
-                val_x,
-                val_y,
-                val_weight,
-                batch_size=validation_batch_size or batch_size,
-                steps=validation_steps,
-            )
+            size = validation_batch_size or batch_size
+            given = (val_x, val_y, size, val_weight, validation_steps)
+            self._held_out = functools.cache(lambda: self._held_out_data(*given))
+            if own_methods.has_own(self.model, "evaluate"):
+                own_evaluate = functools.partial(self._evaluate_as_class, *given)
+            else:
+                validation = self._held_out()
         if sidecar.is_evaluator():
+            checks.check_evaluator(self.model)
             return sidecar.Sidecar(validation, callbacks).run(self._prepared)
         data = self._data(
             x,
@@ -200,9 +202,14 @@ class Plugged:
             cache=self.options.cache_data,
         )
         loop = self._prepared(data.sample_batch())
+        if validation is not None:
+            self._builder.build("test", validation.sample_batch())
         which = Epochs(epochs, initial_epoch, validation_freq)
-        with loop.family.working():
-            return loop.fit(data, validation, which, callbacks, verbose)
+        try:
+            with loop.family.working():
+                return loop.fit(data, validation, which, callbacks, verbose, own_evaluate)
+        finally:
+            self._held_out = None
 
     def evaluate(
         self,
@@ -217,12 +224,16 @@ class Plugged:
         **kwargs: Any,
     ) -> Any:
         """`keras.Model.evaluate`: every example once over all replicas."""
+        of_fit = kwargs.pop("_use_cached_eval_dataset", False)  # Keras tells its own methods so
         if kwargs:
             raise ValueError(f"Arguments not recognized: {kwargs}")
         checks.check_compiled(self.model, "evaluate")
-        data = self._data(x, y, sample_weight, batch_size=batch_size, steps=steps)
-        loop = self._prepared(data.sample_batch())
-        with loop.family.working():
+        if of_fit and self._held_out is not None:
+            data = self._held_out()
+        else:
+            data = self._data(x, y, sample_weight, batch_size=batch_size, steps=steps)
+        loop = self._prepared(data.sample_batch(), "test")
+        with loop.family.working(), loop.apart():
             logs = loop.evaluate(data, callbacks, verbose)
         return dict(sorted(logs.items())) if return_dict else self._in_order(logs)
 
@@ -246,7 +257,10 @@ class Plugged:
                 "predict takes arrays or a dataset, the same on every worker; with a function of "
                 "tf.distribute.InputContext the outputs would have no order"
             )
-        return self._prepared_to_predict(data.sample_batch()).predict(data, callbacks, verbose)
+        prediction = self._prepared_to_predict(data.sample_batch())
+        assert self._loop is not None
+        with self._loop.apart():
+            return prediction.predict(data, callbacks, verbose)
 
     def train_on_batch(
         self,
@@ -283,7 +297,7 @@ class Plugged:
 
     def _on_batch(self, mode: str, batch: tuple[Any, ...], return_dict: bool) -> Any:
         step = self._step(batch)
-        loop = self._prepared(step.parts[0])
+        loop = self._prepared(step.parts[0], mode)
         family = loop.family
         if mode == "train":
             family.prepare_to_train()
@@ -309,28 +323,48 @@ class Plugged:
                 )
         return families.own_data(self.strategy, self.layout, x, kwargs.get("steps"))
 
-    def _prepared(self, batch: Any) -> Loop:
+    def _held_out_data(self, x: Any, y: Any, size: Any, sample_weight: Any, steps: Any) -> Stream:
+        return self._data(x, y, sample_weight, batch_size=size, steps=steps)
+
+    def _evaluate_as_class(
+        self, x: Any, y: Any, size: Any, sample_weight: Any, steps: Any, callbacks: Any
+    ) -> dict[str, Any]:
+        """Validates by the `evaluate` that the model's class has, as `keras.Model.fit` calls it."""
+        logs: dict[str, Any] = self.model.evaluate(
+            x=x,
+            y=y,
+            sample_weight=sample_weight,
+            batch_size=size,
+            steps=steps,
+            callbacks=callbacks,
+            return_dict=True,
+            _use_cached_eval_dataset=True,
+        )
+        return logs
+
+    def _prepared(self, batch: Any, mode: str = "train") -> Loop:
         """Builds what is not built yet, and returns the loop for the model as compiled now."""
         model = self.model
-        is_new = self._loop is None or self._built_for is not model.train_function
+        # None: only predict has been called until now.
+        is_new = self._built_for is None or self._built_for is not model.train_function
         if is_new:
             checks.check_variables(model, self.strategy)
-        with self.strategy.scope():
-            internals.symbolic_build(model, batch)
+            checks.check_layers(model, self.is_shared_out)
+            self._builder.begin_anew()
+        self._builder.build(mode, batch)
         if is_new:
             checks.check_variables(model, self.strategy)
             checks.check_what_is_compiled(model, self.strategy)
             self._loop = Loop(model, self._family())
             self._prediction = None
             # `compile` sets it to None: that tells that everything must be traced anew.
-            self._built_for = model.train_function = object()
+            self._built_for = model.train_function = self._loop.made_for
         assert self._loop is not None
         return self._loop
 
     def _prepared_to_predict(self, batch: Any) -> Any:
-        if not internals.is_built(self.model):
-            with self.strategy.scope():
-                internals.symbolic_build(self.model, batch)
+        checks.check_layers(self.model, self.is_shared_out)
+        self._builder.build("predict", batch)
         if self._loop is None:
             self._loop = Loop(self.model, self._family())
         if self._prediction is None:
@@ -344,17 +378,3 @@ class Plugged:
 
     def _in_order(self, logs: dict[str, Any]) -> Any:
         return internals.in_order(self.model, logs)
-
-
-def _bound(plugged: Plugged, name: str) -> Callable[..., Any]:
-    """A stand-in for the model's method of that name."""
-    method = getattr(plugged, name)
-
-    @functools.wraps(getattr(keras.Model, name))
-    def stand_in(*args: Any, **kwargs: Any) -> Any:
-        if not plugged.layout.task:
-            return method(*args, **kwargs)
-        with told_of_lost_tasks(plugged.layout.task):
-            return method(*args, **kwargs)
-
-    return stand_in

@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfdist.errors import DataError
-from tfdist.training import semantics
 from tfdist.training.data import SharedData
 from tfdist.training.loop import Loop
+from tfdist.training.replica import ReplicaStep, Rows, one_machine_semantics, replica_step
 from tfdist.training.stream import Step
 
 __all__ = ["Prediction"]
@@ -70,7 +70,7 @@ class Prediction:
         positions: list[np.ndarray] = []
         offset = 0
         for step in steps:
-            outputs = self._predict_one(step.parts)
+            outputs = self._predict_one(step)
             starts, sizes = step.starts.numpy(), step.sizes.numpy()
             for output, start, size in zip(outputs, starts, sizes, strict=True):
                 rows.append(tf.nest.map_structure(lambda t, n=size: self._rows(t)[:n], output))
@@ -99,24 +99,26 @@ class Prediction:
             )
         return output.numpy()
 
-    def _predict_one(self, parts: tuple[Any, ...]) -> list[Any]:
+    def _predict_one(self, step: Step) -> list[Any]:
         """Runs `predict_step` on every replica of this process; returns each one's outputs."""
         if self._one is None:
             first = self._layout.first
 
-            def one(parts: tuple[Any, ...]) -> tuple[Any, ...]:
-                def on_replica(data: Any) -> Any:
+            def one(parts: Any, starts: tf.Tensor, sizes: tf.Tensor, total: tf.Tensor) -> Any:
+                def on_replica(data: Any, start: tf.Tensor, size: tf.Tensor) -> Any:
                     share = tf.ones((), tf.float32)
-                    with semantics.replica_step(
-                        semantics.ReplicaStep(self._strategy, share, may_be_absent=False)
-                    ):
+                    rows = Rows.of(data, start, size, total)
+                    with replica_step(ReplicaStep(self._strategy, share, False, rows=rows)):
                         return self._model.predict_step(data)
 
-                spread = self._strategy.experimental_distribute_values_from_function(
-                    lambda context: parts[context.replica_id_in_sync_group - first]
-                )
-                with semantics.one_machine_semantics(self._strategy):
-                    outputs = self._strategy.run(on_replica, args=(spread,))
+                spread = [
+                    self._strategy.experimental_distribute_values_from_function(
+                        lambda context, v=values: v[context.replica_id_in_sync_group - first]
+                    )
+                    for values in (parts, tf.unstack(starts), tf.unstack(sizes))
+                ]
+                with one_machine_semantics(self._strategy):
+                    outputs = self._strategy.run(on_replica, args=tuple(spread))
                 flat = [
                     self._strategy.experimental_local_results(v) for v in tf.nest.flatten(outputs)
                 ]
@@ -127,7 +129,7 @@ class Prediction:
 
             eager = self._model.run_eagerly
             self._one = one if eager else tf.function(one, reduce_retracing=True, autograph=False)
-        return list(self._one(parts))
+        return list(self._one(step.parts, step.starts, step.sizes, step.total))
 
     def _gather(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
         """Puts all workers' rows one after the other, worker by worker."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 from tfdist import log
@@ -11,6 +12,13 @@ from tfdist import log
 __all__ = ["StallWatch"]
 
 _FIRST_SECONDS = 60.0
+
+
+def _not_known() -> str:
+    return (
+        "if this is not expected (a large model is being traced, a slow callback runs), another "
+        "task of the job hangs, of which its log may say nothing: `py-spy dump --pid` shows where"
+    )
 
 
 class StallWatch:
@@ -22,10 +30,18 @@ class StallWatch:
         what: what is being waited for, for the message.
         seconds: how long is unusual.
         active: False makes it do nothing (a job of one process waits for nobody).
+        why: says what is known, at that moment, of who is waited for.
     """
 
-    def __init__(self, what: str, seconds: float = _FIRST_SECONDS, active: bool = True) -> None:
+    def __init__(
+        self,
+        what: str,
+        seconds: float = _FIRST_SECONDS,
+        active: bool = True,
+        why: Callable[[], str] | None = None,
+    ) -> None:
         self._what = what
+        self._why = why or _not_known
         self._seconds = seconds
         self._active = active
         self._done = threading.Event()
@@ -41,13 +57,7 @@ class StallWatch:
         while not self._done.wait(min(self._seconds / 4, 5.0)):
             still = time.monotonic() - self._last
             if still >= self._next:
-                log.warning(
-                    "%s: no step has ended for %.0f s; if this is not expected (a large model is "
-                    "being traced, a slow callback runs), another task of the job hangs: look at "
-                    "the end of each task's log",
-                    self._what,
-                    still,
-                )
+                log.warning("%s: nothing has moved for %.0f s; %s", self._what, still, self._why())
                 self._next *= 2
 
     def __enter__(self) -> StallWatch:

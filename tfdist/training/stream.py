@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfdist import internals
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training.letting_go import let_go
 
@@ -103,6 +104,10 @@ class Stream:
         """Takes the next steps that the workers will run together, up to `count`; [] at the end."""
         raise NotImplementedError
 
+    def varies_with(self) -> set[str]:
+        """What may make two workers read differently, see `internals.varies_with`."""
+        return set()
+
     # What all have.
 
     @property
@@ -189,28 +194,19 @@ def slice_rows(leaf: Any, low: Any, high: Any) -> Any:
 
 def map_leaves(function: Callable[[Any], Any], batch: Any) -> Any:
     """Maps over the tensors of a batch; absent entries (None, empty Optionals) stay as they are."""
-
-    def one(leaf: Any) -> Any:
-        absent = leaf is None or isinstance(leaf, tf.experimental.Optional)
-        return leaf if absent else function(leaf)
-
-    return tf.nest.map_structure(one, batch)
+    return tf.nest.map_structure(
+        lambda leaf: leaf if internals.is_absent(leaf) else function(leaf), batch
+    )
 
 
 def leaves(batch: Any) -> list[Any]:
-    """Returns the tensors of a batch, without its absent entries."""
-    return [
-        leaf
-        for leaf in tf.nest.flatten(batch)
-        if leaf is not None and not isinstance(leaf, tf.experimental.Optional)
-    ]
+    """Returns the tensors of a batch, or their specs, without its absent entries."""
+    return [leaf for leaf in tf.nest.flatten(batch) if not internals.is_absent(leaf)]
 
 
 def without_optionals(data: Any) -> Any:
     """Keras' adapters carry None through tf.data as an empty Optional."""
-    return tf.nest.map_structure(
-        lambda leaf: None if isinstance(leaf, tf.experimental.Optional) else leaf, data
-    )
+    return tf.nest.map_structure(lambda leaf: None if internals.is_absent(leaf) else leaf, data)
 
 
 def whole_elements(dataset: tf.data.Dataset, function: Callable[[Any], Any]) -> Callable[..., Any]:

@@ -20,16 +20,32 @@ import tensorflow as tf
 from tfdist import internals
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training import fingerprint as fingerprint_of
-from tfdist.training import packing, semantics
-from tfdist.training.exchange import LocalSteps, make_exchange, own_copy
+from tfdist.training import packing
+from tfdist.training.exchange import LocalSteps, make_exchange
 from tfdist.training.family import Chunk
+from tfdist.training.likeness import Likeness
 from tfdist.training.metrics import Reading, StepLogs, as_plain, recorded_results, to_be_summed
 from tfdist.training.options import TrainingOptions
 from tfdist.training.pace import TARGET_SECONDS, Pace
+from tfdist.training.replica import (
+    ReplicaStep,
+    Replication,
+    Rows,
+    compiled,
+    known_metrics,
+    one_machine_semantics,
+    replica_step,
+)
+from tfdist.training.replica.local_state import LocalState
+from tfdist.training.replica.reductions import weighted_part
 from tfdist.training.stream import Step, Stream, without_optionals
 from tfdist.training.teller import Teller
 
 __all__ = ["Synchronous"]
+
+
+class _TraceAgain(Exception):
+    """A step was written by what its end has shown to be wrong; the second time all is known."""
 
 
 class Synchronous:
@@ -57,11 +73,13 @@ class Synchronous:
         internals.separate_collectives(strategy)
         self._options = options
         self._exchange: Any = None
-        self._present: tf.Variable | None = None
-        self._local_state: dict[int, keras.Variable] = {}
+        self._local = LocalState(model, strategy)
         self._functions: dict[Any, Callable[..., Any]] = {}
         self._logs = StepLogs(model)
-        self._teller = Teller(strategy, layout)
+        self._teller = Teller.of(strategy, layout)
+        self.likeness = Likeness(
+            model, strategy, layout, self._local.written, options.local_steps > 1
+        )
 
     def working(self) -> contextlib.AbstractContextManager[None]:
         """For all that traces and runs steps."""
@@ -101,7 +119,7 @@ class Synchronous:
             ran = self.run_steps(mode, steps, data.may_leave_replicas_out)
         if mode == "train" and pace.every is not None:
             self.bring_together()  # a callback may look at them now
-        reading = self.read(mode, *ran, numbers=[pace.seconds])
+        reading = self.read(mode, *ran, numbers=[pace.seconds], varies_with=data.varies_with)
         pace.agreed(float(np.mean(reading.numbers[:, 0])))
         pace.took(count, time.perf_counter() - started)
         return count, reading.logs
@@ -136,20 +154,32 @@ class Synchronous:
         """
         if self.model.run_eagerly:
             return self.run_steps(mode, [next(iterator) for _ in range(steps)], may_be_absent)
-        loop = self._function((mode, "loop", may_be_absent), self._make_loop)
-        return loop(iterator, tf.constant(steps, tf.int32))
+        return self._call(
+            (mode, "loop", may_be_absent), self._make_loop, iterator, tf.constant(steps, tf.int32)
+        )
 
     def run_steps(
         self, mode: str, steps: Sequence[Step], may_be_absent: bool
     ) -> tuple[dict[str, tf.Tensor], Any]:
         """Runs the given steps one by one; returns as `run_loop`."""
-        one = self._function((mode, "one", may_be_absent), self._make_one)
         logs: dict[str, tf.Tensor] = {}
         fingerprint = np.int64(0)
         for step in steps:
-            logs = one(step.parts, step.shares)
+            logs = self._call((mode, "one", may_be_absent), self._make_one, *self._taken(step))
             fingerprint += step.fingerprint.numpy()
         return logs, fingerprint
+
+    @staticmethod
+    def _taken(step: Any) -> tuple[Any, ...]:
+        """What a step's function takes of a `Step`, or of its specs."""
+        return step.parts, step.shares, step.starts, step.sizes, step.total
+
+    def _call(self, key: tuple[str, str, bool], make: Callable[..., Any], *args: Any) -> Any:
+        try:
+            return self._function(key, make)(*args)
+        except _TraceAgain:
+            self._functions.clear()
+            return self._function(key, make)(*args)
 
     def _function(self, key: tuple[str, str, bool], make: Callable[..., Any]) -> Any:
         if key not in self._functions:
@@ -168,7 +198,7 @@ class Synchronous:
 
         def loop(iterator: Any, steps: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
             spec = iterator.element_spec
-            logs_spec = one.get_concrete_function(spec.parts, spec.shares).structured_outputs
+            logs_spec = one.get_concrete_function(*self._taken(spec)).structured_outputs
             no_logs = {
                 name: tf.zeros([size or 0 for size in value.shape], value.dtype)
                 for name, value in logs_spec.items()
@@ -176,7 +206,7 @@ class Synchronous:
 
             def body(i: tf.Tensor, fingerprint: tf.Tensor, _: Any) -> tuple[Any, ...]:
                 step = next(iterator)
-                return i + 1, fingerprint + step.fingerprint, one(step.parts, step.shares)
+                return i + 1, fingerprint + step.fingerprint, one(*self._taken(step))
 
             start = (tf.constant(0), tf.zeros((), tf.int64), no_logs)
             invariants = (
@@ -196,42 +226,65 @@ class Synchronous:
         return tf.function(loop, reduce_retracing=True, autograph=False)
 
     def _one_step(
-        self, mode: str, may_be_absent: bool, parts: tuple[Any, ...], shares: tf.Tensor
+        self, mode: str, may_be_absent: bool, parts: tuple[Any, ...], *numbers: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        """One step on all replicas of this process; the logs are its part of their sum."""
-        step_function = self.model.train_step if mode == "train" else self.model.test_step
-        replicas = self.layout.replicas
+        """One step on all replicas of this process; the logs are its part of their sum.
 
-        def on_replica(data: Any, share: tf.Tensor) -> dict[str, tf.Tensor]:
+        Args:
+            mode: "train" or "test".
+            may_be_absent: whether a replica may be without rows.
+            parts: as in `Step`.
+            *numbers: `shares`, `starts`, `sizes` and `total` of the `Step`.
+        """
+        step_function = self.model.train_step if mode == "train" else self.model.test_step
+        if self.layout.replicas == 1:
+            with recorded_results(self.model) as results:
+                return self.strategy.run(
+                    lambda data: self._logs.sort(
+                        mode, step_function(without_optionals(data)), results
+                    ),
+                    args=(parts[0],),
+                )
+        *split, total = numbers
+        in_sync = self._local.in_sync()
+        replications: list[Replication] = []
+
+        def on_replica(
+            data: Any, share: tf.Tensor, start: tf.Tensor, size: tf.Tensor
+        ) -> dict[str, tf.Tensor]:
             data = without_optionals(data)
-            if replicas == 1:
-                return self._logs.sort(mode, step_function(data), results)
-            step = semantics.ReplicaStep(self.strategy, share, may_be_absent, self._exchange)
-            with semantics.replica_step(step):
+            step = ReplicaStep(
+                self.strategy,
+                share,
+                may_be_absent,
+                self._exchange,
+                Rows.of(data, start, size, total),
+                Replication(in_sync),
+            )
+            replications.append(step.replication)
+            with replica_step(step):
 
                 def take(data: Any) -> dict[str, tf.Tensor]:
                     return self._logs.sort(mode, step_function(data), results)
 
                 jit = self.model.jit_compile and not self.model.run_eagerly
-                logs = semantics.compiled(step, take, data) if jit else take(data)
-            if mode == "train":
-                self._local_state.update(step.local_state)
-                if may_be_absent and self._present is not None:
-                    self._present.assign(tf.cast(step.present, tf.float32))
-                if self._exchange is not None:
+                logs = compiled(step, take, data) if jit else take(data)
+                self._local.wrote(step)
+                if mode == "train" and self._exchange is not None:
                     self._exchange.after_step(step)
-            return {name: value * tf.cast(share, value.dtype) for name, value in logs.items()}
+                return {name: weighted_part(step, value) for name, value in logs.items()}
 
-        if replicas == 1:
-            with recorded_results(self.model) as results:
-                return self.strategy.run(on_replica, args=(parts[0], shares[0]))
         with (
             recorded_results(self.model) as results,
-            semantics.one_machine_semantics(self.strategy),
+            known_metrics(self.model),
+            one_machine_semantics(self.strategy),
         ):
             per_replica = self.strategy.run(
-                on_replica, args=(self._spread(parts), self._spread(tf.unstack(shares)))
+                on_replica,
+                args=tuple(map(self._spread, (parts, *map(tf.unstack, split)))),
             )
+        if not all(replication.holds() for replication in replications):
+            raise _TraceAgain
         return {
             name: tf.add_n(self.strategy.experimental_local_results(value))
             for name, value in per_replica.items()
@@ -268,6 +321,7 @@ class Synchronous:
         step_logs: dict[str, tf.Tensor],
         fingerprint: Any,
         numbers: Sequence[float],
+        varies_with: Callable[[], set[str]] = set,
     ) -> Reading:
         """Sums the metrics over all replicas and reads them; every worker must call it together.
 
@@ -276,6 +330,7 @@ class Synchronous:
             step_logs: what `run_loop` or `run_steps` returned.
             fingerprint: the sum of the steps' fingerprints.
             numbers: this worker's own numbers for the others to see.
+            varies_with: says what may make the workers' data differ.
 
         Returns:
             The logs and everybody's numbers, the same on every worker.
@@ -286,7 +341,8 @@ class Synchronous:
         variables = list(
             {id(v): v for metric in self.model.metrics for v in metric.variables}.values()
         )
-        key = (mode, "read", tuple(map(id, variables)), tuple(step_logs), len(numbers))
+        marked = [*variables, *self.likeness.scalars]
+        key = (mode, "read", tuple(map(id, marked)), tuple(step_logs), len(numbers))
         if key not in self._functions:
             read = functools.partial(self._read, mode, variables)
             self._functions[key] = (
@@ -294,8 +350,10 @@ class Synchronous:
             )
         own = np.asarray([*fingerprint_of.in_floats(int(fingerprint)), *numbers], np.float32)
         logs, table = self._functions[key](step_logs, tf.constant(own))
-        fingerprints, told = np.split(table.numpy(), [fingerprint_of.FLOATS], axis=1)
-        fingerprint_of.check(fingerprints)
+        floats = fingerprint_of.FLOATS
+        fingerprints, told, marks = np.split(table.numpy(), [floats, -floats], axis=1)
+        fingerprint_of.check(fingerprints, varies_with)
+        self.likeness.check(marks)
         return Reading({name: as_plain(value) for name, value in logs.items()}, told)
 
     def _read(
@@ -307,6 +365,7 @@ class Synchronous:
     ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
         layout = self.layout
         states = [v.value for v in variables]
+        numbers = tf.concat([numbers, self.likeness.mark()], 0)
         table = tf.expand_dims(tf.one_hot(layout.worker, layout.workers), 1) * numbers
         shared = [table, *step_logs.values()]
         if layout.replicas > 1:
@@ -336,12 +395,14 @@ class Synchronous:
         """Makes the variables that the exchange of gradients needs, before steps are traced."""
         if self._exchange is None:
             self._exchange = make_exchange(self._options, self.model, self.strategy)
-        if self._present is None and self.layout.replicas > 1:
-            with self.strategy.scope():
-                self._present = own_copy(tf.ones(()))
+
+    def retrace(self) -> None:
+        """Makes the steps anew, of the model as it is now (what is frozen, which optimizer)."""
+        self._functions.clear()
 
     def begin_to_train(self) -> None:
         """Starts from the weights as they are now, whoever has set them."""
+        self.likeness.begin()
         if isinstance(self._exchange, LocalSteps):
             self._on_replicas(("begin",), self._exchange.begin)
 
@@ -351,23 +412,11 @@ class Synchronous:
             return
         if isinstance(self._exchange, LocalSteps):
             share = tf.constant(1 / self.layout.replicas)
-            step = semantics.ReplicaStep(self.strategy, share, may_be_absent=False)
+            step = ReplicaStep(self.strategy, share, may_be_absent=False)
             self._on_replicas(("meet",), functools.partial(self._exchange.meet, step))
-        variables = list(self._local_state.values())
-        if variables:
-            key = ("average", *map(id, variables))
-            self._on_replicas(key, functools.partial(self._average, variables))
-
-    def _average(self, variables: Sequence[keras.Variable]) -> None:
-        """Takes the mean over the replicas of what each wrote for itself."""
-        # A replica that had no examples in the last step has nothing newer to say.
-        present = tf.convert_to_tensor(self._present)
-        values = [v.value * tf.cast(present, v.value.dtype) for v in variables]
-        count, *sums = packing.sum_over_replicas([present, *values])
-        for variable, total in zip(variables, sums, strict=True):
-            self._write(variable, total / tf.cast(count, total.dtype))
-        assert self._present is not None
-        self._present.assign(tf.ones(()))  # all agree: the next steps say anew who is missing
+        if variables := self._local.variables:
+            self._local.warn()
+            self._on_replicas(("average", *map(id, variables)), self._local.average)
 
     def broadcast(self, variables: Sequence[keras.Variable]) -> None:
         """Gives every worker the chief's values of these variables."""
@@ -390,7 +439,7 @@ class Synchronous:
         """Runs a function on every replica; what has been traced under a key is used again."""
 
         def run() -> None:
-            with semantics.one_machine_semantics(self.strategy):
+            with one_machine_semantics(self.strategy):
                 self.strategy.run(on_replica)
 
         if key not in self._functions:

@@ -30,10 +30,11 @@ from tfdist import internals
 from tfdist.errors import PlugError
 from tfdist.training import servers
 from tfdist.training.metrics import StepLogs, recorded_results
+from tfdist.training.model_parts import optimizers_of, unique
 from tfdist.training.options import TrainingOptions
 from tfdist.training.tables import Tables
 
-__all__ = ["Carried", "WorkerStep", "optimizers_of", "unique"]
+__all__ = ["Carried", "WorkerStep"]
 
 Carried = dict[str, Any]
 """What a loop of steps hands on from one to the next; see `WorkerStep.start`."""
@@ -323,21 +324,9 @@ class WorkerStep:
         return tf.constant(0)
 
 
-def optimizers_of(model: keras.Model) -> list[keras.optimizers.Optimizer]:
-    """The optimizer of `compile`, then those that a model with its own `train_step` has beside."""
-    candidates = [model.optimizer, *vars(model).values()]
-    found = [one for one in candidates if isinstance(one, keras.optimizers.Optimizer)]
-    return list({id(one): one for one in found}.values())
-
-
 def _clock_of(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
     rate = getattr(optimizer, "_learning_rate", None)
     return [optimizer.iterations, *([rate] if isinstance(rate, keras.Variable) else [])]
-
-
-def unique(variables: Any) -> list[keras.Variable]:
-    """The variables in their order, each once."""
-    return list({id(variable): variable for variable in variables}.values())
 
 
 def _apply_weight_decay(optimizer: Any, variables: Sequence[Any]) -> None:

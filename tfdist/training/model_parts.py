@@ -1,0 +1,36 @@
+"""What belongs to a model: its optimizers, and variables each once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from tfdist import internals
+
+__all__ = ["optimizers_of", "unique"]
+
+
+def optimizers_of(model: keras.Model) -> list[keras.optimizers.Optimizer]:
+    """The optimizer of `compile`, then all others that the model or a part of it has."""
+    candidates = [getattr(model, "optimizer", None)]
+    for layer in internals.all_layers(model):
+        candidates.extend(leaf for value in vars(layer).values() for leaf in _leaves(value))
+    found = [one for one in candidates if isinstance(one, keras.optimizers.Optimizer)]
+    return list({id(one): one for one in found}.values())
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for entry in value:
+            yield from _leaves(entry)
+    else:
+        yield value
+
+
+def unique(variables: Any) -> list[keras.Variable]:
+    """The variables in their order, each once."""
+    return list({id(variable): variable for variable in variables}.values())

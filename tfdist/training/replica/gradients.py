@@ -1,0 +1,173 @@
+"""Gradients: those of the model's variables are the global batch's from the tape on.
+
+Whoever calls `tape.gradient` in a step gets, for a variable, the gradient of the whole batch's
+loss: each replica's loss is weighted by its share before the backward pass (or not, if it is a sum
+over the rows: `reductions`), and what comes out is summed over the replicas. So clipping, noise,
+accumulation and all else that stands between the tape and the optimizer sees what one machine sees,
+and an optimizer does not sum again. A gradient with respect to a tensor (an input, in a gradient
+penalty) is the replica's own.
+
+What reaches an optimizer and is not the same on all replicas was made by other means than the tape;
+its mean by the shares is taken then, and of what is random the first replica's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfdist import internals
+from tfdist.training.replica.reductions import parts_of
+from tfdist.training.replica.replication import Kind
+from tfdist.training.replica.step import ReplicaStep, current
+
+__all__ = ["REPLACEMENTS", "compiled"]
+
+
+def _gradient(
+    self: Any,
+    target: Any,
+    sources: Any,
+    output_gradients: Any = None,
+    unconnected_gradients: Any = tf.UnconnectedGradients.NONE,
+) -> Any:
+    """`tf.GradientTape.gradient`, of the global batch where the sources are variables."""
+    step = current()
+    plain = internals.original("tape_gradient")
+    flat = tf.nest.flatten(sources)
+    ours = [i for i, source in enumerate(flat) if isinstance(source, keras.Variable | tf.Variable)]
+    if step is None or not ours or internals.is_in_a_loop(step.graph):
+        return plain(self, target, sources, output_gradients, unconnected_gradients)
+    targets = tf.nest.flatten(target)
+    # Weighted first, a scaled loss does not overflow where one machine's would not.
+    first = len(ours) == len(flat) and all(isinstance(one, tf.Tensor) for one in targets)
+    if first:
+        target, output_gradients = _parts(step, targets, output_gradients)
+    found = plain(self, target, sources, output_gradients, unconnected_gradients)
+    gradients = tf.nest.flatten(found, expand_composites=False)
+    there = [i for i in ours if gradients[i] is not None]
+    if step.postponed is None and there:
+        weigh = step.if_present if first else step.weighted
+        sums = _exchanged(step, [weigh(gradients[i]) for i in there], [flat[i] for i in there])
+        for i, total in zip(there, sums, strict=True):
+            gradients[i] = total
+    return tf.nest.pack_sequence_as(sources, gradients)
+
+
+def _parts(step: ReplicaStep, targets: list[tf.Tensor], given: Any) -> tuple[Any, Any]:
+    """Returns targets that sum to this replica's part of the given ones, and their gradients."""
+    owns = [None] * len(targets) if given is None else tf.nest.flatten(given)
+    terms, gradients = [], []
+    for target, own in zip(targets, owns, strict=True):
+        for term, weight in parts_of(step, target):
+            terms.append(term)
+            gradients.append(weight * (tf.ones_like(term) if own is None else own))
+    return terms, gradients
+
+
+def _exchanged(step: ReplicaStep, weighted: list[Any], variables: Sequence[Any]) -> list[Any]:
+    """Returns what an optimizer is to apply, for gradients that the share has weighted."""
+    if step.exchange is None:
+        return list(step.sum_over_replicas(weighted))
+    exchanged = step.exchange.gradients(step, weighted, variables)
+    step.replication.mark(exchanged)
+    return list(exchanged)
+
+
+def _agreed(step: ReplicaStep, gradients: list[Any], variables: Sequence[Any]) -> list[Any]:
+    """Returns gradients of any origin as all replicas are to apply them."""
+    if getattr(step.exchange, "goes_alone", False):
+        return gradients
+    agreed = list(gradients)
+    kinds = [Kind.REPLICATED if g is None else step.replication.of(g) for g in gradients]
+    varying = [i for i, kind in enumerate(kinds) if kind is Kind.VARYING]
+    random = [i for i, kind in enumerate(kinds) if kind is Kind.RANDOM]
+    if varying:
+        weighted = [step.weighted(gradients[i]) for i in varying]
+        sums = _exchanged(step, weighted, [variables[i] for i in varying])
+        for i, total in zip(varying, sums, strict=True):
+            agreed[i] = total
+    if random:
+        dense = [tf.convert_to_tensor(gradients[i]) for i in random]
+        for i, first in zip(random, step.first_of_replicas(dense), strict=True):
+            agreed[i] = first
+    return agreed
+
+
+def _applying(name: str) -> Callable[..., Any]:
+    """An optimizer's `apply`, which gets the same gradients on all replicas."""
+
+    def apply(self: Any, grads: Any, trainable_variables: Any = None) -> Any:
+        step = current()
+        if step is None or step.applies:
+            return internals.original(name)(self, grads, trainable_variables)
+        grads = list(grads)
+        if step.postponed is not None:
+            step.postponed.append((self, grads, trainable_variables))
+            return None
+        variables = list(trainable_variables or self._trainable_variables)
+        grads = _agreed(step, grads, variables)
+        step.applies = True
+        try:
+            return internals.original(name)(self, grads, trainable_variables)
+        finally:
+            step.applies = False
+
+    return apply
+
+
+def _reduce_gradients(self: Any, grads_and_vars: Any) -> Any:
+    if current() is None:
+        return internals.original("reduce_gradients")(self, grads_and_vars)
+    return list(grads_and_vars)  # the tape has done it
+
+
+def compiled(step: ReplicaStep, step_function: Callable[[Any], Any], data: Any) -> Any:
+    """Runs a step with its forward and backward passes compiled by XLA.
+
+    The sum of the gradients over the replicas and the update, which XLA on several machines has no
+    word for, follow outside. So the step must do nothing after the update that depends on it.
+
+    Args:
+        step: the current step.
+        step_function: `train_step` or `test_step`, returning a structure of tensors.
+        data: this replica's part of the batch.
+
+    Returns:
+        What `step_function` returns.
+    """
+    waiting: list[tuple[Any, Any]] = []
+
+    def forward_and_backward(data: Any) -> Any:
+        step.postponed = []
+        outer, step.graph = step.graph, tf.compat.v1.get_default_graph()
+        try:
+            result = step_function(data)
+            waiting[:] = [(optimizer, variables) for optimizer, _, variables in step.postponed]
+            return result, [gradients for _, gradients, _ in step.postponed]
+        finally:
+            step.postponed, step.graph = None, outer
+
+    result, all_gradients = tf.function(forward_and_backward, jit_compile=True, autograph=False)(
+        data
+    )
+    for (optimizer, given), gradients in zip(waiting, all_gradients, strict=True):
+        variables = list(given or optimizer._trainable_variables)
+        there = [i for i, gradient in enumerate(gradients) if gradient is not None]
+        weighted = [step.if_present(gradients[i]) for i in there]
+        sums = _exchanged(step, weighted, [variables[i] for i in there])
+        for i, total in zip(there, sums, strict=True):
+            gradients[i] = total
+        optimizer.apply(gradients, given)
+    return result
+
+
+REPLACEMENTS: dict[str, Callable[..., Any]] = {
+    "tape_gradient": _gradient,
+    "apply": _applying("apply"),
+    "scaled_apply": _applying("scaled_apply"),
+    "reduce_gradients": _reduce_gradients,
+}

@@ -1,0 +1,140 @@
+"""What steps have written on each replica for itself, and how the replicas agree on it again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfdist import internals, log
+from tfdist.training import packing
+from tfdist.training.model_parts import optimizers_of
+from tfdist.training.replica.step import ReplicaStep
+
+__all__ = ["LocalState"]
+
+
+class LocalState:
+    """The variables that may differ between the replicas of a model.
+
+    Args:
+        model: a built model.
+        strategy: in whose scope it was made.
+
+    Attributes:
+        written: the variables, by identity.
+    """
+
+    def __init__(self, model: keras.Model, strategy: tf.distribute.Strategy) -> None:
+        self._model = model
+        self._strategy = strategy
+        self._replicas = strategy.num_replicas_in_sync
+        self.written: dict[int, tf.Variable] = {}
+        self._compared: set[int] = set()
+        self._present: tf.Variable | None = None
+        if self._replicas > 1:
+            with strategy.scope():
+                self._present = tf.Variable(
+                    1.0,
+                    trainable=False,
+                    synchronization=tf.VariableSynchronization.ON_READ,
+                    aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+                )
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """Those that steps have written."""
+        return list(self.written.values())
+
+    def in_sync(self) -> dict[int, Any]:
+        """Returns the variables whose replicas are equal, by the identities of their handles."""
+        model = self._model
+        optimizers = optimizers_of(model)
+        there = [*model.variables, *(v for one in optimizers for v in one.variables)]
+        values = [v.value for v in there if v.synchronization != "on_read"]
+        return {
+            id(handle): value
+            for value in values
+            if id(value) not in self.written
+            for handle in internals.handles_of(value)
+        }
+
+    def wrote(self, step: ReplicaStep) -> None:
+        """Notes what a step writes; call it at its end, in the replica's context."""
+        self.written.update(step.local_state)
+        if step.may_be_absent and self._present is not None:
+            self._present.assign(tf.cast(step.present, tf.float32))
+
+    def average(self) -> None:
+        """Takes the mean of what the replicas hold; call it in each replica's context.
+
+        Of what has no mean (counters, flags) all take the first replica's.
+        """
+        variables = self.variables
+        floats = [v for v in variables if v.dtype.is_floating]
+        others = [v for v in variables if not v.dtype.is_floating]
+        assert self._present is not None
+        # A replica that had no examples in the last step has nothing newer to say.
+        present = tf.convert_to_tensor(self._present)
+        values = [v * tf.cast(present, v.dtype) for v in floats]
+        count, *sums = packing.sum_over_replicas([present, *values])
+        for variable, total in zip(floats, sums, strict=True):
+            self._write(variable, total / tf.cast(count, total.dtype))
+        firsts = packing.broadcast_from_first([tf.identity(v) for v in others])
+        for variable, first in zip(others, firsts, strict=True):
+            self._write(variable, first)
+        self._present.assign(tf.ones(()))  # all agree: the next steps say anew who is missing
+
+    def _write(self, variable: tf.Variable, value: tf.Tensor) -> None:
+        self._strategy.extended.update(
+            variable, lambda v, x: v.assign(x), args=(value,), group=False
+        )
+
+    def warn(self) -> None:
+        """Names, once, what differs between the replicas though nobody has said what to do then.
+
+        Every worker must call it together, before `average`.
+        """
+        expected = internals.batch_statistics(self._model)
+        new = [
+            variable
+            for key, variable in self.written.items()
+            if key not in self._compared and key not in expected
+        ]
+        self._compared |= set(self.written)
+        if not new:
+            return
+        differences = self._compare(new)
+        for variable, difference in zip(new, differences, strict=True):
+            if difference > 0:
+                log.warning("%s", self._describe(variable, float(difference)))
+
+    def _compare(self, variables: Sequence[tf.Variable]) -> np.ndarray:
+        """Returns how far the replicas are from their mean, at most, a number a variable."""
+
+        def on_replica() -> tf.Tensor:
+            values = [tf.cast(tf.convert_to_tensor(v), tf.float64) for v in variables]
+            sums = packing.sum_over_replicas(values)
+            own = [
+                tf.reduce_max(tf.abs(value - total / self._replicas))
+                for value, total in zip(values, sums, strict=True)
+            ]
+            return packing.sum_over_replicas([tf.stack(own)])[0]
+
+        run = tf.function(lambda: self._strategy.run(on_replica), autograph=False)
+        return np.asarray(self._strategy.experimental_local_results(run())[0])
+
+    def _describe(self, variable: tf.Variable, difference: float) -> str:
+        paths = {id(v.value): v.path for v in self._model.variables}
+        path = paths.get(id(variable), variable.name)
+        taken = "their mean is" if variable.dtype.is_floating else "the first replica's is"
+        return (
+            f"the variable {path!r} differs between the replicas (by {difference:.2g}), since each "
+            f"writes what it sees of the batch; {taken} taken, which may not be one machine's: "
+            "make it with add_weight(..., aggregation='mean', 'sum' or 'only_first_replica') to "
+            "say what replicas make together, or compute it from tfdist.gather_batch(...), the "
+            "whole batch's rows"
+        )

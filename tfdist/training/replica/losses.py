@@ -1,0 +1,109 @@
+"""Losses and metrics: each replica's loss is one machine's on its own examples.
+
+What a stand-in does depends on who calls. In the step itself a loss is a mean over the replica's
+rows, which the share weighs; a sum is divided by the share first. Inside of a metric all is left as
+it is: a metric's states are summed over the replicas when they are read (`metrics`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from tfdist import internals
+from tfdist.training.replica.reductions import weighted_part
+from tfdist.training.replica.step import ReplicaStep, current
+
+__all__ = ["REPLACEMENTS"]
+
+
+def _of_a_loss() -> ReplicaStep | None:
+    step = current()
+    return None if step is None or step.updates_a_metric else step
+
+
+def _scale_loss(value: Any) -> Any:
+    return internals.original("scale_loss")(value) if current() is None else value
+
+
+def _unscale_loss(value: Any) -> Any:
+    return internals.original("unscale_loss")(value) if current() is None else value
+
+
+def _reduce_values(
+    values: Any, sample_weight: Any = None, reduction: Any = "sum_over_batch_size"
+) -> Any:
+    """Reduces the losses of this replica's examples to its loss."""
+    step = _of_a_loss()
+    whole = internals.original("reduce_values")
+    if step is None or values.shape.rank == 0 or reduction in (None, "none"):
+        return whole(values, sample_weight, reduction)
+    if reduction == "sum":
+        return step.a_mean(step.undo_share(tf.reduce_sum(values)))
+    if reduction == "mean_with_sample_weight" and sample_weight is not None:
+        total = tf.reduce_sum(values)
+        weight = tf.cast(tf.reduce_sum(sample_weight), total.dtype)
+        all_weight = tf.stop_gradient(step.sum_over_replicas(step.if_present(weight)))
+        return step.a_mean(step.undo_share(tf.math.divide_no_nan(total, all_weight)))
+    return step.a_mean(whole(values, sample_weight, reduction))
+
+
+def _apply_mask(sample_weight: Any, mask: Any, dtype: Any, reduction: Any) -> Any:
+    """Weighs valid time steps by the whole batch's count of them, not by this replica's."""
+    step = _of_a_loss()
+    if step is None or mask is None or reduction not in ("mean", "sum_over_batch_size"):
+        return internals.original("apply_mask")(sample_weight, mask, dtype, reduction)
+    valid = tf.cast(tf.convert_to_tensor(mask), "bool")
+    counts = tf.cast([tf.size(valid), tf.math.count_nonzero(valid, dtype="int32")], dtype)
+    total, valid_count = tf.unstack(step.sum_over_replicas(step.if_present(counts)))
+    factor = tf.math.divide_no_nan(total, valid_count)
+    weights = tf.where(valid, factor, tf.zeros_like(factor))
+    if sample_weight is None:
+        return weights
+    weights, sample_weight = internals.squeeze_or_expand_to_same_rank(
+        weights, tf.cast(sample_weight, dtype)
+    )
+    return weights * sample_weight
+
+
+def _average_loss(
+    per_example_loss: Any, sample_weight: Any = None, global_batch_size: Any = None
+) -> Any:
+    """`tf.nn.compute_average_loss`, which divides by the global batch size by itself."""
+    step = current()
+    whole = internals.original("average_loss")
+    if step is None:
+        return whole(per_example_loss, sample_weight, global_batch_size)
+    if global_batch_size is None:
+        rows = tf.shape(per_example_loss)[0]
+        return step.a_mean(whole(per_example_loss, sample_weight, rows))
+    return step.a_mean(step.undo_share(whole(per_example_loss, sample_weight, global_batch_size)))
+
+
+def _regularization_loss(regularization_loss: Any) -> Any:
+    """`tf.nn.scale_regularization_loss`, which divides by the number of replicas by itself."""
+    if current() is None:
+        return internals.original("regularization_loss")(regularization_loss)
+    return tf.reduce_sum(regularization_loss)
+
+
+def _samplewise_values(values: Any, sample_weight: Any, reduce_fn: Any, dtype: Any) -> Any:
+    """A scalar given to a Mean or Sum metric stands for the batch: it counts by the share."""
+    step = current()
+    if step is not None and sample_weight is None and len(getattr(values, "shape", (1,))) == 0:
+        values = step.undo_share(weighted_part(step, tf.convert_to_tensor(values)))
+        sample_weight = step.share
+    return internals.original("samplewise_values")(values, sample_weight, reduce_fn, dtype)
+
+
+REPLACEMENTS: dict[str, Callable[..., Any]] = {
+    "scale_loss": _scale_loss,
+    "unscale_loss": _unscale_loss,
+    "reduce_values": _reduce_values,
+    "apply_mask": _apply_mask,
+    "average_loss": _average_loss,
+    "regularization_loss": _regularization_loss,
+    "samplewise_values": _samplewise_values,
+}

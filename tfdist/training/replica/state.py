@@ -1,0 +1,118 @@
+"""What a step writes into variables: statistics, counters, queues, a teacher's weights.
+
+A value that is the same on all replicas is written as it is. Of others the variable's declared
+`aggregation` tells what they make: "mean" their mean by the shares, "sum" their sum,
+"only_first_replica" the first one's. Where none is declared, each replica writes its own, as
+BatchNormalization wants it, and the loop takes the mean wherever somebody looks at it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from tfdist import internals
+from tfdist.training.replica.replication import Kind
+from tfdist.training.replica.step import ReplicaStep, current
+
+__all__ = ["REPLACEMENTS"]
+
+
+def _assign(self: Any, value: Any) -> None:
+    """Writes a Keras variable, as `_writing` does what a program makes with `tf.Variable`."""
+    step = current()
+    if step is None:
+        internals.original("assign")(self, value)
+        return
+    variable = self.value
+    value = tf.cast(value, variable.dtype)
+    if internals.is_on_read(variable):  # a metric's: each replica has it for itself
+        variable.assign(tf.where(step.present, value, variable) if step.may_be_absent else value)
+    else:
+        _write(step, variable, "assign", value)
+
+
+def _adding(name: str) -> Callable[..., Any]:
+    """Keras' `assign_add` and `assign_sub`, which are an `assign` of what the variable has then."""
+
+    def add(self: Any, value: Any) -> Any:
+        step = current()
+        if step is not None and step.counted is not None and self.synchronization == "on_read":
+            step.counted.append((self, value if name == "assign_add" else -value))
+        elif step is not None and _is_summed(self) and not step.applies:
+            value = tf.convert_to_tensor(value, self.value.dtype)
+            value = _aggregated(step, value, tf.VariableAggregation.SUM)
+        return internals.original(name)(self, value)
+
+    return add
+
+
+def _is_summed(variable: Any) -> bool:
+    return variable.aggregation == "sum" and variable.synchronization != "on_read"
+
+
+def _writing(name: str) -> Callable[..., Any]:
+    """`assign`, `assign_add` or `assign_sub` of a mirrored variable."""
+
+    def write(self: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
+        step = current()
+        if step is None or step.applies or internals.is_on_read(self):
+            return internals.original(name)(self, value, *args, **kwargs)
+        _write(step, self, name.removeprefix("mirrored_"), tf.cast(value, self.dtype))
+        return self
+
+    return write
+
+
+def _write(step: ReplicaStep, variable: tf.Variable, method: str, value: tf.Tensor) -> None:
+    none = variable.aggregation == tf.VariableAggregation.NONE
+    adds = method != "assign"
+    if step.applies:
+        pass  # an optimizer's own variables come out equal
+    elif not none:
+        value = _aggregated(step, value, variable.aggregation)
+        if not adds:
+            step.replication.has_synced(variable)
+    elif _is_the_same(step, variable, value, adds):
+        step.replication.has_synced(variable)
+    else:
+        step.local_state[id(variable)] = variable
+        step.replication.has_diverged(variable)
+        if step.may_be_absent:
+            kept = tf.zeros_like(value) if adds else tf.convert_to_tensor(variable)
+            value = tf.where(step.present, value, kept)
+    step.strategy.extended.update(
+        variable, lambda own, new: getattr(own, method)(new), args=(value,), group=False
+    )
+
+
+def _is_the_same(step: ReplicaStep, variable: tf.Variable, value: tf.Tensor, adds: bool) -> bool:
+    if step.replication.of(value) is not Kind.REPLICATED:
+        return False
+    return not adds or id(variable) not in step.local_state
+
+
+def _aggregated(step: ReplicaStep, value: tf.Tensor, aggregation: Any) -> tf.Tensor:
+    """Returns what the replicas' values make."""
+    if step.replication.of(value) is Kind.REPLICATED:
+        return value
+    if aggregation == tf.VariableAggregation.ONLY_FIRST_REPLICA:
+        return step.first_of_replicas([value])[0]
+    if aggregation == tf.VariableAggregation.SUM:
+        return step.sum_over_replicas(step.if_present(value))
+    exact = value if value.dtype.is_floating else tf.cast(value, tf.float64)
+    mean = tf.cast(step.mean_over_replicas([exact])[0], value.dtype)
+    step.replication.mark([mean])
+    return mean
+
+
+REPLACEMENTS: dict[str, Callable[..., Any]] = {
+    "assign": _assign,
+    "assign_add": _adding("assign_add"),
+    "assign_sub": _adding("assign_sub"),
+    "mirrored_assign": _writing("mirrored_assign"),
+    "mirrored_assign_add": _writing("mirrored_assign_add"),
+    "mirrored_assign_sub": _writing("mirrored_assign_sub"),
+}

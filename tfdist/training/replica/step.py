@@ -1,0 +1,169 @@
+"""What one replica knows of its part of the global batch while its step is traced."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tfdist import internals
+from tfdist.training.replica.replication import Replication
+
+__all__ = ["ReplicaStep", "Rows", "current", "replica_step"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """Which rows of the global batch a replica is given.
+
+    Attributes:
+        start: int64 scalar: the first of them.
+        count: int64 scalar: how many there are; 1 where a stand-in is given.
+        total: int64 scalar: rows of the global batch.
+        static: `count`, where it is known before the step runs.
+    """
+
+    start: tf.Tensor
+    count: tf.Tensor
+    total: tf.Tensor
+    static: int | None = None
+
+    @classmethod
+    def of(cls, part: Any, start: tf.Tensor, size: tf.Tensor, total: tf.Tensor) -> Rows:
+        """Returns the rows of a replica's part of the data.
+
+        Args:
+            part: its data, in any structure.
+            start: where they begin in the global batch.
+            size: how many it has; 0 where a stand-in is given.
+            total: rows of the global batch.
+        """
+        there = [leaf for leaf in tf.nest.flatten(part) if isinstance(leaf, tf.Tensor)]
+        known = {leaf.shape[0] for leaf in there if leaf.shape.rank}
+        static = known.pop() if len(known) == 1 else None
+        return cls(start, tf.maximum(size, 1), total, static)
+
+
+@dataclasses.dataclass
+class ReplicaStep:
+    """One replica's step, while it is traced.
+
+    Attributes:
+        strategy: the strategy whose replica this is.
+        share: float32 scalar: this replica's examples over the global batch's; the shares of all
+            replicas sum to 1.
+        may_be_absent: True where a replica can be left without examples (a last batch smaller than
+            the number of replicas). It then runs on a stand-in with share 0 and nothing of it is
+            kept.
+        exchange: how gradients reach the other replicas (`tfdist.training.exchange`); None sums
+            them as they are.
+        rows: which rows of the global batch are its own; None where nobody knows.
+        replication: which tensors are the same on all replicas.
+        means: the losses that are known to be means over the rows, by identity.
+        local_state: the variables that the step wrote on each replica for itself (the moving
+            statistics of BatchNormalization are the typical ones), by identity.
+        applies: True inside of an optimizer's `apply`.
+        updates_a_metric: True inside of a metric's `update_state`.
+        counted: inside of that of a metric of one's own: what it has added to which variables.
+        postponed: where the forward and backward passes are being compiled by XLA: the calls of
+            optimizers' `apply` that must wait until they are out of it.
+    """
+
+    strategy: tf.distribute.Strategy
+    share: tf.Tensor
+    may_be_absent: bool
+    exchange: Any = None
+    rows: Rows | None = None
+    replication: Replication = dataclasses.field(default_factory=Replication)
+    means: dict[int, tf.Tensor] = dataclasses.field(default_factory=dict)
+    local_state: dict[int, tf.Variable] = dataclasses.field(default_factory=dict)
+    applies: bool = False
+    updates_a_metric: bool = False
+    counted: list[tuple[Any, Any]] | None = None
+    postponed: list[tuple[Any, list[Any], Any]] | None = None
+    graph: Any = dataclasses.field(default_factory=tf.compat.v1.get_default_graph)
+
+    @property
+    def present(self) -> tf.Tensor:
+        """Bool scalar: whether this replica has any examples in this step."""
+        return self.share > 0.0
+
+    @property
+    def replica(self) -> Any:
+        """The replica's number in the job: an integer, or an int32 scalar."""
+        return tf.distribute.get_replica_context().replica_id_in_sync_group
+
+    def if_present(self, value: Any) -> Any:
+        """Returns the value, or zeros where this replica has no examples."""
+        if not self.may_be_absent:
+            return value
+        if isinstance(value, tf.IndexedSlices):
+            values = self.if_present(value.values)
+            return tf.IndexedSlices(values, value.indices, value.dense_shape)
+        return tf.where(self.present, value, tf.zeros_like(value))
+
+    def sum_over_replicas(self, values: Any) -> Any:
+        """Sums a structure of tensors over all replicas; every replica gets the result."""
+        context = tf.distribute.get_replica_context()
+        total = internals.original("all_reduce")(context, tf.distribute.ReduceOp.SUM, values)
+        self.replication.mark(tf.nest.flatten(total, expand_composites=False))
+        return total
+
+    def mean_over_replicas(self, values: Sequence[Any]) -> list[Any]:
+        """Sums tensors weighted by the shares of their replicas."""
+        return list(self.sum_over_replicas([self.weighted(value) for value in values]))
+
+    def first_of_replicas(self, values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """Gives every replica the first one's tensors."""
+        is_first = tf.equal(self.replica, 0)
+        carried = [tf.cast(v, tf.int32) if v.dtype == tf.bool else v for v in values]
+        sums = self.sum_over_replicas([tf.where(is_first, v, tf.zeros_like(v)) for v in carried])
+        firsts = [tf.cast(total, v.dtype) for total, v in zip(sums, values, strict=True)]
+        self.replication.mark(firsts)
+        return firsts
+
+    def weighted(self, value: Any) -> Any:
+        """Returns a tensor times this replica's share (sparse gradients stay sparse)."""
+        if isinstance(value, tf.IndexedSlices):
+            values = self.weighted(value.values)
+            return tf.IndexedSlices(values, value.indices, value.dense_shape)
+        share = tf.cast(self.share, value.dtype)
+        if self.may_be_absent:
+            # A stand-in example may give NaN or infinity: 0 times those must be 0.
+            return tf.math.multiply_no_nan(value, share)
+        return value * share
+
+    def a_mean(self, value: tf.Tensor) -> tf.Tensor:
+        """Notes that a loss is one that the share is to weigh, and returns it."""
+        self.means[id(value)] = value
+        return value
+
+    def undo_share(self, value: tf.Tensor) -> tf.Tensor:
+        """Divides by the share what is a part of the whole batch's loss already."""
+        return tf.math.divide_no_nan(value, tf.cast(self.share, value.dtype))
+
+
+class _Current(threading.local):
+    step: ReplicaStep | None = None
+
+
+_current = _Current()
+
+
+def current() -> ReplicaStep | None:
+    """Returns the step that this thread traces; None outside of one."""
+    return _current.step
+
+
+@contextlib.contextmanager
+def replica_step(step: ReplicaStep) -> Iterator[ReplicaStep]:
+    """Makes `step` the current one of this thread, which is one replica's."""
+    outer, _current.step = _current.step, step
+    try:
+        yield step
+    finally:
+        _current.step = outer
