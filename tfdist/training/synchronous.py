@@ -19,12 +19,12 @@ import tensorflow as tf
 
 from tfdist import internals
 from tfdist.strategies.layout import ReplicaLayout
-from tfdist.training import fingerprint as fingerprint_of
 from tfdist.training import packing
 from tfdist.training.exchange import LocalSteps, make_exchange
 from tfdist.training.family import Chunk
 from tfdist.training.likeness import Likeness
-from tfdist.training.metrics import Reading, StepLogs, as_plain, recorded_results, to_be_summed
+from tfdist.training.metric_totals import MetricTotals
+from tfdist.training.metrics import Reading, StepLogs, recorded_results
 from tfdist.training.options import TrainingOptions
 from tfdist.training.pace import TARGET_SECONDS, Pace
 from tfdist.training.replica import (
@@ -80,6 +80,7 @@ class Synchronous:
         self.likeness = Likeness(
             model, strategy, layout, self._local.written, options.local_steps > 1
         )
+        self._totals = MetricTotals(model, strategy, layout, self._logs, self.likeness)
 
     def working(self) -> contextlib.AbstractContextManager[None]:
         """For all that traces and runs steps."""
@@ -303,17 +304,7 @@ class Synchronous:
 
     def reset_metrics(self) -> None:
         """Sets every metric back, on every replica."""
-
-        def reset() -> None:
-            self.strategy.run(self.model.reset_metrics)
-
-        key = ("reset", tuple(id(metric) for metric in self.model.metrics))
-        if self.model.run_eagerly:
-            reset()
-            return
-        if key not in self._functions:
-            self._functions[key] = tf.function(reset, autograph=False)
-        self._functions[key]()
+        self._totals.reset()
 
     def read(
         self,
@@ -323,67 +314,8 @@ class Synchronous:
         numbers: Sequence[float],
         varies_with: Callable[[], set[str]] = set,
     ) -> Reading:
-        """Sums the metrics over all replicas and reads them; every worker must call it together.
-
-        Args:
-            mode: "train" or "test".
-            step_logs: what `run_loop` or `run_steps` returned.
-            fingerprint: the sum of the steps' fingerprints.
-            numbers: this worker's own numbers for the others to see.
-            varies_with: says what may make the workers' data differ.
-
-        Returns:
-            The logs and everybody's numbers, the same on every worker.
-
-        Raises:
-            DataError: the workers have read different data.
-        """
-        variables = list(
-            {id(v): v for metric in self.model.metrics for v in metric.variables}.values()
-        )
-        marked = [*variables, *self.likeness.scalars]
-        key = (mode, "read", tuple(map(id, marked)), tuple(step_logs), len(numbers))
-        if key not in self._functions:
-            read = functools.partial(self._read, mode, variables)
-            self._functions[key] = (
-                read if self.model.run_eagerly else tf.function(read, autograph=False)
-            )
-        own = np.asarray([*fingerprint_of.in_floats(int(fingerprint)), *numbers], np.float32)
-        logs, table = self._functions[key](step_logs, tf.constant(own))
-        floats = fingerprint_of.FLOATS
-        fingerprints, told, marks = np.split(table.numpy(), [floats, -floats], axis=1)
-        fingerprint_of.check(fingerprints, varies_with)
-        self.likeness.check(marks)
-        return Reading({name: as_plain(value) for name, value in logs.items()}, told)
-
-    def _read(
-        self,
-        mode: str,
-        variables: Sequence[keras.Variable],
-        step_logs: dict[str, tf.Tensor],
-        numbers: tf.Tensor,
-    ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        layout = self.layout
-        states = [v.value for v in variables]
-        numbers = tf.concat([numbers, self.likeness.mark()], 0)
-        table = tf.expand_dims(tf.one_hot(layout.worker, layout.workers), 1) * numbers
-        shared = [table, *step_logs.values()]
-        if layout.replicas > 1:
-
-            def on_replica() -> list[tf.Tensor]:
-                context = tf.distribute.get_replica_context()
-                replica = context.replica_id_in_sync_group
-                # What the process has once must be counted once: its first replica brings it.
-                once = tf.cast(tf.equal(replica, layout.first), tf.float32)
-                own = [to_be_summed(v, replica, layout.replicas) for v in variables]
-                return packing.sum_over_replicas([*own, *(value * once for value in shared)])
-
-            sums = self.strategy.run(on_replica)
-            flat = [self.strategy.experimental_local_results(value)[0] for value in sums]
-            states, shared = flat[: len(variables)], flat[len(variables) :]
-        own = dict(zip(step_logs, shared[1:], strict=True))
-        logs = self._logs.results(mode, list(zip(variables, states, strict=True)), own)
-        return {name: tf.convert_to_tensor(value) for name, value in logs.items()}, shared[0]
+        """Sums the metrics over all replicas and reads them; see `MetricTotals.read`."""
+        return self._totals.read(mode, step_logs, fingerprint, numbers, varies_with)
 
     def tell(self, numbers: Sequence[float]) -> np.ndarray:
         """Shows this worker's numbers to all; returns `[workers, n]`, the same on every worker."""
