@@ -40,6 +40,28 @@ def test_a_sum_inside_of_a_metric_is_left_alone() -> None:
     same(make, lambda m: [m.fit(X, TARGETS, **FIT).history, m.evaluate(X, TARGETS)], on=BOTH)
 
 
+@pytest.mark.parametrize("eager", [False, True])
+def test_what_a_step_computes_from_a_result_is_of_all_replicas(eager: bool) -> None:
+    class Perplexity(Base):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tracker = keras.metrics.Mean(name="tracked")
+
+        def train_step(self, data: Any) -> Any:
+            loss, gradients = self.gradients_of(*data)
+            self.tracker.update_state(keras.losses.mean_squared_error(data[1], self(data[0])))
+            self.apply([g * (1.0 + self.tracker.result()) for g in gradients])
+            return {"loss": loss, "perplexity": tf.exp(self.tracker.result())}
+
+    def make() -> keras.Model:
+        model = Perplexity()
+        model.build((None, 8))
+        model.compile(keras.optimizers.SGD(0.01), "mse", run_eagerly=eager)
+        return model
+
+    same(make, lambda m: m.fit(X, TARGETS, **FIT).history, on=(2,) if eager else BOTH)
+
+
 class CountsSteps(keras.metrics.Metric):
     """A mean over steps: of means over the batch, and of sums over it."""
 

@@ -19,6 +19,7 @@ from tfdist import internals, log
 from tfdist.errors import DataError, PlugError
 from tfdist.training import roles
 from tfdist.training.family import Family
+from tfdist.training.model_parts import optimizers_of, unique
 from tfdist.training.pace import Pace
 from tfdist.training.stall import StallWatch
 from tfdist.training.stream import Stream
@@ -126,8 +127,8 @@ class Loop:
     def _follow_the_chief(self, epoch: int) -> int:
         """After the chief's callbacks may have restored a model: everybody takes it over."""
         model = self.model
-        variables = [*model.variables, *getattr(model.optimizer, "variables", [])]
-        self.family.broadcast(list({id(v): v for v in variables}.values()))
+        optimizers = [v for optimizer in optimizers_of(model) for v in optimizer.variables]
+        self.family.broadcast(unique([*model.variables, *optimizers]))
         return int(self.family.tell([epoch])[0, 0])
 
     # ------------------------------------------------------------ evaluate

@@ -12,8 +12,9 @@ import tensorflow as tf
 
 from tfdist import internals
 from tfdist.errors import PlugError
+from tfdist.training.replica.step import current
 
-__all__ = ["Reading", "StepLogs", "as_plain", "recorded_results", "to_be_summed"]
+__all__ = ["Reading", "StepLogs", "are_used", "as_plain", "recorded_results", "to_be_summed"]
 
 
 class Reading(NamedTuple):
@@ -50,11 +51,12 @@ Recorded: TypeAlias = dict[int, tuple[Any, Source]]
 
 
 @contextlib.contextmanager
-def recorded_results(model: keras.Model) -> Iterator[Recorded]:
+def recorded_results(model: keras.Model, whole: bool = False) -> Iterator[Recorded]:
     """Notes which tensors are results of which metrics, to tell them from a step's other logs.
 
     Args:
         model: a model whose `train_step` or `test_step` is being traced in the block.
+        whole: whether results are those of all replicas, for steps that compute with them.
 
     Yields:
         A dict that fills.
@@ -66,7 +68,7 @@ def recorded_results(model: keras.Model) -> Iterator[Recorded]:
         original = metric.result
 
         def result() -> Any:
-            value = original()
+            value = _of_all_replicas(metric, original) if whole else original()
             if isinstance(value, dict):
                 for name, one in value.items():
                     results[id(one)] = (one, Source(metric, name))
@@ -84,6 +86,29 @@ def recorded_results(model: keras.Model) -> Iterator[Recorded]:
     finally:
         for metric in metrics:
             object.__delattr__(metric, "result")
+
+
+def are_used(results: Recorded) -> bool:
+    """Whether a step has computed something from a metric's result, and not just returned it."""
+    return any(
+        internals.is_symbolic(value) and value.consumers()
+        for value, _ in results.values()
+        if isinstance(value, tf.Tensor)
+    )
+
+
+def _of_all_replicas(metric: keras.metrics.Metric, result: Callable[[], Any]) -> Any:
+    """Returns a metric's result over all replicas, inside of a replica's step."""
+    step = current()
+    if step is None:
+        return result()
+    variables = list(metric.variables)
+    replicas = step.strategy.num_replicas_in_sync
+    own = [to_be_summed(v, step.replica, replicas) for v in variables]
+    with keras.StatelessScope(
+        state_mapping=list(zip(variables, step.sum_over_replicas(own), strict=True))
+    ):
+        return result()
 
 
 class StepLogs:

@@ -24,7 +24,7 @@ from tfdist.training.exchange import LocalSteps, make_exchange
 from tfdist.training.family import Chunk
 from tfdist.training.likeness import Likeness
 from tfdist.training.metric_totals import MetricTotals
-from tfdist.training.metrics import Reading, StepLogs, recorded_results
+from tfdist.training.metrics import Reading, StepLogs, are_used, recorded_results
 from tfdist.training.options import TrainingOptions
 from tfdist.training.pace import TARGET_SECONDS, Pace
 from tfdist.training.replica import (
@@ -74,6 +74,7 @@ class Synchronous:
         self._options = options
         self._exchange: Any = None
         self._local = LocalState(model, strategy)
+        self._whole_results = bool(model.run_eagerly)  # else it shows when a step is traced
         self._functions: dict[Any, Callable[..., Any]] = {}
         self._logs = StepLogs(model)
         self._teller = Teller.of(strategy, layout)
@@ -276,7 +277,7 @@ class Synchronous:
                 return {name: weighted_part(step, value) for name, value in logs.items()}
 
         with (
-            recorded_results(self.model) as results,
+            recorded_results(self.model, self._whole_results) as results,
             known_metrics(self.model),
             one_machine_semantics(self.strategy),
         ):
@@ -284,7 +285,9 @@ class Synchronous:
                 on_replica,
                 args=tuple(map(self._spread, (parts, *map(tf.unstack, split)))),
             )
-        if not all(replication.holds() for replication in replications):
+        uses = are_used(results) and not self._whole_results
+        if uses or not all(replication.holds() for replication in replications):
+            self._whole_results = uses or self._whole_results
             raise _TraceAgain
         return {
             name: tf.add_n(self.strategy.experimental_local_results(value))

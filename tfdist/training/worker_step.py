@@ -29,7 +29,7 @@ import tensorflow as tf
 from tfdist import internals
 from tfdist.errors import PlugError
 from tfdist.training import servers
-from tfdist.training.metrics import StepLogs, recorded_results
+from tfdist.training.metrics import StepLogs, are_used, recorded_results
 from tfdist.training.model_parts import optimizers_of, unique
 from tfdist.training.options import TrainingOptions
 from tfdist.training.sparse_rules import counts_apart
@@ -158,6 +158,12 @@ class WorkerStep:
             recorded_results(self.model) as results,
         ):
             logs = self._logs.sort(mode, step(batch), results)
+            if are_used(results):
+                raise PlugError(
+                    f"{mode}_step computes something from a metric's result, of which a worker of "
+                    "parameter servers knows its own part only: return the result as it is, and "
+                    "compute from it in a callback's logs"
+                )
             metrics = [self._held.current(v) for v in self.metrics]
             state = [self._held.current(v) for v in self._state]
             self._own_now = [self._held.current(v) for v in self._fetched]
