@@ -181,10 +181,15 @@ def use_frozen(model: keras.Model) -> Any:
     """The head alone, then all of it: a transfer in two parts."""
     first = model.fit(X, LABELS, **FIT).history
     model.get_layer("base").trainable = True
-    model.compile(
-        optimizer=keras.optimizers.SGD(0.02, momentum=0.9), loss=model.loss, metrics=["accuracy"]
-    )
+    model.compile(optimizer="sgd", loss=model.loss, metrics=["accuracy"])
+    model.optimizer.learning_rate = 0.05
     return first, model.fit(X, LABELS, **FIT).history, len(model.trainable_weights)
+
+
+def use_with_another_optimizer(model: keras.Model) -> Any:
+    """Compiles again, outside of the scope that the script is supposed to know."""
+    model.compile(optimizer=keras.optimizers.SGD(0.1), loss=model.loss)
+    return model.fit(X, LABELS, **FIT).history
 
 
 PROGRAMS = {
@@ -197,4 +202,9 @@ PROGRAMS = {
     "own compile": Program(own_compile, fitted(X, TARGETS)),
     "own fit": Program(lambda: classifying(OwnFit()), use_own_fit),
     "frozen, then unfrozen": Program(frozen, use_frozen),
+    "an optimizer made outside": Program(
+        lambda: classifying(OwnFit()),
+        use_with_another_optimizer,
+        "refused: the optimizer was made outside of strategy.scope()",
+    ),
 }
