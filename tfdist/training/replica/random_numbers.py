@@ -112,10 +112,18 @@ def _begins_with_blocks(tensor: tf.Tensor) -> bool:
             return bool(tf.get_static_value(operation.inputs[-1]) == 0)
         if operation.type == "Tile":
             return True
-        if operation.type == "Reshape" or not operation.inputs:
+        if not operation.inputs:
             return False
-        tensor = operation.inputs[0]
+        source = operation.inputs[0]
+        if operation.type == "Reshape" and _entries(source) != _entries(tensor):
+            return False  # rows were cut
+        tensor = source
     return False
+
+
+def _entries(tensor: tf.Tensor) -> int | None:
+    """Numbers in a row of a tensor, where that is known."""
+    return tensor.shape[1:].num_elements() if tensor.shape.rank else None
 
 
 def _drawn(tensor: tf.Tensor) -> tf.Tensor:
