@@ -98,7 +98,6 @@ class MetricTotals:
         fingerprints, told, marks = np.split(table.numpy(), [floats, -floats], axis=1)
         fingerprint_of.check(fingerprints, varies_with)
         self._likeness.check(marks)
-        logs = self._logs.in_order(mode, logs)
         return Reading({name: as_plain(value) for name, value in logs.items()}, told)
 
     def _read(

@@ -150,11 +150,6 @@ class StepLogs:
             if source is None
         }
 
-    def in_order(self, mode: str, logs: dict[str, Any]) -> dict[str, Any]:
-        """Returns logs in the order in which Keras shows them; a graph sorts them by their names."""
-        names = self._sources.get(mode) or logs
-        return {name: logs[name] for name in names}
-
     def results(
         self, mode: str, states: Sequence[tuple[keras.Variable, Any]], own: dict[str, Any]
     ) -> dict[str, Any]:
