@@ -40,16 +40,13 @@ def check_own_port(cluster: Cluster) -> None:
         return
     address = Address.parse(cluster.address(task))
     if reason := ports.busy(address.port):
+        advice = f"end that process, or give {task} another port in the cluster of every task"
         if f"process {os.getpid()}, this one" in reason:
-            raise ClusterError(
-                f"port {address.port} of {task} ({address}) that this process itself has opened "
-                "already: make one strategy in a process and use it everywhere, and leave out a "
+            advice = (
+                "make one strategy in a process and use it everywhere, and leave out a "
                 "tf.distribute.Server or another server of the script's own at that port"
             )
-        raise ClusterError(
-            f"port {address.port} of {task} ({address}) that is {reason}; end that process, or "
-            f"give {task} another port in the cluster of every task"
-        )
+        raise ClusterError(f"port {address.port} of {task} ({address}) that is {reason}; {advice}")
 
 
 def check_hosts(cluster: Cluster) -> None:
