@@ -37,6 +37,18 @@ def test_weights_made_outside_of_the_scope_are_refused() -> None:
         tfdist.plug(model)
 
 
+def test_a_model_of_no_scope_is_warned_of_and_one_of_one_device_is_not(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    strategy = tfdist.strategy("mirrored", devices=["CPU:0", "CPU:1"])
+    with tfdist.strategy("one_device").scope():
+        tfdist.plug(regressor())
+    assert "made outside" not in caplog.text
+    tfdist.plug(regressor())
+    assert "made outside of strategy.scope()" in caplog.text
+    del strategy
+
+
 @pytest.mark.parametrize("optimizer", [keras.optimizers.SGD, keras.optimizers.Adam])
 def test_an_optimizer_made_outside_of_the_scope_is_refused(optimizer: Any) -> None:
     made = optimizer(0.1)

@@ -71,6 +71,8 @@ def check_belongs(strategy: tf.distribute.Strategy, what: str) -> None:
             f"{what} was made outside of strategy.scope(), so every worker would train its own: "
             "make and compile it inside `with strategy.scope():`"
         )
+    if isinstance(strategy, tf.distribute.OneDeviceStrategy):
+        return  # its scope was chosen
     log.warning(
         "%s was made outside of strategy.scope(): it trains on one device, not on the %d replicas "
         "of the strategy",
