@@ -43,8 +43,8 @@ def check_own_port(cluster: Cluster) -> None:
         advice = f"end that process, or give {task} another port in the cluster of every task"
         if f"process {os.getpid()}, this one" in reason:
             advice = (
-                "make one strategy in a process and use it everywhere, and leave out a "
-                "tf.distribute.Server or another server of the script's own at that port"
+                "make one strategy in a process and use it everywhere, and no server of the "
+                "script's own (tf.distribute.Server) at that port"
             )
         raise ClusterError(f"port {address.port} of {task} ({address}) that is {reason}; {advice}")
 
