@@ -68,7 +68,8 @@ def test_a_port_that_this_process_has_opened_already_is_told_so() -> None:
         with pytest.raises(ClusterError) as error:
             cluster.with_task("worker:0").validate()
     assert f"port {port} of worker:0" in str(error.value)
-    assert "this process itself has opened already: make one strategy" in str(error.value)
+    assert ", this one" in str(error.value)
+    assert "; make one strategy in a process" in str(error.value)
     assert "end that process" not in str(error.value)
 
 
