@@ -253,7 +253,6 @@ PROGRAMS: dict[str, Program] = {
     "own test step and no call": Program(
         published.vae, lambda m: fit_alone(m, X, validation_data=(X[:41],))
     ),
-    "nested logs": Program(published.nested, lambda m: dict(sorted(fit(m).items()))),
     "own methods that prepare": Program(
         published.prepares,
         lambda m: [

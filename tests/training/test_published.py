@@ -1,22 +1,16 @@
-"""Classes as people publish them: their own steps, compile, fit, no call, several optimizers."""
+"""Classes with no call, optimizers that nobody has built, a fit of their own; see also the zoo."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import keras
-import numpy as np
 import pytest
-import tensorflow as tf
 
 from tests.training import published
 from tests.training.comparing import EVERY, same
 from tests.training.models import FIT, LABELS, X
 from tests.training.published import RAW
-
-
-def pairs() -> tf.data.Dataset:
-    return tf.data.Dataset.from_tensor_slices((X, np.tanh(X))).batch(32)
 
 
 def use_prepares(model: keras.Model) -> Any:
@@ -31,7 +25,6 @@ def use_prepares(model: keras.Model) -> Any:
 
 
 PROGRAMS: dict[str, tuple[Any, Any]] = {
-    "gan": (published.gan, lambda m: m.fit(X, **FIT).history),
     "unbuilt gan": (published.unbuilt_gan, lambda m: m.fit(X, **FIT).history),
     "vae": (
         published.vae,
@@ -39,15 +32,6 @@ PROGRAMS: dict[str, tuple[Any, Any]] = {
             m.evaluate(X, batch_size=32, verbose=0),
             m.fit(X, validation_data=(X[:41],), **FIT).history,
         ],
-    ),
-    "simsiam": (published.simsiam, lambda m: m.fit(pairs(), epochs=2, verbose=0).history),
-    "distiller": (
-        published.distiller,
-        lambda m: [m.fit(X, LABELS, **FIT).history, m.evaluate(X, LABELS, verbose=0)],
-    ),
-    "nested logs": (
-        published.nested,
-        lambda m: dict(sorted(m.fit(X, LABELS, **FIT).history.items())),
     ),
     "prepares": (published.prepares, use_prepares),
 }
