@@ -137,6 +137,8 @@ def test_compile_at_the_very_end_counts_for_the_next_fit() -> None:
     same(classifier, use)
 
 
+# NumPy's of Keras' own variables, in plain Keras too.
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
 def test_variables_are_read_as_single_numbers() -> None:
     def use(model: keras.Model) -> Any:
         seen: list[Any] = []
