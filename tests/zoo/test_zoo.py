@@ -1,7 +1,7 @@
 """Every program of the zoo does on replicas what plain Keras does, or is refused as expected.
 
-On two workers; on 2 and 3 logical CPUs too with TFDIST_TEST_THOROUGH=1. `python -m tests.zoo` prints
-the table of all three.
+On two workers; on 2 and 3 logical CPUs too with TFDIST_TEST_THOROUGH=1. `python -m tests.zoo`
+prints the table of all three.
 """
 
 from __future__ import annotations
