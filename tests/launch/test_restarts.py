@@ -186,6 +186,9 @@ def test_another_job_is_started_again_as_a_whole(
     print(os.environ["TF_CONFIG"])
     if starts == 1:
         sys.stdout.flush()
+        if name == "worker:0":
+            Path("said").touch()
+        until("said")  # else worker:0 may be ended before
         raise ValueError("the first time") if name == "worker:1" else time.sleep(60)
     """
     ran = run(tmp_path, monkeypatch, body, counts={"workers": 2}, max_restarts=1)

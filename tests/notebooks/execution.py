@@ -72,7 +72,7 @@ def twice(notebook: NotebookNode) -> NotebookNode:
     return doubled
 
 
-def execute(notebook: NotebookNode, folder: Path, deadline: float = 200) -> NotebookNode:
+def execute(notebook: NotebookNode, folder: Path, deadline: float = 300) -> NotebookNode:
     """Runs all cells of a copy of a notebook in a fresh kernel, which ends with the last one.
 
     Args:

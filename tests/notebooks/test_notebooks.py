@@ -81,6 +81,7 @@ def test_the_table_has_a_row_for_every_notebook() -> None:
     assert re.findall(r"^\| \[`(.+)`\]\(\1\) \|", table, re.MULTILINE) == names
 
 
+@pytest.mark.timeout(360)
 @each_notebook
 def test_a_notebook_runs_and_each_cell_runs_again(path: Path, tmp_path: Path) -> None:
     executed = execute(twice(read(path)), tmp_path)
