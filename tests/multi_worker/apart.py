@@ -5,7 +5,6 @@ tfdist run --workers 2 apart.py FOLDER
 
 from __future__ import annotations
 
-import itertools
 import pickle
 import sys
 import time
@@ -255,31 +254,17 @@ def stateless(x: Any, seed: Any) -> Any:
     return x[0] + noise, x[1]
 
 
-def mapped(function: Any, parallel: int | None, deterministic: bool | None = None) -> Any:
+def mapped(function: Any, parallel: int | None) -> Any:
     tf.random.set_seed(3)
     rows = tf.data.Dataset.from_tensor_slices((np.tile(X, (20, 1)), np.tile(LABELS, 20)))
     if function is stateless:
         rows = tf.data.Dataset.zip(rows, tf.data.Dataset.random(seed=1))
-    return rows.map(function, parallel, deterministic=deterministic).batch(30)
-
-
-calls = itertools.count()
-
-
-def slowly(x: Any, y: Any) -> Any:
-    def wait(x: Any) -> Any:
-        if next(calls) % 2 == own:  # one worker delays the first element, the other the second
-            time.sleep(0.02)
-        return x
-
-    return tf.ensure_shape(tf.numpy_function(wait, [x], tf.float32), (8,)), y
+    return rows.map(function, parallel).batch(30)
 
 
 note("random map", lambda: make().fit(mapped(noisy, None), verbose=0).history["loss"])
 note("stateless map", lambda: make().fit(mapped(stateless, 4), verbose=0).history["loss"])
-note("random parallel map", lambda: make().fit(mapped(noisy, 8), epochs=5, verbose=0).history)
 note("python map", lambda: make().fit(mapped(noisy_in_python, None), verbose=0).history)
-note("disorder", lambda: make().fit(mapped(slowly, 4, False), epochs=2, verbose=0).history)
 last = make()
 (folder / f"found-{own}.pickle").write_bytes(pickle.dumps(found))
 if own == 0:
