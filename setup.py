@@ -45,6 +45,7 @@ setup(
     ],
     extras_require={
         "benchmarks": BENCHMARKS,
+        "hub": ["keras-hub>=0.20"],  # for tests/hub and a program of the zoo
         "examples": EXAMPLES,
         "notebooks": NOTEBOOKS,
         "test": TEST,
