@@ -291,7 +291,7 @@ def flat_losses(model: keras.Model) -> list[Any]:
 
 def leaf_layers(model: keras.Model) -> list[keras.layers.Layer]:
     """Returns the layers of a model that hold no others, in their order."""
-    return [layer for layer in model._flatten_layers() if not layer._layers]
+    return [layer for layer in all_layers(model) if not layer._layers]
 
 
 def in_order(model: keras.Model, logs: dict[str, Any]) -> Any:
@@ -301,7 +301,7 @@ def in_order(model: keras.Model, logs: dict[str, Any]) -> Any:
 
 def is_built(model: keras.Model) -> bool:
     """Whether the model and all of its layers have their variables."""
-    return all(layer.built for layer in model._flatten_layers())
+    return all(layer.built for layer in all_layers(model))
 
 
 def restored_epoch(model: keras.Model) -> int | None:
@@ -1102,7 +1102,7 @@ def batch_statistics(model: keras.Model) -> set[int]:
     """Returns the identities of the TensorFlow variables of BatchNormalization's statistics."""
     return {
         id(variable.value)
-        for layer in model._flatten_layers()
+        for layer in all_layers(model)
         if isinstance(layer, keras.layers.BatchNormalization) and layer.built
         for variable in layer.non_trainable_variables
     }

@@ -14,8 +14,9 @@ import tensorflow as tf
 
 from tfdist.training.options import TrainingOptions
 from tfdist.training.replica import ReplicaStep
+from tfdist.training.replica.local_state import own_copy
 
-__all__ = ["Compressed", "LocalSteps", "make_exchange", "own_copy"]
+__all__ = ["Compressed", "LocalSteps", "make_exchange"]
 
 
 def make_exchange(
@@ -148,16 +149,6 @@ class LocalSteps:
                 group=False,
             )
         self._since.assign(0)
-
-
-def own_copy(value: Any) -> tf.Variable:
-    """A variable that each replica has for itself."""
-    return tf.Variable(
-        value,
-        trainable=False,
-        synchronization=tf.VariableSynchronization.ON_READ,
-        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-    )
 
 
 def _scaled(gradient: Any, factor: int) -> Any:

@@ -75,7 +75,8 @@ def make_prediction(loop: Loop) -> Any:
         return WorkersPrediction(loop, family)
     if isinstance(family, Pipelined):
         return PipelinedPrediction(family)
-    return Prediction(loop)
+    assert isinstance(family, Synchronous)
+    return Prediction(loop, family)
 
 
 def predicts_as_keras(kind: str, layout: ReplicaLayout) -> bool:

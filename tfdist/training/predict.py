@@ -13,6 +13,7 @@ from tfdist.training.data import SharedData
 from tfdist.training.loop import Loop
 from tfdist.training.replica import ReplicaStep, Rows, one_machine_semantics, replica_step
 from tfdist.training.stream import Step
+from tfdist.training.synchronous import Synchronous
 
 __all__ = ["Prediction"]
 
@@ -22,14 +23,15 @@ class Prediction:
 
     Args:
         loop: the model's epoch loop.
+        family: its family.
     """
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, family: Synchronous) -> None:
         self._loop = loop
         self._model: keras.Model = loop.model
-        self._family = loop.family
+        self._family = family
         self._layout = loop.layout
-        self._strategy = loop.family.strategy
+        self._strategy = family.strategy
         self._one: Any = None
         self._gather_function: Any = None
 
@@ -102,7 +104,6 @@ class Prediction:
     def _predict_one(self, step: Step) -> list[Any]:
         """Runs `predict_step` on every replica of this process; returns each one's outputs."""
         if self._one is None:
-            first = self._layout.first
 
             def one(parts: Any, starts: tf.Tensor, sizes: tf.Tensor, total: tf.Tensor) -> Any:
                 def on_replica(data: Any, start: tf.Tensor, size: tf.Tensor) -> Any:
@@ -111,14 +112,11 @@ class Prediction:
                     with replica_step(ReplicaStep(self._strategy, share, False, rows=rows)):
                         return self._model.predict_step(data)
 
-                spread = [
-                    self._strategy.experimental_distribute_values_from_function(
-                        lambda context, v=values: v[context.replica_id_in_sync_group - first]
-                    )
-                    for values in (parts, tf.unstack(starts), tf.unstack(sizes))
-                ]
+                values = (parts, tf.unstack(starts), tf.unstack(sizes))
                 with one_machine_semantics(self._strategy):
-                    outputs = self._strategy.run(on_replica, args=tuple(spread))
+                    outputs = self._strategy.run(
+                        on_replica, args=tuple(map(self._family.spread, values))
+                    )
                 flat = [
                     self._strategy.experimental_local_results(v) for v in tf.nest.flatten(outputs)
                 ]

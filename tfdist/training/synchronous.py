@@ -283,7 +283,7 @@ class Synchronous:
         ):
             per_replica = self.strategy.run(
                 on_replica,
-                args=tuple(map(self._spread, (parts, *map(tf.unstack, split)))),
+                args=tuple(map(self.spread, (parts, *map(tf.unstack, split)))),
             )
         uses = are_used(results) and not self._whole_results
         if uses or not all(replication.holds() for replication in replications):
@@ -294,7 +294,7 @@ class Synchronous:
             for name, value in per_replica.items()
         }
 
-    def _spread(self, values: Sequence[Any]) -> Any:
+    def spread(self, values: Sequence[Any]) -> Any:
         """Gives each local replica its entry of `values`."""
         first = self.layout.first
 

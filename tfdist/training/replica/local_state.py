@@ -14,7 +14,17 @@ from tfdist.training import packing
 from tfdist.training.model_parts import optimizers_of
 from tfdist.training.replica.step import ReplicaStep
 
-__all__ = ["LocalState"]
+__all__ = ["LocalState", "own_copy"]
+
+
+def own_copy(value: Any) -> tf.Variable:
+    """A variable that each replica has for itself."""
+    return tf.Variable(
+        value,
+        trainable=False,
+        synchronization=tf.VariableSynchronization.ON_READ,
+        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+    )
 
 
 class LocalState:
@@ -37,12 +47,7 @@ class LocalState:
         self._present: tf.Variable | None = None
         if self._replicas > 1:
             with strategy.scope():
-                self._present = tf.Variable(
-                    1.0,
-                    trainable=False,
-                    synchronization=tf.VariableSynchronization.ON_READ,
-                    aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-                )
+                self._present = own_copy(tf.ones(()))
 
     @property
     def variables(self) -> list[tf.Variable]:
