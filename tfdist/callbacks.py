@@ -7,7 +7,8 @@ from typing import Any
 
 import keras
 
-from tfdist import internals, log
+from tfdist import log
+from tfdist.compat import keras_trainer
 from tfdist.errors import CheckpointError
 from tfdist.training import sidecar
 from tfdist.training.checkpoint import Saved, Store
@@ -99,7 +100,7 @@ class Checkpoint(keras.callbacks.Callback):
                 f"{saved.path} cannot be restored into this model, as it is of another one or "
                 f"damaged: give another directory, or resume=False to start anew ({error})"
             ) from error
-        internals.begin_with_epoch(self.model, saved.epoch)
+        keras_trainer.begin_with_epoch(self.model, saved.epoch)
         self._saved_epoch = saved.epoch
         log.info("resuming after epoch %d, from %s", saved.epoch, saved.path)
 
@@ -119,7 +120,7 @@ class Checkpoint(keras.callbacks.Callback):
         if self._last is None or self._last[0] == self._saved_epoch or not self._is_chief:
             return
         epoch, logs = self._last
-        self.store.write(lambda path: internals.save(self.model, path), epoch, logs)
+        self.store.write(lambda path: keras_trainer.save(self.model, path), epoch, logs)
         self._saved_epoch = epoch
 
     @property

@@ -23,7 +23,7 @@ from keras import layers  # noqa: E402
 
 from tests.multi_worker import programs  # noqa: E402
 from tests.multi_worker.programs import FIT, LABELS, X  # noqa: E402
-from tfdist import internals  # noqa: E402
+from tfdist.compat import keras_data  # noqa: E402
 
 cluster = tfdist.Cluster.from_environment()
 assert cluster is not None
@@ -109,7 +109,7 @@ def different_data() -> Any:
 def rows_read() -> list[int]:
     """The numbers of the rows that this worker gathers from arrays in one epoch, in order."""
     read: list[int] = []
-    gather = internals.gather_rows
+    gather = keras_data.gather_rows
 
     def note_rows(numbers: np.ndarray) -> np.ndarray:
         read.extend(numbers.tolist())
@@ -119,11 +119,11 @@ def rows_read() -> list[int]:
         noted = tf.numpy_function(note_rows, [numbers], tf.int64)
         return gather(arrays, tf.ensure_shape(noted, numbers.shape))
 
-    internals.gather_rows = counting
+    keras_data.gather_rows = counting
     try:
         make().fit(X, LABELS, **{**FIT, "epochs": 1, "shuffle": False})
     finally:
-        internals.gather_rows = gather
+        keras_data.gather_rows = gather
     return sorted(read)
 
 

@@ -32,7 +32,7 @@ import tensorflow as tf  # noqa: E402
 
 from tests.multi_worker import programs  # noqa: E402
 from tests.pipeline import stacks  # noqa: E402
-from tfdist import internals  # noqa: E402
+from tfdist.compat import tf_graphs  # noqa: E402
 from tfdist.pipeline import PipelinePlan  # noqa: E402
 from tfdist.strategies.pipeline import PipelineStrategy  # noqa: E402
 
@@ -113,7 +113,7 @@ def handed_on() -> Any:
         return stamps, tf.add_n(sums)
 
     y, kernel = tf.ones((256, 1024)), tf.random.normal((1024, 1024), stddev=0.04)
-    with internals.unordered_stamps():
+    with tf_graphs.unordered_stamps():
         stamps = [run(y, kernel)[0] for _ in range(2)][1]
     return np.reshape([float(stamp) for stamp in stamps], (8, 2))
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfdist import internals
+from tfdist.compat import tf_datasets
 from tfdist.errors import DataError
 from tfdist.training import fingerprint
 
@@ -50,7 +50,7 @@ def in_any_order() -> Any:
     ids=["random", "stateless", "random, parallel", "no order", "no order at all", "python"],
 )
 def test_the_cause_is_found_and_told(dataset: Any, found: set[str], says: str) -> None:
-    varies_with = functools.partial(internals.varies_with, dataset())
+    varies_with = functools.partial(tf_datasets.varies_with, dataset())
     assert varies_with() == found
     fingerprint.check([[1.0, 2.0, 3.0]] * 2, varies_with)
     with pytest.raises(DataError, match=says):

@@ -15,7 +15,7 @@ import tensorflow as tf
 import tfdist
 from tests.training import comparing
 from tests.training.models import FIT, LABELS, TARGETS, X, classifier, regressor, two_in_two_out
-from tfdist import internals
+from tfdist.compat import patches
 
 
 def surface() -> dict[tuple[str, ...], Any]:
@@ -56,7 +56,7 @@ def test_no_function_of_keras_is_another_one_after_fit() -> None:
 
 def test_no_function_of_keras_is_another_one_after_a_step_that_failed() -> None:
     def broken(y: Any, predicted: Any) -> Any:
-        points = internals.POINTS.values()
+        points = patches.POINTS.values()
         if any(getattr(p.owner, p.name) is not p.original for p in points):
             replaced.append(True)
             raise LookupError

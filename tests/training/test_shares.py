@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tests.training.comparing import seeded
 from tests.training.models import LABELS, WEIGHTS, X
-from tfdist import internals
+from tfdist.compat import keras_data
 from tfdist.errors import DataError
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training.data import SharedData
@@ -33,7 +33,7 @@ def steps_of(data: SharedData, epochs: int = 1) -> list[list[Step]]:
 def keras_batches(epochs: int, shuffle: Any, *arrays: Any) -> list[list[Any]]:
     """What Keras' own adapter gives one process, epoch by epoch."""
     with seeded():
-        adapter = internals.data_adapter(*arrays, batch_size=BATCH, shuffle=shuffle)
+        adapter = keras_data.data_adapter(*arrays, batch_size=BATCH, shuffle=shuffle)
         batches = adapter.get_tf_dataset()
         return [list(batches) for _ in range(epochs)]
 
@@ -42,7 +42,7 @@ def keras_batches(epochs: int, shuffle: Any, *arrays: Any) -> list[list[Any]]:
 def gathered(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The numbers of all rows that are read from arrays, as they are read."""
     read: list[int] = []
-    gather = internals.gather_rows
+    gather = keras_data.gather_rows
 
     def note(numbers: np.ndarray) -> np.ndarray:
         read.extend(numbers.tolist())
@@ -52,7 +52,7 @@ def gathered(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         noted = tf.ensure_shape(tf.numpy_function(note, [numbers], tf.int64), numbers.shape)
         return gather(arrays, noted)
 
-    monkeypatch.setattr(internals, "gather_rows", counting)
+    monkeypatch.setattr(keras_data, "gather_rows", counting)
     return read
 
 

@@ -2,7 +2,7 @@
 
 Nothing is called, and no object is made: TensorFlow must be as fresh afterwards as before. So what
 objects get as they are made is looked for in the code of their class. What is not there is not an
-error here: `moved` lists it, and `tfdist.internals.check_versions` tells all of it in one sentence.
+error here: `moved` lists it, and `installed.check_versions` tells all of it in one sentence.
 
 A name that has another place in another version of Keras is best found by a public way that leads
 to it in all of them; where there is none, `module` and `of` give None for what is not there.

@@ -15,7 +15,7 @@ from typing import Any
 
 import keras
 
-from tfdist import internals
+from tfdist.compat import keras_layers
 from tfdist.errors import PlugError
 from tfdist.pipeline import cost, partition
 from tfdist.pipeline.plan import PipelinePlan
@@ -113,7 +113,7 @@ def graph_of(model: keras.Model) -> Graph:
     Raises:
         PlugError: the model is neither, so that nobody knows its layers' order.
     """
-    nodes = internals.functional_nodes(model)
+    nodes = keras_layers.functional_nodes(model)
     if nodes is None:
         raise PlugError(
             f"{type(model).__name__} is neither Sequential nor functional: a pipeline cuts a model "

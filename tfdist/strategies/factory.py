@@ -96,7 +96,10 @@ def _made(kind: str, cluster: Cluster | None, chosen: Options) -> tf.distribute.
 
     import tensorflow as tf
 
+    from tfdist.compat.installed import check_versions
     from tfdist.strategies import multi_worker, one_machine, parameter_server, pipeline, registry
+
+    check_versions()
 
     if kind == "auto":
         several = len(tf.config.list_physical_devices("GPU")) > 1 or chosen.logical_devices

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from tfdist import internals
 from tfdist.cluster import Cluster
+from tfdist.compat import tf_collectives, tf_graphs
 from tfdist.errors import StrategyError
 from tfdist.strategies.meeting import come_together, tell_who_is_here
 from tfdist.strategies.options import Options
@@ -43,7 +43,7 @@ def joined(cluster: Cluster, deadline: float) -> Iterator[None]:
                 "strategy at the top of the program, before any tensor, dataset or model"
             ) from error
     # An unseeded shuffle must give every worker the same order, or examples would be lost.
-    internals.seed_if_unseeded(agreement.seed)
+    tf_graphs.seed_if_unseeded(agreement.seed)
     tell_who_is_here(cluster, agreement)
 
 
@@ -76,5 +76,5 @@ def make_multi_worker_mirrored(cluster: Cluster, options: Options) -> tf.distrib
         strategy = tf.distribute.MultiWorkerMirroredStrategy(
             cluster_resolver=resolver, communication_options=communication
         )
-        internals.gather_small_sums(strategy, is_gathered)
+        tf_collectives.gather_small_sums(strategy, is_gathered)
         return strategy

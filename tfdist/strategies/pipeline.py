@@ -15,8 +15,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfdist import internals, log
+from tfdist import log
 from tfdist.cluster import Cluster
+from tfdist.compat import tf_graphs
 from tfdist.errors import StrategyError
 from tfdist.pipeline.plan import PipelinePlan
 from tfdist.strategies import registry
@@ -102,7 +103,7 @@ def _placing(base: Any) -> Any:
                     for op in graph.get_operations()[known:]
                     if op.type != "Const" and same_device(op.device, var.device)
                 ]
-                internals.run_after(own, updated.get(var.device, []))
+                tf_graphs.run_after(own, updated.get(var.device, []))
                 assigned = [op for op in own if op.type.startswith("Assign")]
                 updated[var.device] = assigned or updated.get(var.device, [])
                 return result

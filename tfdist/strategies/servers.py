@@ -15,12 +15,13 @@ from typing import NoReturn
 import tensorflow as tf
 from absl import logging
 
-from tfdist import exits, internals
+from tfdist import exits
 from tfdist.cluster import Cluster
 from tfdist.cluster.attendance import Attendance
 from tfdist.cluster.machine import available_cores
 from tfdist.cluster.ports import Reservation
 from tfdist.cluster.rendezvous import Agreement
+from tfdist.compat import tf_graphs
 from tfdist.errors import ClusterError, StrategyError
 from tfdist.strategies.meeting import come_together, tell_who_is_here
 from tfdist.strategies.options import Options
@@ -67,7 +68,7 @@ def meet_as_chief(cluster: Cluster, deadline: float, kind: str) -> Agreement:
     if agreement.attendance is not None:
         exits.at_the_end(functools.partial(_say_the_last_word, agreement.attendance))
         agreement.attendance.wait_for_servers(deadline)
-    internals.seed_if_unseeded(agreement.seed)
+    tf_graphs.seed_if_unseeded(agreement.seed)
     tell_who_is_here(cluster, agreement)
     return agreement
 

@@ -13,6 +13,9 @@ __all__ = ["plug"]
 def __getattr__(name: str) -> Any:
     # TensorFlow is imported when it is needed: `autoplug` starts before the script that it runs.
     if name == "plug":
+        from tfdist.compat.installed import check_versions
+
+        check_versions()
         from tfdist.training.plugged import plug
 
         return plug

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfdist import internals
+from tfdist.compat import keras_data
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training.fingerprint import fingerprint_of, fingerprint_of_order
 from tfdist.training.shares import bounds_of, make_step
@@ -27,13 +27,13 @@ class ArrayRows:
 
     Args:
         adapter: Keras' data adapter of the arrays.
-        arrays: what `internals.arrays_of` returned for it.
+        arrays: what `keras_data.arrays_of` returned for it.
         shuffle: as in `keras.Model.fit`.
     """
 
     def __init__(self, adapter: Any, arrays: Any, shuffle: Any) -> None:
-        numbers = np.arange(internals.number_of_rows(adapter))
-        order = internals.data_adapter(numbers, batch_size=adapter.batch_size, shuffle=shuffle)
+        numbers = np.arange(keras_data.number_of_rows(adapter))
+        order = keras_data.data_adapter(numbers, batch_size=adapter.batch_size, shuffle=shuffle)
         # The order's own options are Keras': no copy of the arrays is made to optimize the graph.
         self._batches = tf.data.Dataset.zip(
             order.get_tf_dataset(), tf.data.Dataset.from_tensors(arrays).repeat()
@@ -41,18 +41,18 @@ class ArrayRows:
 
     def whole(self) -> tf.data.Dataset:
         """Returns the dataset of global batches: its specs tell how a model is built."""
-        return self._batches.map(lambda numbers, arrays: internals.gather_rows(arrays, numbers))
+        return self._batches.map(lambda numbers, arrays: keras_data.gather_rows(arrays, numbers))
 
     def share_out(self, layout: ReplicaLayout) -> tf.data.Dataset:
         """Returns the dataset of `Step`s for this process's replicas."""
 
         def one(numbers: tf.Tensor, arrays: Any) -> Step:
             bounds = bounds_of(_length(numbers), layout)
-            parts = [internals.gather_rows(arrays, numbers[low:high]) for low, high in bounds.rows]
+            parts = [keras_data.gather_rows(arrays, numbers[low:high]) for low, high in bounds.rows]
             fingerprint = tf.zeros((), tf.int64)
             if layout.workers > 1:
                 # The one row that a worker may read beside its own: all compare it.
-                first = internals.gather_rows(arrays, numbers[:1])
+                first = keras_data.gather_rows(arrays, numbers[:1])
                 fingerprint = fingerprint_of(first) + fingerprint_of_order(numbers)
             return make_step(parts, bounds, fingerprint)
 

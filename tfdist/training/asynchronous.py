@@ -19,7 +19,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfdist import internals, log
+from tfdist import log
+from tfdist.compat import tf_strategies
 from tfdist.errors import PlugError, TaskLost
 from tfdist.strategies import registry
 from tfdist.strategies.layout import ReplicaLayout
@@ -257,7 +258,7 @@ class Asynchronous:
         if data.ended_workers and busy:
             return 0
         count = self._length(pace, left)
-        specs = (internals.spec_of_remote(data.iterators), tf.TensorSpec([], tf.int32))
+        specs = (tf_strategies.spec_of_remote(data.iterators), tf.TensorSpec([], tf.int32))
         function = self._chunk_function(mode, "own", specs)
         data.promised += count
         flight.start(function, (data.iterators, tf.constant(count)), tag=count)

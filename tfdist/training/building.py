@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfdist import internals
+from tfdist.compat import keras_build, keras_trainer, patches
 
 __all__ = ["Builder"]
 
@@ -48,13 +48,13 @@ class Builder:
         model = self._model
         if not self._has_own_steps() and mode != "predict":
             with self._strategy.scope():
-                internals.symbolic_build(model, batch)
-        elif mode not in self._tried and not (mode == "predict" and internals.is_built(model)):
+                keras_build.symbolic_build(model, batch)
+        elif mode not in self._tried and not (mode == "predict" and keras_build.is_built(model)):
             self._try(mode, batch)
             self._tried.add(mode)
 
     def _has_own_steps(self) -> bool:
-        return any(internals.overrides(self._model, name) for name in _STEPS)
+        return any(keras_trainer.overrides(self._model, name) for name in _STEPS)
 
     def _try(self, mode: str, batch: Any) -> None:
         model = self._model
@@ -65,15 +65,15 @@ class Builder:
             applied.setdefault(id(optimizer), (optimizer, list(trainable_variables or [])))
 
         try:
-            with internals.replaced({"apply": note, "scaled_apply": note}):
-                internals.try_step(getattr(model, f"{mode}_step"), batch, self._strategy)
+            with patches.Patches({"apply": note, "scaled_apply": note}):
+                keras_build.try_step(getattr(model, f"{mode}_step"), batch, self._strategy)
         except Exception as error:
-            if mode == "predict" or not internals.overrides(model, "call"):
+            if mode == "predict" or not keras_trainer.overrides(model, "call"):
                 raise
             # The step wants more than shapes; what it does will be seen when it is traced.
             with self._strategy.scope():
                 try:
-                    internals.symbolic_build(model, batch)
+                    keras_build.symbolic_build(model, batch)
                 except Exception:
                     raise error from None
         with self._strategy.scope():

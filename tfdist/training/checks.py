@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfdist import internals
+from tfdist.compat import keras_layers, keras_trainer
 from tfdist.errors import PlugError
 from tfdist.strategies import registry
 from tfdist.training import own_methods
@@ -32,7 +32,7 @@ def check_methods(model: keras.Model) -> None:
     """
     for mode in ("train", "test", "predict"):
         name = f"make_{mode}_function"
-        if internals.overrides(model, name):
+        if keras_trainer.overrides(model, name):
             raise PlugError(
                 f"{type(model).__name__} has a {name} of its own, but with tfdist the strategy "
                 f"makes the function that takes steps: override {mode}_step, which is one step"
@@ -64,7 +64,7 @@ def check_layers(model: keras.Model, is_shared_out: bool) -> None:
     """
     if not is_shared_out:
         return
-    for layer in internals.all_layers(model):
+    for layer in keras_layers.all_layers(model):
         if isinstance(layer, keras.layers.RNN) and layer.stateful:
             raise PlugError(
                 f"the layer {layer.name!r} is stateful: it goes on with each row of a batch where "
@@ -125,7 +125,7 @@ def check_what_is_compiled(model: keras.Model, strategy: tf.distribute.Strategy)
         )
     if servers:
         return
-    for loss in internals.flat_losses(model):
+    for loss in keras_trainer.flat_losses(model):
         if getattr(loss, "reduction", "mean") in (None, "none"):
             raise PlugError(
                 f"the loss {loss.name!r} has reduction=None, which gives one loss per example; "

@@ -24,7 +24,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfdist import internals
+from tfdist.compat import keras_data, tf_datasets
 from tfdist.errors import DataError
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training.arrays import ArrayRows
@@ -164,7 +164,7 @@ class SharedData(Stream):
                 "batch size (tfdist shares it out), or a function of tf.distribute.InputContext"
             )
         super().__init__(layout, steps)
-        self._adapter = internals.data_adapter(
+        self._adapter = keras_data.data_adapter(
             x,
             y,
             sample_weight,
@@ -175,7 +175,7 @@ class SharedData(Stream):
         )
         # Keras draws the order of a PyDataset's batches from Python's own random numbers.
         self._shuffles_in_python = bool(shuffle) and isinstance(x, keras.utils.PyDataset)
-        arrays = None if layout.replicas == 1 else internals.arrays_of(self._adapter)
+        arrays = None if layout.replicas == 1 else keras_data.arrays_of(self._adapter)
         if arrays is None:
             self._batches = self._adapter.get_tf_dataset()
             steps_ = share_out_before_maps(self._batches, layout)
@@ -208,7 +208,7 @@ class SharedData(Stream):
         """Whether some batch may have fewer rows than there are replicas."""
         if self.layout.replicas == 1:
             return False
-        smallest = internals.smallest_batch(self._adapter)
+        smallest = keras_data.smallest_batch(self._adapter)
         if smallest is not None:
             return smallest < self.layout.replicas
         first = leaves(self._batches.element_spec)[0]
@@ -223,8 +223,8 @@ class SharedData(Stream):
         return spec
 
     def varies_with(self) -> set[str]:
-        """What may make two workers read differently, see `internals.varies_with`."""
-        return internals.varies_with(self._batches)
+        """What may make two workers read differently, see `tf_datasets.varies_with`."""
+        return tf_datasets.varies_with(self._batches)
 
     def begin_epoch(self, tell: Tell) -> None:
         """Starts an epoch: from the beginning, or where the last one stopped with `steps` given."""

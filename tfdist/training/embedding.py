@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfdist import internals
+from tfdist.compat import keras_layers
 from tfdist.errors import PlugError
 from tfdist.training.lookup import look_up
 from tfdist.training.table import Table
@@ -257,7 +257,7 @@ def _turn(layer: Any, count: int) -> None:
     if plain is None:
         return
 
-    layer._embeddings = internals.remake_weight(
+    layer._embeddings = keras_layers.remake_weight(
         layer,
         plain,
         lambda: layer.add_weight(

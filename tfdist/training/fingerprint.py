@@ -75,7 +75,7 @@ def check(
 
     Args:
         fingerprints: every worker's, in floats.
-        varies_with: finds what may make a dataset differ, see `internals.varies_with`.
+        varies_with: finds what may make a dataset differ, see `tf_datasets.varies_with`.
 
     Raises:
         DataError: they differ.

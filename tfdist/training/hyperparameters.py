@@ -16,7 +16,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfdist import internals
+from tfdist.compat import keras_layers, keras_trainer
 from tfdist.errors import PlugError
 from tfdist.training.likeness import who_has_what
 from tfdist.training.model_parts import optimizers_of
@@ -33,9 +33,13 @@ _LONGEST = 256
 def hyperparameters_of(model: keras.Model) -> dict[str, float]:
     """Returns them by name, in an order that is the same wherever the same program runs."""
     found: dict[str, float] = {}
-    parts = [(f"{i}/{layer.name}", layer) for i, layer in enumerate(internals.leaf_layers(model))]
+    parts = [
+        (f"{i}/{layer.name}", layer) for i, layer in enumerate(keras_layers.leaf_layers(model))
+    ]
     parts += [(optimizer.name, optimizer) for optimizer in optimizers_of(model)]
-    parts += [(loss.name, loss) for loss in internals.flat_losses(model) if hasattr(loss, "name")]
+    parts += [
+        (loss.name, loss) for loss in keras_trainer.flat_losses(model) if hasattr(loss, "name")
+    ]
     for name, part in parts:
         for path, value in _numbers(_config_of(part)):
             found[f"{name}{path}"] = value

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfdist import internals
+from tfdist.compat import keras_layers
 from tfdist.pipeline.graph import Piece, graph_of
 from tfdist.training.data import as_tensors
 
@@ -36,7 +36,7 @@ def measure_costs(model: keras.Model, x: Any, repeats: int = 5) -> dict[str, flo
         PlugError: the model is neither Sequential nor functional.
     """
     graph = graph_of(model)
-    inputs = internals.functional_inputs(model, as_tensors(x))
+    inputs = keras_layers.functional_inputs(model, as_tensors(x))
     rows = int(inputs[0].shape[0])
     values = {id(s): tensor for s, tensor in zip(graph.inputs, inputs, strict=True)}
     found: dict[str, list[float]] = {}
@@ -64,7 +64,7 @@ def _both_ways(piece: Piece) -> Callable[..., tuple[list[Any], list[Any]]]:
             tf.GradientTape(watch_accessed_variables=False) as tape,
         ):
             tape.watch(sources)
-            outputs = internals.call_node(piece.node, {id(s): v for s, v in symbols}, True)
+            outputs = keras_layers.call_node(piece.node, {id(s): v for s, v in symbols}, True)
         targets = [value for value in outputs if value.dtype.is_floating]
         gradients = tape.gradient(targets, sources) if targets and sources else []
         return outputs, [gradient for gradient in gradients if gradient is not None]

@@ -15,7 +15,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfdist import internals, log
+from tfdist import log
+from tfdist.compat import keras_trainer
 from tfdist.errors import DataError, PlugError
 from tfdist.training import roles
 from tfdist.training.family import Family
@@ -97,7 +98,7 @@ class Loop:
         family.prepare_to_train()
         data.rewind()
         callback_list.on_train_begin()
-        first = internals.restored_epoch(model) or epochs.initial_epoch
+        first = keras_trainer.restored_epoch(model) or epochs.initial_epoch
         if restores:
             first = self._follow_the_chief(first)
         family.begin_to_train()

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfdist import internals
+from tfdist.compat import keras_build, tf_graphs
 from tfdist.errors import PlugError
 from tfdist.training.replica.step import current
 
@@ -81,7 +81,7 @@ def recorded_results(model: keras.Model, whole: bool = False) -> Iterator[Record
     for metric in metrics:
         object.__setattr__(metric, "result", recording(metric))
     try:
-        with internals.functions_inline():
+        with keras_build.functions_inline():
             yield results
     finally:
         for metric in metrics:
@@ -91,7 +91,7 @@ def recorded_results(model: keras.Model, whole: bool = False) -> Iterator[Record
 def are_used(results: Recorded) -> bool:
     """Whether a step has computed something from a metric's result, and not just returned it."""
     return any(
-        internals.is_symbolic(value) and value.consumers()
+        tf_graphs.is_symbolic(value) and value.consumers()
         for value, _ in results.values()
         if isinstance(value, tf.Tensor)
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from tfdist import internals
+from tfdist.compat import keras_layers
 
 __all__ = ["optimizers_of", "unique"]
 
@@ -15,7 +15,7 @@ __all__ = ["optimizers_of", "unique"]
 def optimizers_of(model: keras.Model) -> list[keras.optimizers.Optimizer]:
     """The optimizer of `compile`, then all others that the model or a part of it has."""
     candidates = [getattr(model, "optimizer", None)]
-    for layer in internals.all_layers(model):
+    for layer in keras_layers.all_layers(model):
         candidates.extend(leaf for value in vars(layer).values() for leaf in _leaves(value))
     found = [one for one in candidates if isinstance(one, keras.optimizers.Optimizer)]
     return list({id(one): one for one in found}.values())

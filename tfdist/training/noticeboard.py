@@ -13,7 +13,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfdist import exits, internals
+from tfdist import exits
+from tfdist.compat import tf_collectives
 from tfdist.strategies.layout import ReplicaLayout
 
 __all__ = ["Noticeboard"]
@@ -49,7 +50,7 @@ class Noticeboard:
     def note_call(self, call: str) -> None:
         """Notes that this worker begins a call that all must make."""
         self._calls += 1
-        internals.post(self._key("call", self._layout.worker, self._calls), call)
+        tf_collectives.post(self._key("call", self._layout.worker, self._calls), call)
 
     def not_here_yet(self) -> list[int]:
         """The workers that have not begun as many calls as this one."""
@@ -57,14 +58,14 @@ class Noticeboard:
             worker
             for worker in range(self._layout.workers)
             if worker != self._layout.worker
-            and internals.posted(self._key("call", worker, self._calls), _PATIENCE) is None
+            and tf_collectives.posted(self._key("call", worker, self._calls), _PATIENCE) is None
         ]
 
     def ended(self) -> dict[str, str]:
         """The tasks that have ended in order, and why badly; "" for those that ended well."""
         found = {}
         for worker in range(self._layout.workers):
-            note = internals.posted(self._key("end", worker), _PATIENCE)
+            note = tf_collectives.posted(self._key("end", worker), _PATIENCE)
             if note is not None and worker != self._layout.worker:
                 task, _, failure = note.partition("\n")
                 found[task] = failure
@@ -72,7 +73,7 @@ class Noticeboard:
 
     def _say_how_it_ended(self) -> None:
         note = f"{self._layout.task}\n{exits.failure()}"
-        internals.post(self._key("end", self._layout.worker), note)
+        tf_collectives.post(self._key("end", self._layout.worker), note)
 
     def _key(self, kind: str, worker: int, number: int = 0) -> str:
         return f"tfdist/{kind}/{worker}/{number}"

@@ -14,7 +14,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfdist import internals
+from tfdist.compat import tf_datasets
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training.fingerprint import fingerprint_of
 from tfdist.training.shares import bounds_of, make_step
@@ -35,7 +35,7 @@ def share_out_before_maps(
     Returns:
         The steps, the same as of all rows; None where not all is known that it takes.
     """
-    found = internals.maps_before_batch(dataset) if layout.workers > 1 else None
+    found = tf_datasets.maps_before_batch(dataset) if layout.workers > 1 else None
     # Else the last batch may have more rows for a replica than a full one.
     if found is None or found.size % layout.replicas:
         return None

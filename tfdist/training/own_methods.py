@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeAlias
 import keras
 import tensorflow as tf
 
-from tfdist import internals
+from tfdist.compat import tf_strategies
 from tfdist.errors import PlugError
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training.hyperparameters import agree_on_hyperparameters
@@ -129,7 +129,7 @@ def _with_the_others(receiver: Receiver, name: str) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(told_of_lost_tasks(layout.task, name, board))
         if layout.workers > 1:  # a variable that one of them makes must not wait for the others
-            stack.enter_context(internals.out_of_scope())
+            stack.enter_context(tf_strategies.out_of_scope())
         if board is not None and name in CALLS:
             teller = Teller.of(strategy, layout)
             teller.meet(name, board)

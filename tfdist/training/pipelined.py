@@ -14,7 +14,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfdist import internals, log
+from tfdist import log
+from tfdist.compat import keras_data, keras_trainer, keras_weights, tf_graphs
 from tfdist.errors import PlugError, TaskLost
 from tfdist.pipeline import graph as graphs
 from tfdist.strategies import registry
@@ -141,7 +142,7 @@ class Pipelined(Synchronous):
             TaskLost: some are.
         """
         try:
-            with internals.unordered_stamps():
+            with tf_graphs.unordered_stamps():
                 yield
         except tf.errors.OpError as error:
             deadline = time.monotonic() + _NOTICE_SECONDS
@@ -200,8 +201,8 @@ class Pipelined(Synchronous):
         """Writes one training or test step; returns what its slots left."""
         model = self.model
         outcome = self.program.run(mode, data, timed=timed)
-        x, y, sample_weight = internals.unpack(data)
-        tracker = internals.loss_tracker(model)
+        x, y, sample_weight = keras_data.unpack(data)
+        tracker = keras_trainer.loss_tracker(model)
         with tf.device(self.strategy.device(0, self.program.stages[-1].segments[-1].task)):
             if tracker is not None:
                 rows = tf.shape(tf.nest.flatten(x)[0])[0]
@@ -236,4 +237,4 @@ class Pipelined(Synchronous):
 
 def _move(variable: keras.Variable, device: str) -> None:
     if not same_device(variable.value.device, device):
-        internals.move_variable(variable, device)
+        keras_weights.move_variable(variable, device)

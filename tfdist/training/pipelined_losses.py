@@ -16,7 +16,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfdist import internals
+from tfdist.compat import keras_trainer, patches
 
 __all__ = ["Totals", "microbatch", "rehearsal"]
 
@@ -67,7 +67,7 @@ def _entered(share: tf.Tensor | None, totals: Totals, rehearsing: bool) -> Itera
     _current.share, _current.totals = share, totals
     _current.rehearsing, _current.asked = rehearsing, 0
     try:
-        with internals.replaced(_REPLACEMENTS):
+        with _PATCHES:
             yield
     finally:
         _current.share, _current.totals, _current.rehearsing, _current.asked = before
@@ -90,7 +90,7 @@ def _of_the_batch(part: tf.Tensor) -> tf.Tensor:
 
 def _apply_mask(sample_weight: Any, mask: Any, dtype: Any, reduction: Any) -> Any:
     if _current.totals is None or mask is None or reduction not in ("mean", "sum_over_batch_size"):
-        return internals.original("apply_mask")(sample_weight, mask, dtype, reduction)
+        return patches.original("apply_mask")(sample_weight, mask, dtype, reduction)
     valid = tf.cast(tf.convert_to_tensor(mask), "bool")
     total = _next(
         lambda: tf.math.divide_no_nan(
@@ -98,11 +98,11 @@ def _apply_mask(sample_weight: Any, mask: Any, dtype: Any, reduction: Any) -> An
         )
     )
     if total is None:
-        return internals.original("apply_mask")(sample_weight, mask, dtype, reduction)
+        return patches.original("apply_mask")(sample_weight, mask, dtype, reduction)
     weights = tf.where(valid, tf.cast(total, dtype), tf.zeros((), dtype))
     if sample_weight is None:
         return weights
-    weights, sample_weight = internals.squeeze_or_expand_to_same_rank(
+    weights, sample_weight = keras_trainer.squeeze_or_expand_to_same_rank(
         weights, tf.cast(sample_weight, dtype)
     )
     return weights * sample_weight
@@ -111,7 +111,7 @@ def _apply_mask(sample_weight: Any, mask: Any, dtype: Any, reduction: Any) -> An
 def _reduce_values(
     values: Any, sample_weight: Any = None, reduction: Any = "sum_over_batch_size"
 ) -> Any:
-    original = internals.original("reduce_values")
+    original = patches.original("reduce_values")
     if _current.totals is None or values.shape.rank == 0:
         return original(values, sample_weight, reduction)
     if reduction == "mean_with_sample_weight" and sample_weight is not None:
@@ -128,7 +128,7 @@ def _average_loss(
     per_example_loss: Any, sample_weight: Any = None, global_batch_size: Any = None
 ) -> Any:
     """`tf.nn.compute_average_loss`, which may be told the whole batch's size."""
-    loss = internals.original("average_loss")(per_example_loss, sample_weight, global_batch_size)
+    loss = patches.original("average_loss")(per_example_loss, sample_weight, global_batch_size)
     if _current.share is None or global_batch_size is None:
         return loss
     return _of_the_batch(loss)
@@ -139,12 +139,14 @@ def _samplewise_values(values: Any, sample_weight: Any, reduce_fn: Any, dtype: A
     scalar = len(getattr(values, "shape", (1,))) == 0
     if _current.share is not None and sample_weight is None and scalar:
         sample_weight = _current.share
-    return internals.original("samplewise_values")(values, sample_weight, reduce_fn, dtype)
+    return patches.original("samplewise_values")(values, sample_weight, reduce_fn, dtype)
 
 
-_REPLACEMENTS: dict[str, Callable[..., Any]] = {
-    "apply_mask": _apply_mask,
-    "reduce_values": _reduce_values,
-    "average_loss": _average_loss,
-    "samplewise_values": _samplewise_values,
-}
+_PATCHES = patches.Patches(
+    {
+        "apply_mask": _apply_mask,
+        "reduce_values": _reduce_values,
+        "average_loss": _average_loss,
+        "samplewise_values": _samplewise_values,
+    }
+)

@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfdist import internals
+from tfdist.compat import keras_layers
 from tfdist.pipeline.schedule import Slot
 from tfdist.training.pipelined_weights import Later
 
@@ -84,7 +84,7 @@ class Part:
             if not is_float(value):
                 continue
             seen[id(symbol)] = value
-            logits = internals.logits_of(value)
+            logits = keras_layers.logits_of(value)
             if logits is not None:
                 seen["logits", id(symbol)] = logits
         return seen
@@ -162,7 +162,7 @@ def is_float(value: Any) -> bool:
 def again(value: Any) -> Any:
     """The same tensor under another name, with its mask."""
     copy = tf.identity(value)
-    mask = internals.mask_of(value)
+    mask = keras_layers.mask_of(value)
     if mask is not None:
-        internals.set_mask(copy, mask)
+        keras_layers.set_mask(copy, mask)
     return copy

@@ -17,7 +17,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfdist import internals
+from tfdist.compat import keras_data, keras_layers, keras_trainer
 from tfdist.pipeline import schedule as schedules
 from tfdist.pipeline.graph import Graph, Segment, Stage
 from tfdist.pipeline.schedule import Slot
@@ -65,10 +65,10 @@ class Program:
         """Whether a loss divides by something of the whole batch that no microbatch knows."""
         if any(
             getattr(loss, "reduction", None) == "mean_with_sample_weight"
-            for loss in internals.flat_losses(self.model)
+            for loss in keras_trainer.flat_losses(self.model)
         ):
             return True
-        return any(internals.mask_of(tensor) is not None for tensor in self.graph.flat_outputs)
+        return any(keras_layers.mask_of(tensor) is not None for tensor in self.graph.flat_outputs)
 
 
 class _Writing:
@@ -86,7 +86,7 @@ class _Writing:
         self.mode = mode
         self.training = mode == "train"
         self.timed = timed
-        self.x, self.y, self.sample_weight = internals.unpack(data)
+        self.x, self.y, self.sample_weight = keras_data.unpack(data)
         self.totals = losses.Totals()
         self.turns = Turns(program.strategy, program.stages)
         self.gradients = Gradients(program.strategy, program.stages)
@@ -115,7 +115,7 @@ class _Writing:
         return self.outcome
 
     def _cut_the_batch(self) -> list[list[Part]]:
-        inputs = internals.functional_inputs(self.model, self.x)
+        inputs = keras_layers.functional_inputs(self.model, self.x)
         each = self.plan.microbatches
         self.rows = Rows(inputs, self.plan.replicas * each)
         parts = []
@@ -133,7 +133,7 @@ class _Writing:
     def _rehearse(self) -> None:
         """Finds what the loss of the whole batch divides by; TensorFlow drops the rest of it."""
         values = {}
-        inputs = internals.functional_inputs(self.model, self.x)
+        inputs = keras_layers.functional_inputs(self.model, self.x)
         for symbol, value in zip(self.graph.inputs, inputs, strict=True):
             values[id(symbol)] = value
         known = self.state.variables
@@ -143,7 +143,7 @@ class _Writing:
         ]
         with keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope:
             for piece in self.graph.pieces:
-                outputs = internals.call_node(piece.node, values, self.training)
+                outputs = keras_layers.call_node(piece.node, values, self.training)
                 for symbol, value in zip(piece.outputs, outputs, strict=True):
                     values[id(symbol)] = value
             scope.losses = []
@@ -257,7 +257,7 @@ class _Writing:
     def _compute_loss(
         self, x: Any, y: Any, predicted: Any, sample_weight: Any, added: list[Any]
     ) -> tf.Tensor:
-        return internals.compute_loss(
+        return keras_trainer.compute_loss(
             self.model, x, y, predicted, sample_weight, added, self.training
         )
 
@@ -356,10 +356,10 @@ class _Writing:
             for symbol in self.graph.flat_outputs:
                 pieces = [self.rows.real(part.values[id(symbol)], part) for part in flat]
                 whole = tf.concat(pieces, 0) if len(pieces) > 1 else pieces[0]
-                masks = [internals.mask_of(part.values[id(symbol)]) for part in flat]
+                masks = [keras_layers.mask_of(part.values[id(symbol)]) for part in flat]
                 if masks[0] is not None:
                     real = [self.rows.real(m, p) for m, p in zip(masks, flat, strict=True)]
-                    internals.set_mask(whole, tf.concat(real, 0))
+                    keras_layers.set_mask(whole, tf.concat(real, 0))
                 leaves.append(whole)
             self.outcome.outputs = keras.tree.pack_sequence_as(self.graph.outputs, leaves)
         if self.training:

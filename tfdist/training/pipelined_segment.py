@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfdist import internals
+from tfdist.compat import keras_layers
 from tfdist.pipeline.graph import Segment
 from tfdist.training.pipelined_parts import is_float
 
@@ -40,7 +40,7 @@ def target(key: Any, outputs: dict[Any, Any], ran: Ran, segment: Segment) -> Any
     if not isinstance(key, tuple):
         return outputs[key]
     kind, which = key
-    return ran.added[which] if kind is segment else internals.logits_of(outputs[which])
+    return ran.added[which] if kind is segment else keras_layers.logits_of(outputs[which])
 
 
 def run_segment(
@@ -73,7 +73,7 @@ def run_segment(
             if tape is not None:
                 tape.watch([*sources, *(state[key] for key in keys)])
             for piece in segment.pieces:
-                outputs = internals.call_node(piece.node, values, training)
+                outputs = keras_layers.call_node(piece.node, values, training)
                 for symbol, value in zip(piece.outputs, outputs, strict=True):
                     values[id(symbol)] = value
         changed = {key: scope.get_current_value(variables[key]) for key in state}

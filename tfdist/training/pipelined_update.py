@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfdist import internals
+from tfdist.compat import keras_weights, patches
 
 __all__ = ["apply_gradients"]
 
@@ -31,7 +31,7 @@ def apply_gradients(
         variables: the trainable weights.
     """
     with (
-        internals.replaced({"reduce_gradients": _summed_already, "update_step": _update_step}),
+        _PATCHES,
         # What an optimizer computes from a gradient is computed where the gradient is.
         tf.compat.v1.device(_where_its_input_is),
     ):
@@ -46,11 +46,14 @@ def _summed_already(optimizer: Any, grads_and_vars: Any) -> list[Any]:
 def _update_step(optimizer: Any, grads: Any, trainable_variables: Any, learning_rate: Any) -> None:
     """Keras' own, which finds its scalars read already."""
     iterations = optimizer.iterations
-    with internals.held([(iterations, tf.convert_to_tensor(iterations.value))]):
-        internals.original("update_step")(
+    with keras_weights.held([(iterations, tf.convert_to_tensor(iterations.value))]):
+        patches.original("update_step")(
             optimizer, grads, trainable_variables, tf.convert_to_tensor(learning_rate)
         )
 
 
 def _where_its_input_is(operation: Any) -> str:
     return operation.inputs[0].device if len(operation.inputs) else ""
+
+
+_PATCHES = patches.Patches({"reduce_gradients": _summed_already, "update_step": _update_step})

@@ -17,7 +17,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfdist import internals
+from tfdist.compat import tf_graphs
 from tfdist.training.pipelined_gradients import total
 
 __all__ = ["Later", "last_operations", "leave", "not_needed", "run_later", "summed"]
@@ -106,7 +106,7 @@ def run_later(
         All that is computed.
     """
     for one in left:
-        internals.run_after(one.operations, [begin])
+        tf_graphs.run_after(one.operations, [begin])
     done: list[Any] = []
     before: list[Any] = [begin]
     for key in dict.fromkeys(key for one in left for key in one.gradients):

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import keras
 import tensorflow as tf
 
-from tfdist import internals
+from tfdist.compat import keras_data, keras_trainer, tf_strategies
 from tfdist.errors import DataError, PlugError
 from tfdist.strategies import registry
 from tfdist.strategies.layout import ReplicaLayout
@@ -60,7 +60,7 @@ def plug(model: Model, **options: Any) -> Model:
         ...     model.compile(optimizer="adam", loss="mse")
         >>> tfdist.plug(model).fit(x, y, batch_size=256)
     """
-    internals.read_as_one_number()
+    tf_strategies.read_as_one_number()
     if not isinstance(model, keras.Model):
         raise PlugError(
             f"plug takes a keras.Model, not {type(model).__module__}.{type(model).__name__}"
@@ -128,16 +128,18 @@ class Plugged:
 
     def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
         """`keras.Model.save`; workers that save to one path do not write into each other's file."""
-        self.write_alone(internals.keras_writer(self.model, "save"))(filepath, *args, **kwargs)
+        self.write_alone(keras_trainer.keras_writer(self.model, "save"))(filepath, *args, **kwargs)
 
     def save_weights(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
         """`keras.Model.save_weights`, safe on several workers as `save`."""
-        write = self.write_alone(internals.keras_writer(self.model, "save_weights"))
+        write = self.write_alone(keras_trainer.keras_writer(self.model, "save_weights"))
         write(filepath, *args, **kwargs)
 
     def export(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
         """`keras.Model.export`, safe on several workers as `save`."""
-        self.write_alone(internals.keras_writer(self.model, "export"))(filepath, *args, **kwargs)
+        self.write_alone(keras_trainer.keras_writer(self.model, "export"))(
+            filepath, *args, **kwargs
+        )
 
     def write_alone(self, write: Callable[..., None]) -> Callable[..., None]:
         """Returns `write`, which takes a path first, as several workers can call it at once."""
@@ -173,13 +175,13 @@ class Plugged:
         limit = keras.config.max_epochs()
         epochs = min(epochs, limit) if limit else epochs
         if validation_split and validation_data is None:
-            (x, y, sample_weight), validation_data = internals.split_validation(
+            (x, y, sample_weight), validation_data = keras_data.split_validation(
                 x, y, sample_weight, validation_split
             )
         validation = None
         own_evaluate = None
         if validation_data is not None:
-            val_x, val_y, val_weight = internals.unpack(validation_data)
+            val_x, val_y, val_weight = keras_data.unpack(validation_data)
             size = validation_batch_size or batch_size
             given = (val_x, val_y, size, val_weight, validation_steps)
             self._held_out = functools.cache(lambda: self._held_out_data(*given))
@@ -249,7 +251,7 @@ class Plugged:
             if self._kind == "pipeline":
                 batch = self._data(x, batch_size=batch_size, steps=steps).sample_batch()
                 self.model.predict_function = self._prepared_to_predict(batch).function
-            return internals.keras_predict(self.model, x, batch_size, verbose, steps, callbacks)
+            return keras_trainer.keras_predict(self.model, x, batch_size, verbose, steps, callbacks)
         data = self._data(x, batch_size=batch_size, steps=steps)
         if not isinstance(data, SharedData):
             raise DataError(
@@ -277,7 +279,7 @@ class Plugged:
                     "Arguments `sample_weight` and `class_weight` cannot be specified at the same "
                     f"time. Received: sample_weight={sample_weight}, class_weight={class_weight}"
                 )
-            sample_weight = internals.class_weight_to_sample_weights(y, class_weight)
+            sample_weight = keras_data.class_weight_to_sample_weights(y, class_weight)
         return self._on_batch("train", (x, y, sample_weight), return_dict)
 
     def test_on_batch(
@@ -376,4 +378,4 @@ class Plugged:
         )
 
     def _in_order(self, logs: dict[str, Any]) -> Any:
-        return internals.in_order(self.model, logs)
+        return keras_trainer.in_order(self.model, logs)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfdist import internals
+from tfdist.compat import keras_weights
 from tfdist.errors import DataError
 from tfdist.training import servers
 from tfdist.training.asynchronous import Asynchronous, key_of
@@ -96,7 +96,7 @@ class WorkersPrediction:
 
         @tf.function(autograph=False)
         def one(rows: Rows, number: tf.Tensor, values: Any) -> Any:
-            with internals.held(list(zip(variables, values, strict=True))):
+            with keras_weights.held(list(zip(variables, values, strict=True))):
                 return self._model.predict_step(without_optionals(batch_of(rows, number)))
 
         specs = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), values)

@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfdist import internals
+from tfdist.compat import keras_weights
 from tfdist.errors import PlugError
 from tfdist.training import servers
 from tfdist.training.embedding import ShardedEmbedding
@@ -95,7 +95,7 @@ class SparseUpdates:
     def _check_weight_decay(self) -> None:
         optimizer = self._optimizer
         kind = f"the optimizer {type(optimizer).__name__}"
-        if self._exact and internals.excludes_unknown_variables(optimizer):
+        if self._exact and keras_weights.excludes_unknown_variables(optimizer):
             raise PlugError(
                 f"{kind} was told by exclude_from_weight_decay(var_list=...) of a variable that it "
                 "does not train, perhaps a table that is sharded now: name variables by "

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfdist import internals
+from tfdist.compat import keras_build
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training.letting_go import let_go
 
@@ -105,7 +105,7 @@ class Stream:
         raise NotImplementedError
 
     def varies_with(self) -> set[str]:
-        """What may make two workers read differently, see `internals.varies_with`."""
+        """What may make two workers read differently, see `tf_datasets.varies_with`."""
         return set()
 
     # What all have.
@@ -195,18 +195,18 @@ def slice_rows(leaf: Any, low: Any, high: Any) -> Any:
 def map_leaves(function: Callable[[Any], Any], batch: Any) -> Any:
     """Maps over the tensors of a batch; absent entries (None, empty Optionals) stay as they are."""
     return tf.nest.map_structure(
-        lambda leaf: leaf if internals.is_absent(leaf) else function(leaf), batch
+        lambda leaf: leaf if keras_build.is_absent(leaf) else function(leaf), batch
     )
 
 
 def leaves(batch: Any) -> list[Any]:
     """Returns the tensors of a batch, or their specs, without its absent entries."""
-    return [leaf for leaf in tf.nest.flatten(batch) if not internals.is_absent(leaf)]
+    return [leaf for leaf in tf.nest.flatten(batch) if not keras_build.is_absent(leaf)]
 
 
 def without_optionals(data: Any) -> Any:
     """Keras' adapters carry None through tf.data as an empty Optional."""
-    return tf.nest.map_structure(lambda leaf: None if internals.is_absent(leaf) else leaf, data)
+    return tf.nest.map_structure(lambda leaf: None if keras_build.is_absent(leaf) else leaf, data)
 
 
 def whole_elements(dataset: tf.data.Dataset, function: Callable[[Any], Any]) -> Callable[..., Any]:

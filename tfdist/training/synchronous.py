@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfdist import internals
+from tfdist.compat import tf_collectives
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training import packing
 from tfdist.training.exchange import LocalSteps, make_exchange
@@ -70,7 +70,7 @@ class Synchronous:
         self.model = model
         self.strategy = strategy
         self.layout = layout
-        internals.separate_collectives(strategy)
+        tf_collectives.separate_collectives(strategy)
         self._options = options
         self._exchange: Any = None
         self._local = LocalState(model, strategy)

@@ -26,7 +26,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfdist import internals
+from tfdist.compat import keras_weights, patches
 from tfdist.errors import PlugError
 from tfdist.training import servers
 from tfdist.training.metrics import StepLogs, are_used, recorded_results
@@ -153,7 +153,7 @@ class WorkerStep:
         """Traces the model's own step; returns its logs, the metrics and the state after it."""
         step = self.model.train_step if mode == "train" else self.model.test_step
         with (
-            internals.held(values) as self._held,
+            keras_weights.held(values) as self._held,
             self._updating(apply),
             recorded_results(self.model) as results,
         ):
@@ -189,7 +189,7 @@ class WorkerStep:
         }
         if self._tables and apply is not None:  # clipped in `_apply_now`: Keras would densify
             replacements["clip"] = lambda _, grads: grads
-        with internals.replaced(replacements):
+        with patches.Patches(replacements):
             yield
 
     def _apply_now(self, optimizer: Any, grads: list[Any], variables: list[Any]) -> None:
@@ -197,7 +197,7 @@ class WorkerStep:
         for variable in variables:
             self._held.release(variable)  # what reads it after the update reads the server
         grads = self._of_tables.clip(grads, variables)
-        internals.original("apply")(optimizer, grads, variables)
+        patches.original("apply")(optimizer, grads, variables)
         self._count(optimizer, 1)
 
     def _count(self, optimizer: Any, steps: Any) -> None:
@@ -324,10 +324,10 @@ class WorkerStep:
         iterations, *rest = carried["own"][self._state_range.stop :]
         clock = [iterations - tf.cast(1, iterations.dtype), *rest]  # Keras counts from the next
         with (
-            internals.held(list(zip(self._clock, clock, strict=True))) as self._held,
+            keras_weights.held(list(zip(self._clock, clock, strict=True))) as self._held,
             self._updating(None),
         ):
-            internals.original("apply")(optimizer, list(carried["pending"]), list(self._weights))
+            patches.original("apply")(optimizer, list(carried["pending"]), list(self._weights))
             self._count(optimizer, carried["count"])
         self._push_state(carried["own"][self._state_range], carried["base"])
         return tf.constant(0)

@@ -11,9 +11,9 @@ is.
 
 Keras weighs every replica by 1/N instead, which is wrong as soon as shares are uneven, and clips,
 scales and checks gradients before it sums them. So while a replica's step is traced, a few
-functions of Keras and TensorFlow (`internals.POINTS`) have stand-ins, a file a subject: `losses`,
-`metrics`, `gradients`, `state`, `collectives`, `random_numbers`. Outside of a traced step, and on
-every other thread, Keras is untouched.
+functions of Keras and TensorFlow (`tfdist.compat.patches`) have stand-ins, a file a subject:
+`losses`, `metrics`, `gradients`, `state`, `collectives`, `random_numbers`. Outside of a traced
+step, and on every other thread, Keras is untouched.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from tfdist import internals
+from tfdist.compat import tf_strategies
 from tfdist.training.replica import collectives, gradients, losses, random_numbers, state
 from tfdist.training.replica.gradients import compiled
 from tfdist.training.replica.metrics import known_metrics
@@ -41,17 +41,17 @@ __all__ = [
     "replica_step",
 ]
 
-_REPLACEMENTS = {
-    **losses.REPLACEMENTS,
-    **gradients.REPLACEMENTS,
-    **state.REPLACEMENTS,
-    **collectives.REPLACEMENTS,
-    **random_numbers.REPLACEMENTS,
-}
+_PATCHES = (
+    losses.PATCHES
+    | gradients.PATCHES
+    | state.PATCHES
+    | collectives.PATCHES
+    | random_numbers.PATCHES
+)
 
 
 @contextlib.contextmanager
 def one_machine_semantics(strategy: tf.distribute.Strategy) -> Iterator[None]:
     """Enter it around `strategy.run`; each replica then enters `replica_step`."""
-    with internals.replaced(_REPLACEMENTS), internals.without_merge_call(strategy):
+    with _PATCHES, tf_strategies.without_merge_call(strategy):
         yield

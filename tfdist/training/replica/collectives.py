@@ -6,10 +6,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfdist import internals
+from tfdist.compat import patches
+from tfdist.compat.patches import Patches
 from tfdist.training.replica.step import ReplicaStep, current
 
-__all__ = ["REPLACEMENTS", "gather_batch", "own_rows"]
+__all__ = ["PATCHES", "gather_batch", "own_rows"]
 
 
 def gather_batch(value: Any) -> Any:
@@ -70,7 +71,7 @@ def _all_reduce(self: Any, reduce_op: Any, value: Any, options: Any = None) -> A
     the shares before the backward pass. A mean over the replicas is weighted by the shares, too.
     """
     step = current()
-    whole = internals.original("all_reduce")
+    whole = patches.original("all_reduce")
     if step is None:
         return whole(self, reduce_op, value, options)
     operation = reduce_op
@@ -90,12 +91,12 @@ def _all_reduce(self: Any, reduce_op: Any, value: Any, options: Any = None) -> A
 def _all_gather(self: Any, value: Any, axis: Any, options: Any = None) -> Any:
     """A gather along the rows: each replica's, between zeros, are summed over the replicas.
 
-    TensorFlow's own needs `merge_call`, which a traced step must do without (`internals`), and
+    TensorFlow's own needs `merge_call`, which a traced step must do without, and
     would gather stand-ins, too.
     """
     step = current()
     if step is None or axis != 0:
-        return internals.original("all_gather")(self, value, axis, options)
+        return patches.original("all_gather")(self, value, axis, options)
     parts = [tf.convert_to_tensor(part) for part in tf.nest.flatten(value)]
     gathered = [_gathered(step, part) for part in parts]
     return tf.nest.pack_sequence_as(value, gathered)
@@ -117,11 +118,11 @@ def _gathered(step: ReplicaStep, part: tf.Tensor) -> tf.Tensor:
     padding = tf.concat([[[before, after]], tf.zeros([tf.rank(part) - 1, 2], tf.int32)], 0)
     carried = tf.cast(own, tf.int32) if part.dtype == tf.bool else own
     padded = tf.pad(carried, padding)
-    whole = internals.original("all_reduce")(context, tf.distribute.ReduceOp.SUM, padded)
+    whole = patches.original("all_reduce")(context, tf.distribute.ReduceOp.SUM, padded)
     whole = tf.cast(whole, part.dtype)
     whole.set_shape([None, *part.shape[1:]])
     step.replication.mark([whole])
     return whole
 
 
-REPLACEMENTS = {"all_reduce": _all_reduce, "all_gather": _all_gather}
+PATCHES = Patches({"all_reduce": _all_reduce, "all_gather": _all_gather})

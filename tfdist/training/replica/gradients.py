@@ -19,12 +19,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfdist import internals
+from tfdist.compat import patches, tf_graphs
+from tfdist.compat.patches import Patches
 from tfdist.training.replica.reductions import parts_of
 from tfdist.training.replica.replication import Kind
 from tfdist.training.replica.step import ReplicaStep, current
 
-__all__ = ["REPLACEMENTS", "compiled"]
+__all__ = ["PATCHES", "compiled"]
 
 
 def _gradient(
@@ -36,10 +37,10 @@ def _gradient(
 ) -> Any:
     """`tf.GradientTape.gradient`, of the global batch where the sources are variables."""
     step = current()
-    plain = internals.original("tape_gradient")
+    plain = patches.original("tape_gradient")
     flat = tf.nest.flatten(sources)
     ours = [i for i, source in enumerate(flat) if isinstance(source, keras.Variable | tf.Variable)]
-    if step is None or not ours or internals.is_in_a_loop(step.graph):
+    if step is None or not ours or tf_graphs.is_in_a_loop(step.graph):
         return plain(self, target, sources, output_gradients, unconnected_gradients)
     targets = tf.nest.flatten(target)
     # Weighted first, a scaled loss does not overflow where one machine's would not, and what flows
@@ -117,7 +118,7 @@ def _applying(name: str) -> Callable[..., Any]:
     def apply(self: Any, grads: Any, trainable_variables: Any = None) -> Any:
         step = current()
         if step is None or step.applies:
-            return internals.original(name)(self, grads, trainable_variables)
+            return patches.original(name)(self, grads, trainable_variables)
         grads = list(grads)
         if step.postponed is not None:
             step.postponed.append((self, grads, trainable_variables))
@@ -126,7 +127,7 @@ def _applying(name: str) -> Callable[..., Any]:
         grads = _agreed(step, grads, variables)
         step.applies = True
         try:
-            return internals.original(name)(self, grads, trainable_variables)
+            return patches.original(name)(self, grads, trainable_variables)
         finally:
             step.applies = False
 
@@ -135,7 +136,7 @@ def _applying(name: str) -> Callable[..., Any]:
 
 def _reduce_gradients(self: Any, grads_and_vars: Any) -> Any:
     if current() is None:
-        return internals.original("reduce_gradients")(self, grads_and_vars)
+        return patches.original("reduce_gradients")(self, grads_and_vars)
     return list(grads_and_vars)  # the tape has done it
 
 
@@ -179,9 +180,11 @@ def compiled(step: ReplicaStep, step_function: Callable[[Any], Any], data: Any) 
     return result
 
 
-REPLACEMENTS: dict[str, Callable[..., Any]] = {
-    "tape_gradient": _gradient,
-    "apply": _applying("apply"),
-    "scaled_apply": _applying("scaled_apply"),
-    "reduce_gradients": _reduce_gradients,
-}
+PATCHES = Patches(
+    {
+        "tape_gradient": _gradient,
+        "apply": _applying("apply"),
+        "scaled_apply": _applying("scaled_apply"),
+        "reduce_gradients": _reduce_gradients,
+    }
+)

@@ -9,7 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfdist import internals, log
+from tfdist import log
+from tfdist.compat import keras_layers, tf_strategies
 from tfdist.training import packing
 from tfdist.training.model_parts import optimizers_of
 from tfdist.training.replica.step import ReplicaStep
@@ -64,7 +65,7 @@ class LocalState:
             id(handle): value
             for value in values
             if id(value) not in self.written
-            for handle in internals.handles_of(value)
+            for handle in tf_strategies.handles_of(value)
         }
 
     def wrote(self, step: ReplicaStep) -> None:
@@ -103,7 +104,7 @@ class LocalState:
 
         Every worker must call it together, before `average`.
         """
-        expected = internals.batch_statistics(self._model)
+        expected = keras_layers.batch_statistics(self._model)
         new = [
             variable
             for key, variable in self.written.items()

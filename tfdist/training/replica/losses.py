@@ -7,16 +7,16 @@ it is: a metric's states are summed over the replicas when they are read (`metri
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
-from tfdist import internals
+from tfdist.compat import keras_trainer, patches
+from tfdist.compat.patches import Patches
 from tfdist.training.replica.reductions import weighted_part
 from tfdist.training.replica.step import ReplicaStep, current
 
-__all__ = ["REPLACEMENTS"]
+__all__ = ["PATCHES"]
 
 
 def _of_a_loss() -> ReplicaStep | None:
@@ -25,11 +25,11 @@ def _of_a_loss() -> ReplicaStep | None:
 
 
 def _scale_loss(value: Any) -> Any:
-    return internals.original("scale_loss")(value) if current() is None else value
+    return patches.original("scale_loss")(value) if current() is None else value
 
 
 def _unscale_loss(value: Any) -> Any:
-    return internals.original("unscale_loss")(value) if current() is None else value
+    return patches.original("unscale_loss")(value) if current() is None else value
 
 
 def _reduce_values(
@@ -37,7 +37,7 @@ def _reduce_values(
 ) -> Any:
     """Reduces the losses of this replica's examples to its loss."""
     step = _of_a_loss()
-    whole = internals.original("reduce_values")
+    whole = patches.original("reduce_values")
     if step is None or values.shape.rank == 0 or reduction in (None, "none"):
         return whole(values, sample_weight, reduction)
     if reduction == "sum":
@@ -54,7 +54,7 @@ def _apply_mask(sample_weight: Any, mask: Any, dtype: Any, reduction: Any) -> An
     """Weighs valid time steps by the whole batch's count of them, not by this replica's."""
     step = _of_a_loss()
     if step is None or mask is None or reduction not in ("mean", "sum_over_batch_size"):
-        return internals.original("apply_mask")(sample_weight, mask, dtype, reduction)
+        return patches.original("apply_mask")(sample_weight, mask, dtype, reduction)
     valid = tf.cast(tf.convert_to_tensor(mask), "bool")
     counts = tf.cast([tf.size(valid), tf.math.count_nonzero(valid, dtype="int32")], dtype)
     total, valid_count = tf.unstack(step.sum_over_replicas(step.if_present(counts)))
@@ -62,7 +62,7 @@ def _apply_mask(sample_weight: Any, mask: Any, dtype: Any, reduction: Any) -> An
     weights = tf.where(valid, factor, tf.zeros_like(factor))
     if sample_weight is None:
         return weights
-    weights, sample_weight = internals.squeeze_or_expand_to_same_rank(
+    weights, sample_weight = keras_trainer.squeeze_or_expand_to_same_rank(
         weights, tf.cast(sample_weight, dtype)
     )
     return weights * sample_weight
@@ -73,7 +73,7 @@ def _average_loss(
 ) -> Any:
     """`tf.nn.compute_average_loss`, which divides by the global batch size by itself."""
     step = current()
-    whole = internals.original("average_loss")
+    whole = patches.original("average_loss")
     if step is None:
         return whole(per_example_loss, sample_weight, global_batch_size)
     if global_batch_size is None:
@@ -85,7 +85,7 @@ def _average_loss(
 def _regularization_loss(regularization_loss: Any) -> Any:
     """`tf.nn.scale_regularization_loss`, which divides by the number of replicas by itself."""
     if current() is None:
-        return internals.original("regularization_loss")(regularization_loss)
+        return patches.original("regularization_loss")(regularization_loss)
     return tf.reduce_sum(regularization_loss)
 
 
@@ -95,15 +95,17 @@ def _samplewise_values(values: Any, sample_weight: Any, reduce_fn: Any, dtype: A
     if step is not None and sample_weight is None and len(getattr(values, "shape", (1,))) == 0:
         values = step.undo_share(weighted_part(step, tf.convert_to_tensor(values)))
         sample_weight = step.share
-    return internals.original("samplewise_values")(values, sample_weight, reduce_fn, dtype)
+    return patches.original("samplewise_values")(values, sample_weight, reduce_fn, dtype)
 
 
-REPLACEMENTS: dict[str, Callable[..., Any]] = {
-    "scale_loss": _scale_loss,
-    "unscale_loss": _unscale_loss,
-    "reduce_values": _reduce_values,
-    "apply_mask": _apply_mask,
-    "average_loss": _average_loss,
-    "regularization_loss": _regularization_loss,
-    "samplewise_values": _samplewise_values,
-}
+PATCHES = Patches(
+    {
+        "scale_loss": _scale_loss,
+        "unscale_loss": _unscale_loss,
+        "reduce_values": _reduce_values,
+        "apply_mask": _apply_mask,
+        "average_loss": _average_loss,
+        "regularization_loss": _regularization_loss,
+        "samplewise_values": _samplewise_values,
+    }
+)

@@ -23,11 +23,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfdist import internals
+from tfdist.compat import patches, tf_graphs
+from tfdist.compat.patches import Patches
 from tfdist.training.replica.replication import Kind
 from tfdist.training.replica.step import ReplicaStep, current
 
-__all__ = ["REPLACEMENTS"]
+__all__ = ["PATCHES"]
 
 _SEED_STRIDE = 1_000_003
 """A prime, so that the seeds of the replicas do not meet those of the next operations."""
@@ -88,7 +89,7 @@ _ALONG = ("Cast", "ConcatV2", "Identity", "Mul", "Pack", "Reshape", "Squeeze", "
 
 def _is_of_blocks(shape: tf.Tensor) -> bool:
     """Whether a shape is that of a tensor of several batches, one behind the other."""
-    if not internals.is_symbolic(shape):
+    if not tf_graphs.is_symbolic(shape):
         return False
     waiting, seen = [shape], 0
     while waiting and seen < _FAR:
@@ -168,7 +169,7 @@ def _counted(name: str, counters: int | None = None) -> Callable[..., Any]:
     """
 
     def draw(shape: Any, key: Any, counter: Any, alg: Any, *args: Any, **kwargs: Any) -> Any:
-        whole = internals.original(name)
+        whole = patches.original(name)
         place = _place_of(shape)
         if place is None:
             return whole(shape, key, counter, alg, *args, **kwargs)
@@ -200,7 +201,7 @@ def _truncated_normal(
     shape: Any, key: Any, counter: Any, alg: Any, *args: Any, **kwargs: Any
 ) -> Any:
     """Draws all rows, and keeps its own: it takes more numbers where some are rejected."""
-    whole = internals.original("truncated_normal")
+    whole = patches.original("truncated_normal")
     place = _place_of(shape)
     if place is None:
         return whole(shape, key, counter, alg, *args, **kwargs)
@@ -213,7 +214,7 @@ def _by_seed(name: str, *, takes_logits: bool = False) -> Callable[..., Any]:
     """An operation whose values depend on more than their place: other seeds on each replica."""
 
     def draw(shape: Any, second: Any, third: Any = None, *args: Any, **kwargs: Any) -> Any:
-        whole = internals.original(name)
+        whole = patches.original(name)
         step = current()
         if step is None or _place_of(tf.shape(shape) if takes_logits else shape) is None:
             return whole(shape, second, third, *args, **kwargs)
@@ -234,7 +235,7 @@ def _own_seed(step: ReplicaStep, seed: Any) -> Any:
 
 def _get_seed(op_seed: Any) -> Any:
     """The seeds of a stateful operation; workers would all draw the same without this."""
-    seeds = internals.original("get_seed")(op_seed)
+    seeds = patches.original("get_seed")(op_seed)
     step = current()
     replica = 0 if step is None else tf.get_static_value(step.replica) or 0
     if not replica or None in seeds:
@@ -242,15 +243,17 @@ def _get_seed(op_seed: Any) -> Any:
     return seeds[0], (seeds[1] + replica * _SEED_STRIDE) % _SEEDS
 
 
-REPLACEMENTS: dict[str, Callable[..., Any]] = {
-    "uniform": _counted("uniform"),
-    "uniform_int": _counted("uniform_int"),
-    "uniform_full_int": _counted("uniform_full_int"),
-    "normal": _counted("normal"),
-    "truncated_normal": _truncated_normal,
-    "gamma": _counted("gamma", counters=256),
-    "categorical": _by_seed("categorical", takes_logits=True),
-    "binomial": _by_seed("binomial"),
-    "poisson": _by_seed("poisson"),
-    "get_seed": _get_seed,
-}
+PATCHES = Patches(
+    {
+        "uniform": _counted("uniform"),
+        "uniform_int": _counted("uniform_int"),
+        "uniform_full_int": _counted("uniform_full_int"),
+        "normal": _counted("normal"),
+        "truncated_normal": _truncated_normal,
+        "gamma": _counted("gamma", counters=256),
+        "categorical": _by_seed("categorical", takes_logits=True),
+        "binomial": _by_seed("binomial"),
+        "poisson": _by_seed("poisson"),
+        "get_seed": _get_seed,
+    }
+)

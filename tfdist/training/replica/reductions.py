@@ -15,7 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfdist import internals
+from tfdist.compat import tf_graphs
 from tfdist.training.replica.replication import Kind
 from tfdist.training.replica.step import ReplicaStep
 
@@ -83,7 +83,7 @@ def _terms(step: ReplicaStep, value: tf.Tensor) -> list[tuple[tf.Tensor, Any]]:
 
 def _operation(step: ReplicaStep, tensor: tf.Tensor) -> Any:
     """The operation that tells more of a tensor; None where all is known of it, or nothing."""
-    if id(tensor) in step.means or not internals.is_symbolic(tensor):
+    if id(tensor) in step.means or not tf_graphs.is_symbolic(tensor):
         return None
     if step.replication.peek(tensor) is Kind.REPLICATED:
         return None
@@ -133,7 +133,7 @@ def _is_scaled(step: ReplicaStep, kind: str, sources: list[tf.Tensor]) -> bool:
 def may_count_rows(step: ReplicaStep, number: tf.Tensor) -> bool:
     """Whether a constant may be the number of the replica's rows, or of entries."""
     assert step.rows is not None
-    value = None if step.rows.static is None else internals.constant_value(number)
+    value = None if step.rows.static is None else tf_graphs.constant_value(number)
     if value is None or step.rows.static is None or value.size != 1:
         return False
     count = float(value.item())

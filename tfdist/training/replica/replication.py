@@ -15,7 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfdist import internals
+from tfdist.compat import tf_graphs, tf_strategies
 
 __all__ = ["Kind", "Replication"]
 
@@ -62,14 +62,14 @@ class Replication:
 
     def has_synced(self, variable: tf.Variable) -> None:
         """Notes that all replicas hold the same in a variable from now on."""
-        for handle in internals.handles_of(variable):
+        for handle in tf_strategies.handles_of(variable):
             self._in_sync[id(handle)] = variable
             self._kept.append(handle)
         self._found = {}
 
     def has_diverged(self, variable: tf.Variable) -> None:
         """Notes that the replicas may hold different values in a variable from now on."""
-        for handle in internals.handles_of(variable):
+        for handle in tf_strategies.handles_of(variable):
             self._in_sync.pop(id(handle), None)
         self._found = {}
 
@@ -96,7 +96,7 @@ class Replication:
             return max(self.peek(value.values), self.peek(value.indices))
         if not tf.is_tensor(value):
             return Kind.REPLICATED  # a number of Python's
-        if not isinstance(value, tf.Tensor) or not internals.is_symbolic(value):
+        if not isinstance(value, tf.Tensor) or not tf_graphs.is_symbolic(value):
             return Kind.VARYING
         return self._walk(value)
 
@@ -120,11 +120,11 @@ class Replication:
         """Returns what a tensor's own operation makes of it, and what else it comes from."""
         if id(tensor) in self._marked:
             return self._marked[id(tensor)], []
-        if not internals.is_symbolic(tensor):
+        if not tf_graphs.is_symbolic(tensor):
             return Kind.REPLICATED, []  # a constant of the program's
         operation = tensor.op
         if operation.type == "Placeholder":
-            outer = internals.captured(tensor)
+            outer = tf_graphs.captured(tensor)
             return (Kind.VARYING, []) if outer is None else self._look_at_captured(outer)
         if operation.type in _READS or not operation.op_def.is_stateful:
             return Kind.REPLICATED, list(operation.inputs)
@@ -133,6 +133,6 @@ class Replication:
         return Kind.VARYING, []
 
     def _look_at_captured(self, outer: Any) -> tuple[Kind, list[Any]]:
-        if outer.dtype == tf.resource and not internals.is_symbolic(outer):
+        if outer.dtype == tf.resource and not tf_graphs.is_symbolic(outer):
             return (Kind.REPLICATED if id(outer) in self._in_sync else Kind.VARYING), []
         return Kind.REPLICATED, [outer]

@@ -13,22 +13,23 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfdist import internals
+from tfdist.compat import patches, tf_strategies
+from tfdist.compat.patches import Patches
 from tfdist.training.replica.replication import Kind
 from tfdist.training.replica.step import ReplicaStep, current
 
-__all__ = ["REPLACEMENTS"]
+__all__ = ["PATCHES"]
 
 
 def _assign(self: Any, value: Any) -> None:
     """Writes a Keras variable, as `_writing` does what a program makes with `tf.Variable`."""
     step = current()
     if step is None:
-        internals.original("assign")(self, value)
+        patches.original("assign")(self, value)
         return
     variable = self.value
     value = tf.cast(value, variable.dtype)
-    if internals.is_on_read(variable):  # a metric's: each replica has it for itself
+    if tf_strategies.is_on_read(variable):  # a metric's: each replica has it for itself
         variable.assign(tf.where(step.present, value, variable) if step.may_be_absent else value)
     else:
         _write(step, variable, "assign", value)
@@ -44,7 +45,7 @@ def _adding(name: str) -> Callable[..., Any]:
         elif step is not None and _is_summed(self) and not step.applies:
             value = tf.convert_to_tensor(value, self.value.dtype)
             value = _aggregated(step, value, tf.VariableAggregation.SUM)
-        return internals.original(name)(self, value)
+        return patches.original(name)(self, value)
 
     return add
 
@@ -58,8 +59,8 @@ def _writing(name: str) -> Callable[..., Any]:
 
     def write(self: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
         step = current()
-        if step is None or step.applies or internals.is_on_read(self):
-            return internals.original(name)(self, value, *args, **kwargs)
+        if step is None or step.applies or tf_strategies.is_on_read(self):
+            return patches.original(name)(self, value, *args, **kwargs)
         _write(step, self, name.removeprefix("mirrored_"), tf.cast(value, self.dtype))
         return self
 
@@ -108,11 +109,13 @@ def _aggregated(step: ReplicaStep, value: tf.Tensor, aggregation: Any) -> tf.Ten
     return mean
 
 
-REPLACEMENTS: dict[str, Callable[..., Any]] = {
-    "assign": _assign,
-    "assign_add": _adding("assign_add"),
-    "assign_sub": _adding("assign_sub"),
-    "mirrored_assign": _writing("mirrored_assign"),
-    "mirrored_assign_add": _writing("mirrored_assign_add"),
-    "mirrored_assign_sub": _writing("mirrored_assign_sub"),
-}
+PATCHES = Patches(
+    {
+        "assign": _assign,
+        "assign_add": _adding("assign_add"),
+        "assign_sub": _adding("assign_sub"),
+        "mirrored_assign": _writing("mirrored_assign"),
+        "mirrored_assign_add": _writing("mirrored_assign_add"),
+        "mirrored_assign_sub": _writing("mirrored_assign_sub"),
+    }
+)

@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfdist import internals
+from tfdist.compat import patches
 from tfdist.training.replica.replication import Replication
 
 __all__ = ["ReplicaStep", "Rows", "current", "replica_step"]
@@ -109,7 +109,7 @@ class ReplicaStep:
     def sum_over_replicas(self, values: Any) -> Any:
         """Sums a structure of tensors over all replicas; every replica gets the result."""
         context = tf.distribute.get_replica_context()
-        total = internals.original("all_reduce")(context, tf.distribute.ReduceOp.SUM, values)
+        total = patches.original("all_reduce")(context, tf.distribute.ReduceOp.SUM, values)
         self.replication.mark(tf.nest.flatten(total, expand_composites=False))
         return total
 

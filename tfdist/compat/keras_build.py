@@ -1,0 +1,105 @@
+"""How Keras makes all variables of a model before its first step."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfdist.compat.keras_layers import all_layers
+from tfdist.compat.names import keras_backend, keras_variables, tf_structure
+from tfdist.compat.patches import Patches, original
+
+__all__ = ["functions_inline", "is_absent", "is_built", "symbolic_build", "try_step"]
+
+
+def symbolic_build(model: keras.Model, batch: Any) -> None:
+    """Creates all variables of the model, its metrics and its optimizer before anything is traced.
+
+    Args:
+        model: a compiled model.
+        batch: tensors or specs of one batch, as `(x,)`, `(x, y)` or `(x, y, sample_weight)`.
+    """
+    with functions_inline():
+        model._symbolic_build(data_batch=batch)
+
+
+def try_step(step: Callable[[Any], Any], batch: Any, strategy: tf.distribute.Strategy) -> None:
+    """Calls a step on tensors without values; nothing is changed but what is not built yet.
+
+    Args:
+        step: a model's `train_step`, `test_step` or `predict_step`.
+        batch: tensors or specs of one batch, as the step takes them.
+        strategy: in whose scope the variables are made that the step needs.
+    """
+
+    def without_variables(self: Any, target: Any, sources: Any, *args: Any, **named: Any) -> Any:
+        # A variable that is to be made has no tensor to ask for yet; any gradient has its shape.
+        if any(isinstance(source, keras.Variable) for source in tf.nest.flatten(sources)):
+            return tf.nest.map_structure(lambda v: tf.zeros(v.shape, v.dtype), sources)
+        return original("tape_gradient")(self, target, sources, *args, **named)
+
+    def call() -> None:
+        step(tf.nest.map_structure(_placeholder, batch))
+
+    try:
+        with (
+            Patches({"tape_gradient": without_variables}),
+            keras.StatelessScope(initialize_variables=False),
+            functions_inline(),
+        ):
+            keras_backend.compute_output_spec(call)
+    finally:
+        with strategy.scope():
+            keras_variables.initialize_all_variables()
+
+
+def is_absent(leaf: Any) -> bool:
+    """Whether an entry of a batch, or of its specs, stands for None."""
+    return leaf is None or isinstance(
+        leaf, tf.experimental.Optional | tf.OptionalSpec | tf_structure.NoneTensorSpec
+    )
+
+
+def _placeholder(leaf: Any) -> Any:
+    if is_absent(leaf):
+        return None
+    if isinstance(leaf, tf.RaggedTensor | tf.RaggedTensorSpec):
+        shape = leaf.shape[leaf.ragged_rank + 1 :]
+        return tf.compat.v1.ragged.placeholder(leaf.dtype, leaf.ragged_rank, shape)
+    if isinstance(leaf, tf.SparseTensor | tf.SparseTensorSpec):
+        return tf.compat.v1.sparse_placeholder(leaf.dtype, leaf.shape)
+    return tf.compat.v1.placeholder(leaf.dtype, leaf.shape)
+
+
+@contextlib.contextmanager
+def functions_inline() -> Iterator[None]:
+    """Has every `tf.function` that is called in the block be a part of its caller.
+
+    Those that XLA compiles stay what they are, once all variables are there. One that is traced
+    while variables are still to be made would keep their initial values as constants, and be used
+    again for the steps; and what it returns would be other tensors than its metrics' results.
+    """
+    with _INLINE:
+        yield
+
+
+def _call_inline(self: Any, *args: Any, **named: Any) -> Any:
+    if self._jit_compile and not keras_backend.in_stateless_scope():
+        return original("call_function")(self, *args, **named)
+    python = self.python_function
+    if self._autograph:
+        autograph = tf.__internal__.autograph
+        python = autograph.tf_convert(python, autograph.control_status_ctx())
+    return python(*args, **named)
+
+
+_INLINE = Patches({"call_function": _call_inline})
+
+
+def is_built(model: keras.Model) -> bool:
+    """Whether the model and all of its layers have their variables."""
+    return all(layer.built for layer in all_layers(model))

@@ -1,0 +1,137 @@
+"""A model's layers one by one: who calls whom, masks, logits, and weights made anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+
+from tfdist.compat.names import keras_functional, keras_masking
+
+__all__ = [
+    "all_layers",
+    "batch_statistics",
+    "call_node",
+    "functional_inputs",
+    "functional_nodes",
+    "leaf_layers",
+    "logits_of",
+    "mask_of",
+    "remake_weight",
+    "set_mask",
+]
+
+
+def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """Returns the model itself and all layers in it, at every depth."""
+    return list(model._flatten_layers())
+
+
+def leaf_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """Returns the layers of a model that hold no others, in their order."""
+    return [layer for layer in all_layers(model) if not layer._layers]
+
+
+def remake_weight(layer: keras.layers.Layer, old: keras.Variable, make: Callable[[], Any]) -> Any:
+    """Has a built layer forget a weight, and make others in the layer's own name scope.
+
+    Args:
+        layer: a built layer.
+        old: its weight.
+        make: adds the new weights to the layer.
+
+    Returns:
+        What `make` returns.
+    """
+    layer._untrack_variable(old)
+    locked = layer._tracker.locked
+    layer._tracker.unlock()
+    try:
+        with layer._open_name_scope():
+            return make()
+    finally:
+        if locked:
+            layer._tracker.lock()
+
+
+def functional_nodes(model: keras.Model) -> tuple[list[Any], Any, list[Any]] | None:
+    """Returns the inputs, the outputs and the calls of layers of a Sequential or functional model.
+
+    Returns:
+        Its symbolic inputs (flat), its symbolic outputs (structured), and Keras' records of the
+        calls, each after what it needs; None for a model of another kind.
+    """
+    function = getattr(model, "_functional", None) or model
+    by_depth = getattr(function, "_nodes_by_depth", None)
+    if by_depth is None:
+        return None
+    calls = [
+        node
+        for depth in sorted(by_depth, reverse=True)
+        for node in by_depth[depth]
+        if node.operation is not None and not node.is_input
+    ]
+    return list(function.inputs), function._outputs_struct, calls
+
+
+def functional_inputs(model: keras.Model, x: Any) -> list[Any]:
+    """Returns the tensors for a functional model's inputs, in their order, as the model casts them.
+
+    Args:
+        model: a Sequential or functional model.
+        x: what the model is called with.
+    """
+    function = getattr(model, "_functional", None) or model
+    return list(function._standardize_inputs(x))
+
+
+def call_node(node: Any, values: Mapping[int, Any], training: bool) -> list[Any]:
+    """Calls a layer again as one of `functional_nodes` records it.
+
+    Args:
+        node: the record.
+        values: the tensors that stand for the symbolic ones, by their identity.
+        training: passed to a layer that wants to know.
+
+    Returns:
+        Its outputs, flat.
+    """
+    arguments, keywords = node.arguments.fill_in(values)
+    operation = node.operation
+    override = getattr(keras_functional, "operation_fn", None)
+    if override is not None:  # Keras before 3.16: whatever the layer was called with in the model
+        operation = override(operation, training=training)
+    elif isinstance(operation, keras.layers.Layer) and keywords.get("training") is None:
+        keywords = {**keywords, "training": training}
+    return list(keras.tree.flatten(operation(*arguments, **keywords)))
+
+
+def logits_of(output: Any) -> Any:
+    """Returns what a softmax or sigmoid was computed from, as Keras' losses find it, or None."""
+    logits = getattr(output, "_keras_logits", None)
+    if logits is not None:
+        return logits
+    operation: Any = getattr(output, "op", None)
+    found = operation is not None and operation.type in ("Softmax", "Sigmoid")
+    return operation.inputs[0] if found and len(operation.inputs) == 1 else None
+
+
+def batch_statistics(model: keras.Model) -> set[int]:
+    """Returns the identities of the TensorFlow variables of BatchNormalization's statistics."""
+    return {
+        id(variable.value)
+        for layer in all_layers(model)
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.built
+        for variable in layer.non_trainable_variables
+    }
+
+
+def mask_of(tensor: Any) -> Any:
+    """Returns Keras' mask of a tensor, or None."""
+    return keras_masking.get_keras_mask(tensor)
+
+
+def set_mask(tensor: Any, mask: Any) -> None:
+    """Gives a tensor a Keras mask."""
+    keras_masking.set_keras_mask(tensor, mask)

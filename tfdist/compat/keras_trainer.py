@@ -1,0 +1,110 @@
+"""What Keras' trainer keeps to itself: its loss, its writers, the order of its results."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from tfdist.compat import names
+from tfdist.compat.names import keras_loss
+
+__all__ = [
+    "begin_with_epoch",
+    "compute_loss",
+    "flat_losses",
+    "in_order",
+    "keras_predict",
+    "keras_writer",
+    "loss_tracker",
+    "overrides",
+    "restored_epoch",
+    "save",
+    "squeeze_or_expand_to_same_rank",
+]
+
+
+squeeze_or_expand_to_same_rank = names.of(keras_loss, "squeeze_or_expand_to_same_rank")
+
+
+keras_predict = super(keras.Model, keras.Model).predict  # also where `keras.Model` has another one
+
+
+_WRITERS = {name: getattr(keras.Model, name) for name in ("save", "save_weights", "export")}
+
+
+def overrides(model: keras.Model, name: str) -> bool:
+    """Whether a model has a method of its own where `keras.Model` has one of that name."""
+    method = getattr(model, name)
+    if name == "call" and not hasattr(method, "__func__"):
+        return True
+    return getattr(method, "__func__", method) is not getattr(keras.Model, name)
+
+
+def flat_losses(model: keras.Model) -> list[Any]:
+    """Returns the `keras.losses.Loss` objects that `compile` was given (after the build)."""
+    compile_loss = getattr(model, "_compile_loss", None)
+    entries = getattr(compile_loss, "_flat_losses", None) or []
+    return [entry[1] for entry in entries if entry[1] is not None]
+
+
+def in_order(model: keras.Model, logs: dict[str, Any]) -> Any:
+    """Returns the values of `logs` as `evaluate` and `train_on_batch` return them."""
+    return model._flatten_metrics_in_order(logs)
+
+
+def restored_epoch(model: keras.Model) -> int | None:
+    """Takes the epoch that a callback has set to begin with (`BackupAndRestore` does), if any."""
+    epoch, model._initial_epoch = getattr(model, "_initial_epoch", None), None
+    return epoch
+
+
+def begin_with_epoch(model: keras.Model, epoch: int) -> None:
+    """Has the `fit` that is beginning start with this epoch (counted from 0)."""
+    model._initial_epoch = epoch
+
+
+def keras_writer(model: keras.Model, name: str) -> Callable[..., None]:
+    """Returns Keras' own `save`, `save_weights` or `export`, whatever the plugged model's does."""
+    return functools.partial(_WRITERS[name], model)
+
+
+def save(model: keras.Model, path: str) -> None:
+    """Saves with Keras' own method, whatever the plugged model's does beside."""
+    keras_writer(model, "save")(path)
+
+
+def compute_loss(
+    model: keras.Model,
+    x: Any,
+    y: Any,
+    y_pred: Any,
+    sample_weight: Any,
+    added: list[Any],
+    training: bool,
+) -> Any:
+    """Returns what the model's `compute_loss` returns, with other losses added than its own.
+
+    Args:
+        model: a compiled model.
+        x: the inputs.
+        y: the targets.
+        y_pred: the outputs.
+        sample_weight: of each example, or None.
+        added: what `model.losses` is meanwhile; its own, if empty.
+        training: whether it is trained on.
+    """
+    before, model._losses_override = model._losses_override, list(added)
+    try:
+        return model._compute_loss(
+            x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training
+        )
+    finally:
+        model._losses_override = before
+
+
+def loss_tracker(model: keras.Model) -> Any:
+    """Returns the metric that shows a compiled model's loss, or None."""
+    return getattr(model, "_loss_tracker", None)

@@ -1,0 +1,122 @@
+"""TensorFlow's collectives: groups kept apart, small sums by a gather, words left for others."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from tfdist.compat.names import tf_context
+
+__all__ = ["gather_small_sums", "post", "posted", "separate_collectives"]
+
+
+_lock = threading.RLock()
+
+
+_strategies_seen = 0
+
+
+_GROUPS_PER_STRATEGY = 1000
+
+
+def separate_collectives(strategy: tf.distribute.Strategy) -> None:
+    """Keeps the collectives of two strategies of one process apart.
+
+    Every MirroredStrategy calls its group of devices by the same number; a second one in the
+    process (a notebook's cell run again, with more devices) would join the first one's group and
+    abort all collectives of the process. It must be done before a step is traced.
+    """
+    global _strategies_seen
+    extended = strategy.extended
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) or not hasattr(
+        extended, "_make_collective_ops_with_fallbacks"
+    ):
+        return
+    with _lock:
+        if getattr(extended, "_tfdist_separated", False):
+            return
+        extended._tfdist_separated = True
+        _strategies_seen += 1
+        extended._collective_key_base = _GROUPS_PER_STRATEGY * _strategies_seen
+    before = extended._collective_ops
+    extended._collective_ops = extended._make_collective_ops_with_fallbacks()
+    if extended._cross_device_ops is before:
+        extended._cross_device_ops = extended._collective_ops
+
+
+def gather_small_sums(
+    strategy: tf.distribute.Strategy, is_gathered: Callable[[int, int], bool]
+) -> None:
+    """Has the CPUs of a multi-worker strategy sum some tensors by a gather.
+
+    Everybody adds up the same in the same order, so all get the same bits.
+
+    Args:
+        strategy: a fresh one.
+        is_gathered: tells by the number of replicas and the bytes of a tensor.
+    """
+    for launcher in strategy.extended._cross_device_ops._launchers:
+        if "CPU" in launcher._device:
+            launcher.__class__ = _gathering(launcher.__class__)
+            launcher.is_gathered = is_gathered
+
+
+_GATHERED_TYPES = (tf.float16, tf.float32, tf.float64, tf.int32, tf.int64, tf.bfloat16)
+"""Those that TensorFlow can gather, and bfloat16, of which two travel as one int32."""
+
+
+@functools.cache
+def _gathering(base: Any) -> Any:
+    class Gathering(base):
+        """What starts the collectives of one replica."""
+
+        is_gathered: Callable[[int, int], bool]
+
+        def all_reduce(
+            self, input_tensor: Any, control_input: Any = None, options: Any = None
+        ) -> Any:
+            tensor = tf.convert_to_tensor(input_tensor)
+            count = tensor.shape.num_elements()
+            if (
+                count is None
+                or tensor.dtype not in _GATHERED_TYPES
+                or not self.is_gathered(self._group_size, count * tensor.dtype.size)
+            ):
+                return super().all_reduce(tensor, control_input, options)
+            with tf.device(self._device):
+                if tensor.dtype == tf.bfloat16:
+                    gathered = self._all_gather(tf.expand_dims(_in_pairs(tensor), 0), options)
+                    halves = tf.reshape(tf.bitcast(gathered, tensor.dtype), [self._group_size, -1])
+                    total = tf.reduce_sum(tf.cast(halves[:, :count], tf.float32), 0)
+                    return tf.reshape(tf.cast(total, tensor.dtype), tensor.shape)
+                gathered = self._all_gather(tf.expand_dims(tensor, 0), options)
+                return tf.add_n(tf.unstack(gathered, num=self._group_size))
+
+    return Gathering
+
+
+def _in_pairs(tensor: tf.Tensor) -> tf.Tensor:
+    """A tensor of two-byte numbers as one of int32, flat; an odd one gets a zero at its end."""
+    flat = tf.reshape(tensor, [-1])
+    if flat.shape[0] % 2:
+        flat = tf.pad(flat, [[0, 1]])
+    return tf.bitcast(tf.reshape(flat, [-1, 2]), tf.int32)
+
+
+def post(key: str, text: str) -> None:
+    """Leaves word for the other processes of a multi-worker job; nothing if that cannot be."""
+    with contextlib.suppress(tf.errors.OpError, RuntimeError):
+        tf_context.context().set_config_key_value(key, text)
+
+
+def posted(key: str, milliseconds: int) -> str | None:
+    """Returns what a process of the job has posted, None if that does not come in time."""
+    try:
+        return str(tf_context.context().get_config_key_value(key, milliseconds))
+    except (tf.errors.OpError, RuntimeError):
+        return None

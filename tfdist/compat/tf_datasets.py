@@ -1,0 +1,123 @@
+"""The makings of a `tf.data.Dataset`: what is mapped, batched and repeated, and what varies."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from tfdist.compat.names import tf_batch, tf_dataset, tf_map, tf_prefetch, tf_repeat, tf_structure
+
+__all__ = ["DatasetMap", "MappedBatches", "maps_before_batch", "varies_with"]
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetMap:
+    """A map of a dataset that keeps no state.
+
+    Attributes:
+        function: from an element to an element, to be called in a graph.
+        parallel: whether it runs for several elements at a time.
+    """
+
+    function: Callable[[Any], Any]
+    parallel: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class MappedBatches:
+    """A dataset as `base.map(...).map(...).batch(size).repeat(...)`.
+
+    Attributes:
+        base: what is mapped.
+        maps: in their order.
+        size: rows of a batch.
+        drop_remainder: as of `batch`.
+        repeats: how often all is repeated, one number a `repeat`, -1 without end.
+    """
+
+    base: tf.data.Dataset
+    maps: tuple[DatasetMap, ...]
+    size: int
+    drop_remainder: bool
+    repeats: tuple[int, ...]
+
+
+def maps_before_batch(dataset: tf.data.Dataset) -> MappedBatches | None:
+    """Takes a dataset apart whose batches hold mapped elements; None if it is not of that kind."""
+    if dataset.options().deterministic is False:
+        return None
+    repeats = []
+    around = (tf_prefetch._PrefetchDataset, tf_dataset._OptionsDataset, tf_repeat._RepeatDataset)
+    while isinstance(dataset, around):
+        if isinstance(dataset, tf_repeat._RepeatDataset):
+            repeats.append(tf.get_static_value(dataset._count))
+        dataset = dataset._input_dataset
+    if not isinstance(dataset, tf_batch._BatchDataset | tf_batch._ParallelBatchDataset):
+        return None
+    size = tf.get_static_value(dataset._batch_size)
+    drop_remainder = tf.get_static_value(dataset._drop_remainder)
+    base, maps = dataset._input_dataset, []
+    mapped = (tf_map._MapDataset, tf_map._ParallelMapDataset)
+    while isinstance(base, mapped) and not _keeps_state(base._map_func.function):
+        if getattr(base, "_deterministic", "default") == "false":
+            return None
+        maps.append(DatasetMap(_map_of(base), isinstance(base, tf_map._ParallelMapDataset)))
+        base = base._input_dataset
+    if not maps or any(value is None for value in (size, drop_remainder, *repeats)):
+        return None
+    return MappedBatches(
+        base, tuple(maps[::-1]), int(size), bool(drop_remainder), tuple(map(int, repeats[::-1]))
+    )
+
+
+_READERS = ("Assert", "LookupTableFindV2", "LookupTableSizeV2", "ReadVariableOp", "ResourceGather")
+"""What TensorFlow calls stateful though it leaves everything as it is."""
+
+
+def _keeps_state(function: Any) -> bool:
+    operations = function.graph.get_operations()
+    return any(op.op_def.is_stateful and op.type not in _READERS for op in operations)
+
+
+_RANDOM = ("Random", "TruncatedNormal", "Multinomial", "Stateful", "Rng", "Assign")
+"""How the names of operations begin that draw random numbers, Keras' own by a seed's variable."""
+
+
+_PYTHON = ("PyFunc", "EagerPyFunc", "PyFuncStateless")
+
+
+def varies_with(dataset: Any) -> set[str]:
+    """Says what may make two runs of a dataset differ, though they begin with the same seeds.
+
+    Returns:
+        Of "order" (asked for with deterministic=False), "random" (numbers drawn in calls that run
+        side by side) and "python" (the user's own code) those that were found.
+    """
+    found = {"order"} if dataset.options().deterministic is False else set()
+    if getattr(dataset, "_deterministic", "default") == "false":
+        found.add("order")
+    function = getattr(getattr(dataset, "_map_func", None), "function", None)
+    if function is not None:
+        graph = function.graph.as_graph_def()
+        nodes = [graph.node, *(one.node_def for one in graph.library.function)]
+        kinds = {node.op for some in nodes for node in some}
+        parallel = hasattr(dataset, "_num_parallel_calls")
+        if parallel and any(kind.startswith(_RANDOM) for kind in kinds):
+            found.add("random")
+        if kinds & set(_PYTHON):
+            found.add("python")
+    return found.union(*(varies_with(one) for one in dataset._inputs()))
+
+
+def _map_of(mapped: Any) -> Callable[[Any], Any]:
+    taken, given = mapped._input_dataset.element_spec, mapped.element_spec
+    function = mapped._map_func.function
+
+    def call(element: Any) -> Any:
+        found = function(*tf_structure.to_tensor_list(taken, element))
+        return tf_structure.from_tensor_list(given, tf.nest.flatten(found))
+
+    return call

@@ -1,0 +1,93 @@
+"""TensorFlow graphs: constants, captures, loops, and the order of what is written already."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfdist.compat import names
+from tfdist.compat.names import tf_context, tf_control, tf_func_graphs, tf_ops, tf_session
+
+__all__ = [
+    "captured",
+    "constant_value",
+    "is_in_a_loop",
+    "is_symbolic",
+    "run_after",
+    "seed_if_unseeded",
+    "unordered_stamps",
+]
+
+
+def seed_if_unseeded(seed: int) -> None:
+    """Sets TensorFlow's global seed, unless the program has set one."""
+    if tf_context.global_seed() is None:
+        tf.random.set_seed(seed)
+
+
+def is_symbolic(tensor: tf.Tensor) -> bool:
+    """Whether a tensor is an operation's output in a graph, and not a value."""
+    return not isinstance(tensor, _eager_tensor)
+
+
+def constant_value(tensor: tf.Tensor) -> Any:
+    """Returns the value that a tensor of a graph always has, as an array; None if it has none."""
+    value = tf.get_static_value(tensor)
+    if value is None and is_symbolic(tensor):
+        with tensor.graph._c_graph.get() as graph:
+            value = tf_session.TF_TryEvaluateConstant_wrapper(graph, tensor._as_tf_output())
+    return None if value is None else np.asarray(value)
+
+
+def captured(placeholder: tf.Tensor) -> Any:
+    """Returns what a placeholder stands for in the graph around its own; None for an argument."""
+    for outer, inner in placeholder.graph.captures:
+        if inner is placeholder:
+            return outer
+    return None
+
+
+def is_in_a_loop(graph: Any) -> bool:
+    """Whether the graph that is being written is a TensorFlow loop's body inside of `graph`."""
+    now = tf.compat.v1.get_default_graph()
+    while now is not None and now is not graph:
+        if isinstance(now, tf_func_graphs.WhileBodyFuncGraph):
+            return True
+        now = getattr(now, "outer_graph", None)
+    return False
+
+
+_eager_tensor = names.of(tf_ops, "EagerTensor")
+
+
+@contextlib.contextmanager
+def unordered_stamps() -> Iterator[None]:
+    """Has `tf.timestamp` wait, in what is traced in the block, only for what it is told to.
+
+    TensorFlow would run all time stamps of a function one after the other, and with them all that
+    they measure.
+    """
+    before = tf_control.ASYNC_STATEFUL_OPS
+    tf_control.ASYNC_STATEFUL_OPS = before | {"Timestamp"}
+    try:
+        yield
+    finally:
+        tf_control.ASYNC_STATEFUL_OPS = before
+
+
+def run_after(
+    operations: Sequence[tf.Operation], others: Sequence[tf.Operation | tf.Tensor]
+) -> None:
+    """Has operations wait for others, though they have been written already.
+
+    Args:
+        operations: of the graph that is being written; none of the others needs any of them.
+        others: operations or tensors, what they wait for.
+    """
+    until = list(dict.fromkeys(getattr(other, "op", other) for other in others))
+    for operation in operations:
+        operation._add_control_inputs(until)
