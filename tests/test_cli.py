@@ -18,7 +18,7 @@ from tests.launch.support import compare_with_golden, write_script
 from tfdist import cli
 from tfdist.errors import EXIT_CODES, ClusterError
 from tfdist.launch.job import DEFAULT_GRACE
-from tfdist.training.options import keywords_from
+from tfdist.training.plug_options import keywords_from
 from tfdist.version import __version__
 
 ENVIRON = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100", "NO_COLOR": "1"}

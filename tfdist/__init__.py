@@ -21,10 +21,10 @@ from tfdist.version import __version__
 if TYPE_CHECKING:
     from tfdist import callbacks, environments, errors, launch, pipeline
     from tfdist.cluster import Cluster, Task
-    from tfdist.environments import is_chief
+    from tfdist.process import is_chief
     from tfdist.strategies import strategy
     from tfdist.training import plug
-    from tfdist.training.embedding import ShardedEmbedding
+    from tfdist.training.embeddings.sharded_embedding import ShardedEmbedding
     from tfdist.training.replica.collectives import gather_batch, own_rows
 
 __all__ = [
@@ -46,10 +46,10 @@ __all__ = [
 
 _HOME = {
     "Cluster": "tfdist.cluster",
-    "ShardedEmbedding": "tfdist.training.embedding",
+    "ShardedEmbedding": "tfdist.training.embeddings.sharded_embedding",
     "Task": "tfdist.cluster",
     "gather_batch": "tfdist.training.replica.collectives",
-    "is_chief": "tfdist.environments",
+    "is_chief": "tfdist.process",
     "own_rows": "tfdist.training.replica.collectives",
     "plug": "tfdist.training",
     "strategy": "tfdist.strategies",

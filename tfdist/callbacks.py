@@ -7,11 +7,10 @@ from typing import Any
 
 import keras
 
-from tfdist import log
+from tfdist import log, process
 from tfdist.compat import keras_trainer
 from tfdist.errors import CheckpointError
-from tfdist.training import sidecar
-from tfdist.training.checkpoint import Saved, Store
+from tfdist.training.checkpointing.store import Saved, Store
 from tfdist.training.plugged import Plugged
 
 __all__ = ["Checkpoint"]
@@ -28,7 +27,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     An evaluator task beside the job, which runs the same script and sees the directory too, scores
     the checkpoints on `fit`'s `validation_data` as they come, and ends when training has; see
-    `tfdist.training.sidecar`.
+    `tfdist.training.evaluator`.
 
     It restores weights, optimizer (learning rate and step count too) and random states. What other
     callbacks remember (the patience of EarlyStopping) and an unfinished epoch are not kept.
@@ -79,7 +78,7 @@ class Checkpoint(keras.callbacks.Callback):
         Raises:
             CheckpointError: this process is the job's evaluator, which must not write there.
         """
-        if sidecar.is_evaluator():
+        if process.current().is_evaluator:
             raise CheckpointError(
                 f"fit of a model that is not plugged, on the evaluator, would write over the "
                 f"checkpoints in {self.store.directory}: give tfdist.plug the model before fit"
@@ -126,4 +125,4 @@ class Checkpoint(keras.callbacks.Callback):
     @property
     def _is_chief(self) -> bool:
         plugged = Plugged.of(self.model)
-        return plugged is None or plugged.layout.is_chief
+        return process.current().is_chief if plugged is None else plugged.layout.is_chief

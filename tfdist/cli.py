@@ -118,7 +118,7 @@ def _check_plug_options(text: str, cluster: Cluster) -> None:
     if not text:
         return
     from tfdist.errors import ClusterError, PlugError
-    from tfdist.training.options import TrainingOptions, keywords_from
+    from tfdist.training.plug_options import TrainingOptions, keywords_from
 
     try:
         options = TrainingOptions.from_keywords(keywords_from(text))

@@ -9,7 +9,6 @@ before a program has parsed its flags that one keeps informative lines to itself
 from __future__ import annotations
 
 import logging as python_logging
-import os
 import sys
 
 __all__ = ["info", "logger", "set_task", "warning"]
@@ -31,8 +30,8 @@ class _Handler(python_logging.Handler):
 
 
 def set_task(name: str) -> None:
-    """Puts this task's name in front of the lines to come (`tfdist run` does so by itself)."""
-    task = "" if os.environ.get("TFDIST_LAUNCHED") else name and f"{name} "
+    """Puts this task's name in front of the lines to come."""
+    task = name and f"{name} "
     for handler in _prepared().handlers:
         handler.setFormatter(
             python_logging.Formatter(

@@ -209,7 +209,7 @@ class Job:
     def _strategy_of(self, case: Case) -> Any:
         """One connection to the workers serves all cases."""
         import tfdist
-        from tfdist.strategies.pipeline import PipelineStrategy
+        from tfdist.strategies.pipeline_strategy import PipelineStrategy
 
         if self._strategy is None:
             self._strategy = tfdist.strategy("pipeline")

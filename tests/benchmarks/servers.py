@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from tfdist.cluster.ports import Reservation
+from tfdist.machine.ports import Reservation
 
 __all__ = ["Case", "Side"]
 

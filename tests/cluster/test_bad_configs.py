@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tests.cluster.bad_configs import CASES, BadConfig, a_busy_port, main, try_out
-from tests.cluster.conftest import Names
+from tests.machine.names import Names
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: re.sub(r"[^a-z0-9]+", "_", case.name))

@@ -12,8 +12,7 @@ from tests.conftest import ROOT
 
 ROOMS = (
     "tfdist.cluster",
-    "tfdist.cluster.rendezvous",
-    "tfdist.cluster.versions",
+    "tfdist.rendezvous.agreement",
     "tfdist.environments",
 )
 

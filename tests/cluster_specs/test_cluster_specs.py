@@ -9,7 +9,7 @@ import pytest
 
 import tfdist
 from tests.conftest import ROOT, RunJob
-from tfdist.cluster import Reservation
+from tfdist.machine.ports import Reservation
 
 FOLDER = ROOT / "cluster_specs"
 KINDS = {

@@ -15,7 +15,7 @@ CLIP, APPLY = patches.original("clip"), patches.original("apply")
 def now() -> tuple[Any, Any]:
     """What `clip` and `apply` are at present."""
     found = [patches.POINTS[name] for name in ("clip", "apply")]
-    return tuple(getattr(point.owner, point.name) for point in found)  # type: ignore[return-value]
+    return tuple(getattr(point.owner, point.name) for point in found)
 
 
 def one(self: Any, grads: Any) -> Any:

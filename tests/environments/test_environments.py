@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tfdist.cluster import Cluster, Reservation, Task
+from tfdist.cluster import Cluster, Task
 from tfdist.environments import (
     ENVIRONMENTS,
     Environment,
@@ -17,6 +17,7 @@ from tfdist.environments import (
     detect_cluster,
 )
 from tfdist.errors import ClusterError
+from tfdist.machine.ports import Reservation
 
 TWO = Cluster({"worker": ("a:1", "b:1")})
 

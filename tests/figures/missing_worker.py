@@ -13,7 +13,8 @@ import subprocess
 import sys
 import time
 
-from tfdist.cluster import Cluster, Reservation
+from tfdist.cluster import Cluster
+from tfdist.machine.ports import Reservation
 
 DEADLINE = 10.0
 _SCRIPT = f"""

@@ -47,7 +47,7 @@ def _probe(folder: Path, launched: float) -> None:
     stage("import keras")
     import tfdist
 
-    meeting: Any = importlib.import_module("tfdist.strategies.meeting")
+    meeting: Any = importlib.import_module("tfdist.strategies.startup")
     stage("import tfdist's strategies")
     meet, waited = meeting.meet, 0.0
 

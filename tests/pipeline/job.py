@@ -34,7 +34,7 @@ from tests.multi_worker import programs  # noqa: E402
 from tests.pipeline import stacks  # noqa: E402
 from tfdist.compat import tf_graphs  # noqa: E402
 from tfdist.pipeline import PipelinePlan  # noqa: E402
-from tfdist.strategies.pipeline import PipelineStrategy  # noqa: E402
+from tfdist.strategies.pipeline_strategy import PipelineStrategy  # noqa: E402
 
 found: dict[str, Any] = {}
 

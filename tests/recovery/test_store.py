@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tfdist.errors import CheckpointError
-from tfdist.training.checkpoint import Store, replacing_directory, replacing_file
+from tfdist.training.checkpointing.store import Store, replacing_directory, replacing_file
 
 
 def write(text: str):  # type: ignore[no-untyped-def]

@@ -9,8 +9,9 @@ from pathlib import Path
 import tensorflow as tf
 from absl import app
 
-from tfdist.cluster import Cluster, Reservation
+from tfdist.cluster import Cluster
 from tfdist.errors import PlugError
+from tfdist.machine.ports import Reservation
 from tfdist.strategies.servers import meet_as_chief, serve
 
 KIND = "parameter_server"
@@ -39,10 +40,10 @@ def main(end: str) -> None:
     if end == "refused":
         raise PlugError("no such model")
     if end == "return":  # a worker has been killed: wait until it is back
-        assert agreement.attendance is not None
+        assert agreement.membership is not None
         worker = cluster.tasks[1]
         deadline = time.monotonic() + 60
-        while agreement.attendance.times(worker) < 2 or agreement.attendance.absent():
+        while agreement.membership.times(worker) < 2 or agreement.membership.absent():
             assert time.monotonic() < deadline
             time.sleep(0.05)
     if end == "sleep":

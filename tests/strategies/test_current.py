@@ -10,7 +10,7 @@ import pytest
 from tfdist.cluster import Cluster
 from tfdist.errors import StrategyError
 from tfdist.strategies import current
-from tfdist.strategies.options import Options
+from tfdist.strategies.strategy_options import Options
 
 HERE = Cluster({"worker": ("10.0.0.1:1", "10.0.0.2:1")}).with_task("worker:0")
 ELSEWHERE = Cluster({"worker": ("10.0.0.1:1", "10.0.0.3:1")}).with_task("worker:0")

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tfdist.cluster import Cluster, Reservation, Task
+from tfdist.cluster import Cluster, Task
+from tfdist.machine.ports import Reservation
 
 pytestmark = pytest.mark.timeout(150)
 PROGRAM = str(Path(__file__).parent / "servers_program.py")

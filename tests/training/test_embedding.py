@@ -13,9 +13,13 @@ import pytest
 import tensorflow as tf
 
 from tfdist.errors import PlugError
-from tfdist.training.embedding import ShardedEmbedding, shard_embeddings, sharded_embeddings
-from tfdist.training.lookup import unique_rows
-from tfdist.training.table import Table
+from tfdist.training.embeddings.lookup import unique_rows
+from tfdist.training.embeddings.sharded_embedding import (
+    ShardedEmbedding,
+    shard_embeddings,
+    sharded_embeddings,
+)
+from tfdist.training.embeddings.sharded_variable import ShardedVariable
 
 ROWS, COLUMNS = 23, 4
 EVERY_ID = np.arange(ROWS).reshape(1, ROWS)
@@ -156,7 +160,7 @@ def test_a_table_of_another_shape_is_refused() -> None:
 
 
 def test_a_large_table_is_set_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tfdist.training.table._BLOCK_BYTES", 6 * COLUMNS * 4)
+    monkeypatch.setattr("tfdist.training.embeddings.sharded_variable._BLOCK_BYTES", 6 * COLUMNS * 4)
     read = []
 
     class Recording:
@@ -385,6 +389,6 @@ def test_an_exported_model_serves_the_same(tmp_path: Path) -> None:
 def test_a_table_tells_what_it_is() -> None:
     _, other = pair(3)
     table = other.layers[0].embeddings
-    assert isinstance(table, Table)
+    assert isinstance(table, ShardedVariable)
     assert (table.shape, table.dtype) == ((ROWS, COLUMNS), "float32")
     assert repr(table) == "<Table embeddings, shape=(23, 4), shards=3>"

@@ -84,9 +84,9 @@ def main() -> None:
     import numpy as np
     import tensorflow as tf
 
-    from tfdist.training.embedding import ShardedEmbedding, shard_embeddings
-    from tfdist.training.placement import describe_placement, placed
-    from tfdist.training.sparse import SparseUpdates
+    from tfdist.training.embeddings.sharded_embedding import ShardedEmbedding, shard_embeddings
+    from tfdist.training.embeddings.sparse_updates import SparseUpdates
+    from tfdist.training.parameter_server.placement import describe_placement, placed
 
     def task(device: str) -> str:
         spec = tf.DeviceSpec.from_string(device)

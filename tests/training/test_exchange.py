@@ -12,8 +12,8 @@ import tfdist
 from tests.training.comparing import HISTORY, SEED, mirrored
 from tests.training.models import TARGETS, X
 from tfdist.errors import PlugError
-from tfdist.training import exchange, synchronous
-from tfdist.training.options import TrainingOptions
+from tfdist.training.plug_options import TrainingOptions
+from tfdist.training.synchronous import exchange, synchronous
 
 
 def train(epochs: int = 3, optimizer: Any = None, **options: Any) -> keras.Model:

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfdist.compat import tf_datasets
 from tfdist.errors import DataError
-from tfdist.training import fingerprint
+from tfdist.training.data import fingerprint
 
 
 def noisy(x: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from tfdist.training.letting_go import let_go
+from tfdist.training.data.iterator_cleanup import let_go
 
 
 class Slow:

@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 
 from tfdist.strategies.layout import ReplicaLayout
-from tfdist.training.data import SharedData, share_out
-from tfdist.training.own_maps import share_out_before_maps
+from tfdist.training.data.global_batches import GlobalBatches, share_out
+from tfdist.training.data.map_pushdown import share_out_before_maps
 
 ROWS = 45
 X = np.arange(ROWS * 3, dtype="float32").reshape(ROWS, 3)
@@ -106,10 +106,10 @@ def test_rows_of_others_are_not_mapped() -> None:
     dataset = tf.data.Dataset.from_tensor_slices(["1"] * 6 + ["one"] * 6)
     dataset = dataset.map(tf.strings.to_number).map(lambda x: (x[None], x)).batch(12)
     own, others = layouts(2, 1)
-    [step] = list(SharedData(own, dataset).make_iterator())
+    [step] = list(GlobalBatches(own, dataset).make_iterator())
     np.testing.assert_array_equal(step.parts[0][0], np.ones((6, 1)))
     with pytest.raises(tf.errors.InvalidArgumentError, match="one"):
-        list(SharedData(others, dataset).make_iterator())
+        list(GlobalBatches(others, dataset).make_iterator())
 
 
 def python_code(x: Any, y: Any) -> Any:

@@ -18,7 +18,7 @@ from tests.training.comparing import Make, Use, assert_same, in_plain_keras
 from tests.training.models import FIT, LABELS, WEIGHTS, X
 from tfdist.errors import PlugError
 from tfdist.pipeline import PipelinePlan
-from tfdist.strategies import pipeline
+from tfdist.strategies import pipeline_strategy
 
 TWO = {"stages": 2, "microbatches": 3}
 """Three microbatches share 32 rows unevenly, and the last batch of 9 evenly."""
@@ -42,12 +42,12 @@ PLANS: dict[str, dict[str, Any]] = {
 }
 
 
-def strategy(plan: dict[str, Any]) -> pipeline.PipelineStrategy:
+def strategy(plan: dict[str, Any]) -> pipeline_strategy.PipelineStrategy:
     """A pipeline over three logical CPUs at most; several stages share one where it must be."""
     count = 2 if plan.get("stages") != 3 else 3
     made = PipelinePlan(tuple(f"CPU:{i}" for i in range(count)), **plan)
     devices = tuple(f"/device:CPU:{i}" for i in range(count))
-    return pipeline.PipelineStrategy(made, devices, "/device:CPU:0")
+    return pipeline_strategy.PipelineStrategy(made, devices, "/device:CPU:0")
 
 
 def piped(plan: dict[str, Any], make: Make) -> keras.Model:

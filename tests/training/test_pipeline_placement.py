@@ -11,7 +11,7 @@ from keras import layers, optimizers
 
 from tests.training.models import LABELS, X
 from tests.training.test_pipeline import fit, named, piped, same
-from tfdist.strategies import pipeline
+from tfdist.strategies import pipeline_strategy
 from tfdist.training.plugged import Plugged
 
 
@@ -77,7 +77,8 @@ def test_what_is_as_large_as_a_kernel_stays_on_its_stage(make_optimizer: Any) ->
         (tensor.name, operation.name)
         for operation in operations
         for tensor in operation.inputs
-        if tensor.shape == (3, 3) and not pipeline.same_device(tensor.device, operation.device)
+        if tensor.shape == (3, 3)
+        and not pipeline_strategy.same_device(tensor.device, operation.device)
     ]
     assert travelled == []
     assert any(o.type.startswith("Assign") and "CPU:1" in o.device for o in operations)

@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from tfdist.training.pipelined_gradients import total
-from tfdist.training.pipelined_weights import last_operations, not_needed, summed
+from tfdist.training.pipelined.gradient_sums import total
+from tfdist.training.pipelined.weight_gradients import last_operations, not_needed, summed
 
 rng = np.random.default_rng(0)
 ROWS = (3, 5, 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import pytest
 
-from tfdist.training.placement import Placed, describe_placement, placed
+from tfdist.training.parameter_server.placement import Placed, describe_placement, placed
 
 GOLDEN = """\
 server  variables  parameters      size  share

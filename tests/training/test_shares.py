@@ -14,8 +14,8 @@ from tests.training.models import LABELS, WEIGHTS, X
 from tfdist.compat import keras_data
 from tfdist.errors import DataError
 from tfdist.strategies.layout import ReplicaLayout
-from tfdist.training.data import SharedData
-from tfdist.training.stream import Step, leaves
+from tfdist.training.data.global_batches import GlobalBatches
+from tfdist.training.data.stream import Step, leaves
 
 ROWS = len(X)
 BATCH = 32
@@ -26,7 +26,7 @@ def worker(number: int, workers: int = 2, local: int = 1) -> ReplicaLayout:
     return ReplicaLayout(workers * local, number * local, local, number, workers, "worker")
 
 
-def steps_of(data: SharedData, epochs: int = 1) -> list[list[Step]]:
+def steps_of(data: GlobalBatches, epochs: int = 1) -> list[list[Step]]:
     return [list(data.make_iterator()) for _ in range(epochs)]
 
 
@@ -70,7 +70,7 @@ def test_the_workers_parts_are_the_batches_of_one_process(
     for number in range(workers):
         with seeded():
             layout = worker(number, workers, local)
-            data = SharedData(layout, *arrays, batch_size=BATCH, shuffle=shuffle)
+            data = GlobalBatches(layout, *arrays, batch_size=BATCH, shuffle=shuffle)
             found.append(steps_of(data, epochs=2))
     for epoch, batches in enumerate(expected):
         for i, batch in enumerate(batches):
@@ -84,7 +84,7 @@ def test_the_workers_parts_are_the_batches_of_one_process(
 def test_a_worker_gathers_its_rows_and_the_one_that_all_compare(
     number: int, gathered: list[int]
 ) -> None:
-    data = SharedData(worker(number), X, LABELS, batch_size=BATCH)
+    data = GlobalBatches(worker(number), X, LABELS, batch_size=BATCH)
     steps_of(data)
     first = [0, 32, 64, 96]
     own = [range(16), range(32, 48), range(64, 80), range(96, 100)]
@@ -94,19 +94,19 @@ def test_a_worker_gathers_its_rows_and_the_one_that_all_compare(
 
 
 def test_logical_devices_of_one_process_gather_each_row_once(gathered: list[int]) -> None:
-    steps_of(SharedData(worker(0, 1, 3), X, LABELS, batch_size=BATCH, shuffle=True))
+    steps_of(GlobalBatches(worker(0, 1, 3), X, LABELS, batch_size=BATCH, shuffle=True))
     assert sorted(gathered) == list(range(ROWS))
 
 
 def test_class_weights_become_the_rows_own_weights() -> None:
     weight = {0: 0.5, 1: 2.0, 2: 1.5}
-    (steps,) = steps_of(SharedData(worker(1), X, LABELS, batch_size=BATCH, class_weight=weight))
+    (steps,) = steps_of(GlobalBatches(worker(1), X, LABELS, batch_size=BATCH, class_weight=weight))
     _, labels, weights = steps[0].parts[0]
     np.testing.assert_array_equal(weights, [weight[int(label)] for label in labels])
 
 
 def test_a_replica_without_rows_gets_a_stand_in_that_counts_nothing() -> None:
-    (steps,) = steps_of(SharedData(worker(0, 2), X[:33], batch_size=32))
+    (steps,) = steps_of(GlobalBatches(worker(0, 2), X[:33], batch_size=32))
     (last,) = steps[-1].parts
     assert last.shape == (1, 8)
     assert (steps[-1].shares.numpy(), steps[-1].sizes.numpy()) == ([0.0], [0])
@@ -126,7 +126,7 @@ def test_every_kind_of_array(kind: str) -> None:
         x, label = {"a": X, "b": {"c": X[:, :2]}}, None
     (batch, *_), *_ = keras_batches(1, False, x, label)
     with seeded():
-        data = SharedData(worker(0), x, label, batch_size=BATCH)
+        data = GlobalBatches(worker(0), x, label, batch_size=BATCH)
         assert tf.nest.map_structure(lambda s: s.dtype, data.sample_batch()) is not None
         (steps,) = steps_of(data)
     dense = [_dense(leaf) for leaf in leaves(steps[0].parts[0])]
@@ -149,7 +149,7 @@ def _dense(leaf: Any) -> np.ndarray:
 
 def fingerprints(x: Any, number: int, **settings: Any) -> list[int]:
     with seeded():
-        data = SharedData(worker(number), x, LABELS, batch_size=BATCH, **settings)
+        data = GlobalBatches(worker(number), x, LABELS, batch_size=BATCH, **settings)
         return [int(step.fingerprint) for step in steps_of(data)[0]]
 
 
@@ -165,7 +165,7 @@ def test_arrays_in_another_order_have_other_fingerprints() -> None:
 def test_another_shuffle_of_the_same_arrays_has_other_fingerprints() -> None:
     one = fingerprints(X, 0, shuffle=True)
     keras.utils.set_random_seed(8)
-    data = SharedData(worker(1), X, LABELS, batch_size=BATCH, shuffle=True)
+    data = GlobalBatches(worker(1), X, LABELS, batch_size=BATCH, shuffle=True)
     assert one != [int(step.fingerprint) for step in steps_of(data)[0]]
 
 
@@ -190,7 +190,7 @@ class Counted:
 
 def test_a_dataset_that_is_kept_is_read_once_and_gives_the_same_again() -> None:
     counted = Counted()
-    data = SharedData(worker(1), counted.batches, cache=True)
+    data = GlobalBatches(worker(1), counted.batches, cache=True)
     first, second, third = steps_of(data, epochs=3)
     assert counted.decoded == ROWS
     for one, two, three in zip(first, second, third, strict=True):
@@ -200,13 +200,13 @@ def test_a_dataset_that_is_kept_is_read_once_and_gives_the_same_again() -> None:
 
 def test_a_dataset_that_is_not_kept_is_read_in_every_epoch() -> None:
     counted = Counted()
-    steps_of(SharedData(worker(1), counted.batches), epochs=3)
+    steps_of(GlobalBatches(worker(1), counted.batches), epochs=3)
     assert counted.decoded == 3 * ROWS
 
 
 def test_what_is_kept_are_this_workers_rows() -> None:
-    kept = steps_of(SharedData(worker(1), Counted().batches, cache=True), epochs=2)
-    read = steps_of(SharedData(worker(1), Counted().batches))
+    kept = steps_of(GlobalBatches(worker(1), Counted().batches, cache=True), epochs=2)
+    read = steps_of(GlobalBatches(worker(1), Counted().batches))
     for epoch in kept:
         assert [len(step.parts[0][0]) for step in epoch] == [16, 16, 16, 5]
         for one, two in zip(epoch, read[0], strict=True):
@@ -215,11 +215,11 @@ def test_what_is_kept_are_this_workers_rows() -> None:
 
 def test_an_endless_dataset_is_not_kept() -> None:
     with pytest.raises(DataError, match=r"never ends: it would fill the memory"):
-        SharedData(worker(0), Counted().batches.repeat(), cache=True)
+        GlobalBatches(worker(0), Counted().batches.repeat(), cache=True)
 
 
 def test_arrays_are_not_kept_a_second_time(gathered: list[int]) -> None:
-    data = SharedData(worker(0, 1, 2), X, batch_size=BATCH, shuffle=True, cache=True)
+    data = GlobalBatches(worker(0, 1, 2), X, batch_size=BATCH, shuffle=True, cache=True)
     steps_of(data, epochs=2)
     assert len(gathered) == 2 * ROWS
 
@@ -229,11 +229,11 @@ def test_arrays_are_not_kept_a_second_time(gathered: list[int]) -> None:
 
 def test_one_replica_gets_the_batches_themselves() -> None:
     batches = tf.data.Dataset.from_tensor_slices((X, LABELS)).batch(BATCH)
-    (steps,) = steps_of(SharedData(ReplicaLayout(), batches))
+    (steps,) = steps_of(GlobalBatches(ReplicaLayout(), batches))
     assert [len(step.parts[0][0]) for step in steps] == SIZES
     assert all(step.shares.numpy() == [1.0] for step in steps)
 
 
 def test_one_replica_is_told_of_scalars_too() -> None:
     with pytest.raises(DataError, match="holds a scalar"):
-        SharedData(ReplicaLayout(), tf.data.Dataset.from_tensor_slices((X, LABELS)))
+        GlobalBatches(ReplicaLayout(), tf.data.Dataset.from_tensor_slices((X, LABELS)))

@@ -12,9 +12,9 @@ import pytest
 import tensorflow as tf
 
 from tfdist.errors import PlugError
-from tfdist.training.embedding import shard_embeddings
-from tfdist.training.options import TrainingOptions
-from tfdist.training.sparse import SparseUpdates
+from tfdist.training.embeddings.sharded_embedding import shard_embeddings
+from tfdist.training.embeddings.sparse_updates import SparseUpdates
+from tfdist.training.plug_options import TrainingOptions
 
 ROWS, COLUMNS, SHARDS = 23, 4, 3
 EVERY_ID = np.arange(ROWS)

@@ -66,7 +66,7 @@ class _Watch:
         if len(self._chunks) == _LEAST_CHUNKS:
             self._began = began
         seen = 0.0 if self._began is None else began - self._began
-        if (self._family.tell([seen]) > self._seconds).any():
+        if (self._family.all_gather([seen]) > self._seconds).any():
             raise _EnoughError
         self._pauses.append(time.perf_counter() - began)
 
@@ -107,7 +107,7 @@ def _time_input(data: Any, replicas: int) -> tuple[float, float]:
     """Seconds of a step's input by itself, and rows of a global batch."""
     import tensorflow as tf
 
-    from tfdist.training.stream import leaves
+    from tfdist.training.data.stream import leaves
 
     def pull(iterator: Any, most: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         def body(count: tf.Tensor, rows: tf.Tensor, more: tf.Tensor) -> Any:
@@ -197,7 +197,7 @@ def _time_all_reduce(family: Any, values: list[Any]) -> float:
 
 def _watch_first_fit(folder: Path, seconds: float) -> None:
     """Has the first `fit` of this process measured; it ends the process."""
-    from tfdist.training.loop import Loop
+    from tfdist.training.loop.epoch_loop import Loop
 
     fit = Loop.fit
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tfdist.cluster import checks, machine
+from tfdist.cluster import checks
 from tfdist.cluster.address import Address
 from tfdist.cluster.parse import parse_config
 from tfdist.cluster.task import Task
@@ -230,11 +230,13 @@ class Cluster:
             ClusterError: The jobs do not fit the strategy, a host does not resolve, two tasks
                 are at one place, or the port of this process's task is in use.
         """
+        from tfdist.machine import places  # a cluster itself is data; this alone looks around
+
         if kind is not None:
             checks.check_kind(self.jobs, kind)
-        machine.check_own_port(self)
+        places.check_own_port(self)
         if resolve:
-            machine.check_hosts(self)
+            places.check_hosts(self)
         return self
 
     @property

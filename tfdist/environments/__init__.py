@@ -21,7 +21,6 @@ __all__ = [
     "LocalEnvironment",
     "TFConfigEnvironment",
     "detect_cluster",
-    "is_chief",
 ]
 
 ENVIRONMENTS: tuple[Environment, ...] = (TFConfigEnvironment(), FileEnvironment())
@@ -50,19 +49,3 @@ def detect_cluster(environ: Mapping[str, str] | None = None) -> Cluster | None:
         if environment.detect(variables):
             return environment.cluster(variables)
     return None
-
-
-def is_chief(environ: Mapping[str, str] | None = None) -> bool:
-    """Tells whether this process is the one of its job that should print and write files.
-
-    Args:
-        environ: The variables to look in; those of this process by default.
-
-    Returns:
-        Whether this process is alone, or the chief of its job (worker:0 where there is no chief).
-
-    Raises:
-        ClusterError: The cluster spec is wrong.
-    """
-    cluster = detect_cluster(environ)
-    return cluster is None or cluster.is_chief

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 
-from tfdist.cluster import Cluster, Reservation, Task
+from tfdist.cluster import Cluster, Task
 from tfdist.cluster.address import Address
-from tfdist.cluster.hosts import is_local, look_up
-from tfdist.cluster.machine import LOOK_UP_SECONDS
-from tfdist.cluster.ports import hold
 from tfdist.errors import ClusterError
+from tfdist.machine.hosts import is_local, look_up
+from tfdist.machine.places import LOOK_UP_SECONDS
+from tfdist.machine.ports import Reservation, hold
 
 __all__ = ["check_all_here", "check_jobs", "held_ports", "local_cluster"]
 

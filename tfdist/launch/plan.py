@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tfdist.cluster import Cluster, Task
-from tfdist.cluster.machine import available_cores
 from tfdist.errors import ClusterError
+from tfdist.machine.places import available_cores
 
 __all__ = ["AUTOPLUG_MODULE", "JobPlan", "TaskPlan", "make_plan"]
 
@@ -144,7 +144,7 @@ def make_plan(
         "PYTHONUNBUFFERED": "1",
     }
     if sys.platform != "linux":
-        # The launcher holds the ports while the tasks bind them (tfdist.cluster.ports), which
+        # The launcher holds the ports while the tasks bind them (tfdist.machine.ports), which
         # Linux allows without it, and then refuses a second server at the port.
         common["TF_GRPC_REUSE_PORT"] = "1"
     if rendezvous_timeout is not None:

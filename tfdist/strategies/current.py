@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tfdist.cluster import Cluster
 from tfdist.errors import StrategyError
-from tfdist.strategies.options import Options
+from tfdist.strategies.strategy_options import Options
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tfdist import log
+from tfdist import log, process
 from tfdist.cluster import Cluster
 from tfdist.environments import detect_cluster
 from tfdist.errors import StrategyError
 from tfdist.exits import tell_by_exit_code
 from tfdist.strategies import current
-from tfdist.strategies.options import Options, check_kind
+from tfdist.strategies.strategy_options import Options, check_kind
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -22,7 +23,23 @@ _OVER_MACHINES = {"multi_worker_mirrored": "--workers 2", "parameter_server": "-
 
 
 def strategy(
-    kind: str = "auto", cluster: Cluster | None = None, **options: Any
+    kind: str = "auto",
+    cluster: Cluster | None = None,
+    *,
+    device: str | None = None,
+    devices: Sequence[str] | None = None,
+    logical_devices: int | None = None,
+    communication: str = "auto",
+    rendezvous_timeout: float | None = None,
+    intra_op_threads: int | None = None,
+    inter_op_threads: int | None = None,
+    microbatches: int = 4,
+    schedule: str = "1f1b",
+    stages: int | Sequence[str] | None = None,
+    replicas: int = 1,
+    recompute: bool = False,
+    place: Mapping[str, int] | None = None,
+    **unknown: Any,
 ) -> tf.distribute.Strategy:
     """Returns the strategy that trains on the devices and machines there are.
 
@@ -34,9 +51,33 @@ def strategy(
             several workers mean multi-worker mirrored, several GPUs mean mirrored, else one device.
         cluster: the machines of the job; by default what the environment tells (TF_CONFIG, or
             TFDIST_CLUSTER and TFDIST_TASK).
-        **options: see `tfdist.strategies.options.Options`: `device`, `devices`, `logical_devices`,
-            `communication`, `rendezvous_timeout`, `intra_op_threads`,
-            `inter_op_threads`.
+        device: of `one_device`, such as "CPU:0" or "GPU:1"; by default the first GPU, or the CPU.
+        devices: of `mirrored`; by default all GPUs of this machine, or its logical CPUs.
+        logical_devices: cuts this machine's CPU into so many devices, so that `mirrored` and
+            `pipeline` can be tried on any machine; by default it stays whole.
+        communication: how gradients travel between the workers of `multi_worker_mirrored`: "ring",
+            "nccl" (GPUs), or "auto": what TensorFlow chooses.
+        rendezvous_timeout: seconds to wait for the other tasks before training; by default 120, or
+            what the environment variable TFDIST_RENDEZVOUS_TIMEOUT says. Raise it where a
+            scheduler starts the tasks minutes apart.
+        intra_op_threads: threads within one operation of this process; by default TensorFlow's
+            choice, a thread a core. Set it where several tasks share a machine.
+        inter_op_threads: operations of this process that run at the same time; by default
+            TensorFlow's choice.
+        microbatches: into how many parts a pipeline cuts each batch: more keep its stages busier,
+            and make each product smaller.
+        schedule: in which order a pipeline works on them: "1f1b" holds the fewest activations,
+            "zero_bubble" waits the least, "gpipe" holds all, "sequential" is what they are compared
+            with; see `tfdist.pipeline`.
+        stages: where a pipeline's model is cut: how many stages, or the names of the layers that
+            begin the later ones; None cuts into one for each task. A model of as many Keras models
+            as there are stages is cut between these, any other by what its layers cost.
+        replicas: how many copies of the pipeline share each batch; the workers must be a multiple.
+        recompute: whether a stage's forward pass is done again in the backward pass: a third more
+            work, for the memory of its activations.
+        place: from patterns of layer names to the number of a task in its stage, where a stage has
+            several: {"tower_a*": 0, "tower_b*": 1}.
+        **unknown: refused, with the nearest name that there is.
 
     Returns:
         A `tf.distribute.Strategy`; build and compile the model inside its `scope()`. Under
@@ -56,7 +97,24 @@ def strategy(
     """
     tell_by_exit_code()
     check_kind(kind)
-    chosen = Options.from_keywords(options)
+    chosen = Options.from_keywords(
+        {
+            **unknown,
+            "device": device,
+            "devices": devices,
+            "logical_devices": logical_devices,
+            "communication": communication,
+            "rendezvous_timeout": rendezvous_timeout,
+            "intra_op_threads": intra_op_threads,
+            "inter_op_threads": inter_op_threads,
+            "microbatches": microbatches,
+            "schedule": schedule,
+            "stages": stages,
+            "replicas": replicas,
+            "recompute": recompute,
+            "place": place,
+        }
+    )
     with current.making():
         return _made(kind, cluster, chosen)
 
@@ -64,10 +122,10 @@ def strategy(
 def _made(kind: str, cluster: Cluster | None, chosen: Options) -> tf.distribute.Strategy:
     if kind != "auto":  # a script written for "auto" may say what matters in some settings only
         chosen.check_for(kind)
-    if cluster is None:
-        cluster = detect_cluster()
-    if cluster is not None and cluster.task is not None and cluster.task.type == "evaluator":
-        log.set_task(str(cluster.task))
+    here = process.join(cluster or detect_cluster())
+    cluster = here.cluster
+    log.set_task("" if here.launched or here.task is None else str(here.task))
+    if here.is_evaluator:
         kind = "one_device" if kind == "auto" or kind in _OVER_MACHINES else kind
         cluster = None  # it stands beside the job and scores checkpoints by itself
     if kind in _OVER_MACHINES and cluster is None:
@@ -75,8 +133,6 @@ def _made(kind: str, cluster: Cluster | None, chosen: Options) -> tf.distribute.
             f"{kind} needs a cluster, but TF_CONFIG is not set: start the program with "
             f"`tfdist run {_OVER_MACHINES[kind]} script.py`, or set TF_CONFIG on every machine"
         )
-    if cluster is not None and cluster.task is not None:
-        log.set_task(str(cluster.task))
     if cluster is not None and "ps" in cluster.job_names and kind == "auto":
         kind = "parameter_server"
     spans = cluster is not None and cluster.num_workers > 1
@@ -97,7 +153,13 @@ def _made(kind: str, cluster: Cluster | None, chosen: Options) -> tf.distribute.
     import tensorflow as tf
 
     from tfdist.compat.installed import check_versions
-    from tfdist.strategies import multi_worker, one_machine, parameter_server, pipeline, registry
+    from tfdist.strategies import (
+        multi_worker,
+        one_machine,
+        parameter_server,
+        pipeline_strategy,
+        registry,
+    )
 
     check_versions()
 
@@ -113,7 +175,7 @@ def _made(kind: str, cluster: Cluster | None, chosen: Options) -> tf.distribute.
     elif kind == "pipeline":
         if cluster is None:
             one_machine.cut_the_cpu(chosen.logical_devices)
-        made = pipeline.make_pipeline(
+        made = pipeline_strategy.make_pipeline(
             chosen.pipeline(), chosen, cluster=cluster, logical_devices=chosen.logical_devices
         )
     else:

@@ -10,9 +10,9 @@ import tensorflow as tf
 from tfdist.cluster import Cluster
 from tfdist.compat import tf_collectives, tf_graphs
 from tfdist.errors import StrategyError
-from tfdist.strategies.meeting import come_together, tell_who_is_here
-from tfdist.strategies.options import Options
 from tfdist.strategies.small_sums import is_gathered
+from tfdist.strategies.startup import come_together, tell_who_is_here
+from tfdist.strategies.strategy_options import Options
 
 __all__ = ["KIND", "joined", "make_multi_worker_mirrored"]
 

@@ -7,7 +7,7 @@ import logging
 import tensorflow as tf
 
 from tfdist.errors import StrategyError
-from tfdist.strategies.options import Options
+from tfdist.strategies.strategy_options import Options
 
 __all__ = ["cut_the_cpu", "make_mirrored", "make_one_device", "quiet_tensorflow", "set_threads"]
 

@@ -6,8 +6,8 @@ import tensorflow as tf
 
 from tfdist.cluster import Cluster
 from tfdist.strategies import registry
-from tfdist.strategies.options import Options
 from tfdist.strategies.servers import coordinating
+from tfdist.strategies.strategy_options import Options
 
 __all__ = ["make_parameter_server"]
 
@@ -36,5 +36,5 @@ def make_parameter_server(cluster: Cluster, options: Options) -> tf.distribute.S
         )
         # No variable_partitioner: Keras 3 knows no partitioned variables; tfdist.plug shards.
         strategy = tf.distribute.ParameterServerStrategy(resolver)
-    registry.remember(strategy, agreement.attendance)
+    registry.remember(strategy, agreement.membership)
     return strategy

@@ -9,17 +9,17 @@ import tensorflow as tf
 
 from tfdist import log
 from tfdist.cluster import Cluster
-from tfdist.cluster.attendance import Attendance
 from tfdist.errors import PlugError, StrategyError
+from tfdist.rendezvous.membership import Membership
 from tfdist.strategies.layout import ReplicaLayout
 
 __all__ = [
-    "attendance_of",
     "check_belongs",
     "count_tasks",
     "home_of",
     "is_at_home",
     "layout_of",
+    "membership_of",
     "remember",
 ]
 
@@ -27,25 +27,25 @@ _last: Any = None
 """A weak reference to the last strategy of several replicas that this process made."""
 
 
-_attendance: weakref.WeakKeyDictionary[Any, Attendance] = weakref.WeakKeyDictionary()
+_membership: weakref.WeakKeyDictionary[Any, Membership] = weakref.WeakKeyDictionary()
 
 
-def remember(strategy: tf.distribute.Strategy, attendance: Attendance | None = None) -> None:
+def remember(strategy: tf.distribute.Strategy, membership: Membership | None = None) -> None:
     """Notes that this process is meant to train on `strategy`.
 
     Args:
         strategy: the strategy.
-        attendance: knows which of its servers are here.
+        membership: knows which of its servers are here.
     """
     global _last
     _last = weakref.ref(strategy)
-    if attendance is not None:
-        _attendance[strategy] = attendance
+    if membership is not None:
+        _membership[strategy] = membership
 
 
-def attendance_of(strategy: tf.distribute.Strategy) -> Attendance | None:
+def membership_of(strategy: tf.distribute.Strategy) -> Membership | None:
     """Who knows which servers of a strategy are here; None where tfdist has not made it."""
-    return _attendance.get(strategy)
+    return _membership.get(strategy)
 
 
 def check_belongs(strategy: tf.distribute.Strategy, what: str) -> None:

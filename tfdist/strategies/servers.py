@@ -17,14 +17,14 @@ from absl import logging
 
 from tfdist import exits
 from tfdist.cluster import Cluster
-from tfdist.cluster.attendance import Attendance
-from tfdist.cluster.machine import available_cores
-from tfdist.cluster.ports import Reservation
-from tfdist.cluster.rendezvous import Agreement
 from tfdist.compat import tf_graphs
 from tfdist.errors import ClusterError, StrategyError
-from tfdist.strategies.meeting import come_together, tell_who_is_here
-from tfdist.strategies.options import Options
+from tfdist.machine.places import available_cores
+from tfdist.machine.ports import Reservation
+from tfdist.rendezvous.agreement import Agreement
+from tfdist.rendezvous.membership import Membership
+from tfdist.strategies.startup import come_together, tell_who_is_here
+from tfdist.strategies.strategy_options import Options
 
 __all__ = ["coordinating", "learn_of_losses", "meet_as_chief", "serve"]
 
@@ -53,7 +53,7 @@ def meet_as_chief(cluster: Cluster, deadline: float, kind: str) -> Agreement:
         kind: the kind of strategy.
 
     Returns:
-        What the tasks agreed on; its `attendance` knows who is here.
+        What the tasks agreed on; its `membership` knows who is here.
 
     Raises:
         ClusterError: the spec does not fit this kind, or the task is not its chief.
@@ -65,9 +65,9 @@ def meet_as_chief(cluster: Cluster, deadline: float, kind: str) -> Agreement:
     exits.tell_by_exit_code()
     agreement = come_together(cluster, deadline, kind, stay=True)
     agreement.close()  # the listener itself keeps the port
-    if agreement.attendance is not None:
-        exits.at_the_end(functools.partial(_say_the_last_word, agreement.attendance))
-        agreement.attendance.wait_for_servers(deadline)
+    if agreement.membership is not None:
+        exits.at_the_end(functools.partial(_say_the_last_word, agreement.membership))
+        agreement.membership.wait_for_servers(deadline)
     tf_graphs.seed_if_unseeded(agreement.seed)
     tell_who_is_here(cluster, agreement)
     return agreement
@@ -191,5 +191,5 @@ def _started(
         ) from error
 
 
-def _say_the_last_word(attendance: Attendance, reason: str) -> None:
-    attendance.close(well=not reason, reason=reason)
+def _say_the_last_word(membership: Membership, reason: str) -> None:
+    membership.close(well=not reason, reason=reason)

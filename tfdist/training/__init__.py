@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tfdist.training.plugged import plug
+    from tfdist.training.plugging import plug
 
 __all__ = ["plug"]
 
@@ -16,7 +16,7 @@ def __getattr__(name: str) -> Any:
         from tfdist.compat.installed import check_versions
 
         check_versions()
-        from tfdist.training.plugged import plug
+        from tfdist.training.plugging import plug
 
         return plug
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

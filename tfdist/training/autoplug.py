@@ -24,11 +24,11 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType, ModuleType
 from typing import Any
 
-from tfdist.environments import detect_cluster
+from tfdist import process
 from tfdist.errors import TfdistError
 from tfdist.exits import tell_by_exit_code
 from tfdist.strategies import current
-from tfdist.training.options import keywords_from
+from tfdist.training.plug_options import keywords_from
 
 __all__ = ["main", "prepare"]
 
@@ -101,7 +101,7 @@ def _draw_the_same_numbers() -> None:
     on every worker. (TensorFlow's are seeded when the tasks meet.)
     """
     with contextlib.suppress(TfdistError):  # told when the strategy is made
-        cluster = detect_cluster()
+        cluster = process.current().cluster
         if cluster is None or len(cluster.tasks) < 2:
             return
         seed = zlib.crc32(repr(sorted(cluster.jobs.items())).encode())
@@ -150,7 +150,8 @@ def _plugging(
         if "_tfdist_plugged" not in vars(self) and not _is_shared(self, name):
             return original(self, *args, **kwargs)
         from tfdist.training.own_methods import reach
-        from tfdist.training.plugged import Plugged, plug
+        from tfdist.training.plugged import Plugged
+        from tfdist.training.plugging import plug
 
         plugged = Plugged.of(self)
         if plugged is None:
@@ -187,7 +188,7 @@ def _writing(original: Callable[..., Any]) -> Callable[..., Any]:
         cluster = autostrategy.job_of_several()
         if "_tfdist_plugged" in vars(self) or cluster is None or "ps" in cluster.jobs:
             return original(self, filepath, *args, **kwargs)
-        from tfdist.training.checkpoint import write_alone
+        from tfdist.training.checkpointing.store import write_alone
 
         with left_for_a_while():
             write_alone(

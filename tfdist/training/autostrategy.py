@@ -21,10 +21,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfdist import log
+from tfdist import log, process
 from tfdist.cluster import Cluster, Task
 from tfdist.compat.first_operation import before_the_first_operation, enter_for_good
-from tfdist.environments import detect_cluster, is_chief
 from tfdist.errors import PlugError, StrategyError
 from tfdist.strategies import current, registry
 
@@ -61,7 +60,7 @@ def has_others() -> bool:
 
     A forked child of this process is none of the job's.
     """
-    cluster = detect_cluster() if os.getpid() == _process else None
+    cluster = process.current().cluster if os.getpid() == _process else None
     evaluator = cluster is not None and cluster.task is not None and not _takes_part(cluster.task)
     return evaluator or job_of_several() is not None
 
@@ -72,7 +71,7 @@ def _takes_part(task: Task) -> bool:
 
 def job_of_several() -> Cluster | None:
     """The job that this process is a task of and does not train alone; None for an evaluator."""
-    cluster = detect_cluster() if os.getpid() == _process else None
+    cluster = process.current().cluster if os.getpid() == _process else None
     if cluster is None or cluster.task is None or not _takes_part(cluster.task):
         return None
     return cluster if sum(map(_takes_part, cluster.tasks)) > 1 else None
@@ -102,7 +101,7 @@ def _make(why: str) -> tf.distribute.Strategy:
     global _whole_script
     from tfdist.strategies import strategy
 
-    if is_chief():
+    if process.is_chief():
         log.info("%s", why)
     made = strategy()
     _whole_script = True
@@ -213,14 +212,15 @@ def _meeting(original: Callable[..., None]) -> Callable[..., None]:
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
         if current.of_the_job() is self:
             return
-        cluster = detect_cluster() if os.getpid() == _process else None
+        cluster = process.current().cluster if os.getpid() == _process else None
         if current.being_made() or cluster is None or len(cluster) == 1:
             original(self, *args, **kwargs)
             return
         from tfdist.strategies.multi_worker import KIND, joined
-        from tfdist.strategies.options import Options
+        from tfdist.strategies.strategy_options import Options
 
-        log.set_task(str(cluster.task))
+        here = process.join(cluster)
+        log.set_task("" if here.launched else str(here.task))
         options = Options()
         with current.making(), joined(cluster, options.deadline):
             original(self, *args, **kwargs)

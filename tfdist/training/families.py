@@ -10,20 +10,20 @@ import tensorflow as tf
 
 from tfdist.strategies import registry
 from tfdist.strategies.layout import ReplicaLayout
-from tfdist.strategies.pipeline import PipelineStrategy
-from tfdist.training.asynchronous import Asynchronous
-from tfdist.training.family import Family
-from tfdist.training.loop import Loop
-from tfdist.training.options import TrainingOptions
-from tfdist.training.own_data import OwnData
-from tfdist.training.own_pipelines import OwnPipelines
-from tfdist.training.pipelined import Pipelined
-from tfdist.training.pipelined_prediction import PipelinedPrediction
-from tfdist.training.predict import Prediction
-from tfdist.training.predict_workers import WorkersPrediction
-from tfdist.training.stream import Stream
-from tfdist.training.synchronous import Synchronous
-from tfdist.training.tables import Tables
+from tfdist.strategies.pipeline_strategy import PipelineStrategy
+from tfdist.training.data.per_worker import PerWorkerData
+from tfdist.training.data.stream import Stream
+from tfdist.training.embeddings.embedding_tables import EmbeddingTables
+from tfdist.training.loop.epoch_loop import Loop
+from tfdist.training.loop.family import Family
+from tfdist.training.parameter_server.asynchronous import Asynchronous
+from tfdist.training.parameter_server.worker_pipelines import WorkerPipelines
+from tfdist.training.parameter_server.worker_prediction import WorkersPrediction
+from tfdist.training.pipelined.pipelined import Pipelined
+from tfdist.training.pipelined.stage_prediction import PipelinedPrediction
+from tfdist.training.plug_options import TrainingOptions
+from tfdist.training.synchronous.replica_prediction import Prediction
+from tfdist.training.synchronous.synchronous import Synchronous
 
 __all__ = [
     "kind_of",
@@ -45,11 +45,11 @@ def kind_of(strategy: tf.distribute.Strategy) -> str:
 
 def tables_of(
     model: keras.Model, strategy: tf.distribute.Strategy, options: TrainingOptions
-) -> Tables:
+) -> EmbeddingTables:
     """Shards the model's large embeddings, where its variables live on parameter servers."""
     if kind_of(strategy) != "parameter_server":
-        return Tables()
-    return Tables.of(model, registry.count_tasks("ps"), options)
+        return EmbeddingTables()
+    return EmbeddingTables.of(model, registry.count_tasks("ps"), options)
 
 
 def make_family(
@@ -57,7 +57,7 @@ def make_family(
     strategy: tf.distribute.Strategy,
     layout: ReplicaLayout,
     options: TrainingOptions,
-    tables: Tables,
+    tables: EmbeddingTables,
 ) -> Family:
     """Returns what takes the model's steps."""
     if kind_of(strategy) == "parameter_server":
@@ -93,5 +93,5 @@ def own_data(
     """Returns the data that workers read for themselves."""
     if kind_of(strategy) == "parameter_server":
         coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
-        return OwnPipelines(layout, coordinator, registry.count_tasks("worker"), function, steps)
-    return OwnData(layout, function, steps)
+        return WorkerPipelines(layout, coordinator, registry.count_tasks("worker"), function, steps)
+    return PerWorkerData(layout, function, steps)

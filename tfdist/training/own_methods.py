@@ -20,11 +20,11 @@ import tensorflow as tf
 from tfdist.compat import tf_strategies
 from tfdist.errors import PlugError
 from tfdist.strategies.layout import ReplicaLayout
-from tfdist.training.hyperparameters import agree_on_hyperparameters
-from tfdist.training.lost import told_of_lost_tasks
 from tfdist.training.model_parts import optimizers_of
-from tfdist.training.noticeboard import Noticeboard
-from tfdist.training.teller import CALLS, Teller
+from tfdist.training.peers.all_gather import CALLS, AllGather
+from tfdist.training.peers.hyperparameters import agree_on_hyperparameters
+from tfdist.training.peers.key_value_store import KeyValueStore
+from tfdist.training.peers.peer_errors import told_of_lost_tasks
 
 __all__ = ["METHODS", "Calls", "Receiver", "has_own", "reach", "stand_in"]
 
@@ -125,16 +125,16 @@ def _with_the_others(receiver: Receiver, name: str) -> Iterator[None]:
     if not layout.task:
         yield
         return
-    board = Noticeboard.of(strategy, layout)
+    board = KeyValueStore.of(strategy, layout)
     with contextlib.ExitStack() as stack:
         stack.enter_context(told_of_lost_tasks(layout.task, name, board))
         if layout.workers > 1:  # a variable that one of them makes must not wait for the others
             stack.enter_context(tf_strategies.out_of_scope())
         if board is not None and name in CALLS:
-            teller = Teller.of(strategy, layout)
-            teller.meet(name, board)
+            gather = AllGather.of(strategy, layout)
+            gather.meet(name, board)
             if name == "fit":
-                agree_on_hyperparameters(receiver.model, teller.tell)
+                agree_on_hyperparameters(receiver.model, gather.all_gather)
         yield
 
 

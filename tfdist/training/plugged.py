@@ -1,80 +1,30 @@
-"""`tfdist.plug`: the same Keras model, from now on trained by its strategy."""
+"""A plugged model: what stands in for its methods."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import keras
 import tensorflow as tf
 
-from tfdist.compat import keras_data, keras_trainer, tf_strategies
-from tfdist.errors import DataError, PlugError
+from tfdist import process
+from tfdist.compat import keras_data, keras_trainer
+from tfdist.errors import DataError
 from tfdist.strategies import registry
 from tfdist.strategies.layout import ReplicaLayout
-from tfdist.training import checks, families, own_methods, sidecar
+from tfdist.training import evaluator, families, model_checks, own_methods
 from tfdist.training.building import Builder
-from tfdist.training.checkpoint import write_alone
-from tfdist.training.data import SharedData, as_tensors, to_step
-from tfdist.training.family import Family
-from tfdist.training.loop import Epochs, Loop
-from tfdist.training.options import TrainingOptions
-from tfdist.training.own_data import is_input_function
-from tfdist.training.stream import Step, Stream
+from tfdist.training.checkpointing.store import write_alone
+from tfdist.training.data.global_batches import GlobalBatches, as_tensors, to_step
+from tfdist.training.data.per_worker import is_input_function
+from tfdist.training.data.stream import Step, Stream
+from tfdist.training.loop.epoch_loop import Epochs, Loop
+from tfdist.training.loop.family import Family
+from tfdist.training.plug_options import TrainingOptions
 
-__all__ = ["Plugged", "plug"]
-
-Model = TypeVar("Model", bound=keras.Model)
-
-
-def plug(model: Model, **options: Any) -> Model:
-    """Has a Keras model trained by the strategy in whose scope it was made.
-
-    The model stays what it is: its class, `summary`, `save`, `get_config` and callbacks are as
-    before, and a saved file loads where tfdist is not installed. Only its own `fit`, `evaluate`,
-    `predict`, the three `..._on_batch`, `compile` and the methods that write files are replaced, on
-    this one object; where its class has one of them itself, what that asks of `super()` is. A batch
-    size, and a batch of a dataset, is always the global batch's.
-
-    Args:
-        model: a Sequential, functional or subclassed `keras.Model`, made inside
-            `strategy.scope()`; compiled before or after.
-        **options: how replicas exchange what they have learnt, see
-            `tfdist.training.options.TrainingOptions`. In step: `gradient_dtype`, `error_feedback`,
-            `local_steps`, `outer_learning_rate`, `outer_momentum`, `cache_data`. On parameter
-            servers: `fetch_every`, `push_every`, `local_learning_rate`, `warm_start`,
-            `shard_embeddings_from`, `embedding_shards`, `exact_embeddings`.
-
-    Returns:
-        The same model.
-
-    Raises:
-        PlugError: it is no Keras model, it was made outside of the scope, its class makes the
-            function that takes steps, or an option is wrong.
-
-    Example:
-        >>> strategy = tfdist.strategy()
-        >>> with strategy.scope():
-        ...     model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(1)])
-        ...     model.compile(optimizer="adam", loss="mse")
-        >>> tfdist.plug(model).fit(x, y, batch_size=256)
-    """
-    tf_strategies.read_as_one_number()
-    if not isinstance(model, keras.Model):
-        raise PlugError(
-            f"plug takes a keras.Model, not {type(model).__module__}.{type(model).__name__}"
-        )
-    chosen = TrainingOptions.from_keywords(options)
-    plugged = Plugged.of(model)
-    if plugged is None:
-        Plugged(model, chosen)
-    elif options and chosen != plugged.options:
-        raise PlugError(
-            "the model is plugged already, with other options: give them the first time, or "
-            "compile and plug a new model"
-        )
-    return model
+__all__ = ["Plugged"]
 
 
 class Plugged:
@@ -88,16 +38,16 @@ class Plugged:
     _ATTRIBUTE = "_tfdist_plugged"
 
     def __init__(self, model: keras.Model, options: TrainingOptions) -> None:
-        checks.check_methods(model)
+        model_checks.check_methods(model)
         self.model = model
         self.options = options
         self.strategy: tf.distribute.Strategy = model.distribute_strategy
         registry.check_belongs(self.strategy, what="the model")
         self.layout: ReplicaLayout = registry.layout_of(self.strategy)
         self._kind = families.kind_of(self.strategy)
-        if not sidecar.is_evaluator():  # it scores, and takes no step
+        if not process.current().is_evaluator:  # it scores, and takes no step
             options.check_for(self._kind)
-        checks.check_scope(self.strategy, model.variables, "the model was built")
+        model_checks.check_scope(self.strategy, model.variables, "the model was built")
         self._loop: Loop | None = None
         self._prediction: Any = None
         self._tables = families.tables_of(model, self.strategy, options)
@@ -171,7 +121,7 @@ class Plugged:
         validation_freq: Any = 1,
     ) -> keras.callbacks.History:
         """`keras.Model.fit` on all replicas of the strategy."""
-        checks.check_compiled(self.model, "fit")
+        model_checks.check_compiled(self.model, "fit")
         limit = keras.config.max_epochs()
         epochs = min(epochs, limit) if limit else epochs
         if validation_split and validation_data is None:
@@ -189,9 +139,9 @@ class Plugged:
                 own_evaluate = functools.partial(self._evaluate_as_class, *given)
             else:
                 validation = self._held_out()
-        if sidecar.is_evaluator():
-            checks.check_evaluator(self.model)
-            return sidecar.Sidecar(validation, callbacks).run(self._prepared)
+        if process.current().is_evaluator:
+            model_checks.check_evaluator(self.model)
+            return evaluator.Evaluator(validation, callbacks).run(self._prepared)
         data = self._data(
             x,
             y,
@@ -228,7 +178,7 @@ class Plugged:
         of_fit = kwargs.pop("_use_cached_eval_dataset", False)  # Keras tells its own methods so
         if kwargs:
             raise ValueError(f"Arguments not recognized: {kwargs}")
-        checks.check_compiled(self.model, "evaluate")
+        model_checks.check_compiled(self.model, "evaluate")
         if of_fit and self._held_out is not None:
             data = self._held_out()
         else:
@@ -253,7 +203,7 @@ class Plugged:
                 self.model.predict_function = self._prepared_to_predict(batch).function
             return keras_trainer.keras_predict(self.model, x, batch_size, verbose, steps, callbacks)
         data = self._data(x, batch_size=batch_size, steps=steps)
-        if not isinstance(data, SharedData):
+        if not isinstance(data, GlobalBatches):
             raise DataError(
                 "predict takes arrays or a dataset, the same on every worker; with a function of "
                 "tf.distribute.InputContext the outputs would have no order"
@@ -272,7 +222,7 @@ class Plugged:
         return_dict: bool = False,
     ) -> Any:
         """`keras.Model.train_on_batch` of one global batch, the same on every worker."""
-        checks.check_compiled(self.model, "train_on_batch")
+        model_checks.check_compiled(self.model, "train_on_batch")
         if class_weight is not None:
             if sample_weight is not None:
                 raise ValueError(
@@ -286,7 +236,7 @@ class Plugged:
         self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False
     ) -> Any:
         """`keras.Model.test_on_batch` of one global batch, the same on every worker."""
-        checks.check_compiled(self.model, "test_on_batch")
+        model_checks.check_compiled(self.model, "test_on_batch")
         return self._on_batch("test", (x, y, sample_weight), return_dict)
 
     def predict_on_batch(self, x: Any) -> Any:
@@ -315,7 +265,7 @@ class Plugged:
 
     def _data(self, x: Any, y: Any = None, sample_weight: Any = None, **kwargs: Any) -> Stream:
         if not is_input_function(x):
-            return SharedData(self.layout, x, y, sample_weight, **kwargs)
+            return GlobalBatches(self.layout, x, y, sample_weight, **kwargs)
         for name, value in {"y": y, "sample_weight": sample_weight, **kwargs}.items():
             if value is not None and name not in ("steps", "shuffle", "cache"):
                 raise DataError(
@@ -349,13 +299,13 @@ class Plugged:
         # None: only predict has been called until now.
         is_new = self._built_for is None or self._built_for is not model.train_function
         if is_new:
-            checks.check_variables(model, self.strategy)
-            checks.check_layers(model, self.is_shared_out)
+            model_checks.check_variables(model, self.strategy)
+            model_checks.check_layers(model, self.is_shared_out)
             self._builder.begin_anew()
         self._builder.build(mode, batch)
         if is_new:
-            checks.check_variables(model, self.strategy)
-            checks.check_what_is_compiled(model, self.strategy)
+            model_checks.check_variables(model, self.strategy)
+            model_checks.check_what_is_compiled(model, self.strategy)
             self._loop = Loop(model, self._family())
             self._prediction = None
             # `compile` sets it to None: that tells that everything must be traced anew.
@@ -364,7 +314,7 @@ class Plugged:
         return self._loop
 
     def _prepared_to_predict(self, batch: Any) -> Any:
-        checks.check_layers(self.model, self.is_shared_out)
+        model_checks.check_layers(self.model, self.is_shared_out)
         self._builder.build("predict", batch)
         if self._loop is None:
             self._loop = Loop(self.model, self._family())

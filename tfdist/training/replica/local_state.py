@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from tfdist import log
 from tfdist.compat import keras_layers, tf_strategies
-from tfdist.training import packing
 from tfdist.training.model_parts import optimizers_of
+from tfdist.training.peers import packing
 from tfdist.training.replica.step import ReplicaStep
 
 __all__ = ["LocalState", "own_copy"]

@@ -59,8 +59,8 @@ class ReplicaStep:
         may_be_absent: True where a replica can be left without examples (a last batch smaller than
             the number of replicas). It then runs on a stand-in with share 0 and nothing of it is
             kept.
-        exchange: how gradients reach the other replicas (`tfdist.training.exchange`); None sums
-            them as they are.
+        exchange: how gradients reach the other replicas (`training.synchronous.exchange`); None
+            sums them as they are.
         rows: which rows of the global batch are its own; None where nobody knows.
         replication: which tensors are the same on all replicas.
         means: the losses that are known to be means over the rows, by identity.

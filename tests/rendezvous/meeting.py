@@ -1,0 +1,123 @@
+"""Meetings for tests: several tasks on this machine, as threads or as processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.conftest import ROOT
+from tfdist.cluster import Cluster
+from tfdist.machine.ports import Reservation
+from tfdist.rendezvous.agreement import Agreement, meet
+
+__all__ = ["Membership", "a_cluster", "come", "process", "together"]
+
+
+@dataclass
+class Membership:
+    """One task at a meeting, in a thread of its own.
+
+    Attributes:
+        cluster: The cluster, as the task sees it.
+        options: For `meet`.
+        outcome: What `meet` returned or raised; None while it waits.
+        seconds: How long that took.
+        log: The lines that it logged.
+    """
+
+    cluster: Cluster
+    options: dict[str, Any]
+    outcome: Agreement | Exception | None = None
+    seconds: float = 0.0
+    log: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        start = time.monotonic()
+        try:
+            self.outcome = meet(self.cluster, log=self.log.append, **self.options)
+            self.outcome.close()
+        except Exception as error:
+            self.outcome = error
+        self.seconds = time.monotonic() - start
+
+    def join(self) -> Membership:
+        """Waits for the end, 20 s at most."""
+        self._thread.join(20)
+        assert not self._thread.is_alive(), f"{self.cluster.task} still waits"
+        return self
+
+    @property
+    def agreement(self) -> Agreement:
+        """What it agreed on; fails the test where there is none."""
+        assert isinstance(self.outcome, Agreement), repr(self.outcome)
+        return self.outcome
+
+    def failed(self, kind: type[Exception]) -> str:
+        """Returns the message of the error that it must have ended by."""
+        assert type(self.outcome) is kind, repr(self.outcome)
+        return str(self.outcome)
+
+
+@contextlib.contextmanager
+def a_cluster(workers: int = 3, **counts: Any) -> Iterator[Cluster]:
+    """A cluster on this machine whose ports stay reserved."""
+    with Reservation(Cluster.task_count(workers, **counts)) as reservation:
+        yield Cluster.local(workers, **counts, ports=reservation.ports)
+
+
+def come(cluster: Cluster, task: str, **options: Any) -> Membership:
+    """Lets one task come."""
+    return Membership(cluster.with_task(task), {"timeout": 10.0, **options})
+
+
+def together(cluster: Cluster, tasks: Iterable[str], **options: Any) -> list[Membership]:
+    """Lets several tasks come at once and waits for the end of all."""
+    return [one.join() for one in [come(cluster, task, **options) for task in tasks]]
+
+
+ALONE = """
+import json, sys
+from tfdist.cluster import Cluster
+from tfdist.rendezvous.agreement import meet
+print("here", flush=True)
+try:
+    agreement = meet(Cluster.from_environment(), timeout=float(sys.argv[1]))
+    answer = {"seed": agreement.seed, "tasks": list(map(str, agreement.tasks))}
+except Exception as error:
+    answer = {"error": type(error).__name__, "text": str(error)}
+answer["tensorflow"] = "tensorflow" in sys.modules
+print(json.dumps(answer), flush=True)
+"""
+
+
+@contextlib.contextmanager
+def process(cluster: Cluster, task: str, timeout: float) -> Iterator[subprocess.Popen[str]]:
+    """A process that meets the others and prints what came of it; killed at the end."""
+    running = subprocess.Popen(
+        [sys.executable, "-c", ALONE, str(timeout)],
+        env={
+            **os.environ,
+            "TF_CONFIG": cluster.to_tf_config(task),
+            "PYTHONPATH": str(ROOT),
+        },
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert running.stdout is not None
+        assert running.stdout.readline() == "here\n"
+        yield running
+    finally:
+        running.kill()
+        running.communicate(timeout=10)

@@ -1,0 +1,1 @@
+"""This machine, as a job meets it: its cores, its ports, and the hosts that it can look up."""

@@ -1,0 +1,105 @@
+"""What a cluster meets in the world: cores, the port of this process's task, the hosts of all."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from tfdist.cluster.address import Address
+from tfdist.errors import ClusterError
+from tfdist.machine import ports
+from tfdist.machine.hosts import UNANSWERED, is_local, look_up
+
+if TYPE_CHECKING:
+    from tfdist.cluster.spec import Cluster
+
+__all__ = ["LOOK_UP_SECONDS", "available_cores", "check_hosts", "check_own_port"]
+
+LOOK_UP_SECONDS = 0.7
+"""How long names are looked up at most, so that the whole validation stays under a second."""
+
+
+def available_cores() -> int:
+    """How many cores this process may use (fewer than the machine's under taskset or Slurm)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def check_own_port(cluster: Cluster) -> None:
+    """Checks that this process can listen at its task's port; an evaluator does not listen.
+
+    Args:
+        cluster: The cluster; nothing is checked where it has no task.
+
+    Raises:
+        ClusterError: The port is in use; the message names the process where the system tells.
+    """
+    task = cluster.task
+    if task is None or task.type == "evaluator":
+        return
+    address = Address.parse(cluster.address(task))
+    if reason := ports.busy(address.port):
+        advice = f"end that process, or give {task} another port in the cluster of every task"
+        if f"process {os.getpid()}, this one" in reason:
+            advice = (
+                "make one strategy in a process and use it everywhere, and no server of the "
+                "script's own (tf.distribute.Server) at that port"
+            )
+        raise ClusterError(f"port {address.port} of {task} ({address}) that is {reason}; {advice}")
+
+
+def check_hosts(cluster: Cluster) -> None:
+    """Checks that the hosts of a cluster resolve, and to places that do not collide.
+
+    Args:
+        cluster: The cluster.
+
+    Raises:
+        ClusterError: A host does not resolve, or two tasks are at one place.
+    """
+    addresses = {str(task): Address.parse(cluster.address(task)) for task in cluster.tasks}
+    found = look_up([address.host for address in addresses.values()], LOOK_UP_SECONDS)
+    places: dict[tuple[frozenset[str], int], str] = {}
+    late = []
+    for task, address in addresses.items():
+        ips = found[address.host]
+        if ips == UNANSWERED:
+            late.append(f"{task} ({address})")
+        elif isinstance(ips, str):
+            raise ClusterError(
+                f"host {address.host!r} of {task} that does not resolve ({ips}); mend its name "
+                "in the cluster, or make it known to this machine (DNS, /etc/hosts)"
+            )
+        else:
+            first = places.setdefault((frozenset(ips), address.port), task)
+            if first != task:
+                raise ClusterError(
+                    f"duplicate address: {first} at {addresses[first]} and {task} at {address} "
+                    f"are one place ({', '.join(ips)}); give every task its own host or port"
+                )
+    if late:
+        _warn(f"{', '.join(late)}: {UNANSWERED}; going on without checking the host")
+    _warn_of_odd_places(cluster, addresses, found)
+
+
+def _warn_of_odd_places(
+    cluster: Cluster, addresses: dict[str, Address], found: dict[str, tuple[str, ...] | str]
+) -> None:
+    """Warns of what may be right (behind a port mapping, say) and mostly is not."""
+    local = [task for task, address in addresses.items() if address.is_loopback]
+    if local and len(local) < len(addresses):
+        _warn(f"{', '.join(local)}: at the loopback, which no other machine can reach")
+    own = addresses.get(str(cluster.task))
+    ips = found[own.host] if own is not None else ()
+    if isinstance(ips, tuple) and ips and not any(map(is_local, ips)):
+        _warn(
+            f"{cluster.task}: its address {own} ({', '.join(ips)}) is none of this machine's; "
+            "is this the right task here?"
+        )
+
+
+def _warn(text: str) -> None:
+    from absl import logging  # late, as it takes more time to import than the rest of the room
+
+    logging.warning("%s", text)

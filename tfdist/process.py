@@ -1,0 +1,109 @@
+"""Who this process is: which task of which job, told once and asked here by everybody else.
+
+`tfdist.strategy` notes what it was made for, whether the cluster came from its caller, from
+TF_CONFIG or from a launcher; from then on that is who the process is, whatever its environment
+says. Before, and in a process without a strategy, the environment tells.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from tfdist.cluster import Cluster, Task
+from tfdist.environments import detect_cluster
+from tfdist.errors import StrategyError
+
+__all__ = ["Process", "current", "is_chief", "join", "rendezvous_timeout"]
+
+_RENDEZVOUS_TIMEOUT = 120.0
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process.
+
+    Attributes:
+        cluster: its job, with the task that it is; None where it is alone.
+        launched: whether `tfdist run` has started it, which shows the output of all tasks together.
+    """
+
+    cluster: Cluster | None = None
+    launched: bool = False
+
+    @property
+    def task(self) -> Task | None:
+        """Which task it is; None where it is alone."""
+        return None if self.cluster is None else self.cluster.task
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether it is alone, or the chief of its job (worker:0 where there is no chief)."""
+        return self.cluster is None or self.cluster.is_chief
+
+    @property
+    def is_evaluator(self) -> bool:
+        """Whether it is its job's evaluator, which scores checkpoints and does not train."""
+        return self.task is not None and self.task.type == "evaluator"
+
+
+_joined: Process | None = None
+
+
+def join(cluster: Cluster | None) -> Process:
+    """Notes what this process is, for everybody who asks from now on.
+
+    Args:
+        cluster: its job, with its task; None where it is alone.
+    """
+    global _joined
+    _joined = Process(cluster, _launched())
+    return _joined
+
+
+def current() -> Process:
+    """Returns who this process is.
+
+    Raises:
+        ClusterError: no strategy has been made, and what the environment says is wrong.
+    """
+    return _joined or Process(detect_cluster(), _launched())
+
+
+def is_chief() -> bool:
+    """Tells whether this process is the one of its job that should print and write files.
+
+    Returns:
+        Whether it is alone, or the chief of its job (worker:0 where there is no chief).
+
+    Raises:
+        ClusterError: no strategy has been made, and what the environment says is wrong.
+
+    Example:
+        >>> if tfdist.is_chief():
+        ...     model.summary()
+    """
+    return current().is_chief
+
+
+def rendezvous_timeout() -> float:
+    """Returns the seconds that tasks wait for each other, where the program does not say.
+
+    Returns:
+        What TFDIST_RENDEZVOUS_TIMEOUT says; 120 without it.
+
+    Raises:
+        StrategyError: it says no number above 0.
+    """
+    text = os.environ.get("TFDIST_RENDEZVOUS_TIMEOUT", str(_RENDEZVOUS_TIMEOUT))
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not seconds > 0:
+        raise StrategyError(f"TFDIST_RENDEZVOUS_TIMEOUT={text!r}: give seconds above 0")
+    return seconds
+
+
+def _launched() -> bool:
+    return bool(os.environ.get("TFDIST_LAUNCHED"))

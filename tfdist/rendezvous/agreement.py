@@ -1,0 +1,180 @@
+"""The rendezvous: the tasks of a job meet before TensorFlow opens a port.
+
+TensorFlow waits in silence for a task that never comes, and trains alone or hangs where the tasks
+do not agree. So they meet first, over plain TCP at the chief's own address:
+
+    worker:0 ──hello──►┐
+    worker:1 ──hello──►│ chief:0 ──status (who is missing)──► all, every second; they answer "here"
+    worker:2 ──hello──►┘         ──go (seed), or stop (why)──► all
+
+The chief listens at its port only while they meet, then leaves it to TensorFlow. Where the other
+tasks are servers (`stay`), it keeps the port, and they their connections, to the end of the job:
+see `membership.py` (the chief's side) and `session.py` (a server's).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType, TracebackType
+
+from absl import logging
+
+from tfdist.cluster.address import Address
+from tfdist.cluster.spec import Cluster
+from tfdist.cluster.task import Task
+from tfdist.errors import ClusterError
+from tfdist.machine.hosts import look_up
+from tfdist.machine.places import check_own_port
+from tfdist.machine.ports import Reservation, listen, shareable
+from tfdist.rendezvous.coordinator import Coordinator
+from tfdist.rendezvous.handshake import Handshake
+from tfdist.rendezvous.membership import Membership
+from tfdist.rendezvous.participant import Participant
+from tfdist.rendezvous.session import Session
+from tfdist.rendezvous.wording import Log
+
+__all__ = ["Agreement", "meet"]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What the tasks of a job have agreed on.
+
+    Close it, or leave its `with` block, once TensorFlow has opened its port: until then it holds
+    the port against other programs, where the system lets TensorFlow share it (`ports.shareable`).
+
+    Attributes:
+        seed: The job's random seed, 31 bits, the same on every task.
+        tasks: Those who met, in the cluster's order.
+        waited: How long this task waited, in seconds.
+        held: The task's port, where it is held.
+        membership: Who is here, on the chief of those who stay; None elsewhere.
+        session: The wait for the end, on the servers of those who stay; None elsewhere.
+    """
+
+    seed: int
+    tasks: tuple[Task, ...]
+    waited: float
+    held: Reservation = field(default_factory=Reservation, repr=False, compare=False)
+    membership: Membership | None = field(default=None, repr=False, compare=False)
+    session: Session | None = field(default=None, repr=False, compare=False)
+
+    def wait_for_the_end(self) -> None:
+        """On a server that listens: tells the chief so, and returns once the job has ended well.
+
+        Raises:
+            ClusterError: This task is no server of a job whose tasks stay.
+            TaskLost: The job has ended badly, or the chief has died.
+        """
+        if self.session is None:
+            raise ClusterError("no chief to wait for; meet(..., stay=True) on a server task")
+        self.session.wait()
+
+    def close(self) -> None:
+        """Lets go of the task's port. Those who stay go on staying."""
+        self.held.close()
+
+    def __enter__(self) -> Agreement:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def meet(
+    cluster: Cluster,
+    *,
+    timeout: float = 120.0,
+    versions: Mapping[str, str] = MappingProxyType({}),
+    kind: str = "",
+    stay: bool = False,
+    log: Log = logging.info,
+) -> Agreement:
+    """Waits until all tasks of a job are here and agree.
+
+    An evaluator works beside the others and does not come. A job of one task meets nobody and
+    opens no port.
+
+    Args:
+        cluster: The job, with the task that this process is.
+        timeout: How long to wait, in seconds. Whoever has the earliest deadline ends the wait for
+            all who are here.
+        versions: Of what must be the same on all tasks, by name.
+        kind: The kind of strategy that the task is going to make, which must be the same too.
+        stay: Whether the chief keeps its port and the tasks their connections until the job ends,
+            for kinds whose other tasks are servers. A server that has died may then come back.
+        log: Takes one line an event.
+
+    Returns:
+        What the tasks agreed on.
+
+    Raises:
+        ClusterError: The cluster has no task for this process, or the task's port is in use.
+        RendezvousTimeout: Somebody was missing at the deadline; the message names them all.
+        RendezvousMismatch: Somebody came with another cluster spec, version, kind or name.
+        RendezvousError: Something that is no tfdist task is at the chief's address.
+    """
+    start = time.monotonic()
+    if not timeout > 0:
+        raise ClusterError(f"rendezvous timeout of {timeout} s; give the longest wait in seconds")
+    if cluster.task is None:
+        raise ClusterError("cluster without a task; say which one this process is: with_task(...)")
+    tasks = tuple(task for task in cluster.tasks if task.type != "evaluator")
+    if cluster.task not in tasks:
+        raise ClusterError(f"task {cluster.task}, which works beside the others and meets nobody")
+    if len(tasks) == 1:
+        return Agreement(secrets.randbits(31), tasks, 0.0)
+    check_own_port(cluster)
+    own = Address.parse(cluster.address(cluster.task))
+    held = Reservation(ports=(own.port,) if shareable() else ())
+    membership, session = None, None
+    try:
+        handshake = Handshake(str(cluster.task), cluster.jobs, kind, versions, timeout, timeout)
+        if cluster.is_chief:
+            with contextlib.ExitStack() as stack:
+                server = stack.enter_context(_listening(cluster, own))
+                coordinator = Coordinator(
+                    cluster, tasks, handshake, server, start + timeout, log, stay
+                )
+                seed = coordinator.run()
+                if stay:
+                    membership = Membership(
+                        cluster, tasks, handshake, seed, server, coordinator.parted, log
+                    )
+                    stack.pop_all()
+        else:
+            participant = Participant(cluster, handshake, start + timeout, log, stay)
+            seed = participant.run()
+            if participant.parted is not None:
+                session = Session(cluster, *participant.parted)
+    except BaseException:
+        held.close()
+        raise
+    return Agreement(seed, tasks, time.monotonic() - start, held, membership, session)
+
+
+def _listening(cluster: Cluster, own: Address) -> socket.socket:
+    hosts: tuple[str | None, ...] = (None,)
+    if own.is_loopback:  # then nobody needs to come from outside
+        found = look_up([own.host], 1.0)[own.host]
+        hosts = found if isinstance(found, tuple) else ("127.0.0.1",)
+    for host in hosts:
+        try:
+            return listen(own.port, host=host, backlog=max(128, len(cluster)))
+        except OSError as error:
+            reason = error
+    check_own_port(cluster)
+    raise ClusterError(
+        f"address {own} of {cluster.task}, where this machine cannot listen "
+        f"({(reason.strerror or str(reason)).lower()}); give {cluster.task} another one"
+    )

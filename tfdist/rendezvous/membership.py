@@ -1,0 +1,348 @@
+"""The chief's side of a job with servers, after the rendezvous: the door stays open to the end.
+
+    worker:0 ◄──► │ chief:0, a thread ──ended (well or not)──► all, as the last word
+    ps:0     ◄──► │    ▲
+    worker:1 ─ ✗  │    └──hello── worker:1, started again: go (seed), or stop (why)
+
+Silence is no sign of death here: a process that computes may not answer for a minute. Whoever has
+died has lost its connection, at once where only the process died, after half a minute where the
+whole machine did.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import socket
+import threading
+import time
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tfdist.cluster.spec import Cluster
+from tfdist.cluster.task import Task
+from tfdist.errors import RendezvousTimeout
+from tfdist.rendezvous.handshake import Handshake
+from tfdist.rendezvous.messages import Connection, Gone, Message, Stranger
+from tfdist.rendezvous.wording import Log, late_text
+
+__all__ = ["Membership"]
+
+ANSWER = 10.0
+"""How long a task may take to say that it still lives when another process claims its name."""
+
+_TICK = 1.0
+_SILENCE = 10.0  # seconds for a handshake
+_FAREWELL = 2.0  # seconds for the last word to reach all
+_MAX_GUESTS = 64
+_MAX_STRANGERS = 20
+_open: weakref.WeakSet[Membership] = weakref.WeakSet()
+
+
+@dataclass
+class _Claim:
+    """A process that wants the place of a task whose connection is still open."""
+
+    task: Task
+    handshake: Handshake
+    until: float
+
+
+@dataclass(eq=False)
+class Membership:
+    """Keeps the connections of a job's tasks until the job ends, in a thread of its own.
+
+    Its methods may be called from any thread.
+
+    Attributes:
+        cluster: The job; its task is the chief.
+        tasks: All tasks that meet, the chief among them, in the cluster's order.
+        handshake: The chief's own.
+        seed: The job's, for those who come back.
+        server: Listening at the chief's address; closed here.
+        members: The tasks that came, with their connections; closed here.
+        log: Takes one line an event.
+    """
+
+    cluster: Cluster
+    tasks: tuple[Task, ...]
+    handshake: Handshake
+    seed: int
+    server: socket.socket
+    members: dict[Task, tuple[Connection, Handshake]]
+    log: Log
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _serving: set[Task] = field(default_factory=set, init=False)
+    _times: dict[Task, int] = field(default_factory=dict, init=False)
+    _guests: dict[Connection, float] = field(default_factory=dict, init=False)
+    _claims: dict[Connection, _Claim] = field(default_factory=dict, init=False)
+    _strangers: set[str] = field(default_factory=set, init=False)
+    _last: Message | None = field(default=None, init=False)
+    _round: int = field(default=1 << 20, init=False)  # above those of the rendezvous
+
+    def __post_init__(self) -> None:
+        self._pid = os.getpid()
+        self._changed = threading.Condition(self._lock)
+        self._chief = Task.parse(self.handshake.task)
+        self._times = dict.fromkeys([self._chief, *self.members], 1)
+        self._selector = selectors.DefaultSelector()
+        self._wake, self._woken = socket.socketpair()
+        self._woken.setblocking(False)
+        self.server.setblocking(False)
+        self._selector.register(self.server, selectors.EVENT_READ)
+        self._selector.register(self._woken, selectors.EVENT_READ)
+        for connection, _ in self.members.values():
+            connection.keep_alive()
+            self._selector.register(connection.socket, selectors.EVENT_READ, connection)
+        _open.add(self)
+        self._thread = threading.Thread(target=self._run, name="tfdist-membership", daemon=True)
+        self._thread.start()
+
+    def present(self) -> tuple[Task, ...]:
+        """The tasks that are here now, the chief among them, in the cluster's order."""
+        with self._lock:
+            here = {self._chief, *self.members}
+        return tuple(task for task in self.tasks if task in here)
+
+    def absent(self) -> tuple[Task, ...]:
+        """The tasks that have gone and not come back, in the cluster's order."""
+        here = set(self.present())
+        return tuple(task for task in self.tasks if task not in here)
+
+    def times(self, task: Task) -> int:
+        """How many times a task has come, each time as another process; 0 where it never did."""
+        with self._lock:
+            return self._times.get(task, 0)
+
+    def wait_for_servers(self, timeout: float) -> None:
+        """Returns once every task but the chief has said that its server listens.
+
+        Args:
+            timeout: How long to wait, in seconds.
+
+        Raises:
+            RendezvousTimeout: One did not say so; the message names all of them.
+        """
+        until = time.monotonic() + timeout
+        with self._changed:
+            while late := [t for t in self.tasks if t != self._chief and t not in self._serving]:
+                left = until - time.monotonic()
+                if left <= 0 or self._last is not None:
+                    text = late_text(late, self.cluster, timeout, did_not="serve")
+                    raise RendezvousTimeout(text)
+                self._changed.wait(left)
+
+    def close(self, *, well: bool, reason: str = "") -> None:
+        """Says the last word to all tasks, and closes the door; the first call counts.
+
+        Args:
+            well: Whether the job has ended well.
+            reason: What went wrong, in a few words.
+        """
+        if self._pid != os.getpid():  # a forked child has no part in this
+            return
+        with self._lock:
+            first = self._last is None
+            if first:
+                self._last = {"say": "ended", "well": well, "text": reason[:1000]}
+        if first:
+            with contextlib.suppress(OSError):
+                self._wake.send(b"!")
+        self._thread.join(_FAREWELL + 3.0)
+
+    def _run(self) -> None:
+        try:
+            while self._last is None:
+                self._listen(_TICK)
+                self._tend(time.monotonic())
+            self._say_farewell(self._last)
+        finally:
+            _open.discard(self)
+            self._selector.close()
+            self._shut()
+
+    def _shut(self) -> None:
+        """Closes every socket, here and in a forked child, where it would keep them open."""
+        for connection in self._everybody():
+            connection.close()
+        for one in (self.server, self._wake, self._woken):
+            one.close()
+
+    def _listen(self, longest: float) -> None:
+        for key, _ in self._selector.select(longest):
+            if key.fileobj is self.server:
+                self._accept()
+            elif key.fileobj is self._woken:
+                with contextlib.suppress(OSError):
+                    self._woken.recv(64)
+            elif key.data in self._everybody():  # else dropped by an earlier one of this round
+                self._hear(key.data)
+
+    def _accept(self) -> None:
+        try:
+            connected, _ = self.server.accept()
+        except OSError:  # it was gone before it was taken, or there are too many open files
+            time.sleep(0.01)
+            return
+        connection = Connection(connected)
+        self._selector.register(connected, selectors.EVENT_READ, connection)
+        self._guests[connection] = time.monotonic() + _SILENCE
+        if len(self._guests) > _MAX_GUESTS:
+            self._drop(next(iter(self._guests)))
+
+    def _hear(self, connection: Connection) -> None:
+        try:
+            for message in connection.receive():
+                if connection in self._guests:
+                    handshake = Handshake.from_message(message)
+                    if handshake is None:
+                        raise Stranger("a message that is no hello")
+                    self._receive(connection, handshake)
+                elif message.get("say") == "serving":
+                    self._note_that_it_serves(connection)
+                elif message.get("round") == self._round:
+                    self._hear_that_it_lives(connection)
+        except Gone:
+            self._drop(connection)
+        except Stranger as stranger:
+            host = connection.peer.rpartition(":")[0]
+            if host not in self._strangers and len(self._strangers) < _MAX_STRANGERS:
+                self._strangers.add(host)
+                self.log(f"ignored a connection from {connection.peer}, no task but {stranger}")
+            self._drop(connection)
+
+    def _receive(self, connection: Connection, handshake: Handshake) -> None:
+        """Lets a task in, refuses it, or asks the one whose place it claims whether it lives."""
+        if difference := handshake.difference(self.handshake):
+            self._refuse(connection, difference)
+            return
+        task = next((task for task in self.tasks if str(task) == handshake.task), None)
+        if task is None:
+            raise Stranger(f"a task {handshake.task!r} that the cluster does not have")
+        if task == self._chief:
+            self._refuse(connection, _two(task, self.handshake, handshake))
+            return
+        before = self.members.get(task)
+        if before is None or before[1].token == handshake.token:
+            self._let_in(connection, task, handshake)
+            return
+        rival = next((one for one in self._claims.values() if one.task == task), None)
+        if rival is not None:
+            self._refuse(connection, _two(task, rival.handshake, handshake))
+            return
+        del self._guests[connection]
+        self._claims[connection] = _Claim(task, handshake, time.monotonic() + ANSWER)
+        self._tell(connection, {"say": "status", "round": 0, "missing": []})
+        self._round += 1
+        self._tell(before[0], {"say": "status", "round": self._round, "missing": []})
+
+    def _let_in(self, connection: Connection, task: Task, handshake: Handshake) -> None:
+        before = self.members.get(task)
+        if before is not None:
+            text = f"another process has taken the place of {task}: {handshake.who}"
+            self._refuse(before[0], text, quietly=True)
+        self._guests.pop(connection, None)
+        self._claims.pop(connection, None)
+        connection.keep_alive()
+        another = before is None or before[1].token != handshake.token
+        with self._lock:
+            self.members[task] = (connection, handshake)
+            self._times[task] = self._times.get(task, 0) + another
+        self._tell(connection, {"say": "go", "seed": self.seed})
+        if another:
+            self.log(f"{task} is back ({handshake.who})")
+
+    def _note_that_it_serves(self, connection: Connection) -> None:
+        with self._changed:
+            self._serving |= {task for task, (own, _) in self.members.items() if own is connection}
+            self._changed.notify_all()
+
+    def _hear_that_it_lives(self, connection: Connection) -> None:
+        for task, (own, handshake) in list(self.members.items()):
+            if own is connection:
+                for claimant, claim in list(self._claims.items()):
+                    if claim.task == task:
+                        self._refuse(claimant, _two(task, handshake, claim.handshake))
+
+    def _refuse(self, connection: Connection, text: str, *, quietly: bool = False) -> None:
+        if not quietly:
+            self.log(f"refused: {text}")
+        self._tell(connection, {"say": "stop", "error": "mismatch", "text": text})
+        self._drop(connection, quietly=True)
+
+    def _tend(self, now: float) -> None:
+        for guest in [guest for guest, until in self._guests.items() if now > until]:
+            self._drop(guest)
+        for connection, claim in list(self._claims.items()):
+            if claim.task not in self.members or now > claim.until:
+                self._let_in(connection, claim.task, claim.handshake)
+            else:  # who waits wants to hear something
+                self._tell(connection, {"say": "status", "round": 0, "missing": []})
+        for connection in self._everybody():
+            with contextlib.suppress(Gone):
+                connection.flush()
+
+    def _drop(self, connection: Connection, *, quietly: bool = False) -> None:
+        if connection not in self._everybody():
+            return
+        self._guests.pop(connection, None)
+        self._claims.pop(connection, None)
+        for task, (own, _) in list(self.members.items()):
+            if own is connection:
+                with self._lock:
+                    del self.members[task]
+                    self._serving.discard(task)
+                if not quietly and self._last is None:
+                    self.log(f"{task} is gone")
+        self._selector.unregister(connection.socket)
+        connection.close()
+
+    def _everybody(self) -> list[Connection]:
+        return [*self._guests, *self._claims, *(own for own, _ in list(self.members.values()))]
+
+    def _tell(self, connection: Connection, message: Mapping[str, object]) -> None:
+        with contextlib.suppress(Gone):  # its end is heard when its connection is read
+            connection.send(dict(message))
+
+    def _say_farewell(self, last: Message) -> None:
+        """Says the last word, and waits for the tasks to close.
+
+        They close first, so that no connection lingers (TIME_WAIT) at the chief's own port.
+        """
+        until = time.monotonic() + _FAREWELL
+        for guest in list(self._guests):
+            self._drop(guest)
+        for connection in self._everybody():
+            self._tell(connection, last)
+        self._selector.unregister(self.server)
+        self.server.close()
+        while self._everybody() and (left := until - time.monotonic()) > 0:
+            self._tend_farewell()
+            self._listen(min(0.05, left))
+
+    def _tend_farewell(self) -> None:
+        for connection in self._everybody():
+            try:
+                connection.flush()
+            except Gone:
+                self._drop(connection)
+
+
+def _two(task: Task, first: Handshake, second: Handshake) -> str:
+    return (
+        f"two processes claim to be {task}: {first.who} and {second.who}; start every task once, "
+        "each with its own index"
+    )
+
+
+def _leave_to_the_parent() -> None:
+    for membership in list(_open):
+        membership._shut()
+    _open.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    # A forked child (a data loader) would keep the connections open when the chief has died.
+    os.register_at_fork(after_in_child=_leave_to_the_parent)

@@ -1,0 +1,103 @@
+"""A server's side of a job, after the rendezvous: it waits for the chief's last word."""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import time
+from dataclasses import dataclass, field
+
+from tfdist.cluster.spec import Cluster
+from tfdist.errors import ClusterError, TaskLost
+from tfdist.rendezvous.messages import Connection, Gone, Message, Stranger
+from tfdist.rendezvous.wording import seconds
+
+__all__ = ["Session"]
+
+
+@dataclass
+class Session:
+    """Waits for the end of the job on the connection to the chief.
+
+    Attributes:
+        cluster: The job, seen from this task.
+        connection: To the chief.
+        heard: Messages that have come already.
+    """
+
+    cluster: Cluster
+    connection: Connection
+    heard: list[Message]
+    _since: float = field(default_factory=time.monotonic, init=False)
+
+    def __post_init__(self) -> None:
+        self.connection.keep_alive()
+
+    def wait(self) -> None:
+        """Tells the chief that this task serves; returns once the job has ended well.
+
+        Silence is not taken for an end, however long: a chief that computes need not speak.
+
+        Raises:
+            TaskLost: The chief said that the job has ended badly, or is gone.
+        """
+        if self.connection.socket.fileno() < 0:
+            raise ClusterError("an end that was waited for already; wait for it once")
+        try:
+            with contextlib.suppress(Gone):  # its last word may still wait to be read
+                self.connection.send({"say": "serving"})
+            with selectors.DefaultSelector() as selector:
+                selector.register(self.connection.socket, selectors.EVENT_READ)
+                while True:
+                    while self.heard:
+                        if self._obey(self.heard.pop(0)):
+                            return
+                    selector.select()
+                    self.heard += self.connection.receive()
+        except Gone as gone:
+            how = (
+                "can no longer be reached: its machine has stopped, or the network was cut"
+                if gone.unreachable
+                else "closed its connection without a last word: its process was killed"
+            )
+            raise TaskLost(self._lost(how)) from None
+        except Stranger as stranger:
+            raise TaskLost(self._lost(f"has sent {stranger}")) from None
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Leaves the chief, which takes this task for gone."""
+        self.connection.close()
+
+    def _obey(self, message: Message) -> bool:
+        """Returns whether it was the last word, of a job that has ended well."""
+        said, text = message["say"], str(message.get("text", ""))[:4000]
+        if said == "status":
+            with contextlib.suppress(Gone):
+                self.connection.send({"say": "here", "round": message.get("round")})
+        elif said == "stop":
+            raise TaskLost(f"{text}; this one, {self.cluster.task}, ends")
+        elif said == "ended" and not message.get("well"):
+            error = TaskLost(
+                f"{self._chief} has failed{f' ({text})' if text else ''}, {self._when}; this task "
+                "ends with it"
+            )
+            error.told = True
+            raise error
+        return said == "ended"
+
+    def _lost(self, what: str) -> str:
+        return (
+            f"{self._chief} {what}, {self._when}; see the log of {self.cluster.chief}, and start "
+            "the job again"
+        )
+
+    @property
+    def _chief(self) -> str:
+        return f"{self.cluster.chief} ({self.cluster.address(self.cluster.chief)})"
+
+    @property
+    def _when(self) -> str:
+        waited = seconds(time.monotonic() - self._since)
+        return f"{waited} after {self.cluster.task} had begun to serve it"

@@ -1,0 +1,125 @@
+"""What a pipeline is to be, checked before anything is built. Pure: imports no TensorFlow."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+from collections.abc import Mapping, Sequence
+
+from tfdist.errors import StrategyError
+from tfdist.schedules.schedule import SCHEDULES
+
+__all__ = ["PipelinePlan"]
+
+
+@dataclasses.dataclass(frozen=True)
+class PipelinePlan:
+    """The degrees of a pipeline, and where each stage runs.
+
+    Attributes:
+        tasks: the names of the tasks that compute, such as "worker:0" or "CPU:1".
+        microbatches: M, the parts that every batch of a replica is cut into.
+        schedule: "gpipe", "1f1b", "zero_bubble" or "sequential".
+        replicas: how many copies of the pipeline train on disjoint tasks, each on its part of
+            the batch.
+        stages: the name of the first layer of each stage but the first; or how many stages there
+            are, to be split automatically; or None for one stage a task.
+        recompute: whether a stage's forward is run again in its backward, instead of keeping what
+            it computed.
+        place: tasks of single layers, by patterns of their names; tasks are counted within one
+            replica, from 0.
+
+    Raises:
+        StrategyError: the degrees do not fit the tasks; each is listed.
+    """
+
+    tasks: tuple[str, ...]
+    microbatches: int = 4
+    schedule: str = "1f1b"
+    replicas: int = 1
+    stages: tuple[str, ...] | int | None = None
+    recompute: bool = False
+    place: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("microbatches", "replicas"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise StrategyError(f"{name}={value!r}: give a number of at least 1")
+        if self.schedule not in SCHEDULES:
+            raise StrategyError(
+                f"schedule={self.schedule!r}: give one of {', '.join(map(repr, SCHEDULES))}"
+            )
+        if self.schedule == "zero_bubble" and self.recompute:
+            raise StrategyError(
+                "recompute=True with schedule='zero_bubble', which keeps what the gradients of "
+                "weights are computed from: save memory with '1f1b', or time without recompute"
+            )
+        if isinstance(self.stages, str):
+            raise StrategyError(
+                f"stages={self.stages!r}: give a list of layer names, such as [{self.stages!r}], "
+                "the first layer of each stage but the first"
+            )
+        if isinstance(self.stages, Sequence):
+            object.__setattr__(self, "stages", tuple(self.stages))
+            for name in self.stages:
+                if not isinstance(name, str):
+                    raise StrategyError(
+                        f"stages holds {name!r}: give names of layers, the first layer of each "
+                        "stage but the first"
+                    )
+        elif self.stages is not None and (not isinstance(self.stages, int) or self.stages < 1):
+            raise StrategyError(f"stages={self.stages!r}: give layer names, or a number of stages")
+        if not self.tasks or len(self.tasks) % self.replicas:
+            raise StrategyError(self._misfit())
+        if self.num_stages % self.tasks_each and not self.place:
+            raise StrategyError(self._misfit())
+        for pattern, task in self.place.items():
+            if not isinstance(task, int) or not 0 <= task < self.tasks_each:
+                raise StrategyError(
+                    f"place={{{pattern!r}: {task!r}}}: give the number of a task of one replica, "
+                    f"0 to {self.tasks_each - 1}"
+                )
+
+    @property
+    def tasks_each(self) -> int:
+        """Tasks of one replica."""
+        return max(1, len(self.tasks) // self.replicas)
+
+    @property
+    def num_stages(self) -> int:
+        """K, the number of stages."""
+        if self.stages is None:
+            return self.tasks_each
+        return self.stages if isinstance(self.stages, int) else len(self.stages) + 1
+
+    def task_of(self, stage: int) -> int:
+        """Returns the number, within a replica, of the task that runs a stage.
+
+        Where a task runs several stages they follow each other.
+        """
+        return min(stage * self.tasks_each // self.num_stages, self.tasks_each - 1)
+
+    def placed(self, layer: str, stage: int) -> int:
+        """Returns the number, within a replica, of the task that runs a layer of a stage."""
+        for pattern, task in self.place.items():
+            if fnmatch.fnmatchcase(layer, pattern):
+                return task
+        return self.task_of(stage)
+
+    def describe(self) -> str:
+        """Says the degrees, such as "4 tasks = 2 replicas x 2 stages, 8 microbatches, 1f1b"."""
+        each = self.num_stages / self.tasks_each
+        stages = f"{self.num_stages} stages" + ("" if each == 1 else f" ({each:g} a task)")
+        return (
+            f"{len(self.tasks)} tasks = {self.replicas} replicas x {self.tasks_each} tasks; "
+            f"{stages}, {self.microbatches} microbatches, {self.schedule}"
+        )
+
+    def _misfit(self) -> str:
+        return (
+            f"{len(self.tasks)} tasks ({', '.join(self.tasks)}) for {self.replicas} replicas x "
+            f"{self.num_stages} stages: the tasks must divide into the replicas, and the stages of "
+            "a replica into its tasks (one or several a task); change replicas, stages or the "
+            "cluster"
+        )

@@ -1,0 +1,64 @@
+"""When each slot of one real step began and ended. Pure: imports no TensorFlow."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from tfdist.schedules.schedule import Slot
+
+__all__ = ["Timing", "Timings"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """One slot of a step.
+
+    Attributes:
+        slot: which one.
+        begin: seconds after the step's first slot began.
+        end: seconds, as `begin`.
+        replica: whose.
+    """
+
+    slot: Slot
+    begin: float
+    end: float
+    replica: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Timings:
+    """The slots of one step, as measured.
+
+    The clocks of different machines differ; those of the processes of one machine do not.
+
+    Attributes:
+        slots: all of them.
+        tasks: the task of each stage.
+    """
+
+    slots: tuple[Timing, ...]
+    tasks: tuple[str, ...] = ()
+
+    @property
+    def stages(self) -> int:
+        """The number of stages."""
+        return 1 + max(timing.slot.stage for timing in self.slots)
+
+    @property
+    def seconds(self) -> float:
+        """From the first slot's begin to the last slot's end."""
+        return max(t.end for t in self.slots) - min(t.begin for t in self.slots)
+
+    @property
+    def bubble(self) -> float:
+        """The share of all stages' time in which they did nothing."""
+        replicas = 1 + max(timing.replica for timing in self.slots)
+        busy = sum(t.end - t.begin for t in self.slots)
+        return max(0.0, 1 - busy / (self.stages * replicas * self.seconds))
+
+    @classmethod
+    def planned(cls, slots: Sequence[Slot]) -> Timings:
+        """The timings of a schedule in which every slot takes one second."""
+        return cls(tuple(Timing(s, float(s.clock), float(s.clock + 1)) for s in slots))

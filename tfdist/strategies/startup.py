@@ -1,0 +1,52 @@
+"""What every kind of strategy over several machines does first: its tasks meet."""
+
+from __future__ import annotations
+
+import platform
+
+import keras
+import tensorflow as tf
+
+from tfdist import log, process
+from tfdist.cluster import Cluster
+from tfdist.rendezvous.agreement import Agreement, meet
+from tfdist.strategies.one_machine import quiet_tensorflow
+from tfdist.version import __version__
+
+__all__ = ["come_together", "tell_who_is_here"]
+
+
+def come_together(cluster: Cluster, deadline: float, kind: str, *, stay: bool = False) -> Agreement:
+    """Checks the cluster and meets its other tasks.
+
+    Args:
+        cluster: the machines, with this process's own task.
+        deadline: seconds to wait for the others.
+        kind: the kind of strategy.
+        stay: see `tfdist.rendezvous.agreement.meet`.
+
+    Raises:
+        ClusterError: the spec does not fit this kind.
+        RendezvousError: the tasks did not come together.
+    """
+    cluster.validate(kind)
+    quiet_tensorflow()
+    versions = {
+        "tfdist": __version__,
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "python": ".".join(platform.python_version_tuple()[:2]),
+    }
+    return meet(cluster, timeout=deadline, versions=versions, kind=kind, stay=stay, log=log.info)
+
+
+def tell_who_is_here(cluster: Cluster, agreement: Agreement) -> None:
+    """Logs that all tasks have come."""
+    if not cluster.is_chief and process.current().launched:
+        return  # one terminal for all tasks: the chief says it for them
+    log.info(
+        "all %d tasks are here, after %.1f s: %s",
+        len(agreement.tasks),
+        agreement.waited,
+        ", ".join(map(str, agreement.tasks)),
+    )

@@ -1,0 +1,148 @@
+"""The options of `tfdist.strategy`, checked before TensorFlow is imported."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from tfdist.errors import StrategyError
+from tfdist.process import rendezvous_timeout
+
+__all__ = ["KINDS", "Options", "check_kind", "did_you_mean"]
+
+KINDS = (
+    "auto",
+    "one_device",
+    "mirrored",
+    "multi_worker_mirrored",
+    "parameter_server",
+    "pipeline",
+)
+"""The kinds of strategy that `tfdist.strategy` makes."""
+
+PIPELINE = ("microbatches", "schedule", "stages", "replicas", "recompute", "place")
+"""The options of a pipeline, which `tfdist.schedules.pipeline_plan.PipelinePlan` checks."""
+
+_COMMUNICATION = ("auto", "ring", "nccl")
+_ONLY_FOR = {
+    "device": ("one_device",),
+    "devices": ("mirrored",),
+    "logical_devices": ("mirrored", "one_device", "pipeline"),
+    "communication": ("multi_worker_mirrored",),
+    "rendezvous_timeout": ("multi_worker_mirrored", "parameter_server", "pipeline"),
+    **dict.fromkeys(PIPELINE, ("pipeline",)),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How to make a strategy.
+
+    Attributes:
+        device: the device of `one_device`, such as "CPU:0" or "GPU:1"; the first GPU, or the CPU.
+        devices: the devices of `mirrored`; all GPUs of this machine, or its logical CPUs.
+        logical_devices: cuts this machine's CPU into so many devices, so that `mirrored` can be
+            tried on any machine.
+        communication: how gradients travel between machines: "auto", "ring" or "nccl".
+        rendezvous_timeout: seconds to wait for the other tasks before training; by default 120, or
+            what the environment variable TFDIST_RENDEZVOUS_TIMEOUT says.
+        intra_op_threads: threads within one operation of this process; TensorFlow's choice if None.
+        inter_op_threads: operations of this process that run at the same time.
+        microbatches: into how many parts a pipeline cuts each batch.
+        schedule: "1f1b", "gpipe", "zero_bubble" or "sequential": in which order a pipeline works
+            on them; see `tfdist.pipeline`.
+        stages: where a pipeline's model is cut: how many stages, or the names of the layers that
+            begin the later ones; None cuts into one for each task. A model of as many Keras models
+            as there are stages is cut between these, any other by what its layers cost.
+        replicas: how many copies of the pipeline share each batch.
+        recompute: whether a stage's forward pass is done again in the backward pass, for memory.
+        place: from patterns of layer names to the number of a task in its stage.
+    """
+
+    device: str | None = None
+    devices: tuple[str, ...] | None = None
+    logical_devices: int | None = None
+    communication: str = "auto"
+    rendezvous_timeout: float | None = None
+    intra_op_threads: int | None = None
+    inter_op_threads: int | None = None
+    microbatches: int = 4
+    schedule: str = "1f1b"
+    stages: Any = None
+    replicas: int = 1
+    recompute: bool = False
+    place: Any = None
+
+    def __post_init__(self) -> None:
+        for name in ("logical_devices", "intra_op_threads", "inter_op_threads"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise StrategyError(f"{name}={value!r}: give a number of at least 1, or None")
+        value = self.rendezvous_timeout
+        if value is not None and not (isinstance(value, int | float) and value > 0):
+            raise StrategyError(f"rendezvous_timeout={value!r}: give seconds above 0, or None")
+        if self.communication not in _COMMUNICATION:
+            raise StrategyError(
+                f"communication={self.communication!r}: give one of {', '.join(_COMMUNICATION)}"
+            )
+        if isinstance(self.devices, str):
+            raise StrategyError(f"devices={self.devices!r}: give a list of devices")
+
+    @classmethod
+    def from_keywords(cls, keywords: Mapping[str, Any]) -> Options:
+        """Returns the options for `strategy`'s keywords; the unknown are named with the nearest."""
+        known = [field.name for field in dataclasses.fields(cls)]
+        for name in keywords:
+            if name not in known:
+                hint = did_you_mean(name, known)
+                raise StrategyError(f"no option {name!r}; {hint}it knows {', '.join(known)}")
+        given = dict(keywords)
+        if given.get("devices") is not None and not isinstance(given["devices"], str):
+            given["devices"] = tuple(given["devices"])
+        return cls(**given)
+
+    def check_for(self, kind: str) -> None:
+        """Checks that the options which were given mean something to this kind of strategy.
+
+        Raises:
+            StrategyError: one of them would be ignored.
+        """
+        for field in dataclasses.fields(self):
+            kinds = _ONLY_FOR.get(field.name)
+            if kinds and kind not in kinds and getattr(self, field.name) != field.default:
+                raise StrategyError(
+                    f"{field.name} means nothing to the strategy {kind!r}, only to "
+                    f"{' and '.join(kinds)}: leave it out or ask for that kind"
+                )
+
+    def pipeline(self) -> dict[str, Any]:
+        """The options of a pipeline, as `PipelinePlan` takes them."""
+        given = {name: getattr(self, name) for name in PIPELINE}
+        return {**given, "place": given["place"] or {}}
+
+    @property
+    def deadline(self) -> float:
+        """Seconds that the tasks wait for each other before training."""
+        if self.rendezvous_timeout is not None:
+            return float(self.rendezvous_timeout)
+        return rendezvous_timeout()
+
+
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """Returns "did you mean 'x'? " with the nearest of the known names; "" where none is near."""
+    nearest = get_close_matches(name, known, n=1)
+    return f"did you mean {nearest[0]!r}? " if nearest else ""
+
+
+def check_kind(kind: str) -> None:
+    """Checks the name of a kind of strategy.
+
+    Raises:
+        StrategyError: there is none of that name.
+    """
+    if kind in KINDS:
+        return
+    hint = did_you_mean(str(kind), KINDS)
+    raise StrategyError(f"no strategy {kind!r}; {hint}there is {', '.join(KINDS)}")

@@ -1,0 +1,1 @@
+"""What each replica reads: its own rows of every global batch, of whatever `fit` was given."""

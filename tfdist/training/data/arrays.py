@@ -1,0 +1,66 @@
+"""Arrays that every worker holds: each gathers only its own rows of every global batch.
+
+Keras' data adapter draws the order of the rows; here it is asked to do so for their numbers alone.
+So the global batches, shuffled or not, are those of one process, row by row:
+
+    numbers of a global batch  ──►  this process's replicas' numbers  ──►  their rows, gathered
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfdist.compat import keras_data
+from tfdist.strategies.layout import ReplicaLayout
+from tfdist.training.data.fingerprint import fingerprint_of, fingerprint_of_order
+from tfdist.training.data.sharding import bounds_of, make_step
+from tfdist.training.data.stream import Step
+
+__all__ = ["ArrayRows"]
+
+
+class ArrayRows:
+    """Arrays as a dataset of global batches, of which only parts are ever read.
+
+    Args:
+        adapter: Keras' data adapter of the arrays.
+        arrays: what `keras_data.arrays_of` returned for it.
+        shuffle: as in `keras.Model.fit`.
+    """
+
+    def __init__(self, adapter: Any, arrays: Any, shuffle: Any) -> None:
+        numbers = np.arange(keras_data.number_of_rows(adapter))
+        order = keras_data.data_adapter(numbers, batch_size=adapter.batch_size, shuffle=shuffle)
+        # The order's own options are Keras': no copy of the arrays is made to optimize the graph.
+        self._batches = tf.data.Dataset.zip(
+            order.get_tf_dataset(), tf.data.Dataset.from_tensors(arrays).repeat()
+        )
+
+    def whole(self) -> tf.data.Dataset:
+        """Returns the dataset of global batches: its specs tell how a model is built."""
+        return self._batches.map(lambda numbers, arrays: keras_data.gather_rows(arrays, numbers))
+
+    def share_out(self, layout: ReplicaLayout) -> tf.data.Dataset:
+        """Returns the dataset of `Step`s for this process's replicas."""
+
+        def one(numbers: tf.Tensor, arrays: Any) -> Step:
+            bounds = bounds_of(_length(numbers), layout)
+            parts = [keras_data.gather_rows(arrays, numbers[low:high]) for low, high in bounds.rows]
+            fingerprint = tf.zeros((), tf.int64)
+            if layout.workers > 1:
+                # The one row that a worker may read beside its own: all compare it.
+                first = keras_data.gather_rows(arrays, numbers[:1])
+                fingerprint = fingerprint_of(first) + fingerprint_of_order(numbers)
+            return make_step(parts, bounds, fingerprint)
+
+        return self._batches.map(
+            tf.autograph.experimental.do_not_convert(one), num_parallel_calls=tf.data.AUTOTUNE
+        )
+
+
+def _length(numbers: tf.Tensor) -> Any:
+    static = numbers.shape[0]
+    return tf.shape(numbers, tf.int64)[0] if static is None else static

@@ -1,0 +1,271 @@
+"""Shares one stream of global batches out over the replicas.
+
+Every worker has the same stream (the same arrays, the same dataset, the same generator) and each
+replica takes its rows of every global batch: N workers then see exactly the batches that one
+process would, in the same order, the last partial one too. Every step carries, for each replica of
+this process, its rows and its *share* of the global batch; and a fingerprint of the batch, by which
+the workers find out that their streams differ (an unseeded shuffle is the usual reason).
+
+What a worker reads depends on what it is given: of arrays only its own rows (`arrays`); of a
+dataset that maps elements before it batches them it reads all elements and maps its own rows
+(`map_pushdown`); of any other dataset, a `PyDataset` or a generator it reads whole batches, since
+only the user's code can tell which elements make one, and then takes its rows. A dataset that is
+the same in every epoch can be read once: `cache=True` keeps this process's rows.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfdist.compat import keras_data, tf_datasets
+from tfdist.errors import DataError
+from tfdist.strategies.layout import ReplicaLayout
+from tfdist.training.data.arrays import ArrayRows
+from tfdist.training.data.fingerprint import fingerprint_of
+from tfdist.training.data.map_pushdown import share_out_before_maps
+from tfdist.training.data.sharding import bounds_of, make_step
+from tfdist.training.data.stream import (
+    AllGatherNumbers,
+    Step,
+    Stream,
+    leaves,
+    map_leaves,
+    slice_rows,
+    whole_elements,
+    without_optionals,
+)
+
+__all__ = ["GlobalBatches", "as_tensors", "share_out", "to_step"]
+
+
+def share_out(dataset: tf.data.Dataset, layout: ReplicaLayout) -> tf.data.Dataset:
+    """Turns a dataset of global batches into one of `Step`s for this process's replicas."""
+    if layout.replicas == 1:
+        return _all_to_one_replica(dataset)
+    return dataset.map(whole_elements(dataset, lambda batch: to_step(batch, layout)))
+
+
+def to_step(batch: Any, layout: ReplicaLayout) -> Step:
+    """Takes this process's rows from a global batch (tensors, in any structure)."""
+    bounds = bounds_of(_rows(batch), layout)
+    parts = [
+        map_leaves(functools.partial(slice_rows, low=low, high=high), batch)
+        for low, high in bounds.rows
+    ]
+    several = layout.workers > 1
+    fingerprint = fingerprint_of(batch) if several else tf.zeros((), tf.int64)
+    return make_step(parts, bounds, fingerprint)
+
+
+def _all_to_one_replica(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Turns global batches into `Step`s of one replica, without any work for a batch."""
+    _check_leaves(leaves(dataset.element_spec))
+
+    def always(value: tf.Tensor) -> tf.data.Dataset:
+        return tf.data.Dataset.from_tensors(value).repeat()
+
+    unasked = tf.constant(-1, tf.int64)
+    return tf.data.Dataset.zip(
+        Step(
+            parts=(dataset,),
+            shares=always(tf.ones([1])),
+            starts=always(tf.zeros([1], tf.int64)),
+            sizes=always(unasked[None]),
+            total=always(unasked),
+            fingerprint=always(tf.zeros((), tf.int64)),
+        )
+    )
+
+
+def as_tensors(batch: Any) -> Any:
+    """Turns a batch of arrays (in any structure, with None for what is absent) into tensors."""
+    return tf.nest.map_structure(lambda leaf: None if leaf is None else _as_tensor(leaf), batch)
+
+
+def _as_tensor(leaf: Any) -> Any:
+    if isinstance(leaf, tf.Tensor | tf.RaggedTensor | tf.SparseTensor):
+        return leaf
+    array = np.asarray(leaf)
+    if array.dtype == np.float64:  # as Keras does with every array it is given
+        array = array.astype(keras.backend.floatx())
+    return tf.convert_to_tensor(array)
+
+
+def _rows(batch: Any) -> Any:
+    """The number of rows of a batch: a Python integer where the shape tells, else an int64."""
+    there = leaves(batch)
+    _check_leaves(there)
+    static = {leaf.shape[0] for leaf in there if leaf.shape.rank is not None}
+    if len(static) == 1 and None not in static:
+        return int(static.pop())
+    first = there[0]
+    if isinstance(first, tf.RaggedTensor):
+        return first.nrows(tf.int64)
+    if isinstance(first, tf.SparseTensor):
+        return first.dense_shape[0]
+    return tf.shape(first, tf.int64)[0]
+
+
+def _check_leaves(there: Sequence[Any]) -> None:
+    """Checks the tensors of a batch, or their specs."""
+    if not there:
+        raise DataError("the dataset's elements hold no tensors: nothing can be trained on them")
+    for leaf in there:
+        if leaf.shape.rank == 0:
+            raise DataError(
+                "an element of the dataset holds a scalar, but every tensor needs the batch as its "
+                "first dimension: batch the dataset with .batch(global_batch_size)"
+            )
+
+
+def _follow_the_chief_in_python_random(all_gather: AllGatherNumbers) -> None:
+    version, numbers, gauss = random.getstate()
+    chief = all_gather(numbers)[0]
+    random.setstate((version, tuple(int(number) for number in chief), gauss))
+
+
+class GlobalBatches(Stream):
+    """The data of one `fit`, `evaluate` or `predict`, the same stream on every worker.
+
+    Args:
+        layout: the replicas.
+        x, y, sample_weight, batch_size, steps, shuffle, class_weight: as in `keras.Model.fit`;
+            `batch_size` is the global batch's.
+        cache: keeps what this process's replicas get of a `tf.data.Dataset` in memory, and reads
+            the dataset only once; every epoch then has the first one's batches, in its order.
+
+    Raises:
+        DataError: the data cannot be shared out, or an endless dataset cannot be kept.
+    """
+
+    def __init__(
+        self,
+        layout: ReplicaLayout,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        batch_size: int | None = None,
+        steps: int | None = None,
+        shuffle: Any = False,
+        class_weight: Any = None,
+        cache: bool = False,
+    ) -> None:
+        if isinstance(x, tf.distribute.DistributedDataset):
+            raise DataError(
+                "a distributed dataset was given; give the dataset itself, batched by the global "
+                "batch size (tfdist shares it out), or a function of tf.distribute.InputContext"
+            )
+        super().__init__(layout, steps)
+        self._adapter = keras_data.data_adapter(
+            x,
+            y,
+            sample_weight,
+            batch_size=batch_size,
+            steps_per_epoch=self.steps_asked,
+            shuffle=shuffle,
+            class_weight=class_weight,
+        )
+        # Keras draws the order of a PyDataset's batches from Python's own random numbers.
+        self._shuffles_in_python = bool(shuffle) and isinstance(x, keras.utils.PyDataset)
+        arrays = None if layout.replicas == 1 else keras_data.arrays_of(self._adapter)
+        if arrays is None:
+            self._batches = self._adapter.get_tf_dataset()
+            steps_ = share_out_before_maps(self._batches, layout)
+            if steps_ is None:
+                steps_ = share_out(self._batches, layout)
+        else:
+            rows = ArrayRows(self._adapter, arrays, shuffle)
+            self._batches = rows.whole()
+            steps_ = rows.share_out(layout)
+        infinite = int(self._batches.cardinality()) == tf.data.INFINITE_CARDINALITY
+        if cache and isinstance(x, tf.data.Dataset):
+            if infinite:
+                raise DataError(
+                    "cache_data=True with a dataset that never ends: it would fill the memory; "
+                    "leave out its .repeat() and steps_per_epoch, or leave out cache_data"
+                )
+            steps_ = steps_.cache()
+        self._steps = steps_.prefetch(2)
+        self.num_batches = self._adapter.num_batches
+        self.counted = self.num_batches is not None or (infinite and self.steps_asked is not None)
+
+    @property
+    def batch_size(self) -> int | None:
+        """Rows of a full global batch, where it is known beforehand."""
+        size = self._adapter.batch_size
+        return None if size is None else int(size)
+
+    @property
+    def may_leave_replicas_out(self) -> bool:
+        """Whether some batch may have fewer rows than there are replicas."""
+        if self.layout.replicas == 1:
+            return False
+        smallest = keras_data.smallest_batch(self._adapter)
+        if smallest is not None:
+            return smallest < self.layout.replicas
+        first = leaves(self._batches.element_spec)[0]
+        static = first.shape[0] if first.shape.rank else None
+        return static is None or static < self.layout.replicas
+
+    def sample_batch(self) -> Any:
+        """Specs of one batch (or one real batch where the specs do not tell the ranks)."""
+        spec = without_optionals(self._batches.element_spec)
+        if any(leaf.shape.rank is None for leaf in leaves(spec)):
+            return next(iter(self._batches))
+        return spec
+
+    def varies_with(self) -> set[str]:
+        """What may make two workers read differently, see `tf_datasets.varies_with`."""
+        return tf_datasets.varies_with(self._batches)
+
+    def begin_epoch(self, all_gather: AllGatherNumbers) -> None:
+        """Starts an epoch: from the beginning, or where the last one stopped with `steps` given."""
+        if self._shuffles_in_python and self.layout.workers > 1:
+            _follow_the_chief_in_python_random(all_gather)
+        self._adapter.on_epoch_begin()
+        super().begin_epoch(all_gather)
+
+    def end_epoch(self) -> None:
+        """Ends an epoch."""
+        super().end_epoch()
+        self._adapter.on_epoch_end()
+
+    def rewind(self) -> None:
+        """Makes the next epoch begin at the stream's first batch."""
+        super().rewind()
+        self._adapter.on_epoch_end()  # as Keras does before `fit` and at every `evaluate`
+
+    def make_iterator(self) -> Any:
+        """Begins the stream anew."""
+        return iter(self._steps)
+
+    def take(self, count: int, all_gather: AllGatherNumbers) -> list[Step]:
+        """Takes the next steps that every worker has, up to `count`.
+
+        Raises:
+            DataError: one worker's stream ends before another's.
+        """
+        while len(self._pulled) < count:
+            step = next(self.iterator, None)
+            if step is None:
+                break
+            self._pulled.append(step)
+        there = len(self._pulled)
+        table = all_gather([min(there, count), there < count])
+        counts, ended = table[:, 0].astype(int), table[:, 1] > 0
+        if ended.any() and len(set(counts)) > 1:
+            left = ", ".join(f"worker {i}: {n}" for i, n in enumerate(counts))
+            raise DataError(
+                f"the workers' data end at different steps (batches left: {left}): every worker "
+                "must read the same global batches, in the same order"
+            )
+        self.ended = bool(ended.any())
+        return self._use(int(counts.min()))

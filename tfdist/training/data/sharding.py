@@ -1,0 +1,69 @@
+"""Which rows of a global batch belong to the replicas of this process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from tfdist.strategies.layout import ReplicaLayout
+from tfdist.training.data.stream import Step
+
+__all__ = ["Bounds", "bounds_of", "make_step"]
+
+
+class Bounds(NamedTuple):
+    """The rows of this process's replicas in one global batch.
+
+    Attributes:
+        total: rows of the global batch: an integer, or an int64 tensor.
+        starts: for each local replica, its first row.
+        sizes: for each local replica, how many rows it has.
+        rows: for each local replica, which rows it is given, `[low, high)`: its own, or one as a
+            stand-in where it has none.
+    """
+
+    total: Any
+    starts: Sequence[Any]
+    sizes: Sequence[Any]
+    rows: Sequence[tuple[Any, Any]]
+
+
+def bounds_of(total: Any, layout: ReplicaLayout) -> Bounds:
+    """Returns the rows of this process's replicas.
+
+    Args:
+        total: rows of the global batch: an integer, or an int64 tensor.
+        layout: the replicas.
+    """
+    starts, sizes, rows = [], [], []
+    for replica in layout.local_replicas:
+        start, stop = layout.bounds(total, replica)
+        # A replica without rows gets one as a stand-in; its share of 0 makes it count nothing.
+        low = _least(start, total - 1)
+        starts.append(start)
+        sizes.append(stop - start)
+        rows.append((low, _most(stop, low + 1)))
+    return Bounds(total, starts, sizes, rows)
+
+
+def make_step(parts: Sequence[Any], bounds: Bounds, fingerprint: tf.Tensor) -> Step:
+    """Returns the step of these parts of a batch, one for each local replica."""
+    sizes, total = tf.cast(bounds.sizes, tf.int64), tf.cast(bounds.total, tf.int64)
+    return Step(
+        parts=tuple(parts),
+        shares=tf.cast(sizes / tf.maximum(total, 1), tf.float32),
+        starts=tf.cast(bounds.starts, tf.int64),
+        sizes=sizes,
+        total=total,
+        fingerprint=fingerprint,
+    )
+
+
+def _least(a: Any, b: Any) -> Any:
+    return max(min(a, b), 0) if isinstance(a, int) else tf.maximum(tf.minimum(a, b), 0)
+
+
+def _most(a: Any, b: Any) -> Any:
+    return max(a, b) if isinstance(a, int) else tf.maximum(a, b)

@@ -1,0 +1,220 @@
+"""A stream of steps: what the epoch loop takes its data from, whoever makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfdist.compat import keras_build
+from tfdist.strategies.layout import ReplicaLayout
+from tfdist.training.data.iterator_cleanup import let_go
+
+__all__ = [
+    "AllGatherNumbers",
+    "Step",
+    "Stream",
+    "count_rows",
+    "leaves",
+    "map_leaves",
+    "slice_rows",
+    "whole_elements",
+    "without_optionals",
+]
+
+
+class AllGatherNumbers(Protocol):
+    """Shows this worker's numbers to all; returns `[workers, n]`, the same on every worker."""
+
+    def __call__(self, numbers: Sequence[float]) -> np.ndarray:
+        """See above."""
+
+
+class Step(NamedTuple):
+    """One step's data of this process.
+
+    Attributes:
+        parts: for each local replica its rows, structured as the user's batch.
+        shares: float32 `[local]`: each local replica's rows over the global batch's.
+        starts: int64 `[local]`: where each part begins in the global batch.
+        sizes: int64 `[local]`: rows of each part; 0 where a stand-in row is given, -1 in a stream
+            for one replica, where nobody asks.
+        total: int64: rows of the global batch; -1 as above.
+        fingerprint: int64: a hash of the batch's first row, 0 in a job of one process.
+    """
+
+    parts: tuple[Any, ...]
+    shares: tf.Tensor
+    starts: tf.Tensor
+    sizes: tf.Tensor
+    total: tf.Tensor
+    fingerprint: tf.Tensor
+
+
+class Stream:
+    """Counts the steps of epochs over a stream, as Keras does.
+
+    Args:
+        layout: the replicas.
+        steps: the user's `steps_per_epoch`, or None for the whole stream.
+
+    Attributes:
+        counted: whether an epoch's steps are known to be there, so that they can run in a graph
+            loop without asking whether everybody still has data.
+        ended: whether the last `take` met the stream's end.
+        num_batches: steps of the stream, or None where nobody knows (yet).
+        steps_asked: steps of an epoch, where the user has said so.
+    """
+
+    def __init__(self, layout: ReplicaLayout, steps: int | None) -> None:
+        limit = keras.config.max_steps_per_epoch()
+        self.steps_asked = min(steps, limit) if steps and limit else steps or limit
+        self.layout = layout
+        self.num_batches: int | None = None
+        self.counted = False
+        self.ended = False
+        self._iterator: Iterator[Step] | None = None
+        self._pulled: list[Any] = []
+        self._seen = 0
+
+    # What each kind of stream has of its own.
+
+    @property
+    def batch_size(self) -> int | None:
+        """Rows of a full global batch, where it is known beforehand."""
+        raise NotImplementedError
+
+    @property
+    def may_leave_replicas_out(self) -> bool:
+        """Whether some step may leave a replica without rows."""
+        raise NotImplementedError
+
+    def sample_batch(self) -> Any:
+        """Specs or tensors of one batch, to build the model with."""
+        raise NotImplementedError
+
+    def make_iterator(self) -> Any:
+        """Begins the stream anew."""
+        raise NotImplementedError
+
+    def take(self, count: int, all_gather: AllGatherNumbers) -> list[Step]:
+        """Takes the next steps that the workers will run together, up to `count`; [] at the end."""
+        raise NotImplementedError
+
+    def varies_with(self) -> set[str]:
+        """What may make two workers read differently, see `tf_datasets.varies_with`."""
+        return set()
+
+    # What all have.
+
+    @property
+    def num_steps(self) -> int | None:
+        """Steps of an epoch, or None where nobody knows before its end."""
+        return self.steps_asked or self.num_batches
+
+    @property
+    def iterator(self) -> Iterator[Step]:
+        """The running iterator over `Step`s."""
+        assert self._iterator is not None
+        return self._iterator
+
+    def begin_epoch(self, all_gather: AllGatherNumbers) -> None:
+        """Starts an epoch: from the beginning, or where the last one stopped with `steps` given."""
+        del all_gather  # some streams make sure that the workers read the same
+        if self._iterator is None or self.steps_asked is None:
+            self._start_over()
+
+    def end_epoch(self) -> None:
+        """Ends an epoch."""
+        if self.num_batches is not None and self._seen >= self.num_batches:
+            # As Keras does: each new iterator draws a shuffle's next order.
+            self._start_over()
+
+    def _start_over(self) -> None:
+        self._drop_iterator()
+        self._iterator = self.make_iterator()
+        self._pulled = []
+        self._seen = 0
+
+    def rewind(self) -> None:
+        """Makes the next epoch begin at the stream's first batch."""
+        self._drop_iterator()
+
+    def _drop_iterator(self) -> None:
+        box, self._iterator = [self._iterator], None
+        if box[0] is not None:
+            let_go(box)
+
+    def __del__(self) -> None:
+        if getattr(self, "_iterator", None) is not None:
+            self._drop_iterator()
+
+    def left(self, step: int) -> int | None:
+        """Steps that remain in this epoch after `step` of them, or None where nobody knows."""
+        asked = None if self.steps_asked is None else self.steps_asked - step
+        there = None if self.num_batches is None else self.num_batches - self._seen
+        known = [count for count in (asked, there) if count is not None]
+        return min(known) if known else None
+
+    def took(self, steps: int) -> None:
+        """Notes that `steps` steps were taken from the stream."""
+        self._seen += steps
+
+    def ran_out(self) -> None:
+        """Notes that the stream ended here: its length is known from now on."""
+        if self.num_batches is None:
+            self.num_batches = self._seen
+        self._drop_iterator()
+
+    def _use(self, count: int) -> list[Any]:
+        used, self._pulled = self._pulled[:count], self._pulled[count:]
+        self.took(count)
+        return used
+
+
+def count_rows(batch: Any) -> int:
+    """Rows of an eager batch, whatever its structure."""
+    first = leaves(batch)[0]
+    if isinstance(first, tf.RaggedTensor):
+        return int(first.nrows())
+    return int(first.dense_shape[0] if isinstance(first, tf.SparseTensor) else first.shape[0])
+
+
+def slice_rows(leaf: Any, low: Any, high: Any) -> Any:
+    """The rows `[low, high)` of a tensor, dense, ragged or sparse."""
+    if isinstance(leaf, tf.SparseTensor):
+        begin = tf.concat([[tf.cast(low, tf.int64)], tf.zeros_like(leaf.dense_shape[1:])], 0)
+        size = tf.concat([[tf.cast(high - low, tf.int64)], leaf.dense_shape[1:]], 0)
+        return tf.sparse.reorder(tf.sparse.slice(leaf, begin, size))
+    return leaf[low:high]
+
+
+def map_leaves(function: Callable[[Any], Any], batch: Any) -> Any:
+    """Maps over the tensors of a batch; absent entries (None, empty Optionals) stay as they are."""
+    return tf.nest.map_structure(
+        lambda leaf: leaf if keras_build.is_absent(leaf) else function(leaf), batch
+    )
+
+
+def leaves(batch: Any) -> list[Any]:
+    """Returns the tensors of a batch, or their specs, without its absent entries."""
+    return [leaf for leaf in tf.nest.flatten(batch) if not keras_build.is_absent(leaf)]
+
+
+def without_optionals(data: Any) -> Any:
+    """Keras' adapters carry None through tf.data as an empty Optional."""
+    return tf.nest.map_structure(lambda leaf: None if keras_build.is_absent(leaf) else leaf, data)
+
+
+def whole_elements(dataset: tf.data.Dataset, function: Callable[[Any], Any]) -> Callable[..., Any]:
+    """Returns a function for `dataset.map` that sees an element as one, a tuple too."""
+    is_tuple = isinstance(dataset.element_spec, tuple)
+
+    @tf.autograph.experimental.do_not_convert  # it would hide the function's errors
+    def see(*components: Any) -> Any:
+        return function(components if is_tuple else components[0])
+
+    return see

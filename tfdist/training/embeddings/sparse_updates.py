@@ -1,0 +1,319 @@
+"""Optimizer updates of sharded tables, where the tables are.
+
+By default they touch only the looked-up rows; the rules of the optimizers are in `sparse_rules`.
+Exact ones are Keras' own, of whole shards. The slots are the ones that Keras' optimizer has made,
+so that saving keeps them.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfdist.compat import keras_weights
+from tfdist.errors import PlugError
+from tfdist.strategies import server_variables
+from tfdist.training.embeddings.lookup import unique_rows
+from tfdist.training.embeddings.sharded_embedding import ShardedEmbedding
+from tfdist.training.embeddings.sharded_variable import ShardedVariable
+from tfdist.training.embeddings.sparse_rules import TableRows, is_elementwise, rule_of
+
+__all__ = ["SparseUpdates"]
+
+Pairs = Sequence[tuple[keras.Variable, tf.IndexedSlices]]
+
+
+class SparseUpdates:
+    """The updates of all sharded tables of a model by its optimizer.
+
+    Args:
+        optimizer: the model's optimizer, built or not.
+        layers: the sharded layers; not trainable ones are left alone.
+        exact: has Keras' own code update every row at every step, with the numbers of one process.
+            The gradients are to hold each lookup by itself (`ShardedEmbedding.keep_lookups_apart`).
+
+    Example:
+        >>> updates = SparseUpdates(model.optimizer, sharded_embeddings(model))
+        >>> updates.check()
+        >>> updates.keep_files_plain()  # when the optimizer is built
+        >>> gradients = updates.clip(gradients, variables)
+        >>> sparse, dense = updates.split(gradients, variables)
+        >>> updates.apply(sparse, optimizer.learning_rate, optimizer.iterations)
+    """
+
+    def __init__(
+        self, optimizer: Any, layers: Sequence[ShardedEmbedding], exact: bool = False
+    ) -> None:
+        self._optimizer = optimizer
+        self._exact = exact
+        self._tables = [layer.table for layer in layers]
+        self._table_of = {id(s): table for table in self._tables for s in table.shards}
+        self._slots: dict[tuple[int, str], keras.Variable] = {}
+
+    def check(self) -> None:
+        """Checks that the optimizer's update of a table in parts can be right.
+
+        Raises:
+            PlugError: it cannot.
+        """
+        optimizer = self._optimizer
+        kind = type(optimizer).__name__
+        if not self._tables:
+            return
+        if self._exact and not is_elementwise(optimizer):
+            raise PlugError(
+                f"the optimizer {kind} was given for sharded embeddings, which it would have to "
+                "see whole: use SGD, Adagrad, Adam, AdamW, Ftrl, RMSprop, Adadelta, Adamax, Lion "
+                "or Nadam of keras.optimizers as it is, or keep the tables whole by a larger size "
+                "threshold"
+            )
+        if not self._exact and rule_of(optimizer) is None:
+            raise PlugError(
+                f"the optimizer {kind} was given for sharded embeddings, whose updates are sparse: "
+                "use SGD, Adagrad, Adam, AdamW, Ftrl or RMSprop of keras.optimizers as it is, or "
+                "keep the tables whole by a larger size threshold"
+            )
+        asked = {
+            "use_ema": optimizer.use_ema,
+            "gradient_accumulation_steps": optimizer.gradient_accumulation_steps,
+            "loss_scale_factor": optimizer.loss_scale_factor,
+        }
+        for name, value in asked.items():
+            if value:
+                raise PlugError(
+                    f"the optimizer {kind} has {name}={value}, which needs whole tables at every "
+                    f"step, and the model has sharded embeddings: leave {name} away, or keep the "
+                    "tables whole by a larger size threshold"
+                )
+        if optimizer.weight_decay:
+            self._check_weight_decay()
+
+    def _check_weight_decay(self) -> None:
+        optimizer = self._optimizer
+        kind = f"the optimizer {type(optimizer).__name__}"
+        if self._exact and keras_weights.excludes_unknown_variables(optimizer):
+            raise PlugError(
+                f"{kind} was told by exclude_from_weight_decay(var_list=...) of a variable that it "
+                "does not train, perhaps a table that is sharded now: name variables by "
+                "var_names=... instead"
+            )
+        if not self._exact and any(
+            optimizer._use_weight_decay(s.value) for table in self._tables for s in table.shards
+        ):
+            raise PlugError(
+                f"{kind} has weight_decay={optimizer.weight_decay}, which changes every row of a "
+                "sharded embedding at every step: call optimizer."
+                'exclude_from_weight_decay(var_names=["embeddings"]) before plug, use none, or '
+                "give tfdist.plug(model, exact_embeddings=True)"
+            )
+
+    # ------------------------------------------------------------ a step
+
+    def split(
+        self, gradients: Sequence[Any], variables: Sequence[keras.Variable]
+    ) -> tuple[list[tuple[Any, Any]], list[tuple[Any, Any]]]:
+        """Returns the (variable, gradient) pairs of the shards, and those of all other variables.
+
+        Shards without a gradient are left out.
+        """
+        sparse, dense = [], []
+        for gradient, variable in zip(gradients, variables, strict=True):
+            if id(variable) not in self._table_of:
+                dense.append((variable, gradient))
+            elif gradient is not None:
+                sparse.append((variable, gradient))
+        return sparse, dense
+
+    def clip(self, gradients: Sequence[Any], variables: Sequence[keras.Variable]) -> list[Any]:
+        """Clips all gradients of a step as the optimizer would with each table in one variable.
+
+        Clipping twice changes nothing: the dense ones may go through the optimizer's own `apply`
+        afterwards. Lookups of one id in a batch are summed before, those of tables unless the
+        updates are exact. Where they are not, they count as for Keras: `clipvalue` and the norms
+        take each by itself, and `global_clipnorm` sums them after.
+
+        Args:
+            gradients: one a variable: tensors, `tf.IndexedSlices` or None.
+            variables: the Keras variables, shards and others.
+
+        Returns:
+            The clipped gradients, on the device where this is called.
+        """
+        optimizer = self._optimizer
+        gradients = [
+            _summed(g) if id(v) in self._table_of and not self._exact else g
+            for g, v in zip(gradients, variables, strict=True)
+        ]
+        if optimizer.clipvalue:
+            limit = optimizer.clipvalue
+            return [_map(g, lambda v: tf.clip_by_value(v, -limit, limit)) for g in gradients]
+        limit = optimizer.clipnorm or optimizer.global_clipnorm
+        if not limit:
+            return gradients
+        groups: dict[int, list[int]] = {}
+        for i, variable in enumerate(variables):
+            whole = self._table_of.get(id(variable), variable)
+            if gradients[i] is not None:
+                groups.setdefault(id(whole) if optimizer.clipnorm else 0, []).append(i)
+        for members in groups.values():
+            squares = [tf.reduce_sum(tf.square(_values(gradients[i]))) for i in members]
+            exact = tf.float64 if any(s.dtype == tf.float64 for s in squares) else tf.float32
+            norm = tf.sqrt(tf.add_n([tf.cast(square, exact) for square in squares]))
+            factor = limit / tf.maximum(norm, limit)
+            scale = functools.partial(_scaled, factor)
+            for i in members:
+                gradients[i] = _map(gradients[i], scale)
+        return [_summed(g) for g in gradients] if optimizer.global_clipnorm else gradients
+
+    def apply(self, pairs: Pairs, learning_rate: Any, step: Any) -> None:
+        """Updates the touched rows of the shards and of their slots; all rows if that is exact.
+
+        To be called where the gradients are (on the worker), eagerly or while a step is traced.
+
+        Args:
+            pairs: shards and their gradients, clipped if need be; dense gradients are refused.
+            learning_rate: the current one, a scalar.
+            step: steps done before this one (`optimizer.iterations`), a scalar integer.
+
+        Raises:
+            PlugError: a shard's gradient is dense, the loss reads the whole table, and the updates
+                are not exact.
+        """
+        if self._exact:
+            for variable, gradient in pairs:
+                [there] = server_variables.to_servers([gradient], [variable])
+                with tf.device(server_variables.place_of(variable)):
+                    self._optimizer.update_step(there, variable.value, learning_rate)
+            return
+        rule = rule_of(self._optimizer)
+        assert rule is not None, "check() has refused it"
+        if not self._slots:
+            self._slots = _find_slots(self._optimizer, self._tables)
+        step = tf.cast(tf.convert_to_tensor(step), tf.float32)
+        for variable, gradient in pairs:
+            if not isinstance(gradient, tf.IndexedSlices):
+                raise PlugError(
+                    f"the gradient of {variable.path} is dense: the loss reads a sharded table "
+                    "whole (a penalty, or tied weights); look rows up instead, keep the table "
+                    "whole by a larger size threshold, or give tfdist.plug(model, "
+                    "exact_embeddings=True)"
+                )
+            dtype = variable.value.dtype
+            gradient = unique_rows(gradient)
+            slots = {n: s.value for (of, n), s in self._slots.items() if of == id(variable)}
+            rate = tf.cast(tf.convert_to_tensor(learning_rate), dtype)
+            values = tf.cast(gradient.values, dtype)
+            rule(
+                TableRows(variable.value, slots, gradient.indices, values),
+                self._optimizer,
+                rate,
+                step,
+            )
+
+    # ------------------------------------------------------------ files
+
+    def keep_files_plain(self) -> None:
+        """Has the optimizer write and read its slots as if each table were one variable.
+
+        Its `save_own_variables` and `load_own_variables` are replaced on the object. Files then
+        fit plain Keras and any number of shards.
+        """
+        optimizer = self._optimizer
+
+        def save_own_variables(store: Any) -> None:
+            for i, variable in enumerate(self._as_plain()):
+                store[str(i)] = variable.numpy()
+
+        def load_own_variables(store: Any) -> None:
+            whole = self._as_plain()
+            if len(store.keys()) != len(whole):
+                type(optimizer).load_own_variables(optimizer, store)  # warns, loads nothing
+                return
+            for i, variable in enumerate(whole):
+                variable.assign(store[str(i)])
+
+        object.__setattr__(optimizer, "save_own_variables", save_own_variables)
+        object.__setattr__(optimizer, "load_own_variables", load_own_variables)
+
+    def _as_plain(self) -> list[keras.Variable | ShardedVariable]:
+        """The optimizer's variables, the slots of a table's shards as one."""
+        slots = _find_slots(self._optimizer, self._tables)
+        names = {id(slot): (of, name) for (of, name), slot in slots.items()}
+        found: list[keras.Variable | ShardedVariable] = []
+        seen: set[tuple[int, str]] = set()
+        for variable in self._optimizer.variables:
+            if id(variable) not in names:
+                found.append(variable)
+                continue
+            of, name = names[id(variable)]
+            table = self._table_of[of]
+            if (id(table), name) not in seen:
+                seen.add((id(table), name))
+                found.append(ShardedVariable([slots[id(s), name] for s in table.shards], name))
+        return found
+
+
+# ---------------------------------------------------------------- slots
+
+
+def _find_slots(
+    optimizer: Any, tables: Sequence[ShardedVariable]
+) -> dict[tuple[int, str], keras.Variable]:
+    """The optimizer's slots of all shards, by the shard's identity and the slot's name.
+
+    Keras names a slot `<path of the variable, / as _>_<name of the slot>`. Variables of the same
+    path have their slots in the order of the variables.
+    """
+    by_name: dict[str, list[keras.Variable]] = {}
+    for variable in optimizer.variables:
+        by_name.setdefault(variable.name, []).append(variable)
+    found: dict[tuple[int, str], keras.Variable] = {}
+    taken: dict[str, int] = {}
+    for table in tables:
+        for shard in table.shards:
+            for slot in _SLOT_NAMES:
+                name = f"{shard.path.replace('/', '_')}_{slot}"
+                candidates, place = by_name.get(name, []), taken.get(name, 0)
+                if place < len(candidates):
+                    found[id(shard), slot] = candidates[place]
+                    taken[name] = place + 1
+    return found
+
+
+_SLOT_NAMES = (
+    "momentum",
+    "velocity",
+    "velocity_hat",
+    "accumulator",
+    "linear",
+    "average_gradient",
+    "accumulated_grad",
+    "accumulated_delta_var",
+    "norm",
+)
+
+
+def _summed(gradient: Any) -> Any:
+    """Slices with each row once."""
+    return unique_rows(gradient) if isinstance(gradient, tf.IndexedSlices) else gradient
+
+
+def _values(gradient: Any) -> tf.Tensor:
+    return gradient.values if isinstance(gradient, tf.IndexedSlices) else gradient
+
+
+def _scaled(factor: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    return values * tf.cast(factor, values.dtype)
+
+
+def _map(gradient: Any, function: Callable[[tf.Tensor], tf.Tensor]) -> Any:
+    if gradient is None:
+        return None
+    if isinstance(gradient, tf.IndexedSlices):
+        values = function(gradient.values)
+        return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
+    return function(gradient)

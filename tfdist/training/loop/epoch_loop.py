@@ -1,0 +1,333 @@
+"""The epoch loop: `fit`, `evaluate` and `predict`, once for every family of strategy.
+
+It follows `keras.Model.fit` in what callbacks see and in what is returned; a family of strategy
+(`synchronous`, `asynchronous`) tells how chunks of steps run and how metrics come back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfdist import log
+from tfdist.compat import keras_trainer
+from tfdist.errors import DataError, PlugError
+from tfdist.training.data.stream import Stream
+from tfdist.training.loop import callback_routing
+from tfdist.training.loop.chunking import ChunkLength
+from tfdist.training.loop.family import Family
+from tfdist.training.model_parts import optimizers_of, unique
+from tfdist.training.peers.watchdog import Watchdog
+
+__all__ = ["Epochs", "Loop", "MadeFor"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Epochs:
+    """Which epochs to train, and when to validate (`fit`'s arguments of the same names)."""
+
+    epochs: int = 1
+    initial_epoch: int = 0
+    validation_freq: Any = 1
+
+    def validates(self, epoch: int) -> bool:
+        """Whether epoch number `epoch` (from 0) ends with a validation."""
+        if isinstance(self.validation_freq, int):
+            return (epoch + 1) % self.validation_freq == 0
+        return epoch + 1 in self.validation_freq
+
+
+class MadeFor:
+    """Stands in `model.train_function` for what a loop was made for; `compile` puts None there."""
+
+
+class Loop:
+    """Runs epochs of one plugged model.
+
+    Args:
+        model: a built and compiled model.
+        family: how its strategy takes steps.
+    """
+
+    def __init__(self, model: keras.Model, family: Family) -> None:
+        self.model = model
+        self.family = family
+        self.layout = family.layout
+        self.made_for = MadeFor()
+        self._stops_are_agreed = False
+        self._told_size = 0
+
+    # ------------------------------------------------------------ fit
+
+    def fit(
+        self,
+        data: Stream,
+        validation: Stream | None,
+        epochs: Epochs,
+        callbacks: Any,
+        verbose: Any,
+        own_evaluate: Callable[[Any], dict[str, Any]] | None = None,
+    ) -> keras.callbacks.History:
+        """Trains; the arguments are as in `keras.Model.fit`, the data already shared out.
+
+        `own_evaluate` validates instead, given the callbacks: where the model's class does it.
+        """
+        model, family = self.model, self.family
+        wanted = {
+            "epochs": epochs.epochs,
+            "initial_epoch": epochs.initial_epoch,
+            "steps an epoch": data.num_steps or -1,
+            "rows of a global batch": data.batch_size or -1,
+            "steps of a validation": -1 if validation is None else validation.num_steps or -2,
+        }
+        chunk_length, test_chunk_length, restores = self.agree(
+            "fit", wanted, callbacks, ("train", "test")
+        )
+        size = data.batch_size
+        if size and size != self._told_size and self.layout.replicas > 1 and self.layout.is_chief:
+            self._told_size = size
+            log.info("training: %s", self.layout.describe_batch(size))
+        callback_list = self.callback_list(
+            callbacks, verbose, add_history=True, epochs=epochs.epochs, steps=data.num_steps
+        )
+        model.stop_training = False
+        family.prepare_to_train()
+        data.rewind()
+        callback_list.on_train_begin()
+        first = keras_trainer.restored_epoch(model) or epochs.initial_epoch
+        if restores:
+            first = self._follow_the_chief(first)
+        family.begin_to_train()
+        training_logs: dict[str, Any] | None = None
+        logs: dict[str, Any] = {}
+        for epoch in range(first, epochs.epochs):
+            family.reset_metrics()
+            callback_list.on_epoch_begin(epoch)
+            logs = self._run("train", data, chunk_length, callback_list, logs)
+            epoch_logs = dict(logs)
+            val_logs = None
+            if own_evaluate is not None and epochs.validates(epoch):
+                val_logs = own_evaluate(callback_list)
+            elif validation is not None and epochs.validates(epoch):
+                val_logs = self._evaluate(validation, test_chunk_length, callback_list)
+            if val_logs is not None:
+                epoch_logs.update({f"val_{name}": value for name, value in val_logs.items()})
+            callback_list.on_epoch_end(epoch, epoch_logs)
+            training_logs = epoch_logs
+            if self._stops_after_epoch():
+                break
+        if isinstance(model.optimizer, keras.optimizers.Optimizer) and epochs.epochs > 0:
+            model.optimizer.finalize_variable_values(model.trainable_weights)
+        callback_list.on_train_end(logs=training_logs)
+        return model.history
+
+    def _follow_the_chief(self, epoch: int) -> int:
+        """After the chief's callbacks may have restored a model: everybody takes it over."""
+        model = self.model
+        optimizers = [v for optimizer in optimizers_of(model) for v in optimizer.variables]
+        self.family.broadcast(unique([*model.variables, *optimizers]))
+        return int(self.family.all_gather([epoch])[0, 0])
+
+    # ------------------------------------------------------------ evaluate
+
+    def evaluate(self, data: Stream, callbacks: Any, verbose: Any) -> dict[str, Any]:
+        """Evaluates every example of `data` once; returns the metrics by name."""
+        wanted = {
+            "steps": data.num_steps or -1,
+            "rows of a global batch": data.batch_size or -1,
+        }
+        (chunk_length, _, _) = self.agree("evaluate", wanted, callbacks, ("test",))
+        callback_list = self.callback_list(callbacks, verbose, epochs=1, steps=data.num_steps)
+        return self._evaluate(data, chunk_length, callback_list)
+
+    def _evaluate(
+        self, data: Stream, chunk_length: ChunkLength, callback_list: Any
+    ) -> dict[str, Any]:
+        self.model.stop_evaluating = False
+        callback_list.on_test_begin()
+        self.family.reset_metrics()
+        data.rewind()
+        logs = self._run("test", data, chunk_length, callback_list, {})
+        callback_list.on_test_end(logs)
+        return logs
+
+    # ------------------------------------------------------------ one pass over the data
+
+    def _run(
+        self,
+        mode: str,
+        data: Stream,
+        chunk_length: ChunkLength,
+        callback_list: Any,
+        logs: dict[str, Any],
+    ) -> dict[str, Any]:
+        """Runs the steps of one epoch; returns the last logs."""
+        family = self.family
+        begin = getattr(callback_list, f"on_{mode}_batch_begin")
+        end = getattr(callback_list, f"on_{mode}_batch_end")
+        flag = "stop_training" if mode == "train" else "stop_evaluating"
+        what = f"{self.layout.task} in its {mode} steps"
+        data.begin_epoch(family.all_gather)
+        step = 0
+        chunks = family.chunks(mode, data, chunk_length)
+        with (
+            Watchdog(what, active=self.layout.task != "") as watch,
+            contextlib.closing(chunks),
+        ):
+            for run in chunks:
+                begin(step)
+                self._check_compiled("fit" if mode == "train" else "evaluate")
+                count, logs = run()
+                step += count
+                if count:
+                    end(step - 1, logs)
+                watch.moved()
+                if self._stops_are_agreed and self.stops(flag):
+                    break
+        family.bring_together()
+        self._check_length(data, step)
+        data.end_epoch()
+        return logs
+
+    def _check_compiled(self, method: str) -> None:
+        """Sees to what a callback has done to the model since its steps were made.
+
+        Raises:
+            PlugError: it has compiled the model anew.
+        """
+        function = self.model.train_function
+        if function is self.made_for:
+            return
+        if function is None or isinstance(function, MadeFor):
+            raise PlugError(
+                f"a callback has compiled the model while {method} was running, whose steps are "
+                "those of what was compiled before (plain Keras ends here in 'NoneType' object is "
+                "not callable): end it first (model.stop_training = True, or fewer epochs), then "
+                "compile and call fit again with initial_epoch; a learning rate can be set at any "
+                "time"
+            )
+        # `make_train_function(force=True)`: what has been frozen meanwhile stays as it is from now.
+        self.family.retrace()
+        self.model.train_function = self.made_for
+
+    def _check_length(self, data: Stream, step: int) -> None:
+        """Notes where the stream has ended, and warns if the user has asked for more."""
+        exhausted = data.ended or (data.left(step) == 0 and step < (data.steps_asked or 0))
+        if not exhausted:
+            return
+        data.ran_out()
+        if data.steps_asked is not None and step < data.steps_asked:
+            warnings.warn(
+                f"the data ran out after {step} of {data.steps_asked} steps: give a dataset that "
+                "holds steps_per_epoch * epochs batches, or .repeat() it",
+                stacklevel=5,
+            )
+
+    # ------------------------------------------------------------ agreement
+
+    @contextlib.contextmanager
+    def apart(self) -> Iterator[None]:
+        """For an `evaluate` or a `predict` that may be called inside of a `fit`."""
+        before = self._stops_are_agreed
+        try:
+            yield
+        finally:
+            self._stops_are_agreed = before
+
+    def agree(
+        self, what: str, wanted: dict[str, int], callbacks: Any, modes: Sequence[str]
+    ) -> tuple[ChunkLength, ChunkLength, bool]:
+        """Makes sure that every worker is about to do the same thing, and at the same pace.
+
+        Args:
+            what: the method, for the message.
+            wanted: numbers that must be the same on every worker, by name.
+            callbacks: this worker's callbacks; any worker's may ask for every batch.
+            modes: "train", "test" or "predict": what steps will be taken.
+
+        Returns:
+            A pace for each of two modes (the same twice for one), and whether some worker's
+            callbacks may restore the model.
+
+        Raises:
+            DataError: the workers called `fit` or `evaluate` with different arguments.
+        """
+        batches = [float(callback_routing.wants_every_batch(callbacks, mode)) for mode in modes]
+        batches = batches if len(batches) == 2 else batches * 2
+        restores = float(callback_routing.restores_the_model(callbacks))
+        stops = float(callback_routing.may_stop_mid_epoch(callbacks))
+        each = float(self.model.steps_per_execution or 1)
+        own = [*wanted.values(), *batches, restores, stops, each]
+        table, digests = self._tell_with_digest(own)
+        for column, name in enumerate(wanted):
+            values = table[:, column]
+            if (values != values[0]).any():
+                given = ", ".join(f"worker {i}: {int(v)}" for i, v in enumerate(values))
+                raise DataError(
+                    f"the workers called {what} with different arguments ({name}: {given}): every "
+                    "worker must run the same program on the same data"
+                )
+        looks = table[:, -5:-3].max(axis=0) > 0
+        restores_any, stops_any, exact = table[:, -3:].max(axis=0)
+        if not restores_any:  # else the chief's values are taken over anyway
+            self.family.drift.check(digests)
+        every = int(exact) if exact > 1 else None
+        self._stops_are_agreed = stops_any > 0
+        seconds = self.family.chunk_seconds
+        paces = [ChunkLength(every or (1 if look else None), seconds) for look in looks]
+        return paces[0], paces[1], restores_any > 0
+
+    def _tell_with_digest(self, numbers: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+        """Shows this worker's numbers to all, and the digest of its model beside."""
+        table = self.family.all_gather([*numbers, *self.family.drift.digest()])
+        told, digests = np.split(table, [len(numbers)], axis=1)
+        return told, digests
+
+    def _stops_after_epoch(self) -> bool:
+        """`stops`, and makes sure that no callback has changed one worker's model alone.
+
+        Raises:
+            PlugError: one has.
+        """
+        own = bool(getattr(self.model, "stop_training", False))
+        told, digests = self._tell_with_digest([float(own)])
+        self.family.drift.check(digests)
+        self.model.stop_training = bool(told.any())
+        return self.model.stop_training
+
+    def stops(self, flag: str) -> bool:
+        """Whether a callback of any worker has asked to stop: then all stop."""
+        own = bool(getattr(self.model, flag, False))
+        stops = bool(self.family.all_gather([float(own)]).any())
+        setattr(self.model, flag, stops)
+        return stops
+
+    def callback_list(
+        self,
+        callbacks: Any,
+        verbose: Any,
+        *,
+        add_history: bool = False,
+        epochs: int,
+        steps: int | None,
+    ) -> keras.callbacks.CallbackList:
+        """Returns the callbacks that run on this worker, as Keras calls them."""
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            return callbacks
+        chief = self.layout.is_chief
+        verbose = verbose if chief else 0
+        return keras.callbacks.CallbackList(
+            callback_routing.callbacks_for(callbacks, chief),
+            add_history=add_history,
+            add_progbar=verbose != 0,
+            verbose=verbose,
+            epochs=epochs,
+            steps=steps,
+            model=self.model,
+        )

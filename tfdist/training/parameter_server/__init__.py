@@ -1,0 +1,1 @@
+"""Asynchronous training: a chief hands out steps, workers take them, servers keep the variables."""

@@ -1,0 +1,398 @@
+"""How steps are taken on parameter servers: by workers, each at its own pace, none waiting.
+
+The chief hands chunks of steps to whichever worker is free and adds up what they return. Batches of
+arrays and datasets are read by the chief and travel with the chunk, so each is worked on once,
+whoever is lost meanwhile; with a function of `tf.distribute.InputContext` the workers read their
+own (`own_pipelines`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import time
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfdist import log
+from tfdist.compat import tf_strategies
+from tfdist.errors import PlugError, TaskLost
+from tfdist.strategies import registry
+from tfdist.strategies.layout import ReplicaLayout
+from tfdist.training.data.stream import Step, Stream, without_optionals
+from tfdist.training.embeddings.embedding_tables import EmbeddingTables
+from tfdist.training.loop.chunking import TARGET_SECONDS, ChunkLength
+from tfdist.training.loop.family import Chunk
+from tfdist.training.model_parts import unique
+from tfdist.training.parameter_server.batch_messages import PackedBatches, batch_of, pack, specs_of
+from tfdist.training.parameter_server.metric_totals import MetricTotals
+from tfdist.training.parameter_server.placement import describe_placement, placed
+from tfdist.training.parameter_server.work_queue import WorkQueue
+from tfdist.training.parameter_server.worker_pipelines import WorkerPipelines
+from tfdist.training.parameter_server.worker_step import Carried, WorkerStep
+from tfdist.training.peers.drift import DriftCheck
+from tfdist.training.plug_options import TrainingOptions
+from tfdist.training.replica.step_logs import StepLogs, as_plain
+
+__all__ = ["Asynchronous", "key_of"]
+
+_AHEAD = 2  # chunks for each worker: one that it works on, one that waits for it
+_SMALLEST = 8  # the last chunks of an epoch are no smaller than a full one divided by this
+_TICK_SECONDS = 1.0
+_IDLE_SECONDS = 0.02  # between two questions to workers that have all run out but one
+_LOST_SECONDS = 60.0  # for one worker to come back, where all have gone
+
+
+class Asynchronous:
+    """Takes training, test and prediction steps of one model on a parameter-server strategy.
+
+    Args:
+        model: a built and compiled Keras model.
+        strategy: a `tf.distribute.ParameterServerStrategy`.
+        layout: the chief's.
+        options: how often to fetch and push.
+        tables: the model's sharded embeddings.
+    """
+
+    chunk_seconds = TARGET_SECONDS
+
+    def __init__(
+        self,
+        model: keras.Model,
+        strategy: tf.distribute.Strategy,
+        layout: ReplicaLayout,
+        options: TrainingOptions,
+        tables: EmbeddingTables,
+    ) -> None:
+        self.model = model
+        self.strategy = strategy
+        self.layout = layout
+        self.coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
+        self.workers = registry.count_tasks("worker")
+        self._options = options
+        self._tables = tables
+        self._warm = options.warm_start
+        self._told = False
+        self._alone_since: float | None = None
+        self._functions: dict[Any, Any] = {}
+        self._logs = StepLogs(model)
+        self.drift = DriftCheck(model, strategy, layout, {}, False)  # there is one copy of all
+        self._step: WorkerStep | None = None
+        self._totals: MetricTotals | None = None
+
+    # ------------------------------------------------------------ what runs on a worker
+
+    def _worker_step(self) -> WorkerStep:
+        if self._step is None:
+            self.model.reset_metrics()
+            metrics = unique(v for metric in self.model.metrics for v in metric.variables)
+            self._totals = MetricTotals(metrics)
+            self._step = WorkerStep(
+                self.model,
+                self._options,
+                self._tables,
+                self._totals.rest,
+                self._logs,
+            )
+        return self._step
+
+    def _chunk_function(self, mode: str, kind: str, specs: Sequence[Any]) -> Any:
+        """The function that takes a chunk of steps, traced for data of these types.
+
+        Args:
+            mode: "train" or "test".
+            kind: "rows" where the data come with the call, "own" where an iterator does.
+            specs: the types of its two arguments.
+        """
+        key = (mode, kind, key_of(specs))
+        if key not in self._functions:
+            read = _from_rows if kind == "rows" else _from_iterator
+            logs: dict[str, tf.TensorSpec] = {}
+            found = self._trace(mode, read, specs, logs)
+            if logs:  # a step with logs of its own: now their types are known
+                found = self._trace(mode, read, specs, logs)
+            self._functions[key] = found
+        return self._functions[key]
+
+    def _trace(
+        self, mode: str, read: Any, specs: Sequence[Any], logs: dict[str, tf.TensorSpec]
+    ) -> Any:
+        known = dict(logs)
+
+        def run(source: Any, steps: tf.Tensor) -> dict[str, Any]:
+            return self._run_steps(mode, read, known, logs, source, steps)
+
+        function = tf.function(run, autograph=False)
+        concrete = function.get_concrete_function(*specs)
+        # TensorFlow wants the function itself where an iterator of the worker's goes in.
+        return function if read is _from_iterator else concrete
+
+    def _run_steps(
+        self,
+        mode: str,
+        read: Any,
+        known: dict[str, tf.TensorSpec],
+        found: dict[str, tf.TensorSpec],
+        source: Any,
+        steps: tf.Tensor,
+    ) -> dict[str, Any]:
+        """Takes steps until there are enough, or no more data; returns what they have counted."""
+        step = self._worker_step()
+        began = tf.timestamp()
+        start = step.start(mode)
+
+        def take(number: tf.Tensor, batch: Any, carried: Carried) -> tuple[Any, ...]:
+            carried, logs = step.take(mode, number, batch, carried)
+            found.update({k: tf.TensorSpec(v.shape, v.dtype) for k, v in logs.items()})
+            return number + 1, carried, {name: logs[name] for name in known}
+
+        def body(number: tf.Tensor, _: Any, carried: Carried, logs: Any) -> tuple[Any, ...]:
+            there, batch = read(source, number)
+            if there is None:
+                number, carried, logs = take(number, batch(), carried)
+                return number, tf.constant(True), carried, logs
+            number, carried, logs = tf.cond(
+                there, lambda: take(number, batch(), carried), lambda: (number, carried, logs)
+            )
+            return number, there, carried, logs
+
+        no_logs = {
+            name: tf.zeros([size or 0 for size in spec.shape], spec.dtype)
+            for name, spec in known.items()
+        }
+        shapes = (
+            tf.TensorShape([]),
+            tf.TensorShape([]),
+            tf.nest.map_structure(lambda tensor: tensor.shape, start),
+            {name: spec.shape for name, spec in known.items()},
+        )
+        count, there, carried, logs = tf.while_loop(
+            lambda number, there, *_: tf.logical_and(there, number < steps),
+            body,
+            (tf.constant(0), tf.constant(True), start, no_logs),
+            shape_invariants=shapes,
+            parallel_iterations=1,
+        )
+        metrics = step.finish(mode, carried)
+        worker = tf.distribute.coordinator.experimental_get_current_worker_index()
+        with tf.control_dependencies([*metrics, count]):
+            seconds = tf.timestamp() - began
+        return {
+            "metrics": [tf.cast(value, tf.float64) for value in metrics],
+            "logs": logs,
+            "steps": count,
+            "ended": tf.logical_not(there),
+            "worker": tf.cast(worker, tf.int32),
+            "seconds": seconds,
+        }
+
+    # ------------------------------------------------------------ chunks
+
+    def working(self) -> contextlib.AbstractContextManager[None]:
+        """For all that traces and runs steps."""
+        return contextlib.nullcontext()
+
+    def chunks(
+        self, mode: str, data: Stream, chunk_length: ChunkLength
+    ) -> Generator[Chunk, None, None]:
+        """Yields, until an epoch's data end, what waits for the next steps that workers take."""
+        self._worker_step()
+        queue = WorkQueue(self.coordinator)
+        give: Any = self._give_own if isinstance(data, WorkerPipelines) else self._give_rows
+        given = 0
+        try:
+            while True:
+                limit = self._limit(mode)
+                while len(queue) < limit and (
+                    count := give(mode, data, chunk_length, queue, given)
+                ):
+                    given += count
+                if not len(queue):
+                    return
+                yield functools.partial(self._next, mode, data, chunk_length, queue)
+                if isinstance(data, WorkerPipelines):
+                    given = data.given
+        finally:
+            queue.drain()
+            assert self._totals is not None
+            self._totals.store()
+
+    def _limit(self, mode: str) -> int:
+        return 1 if mode == "train" and self._warm > 0 else _AHEAD * self.workers
+
+    def _length(self, chunk_length: ChunkLength, left: int | None) -> int:
+        """Steps of the next chunk: the fewer are left, the smaller the parts they are shared in."""
+        length = chunk_length.next_length(left)
+        if chunk_length.every is not None:
+            return length
+        together = math.lcm(self._options.fetch_every, self._options.push_every)
+        if left is not None:
+            share = math.ceil(left / (_AHEAD * self.workers))
+            length = min(length, max(1, share, length // _SMALLEST))  # a message costs something
+        return length if length < together else length // together * together
+
+    def _give_rows(
+        self, mode: str, data: Stream, chunk_length: ChunkLength, queue: WorkQueue, given: int
+    ) -> int:
+        """Hands out the next batches; returns how many."""
+        left = data.left(given)
+        if left == 0:
+            return 0
+        steps = data.take(self._length(chunk_length, left), self.all_gather)
+        for rows in pack([step.parts[0] for step in steps]):
+            self._start(mode, rows, queue)
+        return len(steps)
+
+    def _start(self, mode: str, rows: PackedBatches, queue: WorkQueue) -> None:
+        specs = (specs_of(rows), tf.TensorSpec([], tf.int32))
+        function = self._chunk_function(mode, "rows", specs)
+        queue.start(function, (rows, tf.constant(len(rows.sizes))))
+
+    def _give_own(
+        self,
+        mode: str,
+        data: WorkerPipelines,
+        chunk_length: ChunkLength,
+        queue: WorkQueue,
+        given: int,
+    ) -> int:
+        """Lets one more worker take steps on its own data; returns how many at most."""
+        left = None if data.steps_asked is None else max(0, data.steps_asked - given)
+        busy = len(queue) >= self.workers - len(data.ended_workers)
+        if left == 0 or len(data.ended_workers) == self.workers:
+            return 0
+        if data.ended_workers and busy:
+            return 0
+        count = self._length(chunk_length, left)
+        specs = (tf_strategies.spec_of_remote(data.iterators), tf.TensorSpec([], tf.int32))
+        function = self._chunk_function(mode, "own", specs)
+        data.promised += count
+        queue.start(function, (data.iterators, tf.constant(count)), tag=count)
+        return count
+
+    def _next(
+        self, mode: str, data: Stream, chunk_length: ChunkLength, queue: WorkQueue
+    ) -> tuple[int, dict[str, Any]]:
+        """Waits until some steps have been taken; returns how many, and the logs so far."""
+        assert self._totals is not None
+        taken = 0
+        own: dict[str, Any] = {}
+        came: tuple[Any, Any] | None = self.wait(queue)
+        while came is not None:
+            promised, result = came
+            taken += int(result["steps"])
+            own = result["logs"] or own
+            self._totals.add(result["metrics"])
+            if result["steps"]:
+                chunk_length.agreed(chunk_length.seconds)
+                chunk_length.took(int(result["steps"]), float(result["seconds"]))
+            if isinstance(data, WorkerPipelines):
+                data.returned(int(result["steps"]), promised)
+                if result["ended"]:
+                    data.ended_workers.add(int(result["worker"]))
+                    time.sleep(_IDLE_SECONDS)
+            more = len(queue) > 0 and chunk_length.every is None
+            came = queue.wait(0.0) if more else None
+        if mode == "train":
+            self._warm -= taken
+        return taken, self._results(mode, own)
+
+    def _results(self, mode: str, own: dict[str, Any]) -> dict[str, Any]:
+        assert self._totals is not None
+        logs = self._logs.results(mode, self._totals.states(), own)
+        return {name: as_plain(tf.convert_to_tensor(value)) for name, value in logs.items()}
+
+    def wait(self, queue: WorkQueue) -> tuple[Any, Any]:
+        """Waits for a result; while it does, makes sure that there is somebody to bring one."""
+        while (came := queue.wait(_TICK_SECONDS)) is None:
+            membership = registry.membership_of(self.strategy)
+            if membership is None or any(t.type == "worker" for t in membership.present()):
+                self._alone_since = None
+                continue
+            self._alone_since = self._alone_since or time.monotonic()
+            if time.monotonic() - self._alone_since > _LOST_SECONDS:
+                queue.forget()
+                raise TaskLost(
+                    f"chief:0 lost all {self.workers} workers, and none has come back for "
+                    f"{_LOST_SECONDS:.0f} s: their own logs tell why; start the job again, with "
+                    "tfdist.callbacks.Checkpoint it resumes where it was"
+                )
+        self._alone_since = None
+        return came
+
+    def on_batch(self, mode: str, step: Step) -> dict[str, Any]:
+        """Takes one step by itself, on some worker; returns its logs."""
+        self._worker_step()
+        assert self._totals is not None
+        queue = WorkQueue(self.coordinator)
+        self._start(mode, pack([step.parts[0]])[0], queue)
+        result = self.wait(queue)[1]
+        self._totals.add(result["metrics"])
+        self._totals.store()
+        return self._results(mode, result["logs"])
+
+    @property
+    def fetched(self) -> list[keras.Variable]:
+        """The model's variables that a worker reads as a whole: all but the tables."""
+        tables = {id(variable) for variable in self._tables.variables}
+        return [v for v in unique(self.model.variables) if id(v) not in tables]
+
+    # ------------------------------------------------------------ the rest of a family
+
+    def reset_metrics(self) -> None:
+        """Sets every metric back."""
+        self.model.reset_metrics()
+        if self._totals is not None:
+            self._totals.reset()
+
+    def all_gather(self, numbers: Sequence[float]) -> np.ndarray:
+        """Shows the numbers to all that run the loop: the chief alone."""
+        return np.asarray([numbers], np.float64)
+
+    def prepare_to_train(self) -> None:
+        """Says where the variables are, the first time."""
+        if not self._told:
+            self._told = True
+            variables = unique([*self.model.variables, *self.model.optimizer.variables])
+            for line in describe_placement(placed(variables)).splitlines():
+                log.info("%s", line)
+
+    def retrace(self) -> None:
+        """Refuses: steps are on their way.
+
+        Raises:
+            PlugError: always.
+        """
+        raise PlugError(
+            "a callback has called make_train_function while fit was running, but parameter "
+            "servers cannot change the steps of a running fit: freeze layers between two calls"
+        )
+
+    def begin_to_train(self) -> None:
+        """Nothing: workers fetch the weights as they are."""
+
+    def bring_together(self) -> None:
+        """Nothing: the variables are on the servers, where everybody reads them."""
+
+    def broadcast(self, variables: Sequence[keras.Variable]) -> None:
+        """Nothing: there is one copy of each variable."""
+
+
+def _from_rows(rows: PackedBatches, number: tf.Tensor) -> tuple[None, Callable[[], Any]]:
+    return None, lambda: batch_of(rows, number)
+
+
+def _from_iterator(iterator: Any, _: tf.Tensor) -> tuple[tf.Tensor, Callable[[], Any]]:
+    element = iterator.get_next_as_optional()
+    return element.has_value(), lambda: without_optionals(element.get_value())
+
+
+def key_of(specs: Any) -> Any:
+    """What tells functions that were traced for other types apart."""
+    flat = tf.nest.flatten(specs, expand_composites=False)
+    return (repr(tf.nest.map_structure(str, specs)), len(flat))

@@ -1,0 +1,352 @@
+"""One step of a model as a worker of a parameter-server job takes it.
+
+Keras' own `train_step` is traced, with three things changed:
+
+*Weights are tensors.* The worker fetches them in few messages when the step begins (`servers`), and
+forward and backward passes read that one snapshot. Rows of sharded embedding tables are looked up
+where they are.
+
+*Metrics are tensors* that start from rest: what a worker returns is what it has counted itself, and
+the coordinator adds that up. No two workers write one variable.
+
+*Updates happen on the servers*, by the optimizer's own code, next to the variables; what must not
+be lost (iterations, moving statistics) is added in one indivisible operation.
+
+With `push_every` or `fetch_every` above 1 this is Downpour SGD: the worker goes on with its own
+copy of the weights, and sends the sum of its gradients (Dean et al., "Large Scale Distributed Deep
+Networks", 2012, section 4.1 and algorithm 7.1).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfdist.compat import keras_weights, patches
+from tfdist.errors import PlugError
+from tfdist.strategies import server_variables
+from tfdist.training.embeddings.embedding_tables import EmbeddingTables
+from tfdist.training.embeddings.sparse_rules import counts_apart
+from tfdist.training.model_parts import optimizers_of, unique
+from tfdist.training.plug_options import TrainingOptions
+from tfdist.training.replica.step_logs import StepLogs, are_used, recorded_results
+
+__all__ = ["Carried", "WorkerStep"]
+
+Carried = dict[str, Any]
+"""What a loop of steps hands on from one to the next; see `WorkerStep.start`."""
+
+
+class WorkerStep:
+    """Traces the steps of one plugged model for its workers.
+
+    Args:
+        model: a built and compiled model whose variables live on parameter servers.
+        options: how often to fetch and to push.
+        tables: the sharded embeddings, whose rows are looked up and updated where they are.
+        rest: the values of the metrics' variables after a reset.
+        logs: sorts what steps return.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        options: TrainingOptions,
+        tables: EmbeddingTables,
+        rest: Sequence[Any],
+        logs: StepLogs,
+    ) -> None:
+        self.model = model
+        self._fetch_every = options.fetch_every
+        self._push_every = options.push_every
+        self._local_rate = options.local_learning_rate
+        self._of_tables = tables
+        self._tables = {id(variable) for variable in tables.variables}
+        self._rest = list(rest)
+        self._logs = logs
+        self.metrics = unique(v for metric in model.metrics for v in metric.variables)
+        counted = {id(v) for v in self.metrics} | self._tables
+        self._weights = [v for v in unique(model.trainable_variables) if id(v) not in counted]
+        counted |= {id(v) for v in self._weights}
+        self._state = [v for v in unique(model.variables) if id(v) not in counted]
+        self._clock = unique(v for one in optimizers_of(model) for v in _clock_of(one))
+        self._state_range = slice(len(self._weights), len(self._weights) + len(self._state))
+        self._held: Any = None
+        self._own_now: list[Any] = []
+
+    # ------------------------------------------------------------ a loop of steps
+
+    def start(self, mode: str) -> Carried:
+        """What the first step of a chunk is handed: metrics at rest, and the weights.
+
+        Args:
+            mode: "train" or "test".
+        """
+        carried: Carried = {"metrics": [tf.constant(value) for value in self._rest]}
+        if mode == "test":
+            carried["fetched"] = server_variables.fetch([*self._weights, *self._state])
+        elif self._is_downpour:
+            values = self._fetch()
+            carried["own"] = values
+            carried["base"] = values[self._state_range]
+            carried["pending"] = [tf.zeros(v.shape, v.value.dtype) for v in self._weights]
+            carried["count"] = tf.constant(0)
+        return carried
+
+    def take(
+        self, mode: str, number: tf.Tensor, batch: Any, carried: Carried
+    ) -> tuple[Carried, dict[str, tf.Tensor]]:
+        """Takes one step.
+
+        Args:
+            mode: "train" or "test".
+            number: of the step in its chunk, an int32 scalar.
+            batch: the data, as `train_step` takes them.
+            carried: what `start` or the step before gave.
+
+        Returns:
+            What the next step is to be given, and the logs that are no metrics.
+        """
+        metrics = list(zip(self.metrics, carried["metrics"], strict=True))
+        if mode == "test":
+            fixed = zip([*self._weights, *self._state], carried["fetched"], strict=True)
+            logs, now, _ = self._traced(mode, batch, [*fixed, *metrics], None)
+            return {**carried, "metrics": now}, logs
+        if not self._is_downpour:
+            fetched = self._fetch()
+            values = [*zip(self._fetched, fetched, strict=True), *metrics]
+            logs, now, state = self._traced(mode, batch, values, self._apply_now)
+            self._push_state(state, fetched[self._state_range])
+            return {"metrics": now}, logs
+        return self._downpour(number, batch, carried, metrics)
+
+    def finish(self, mode: str, carried: Carried) -> list[tf.Tensor]:
+        """Sends what has not been sent; returns the metrics' variables at the chunk's end."""
+        if mode == "train" and self._is_downpour:
+            tf.cond(carried["count"] > 0, lambda: self._push(carried), lambda: tf.constant(0))
+        return carried["metrics"]
+
+    # ------------------------------------------------------------ one step
+
+    @property
+    def _is_downpour(self) -> bool:
+        return self._fetch_every > 1 or self._push_every > 1
+
+    @property
+    def _fetched(self) -> list[keras.Variable]:
+        return [*self._weights, *self._state, *self._clock]
+
+    def _fetch(self) -> list[tf.Tensor]:
+        return server_variables.fetch(self._fetched)
+
+    def _traced(
+        self,
+        mode: str,
+        batch: Any,
+        values: Sequence[tuple[keras.Variable, tf.Tensor]],
+        apply: Callable[..., Any] | None,
+    ) -> tuple[dict[str, tf.Tensor], list[tf.Tensor], list[tf.Tensor]]:
+        """Traces the model's own step; returns its logs, the metrics and the state after it."""
+        step = self.model.train_step if mode == "train" else self.model.test_step
+        with (
+            keras_weights.held(values) as self._held,
+            self._updating(apply),
+            recorded_results(self.model) as results,
+        ):
+            logs = self._logs.sort(mode, step(batch), results)
+            if are_used(results):
+                raise PlugError(
+                    f"{mode}_step computes something from a metric's result, of which a worker of "
+                    "parameter servers knows its own part only: return the result as it is, and "
+                    "compute from it in a callback's logs"
+                )
+            metrics = [self._held.current(v) for v in self.metrics]
+            state = [self._held.current(v) for v in self._state]
+            self._own_now = [self._held.current(v) for v in self._fetched]
+        return logs, metrics, state
+
+    @contextlib.contextmanager
+    def _updating(self, apply: Callable[..., Any] | None) -> Iterator[None]:
+        """While it is open, optimizers update as parameter servers need it."""
+
+        def intercept(optimizer: Any, grads: Any, trainable_variables: Any = None) -> None:
+            if apply is None:
+                raise PlugError("an optimizer was applied in test_step: only train_step may train")
+            variables = list(trainable_variables or optimizer._trainable_variables)
+            apply(optimizer, list(grads), variables)
+
+        def update_step(optimizer: Any, *args: Any, **named: Any) -> None:
+            self._update_step(optimizer, *args, **named)
+
+        replacements: dict[str, Callable[..., Any]] = {
+            "apply": intercept,
+            "update_step": update_step,
+            "weight_decay": _apply_weight_decay,
+        }
+        if self._tables and apply is not None:  # clipped in `_apply_now`: Keras would densify
+            replacements["clip"] = lambda _, grads: grads
+        with patches.Patches(replacements):
+            yield
+
+    def _apply_now(self, optimizer: Any, grads: list[Any], variables: list[Any]) -> None:
+        """Applies gradients on the servers, by the optimizer's own code."""
+        for variable in variables:
+            self._held.release(variable)  # what reads it after the update reads the server
+        grads = self._of_tables.clip(grads, variables)
+        patches.original("apply")(optimizer, grads, variables)
+        self._count(optimizer, 1)
+
+    def _count(self, optimizer: Any, steps: Any) -> None:
+        """Counts the steps; Keras would write what it has read, and lose what others count."""
+        iterations = optimizer.iterations
+        if self._held is not None and self._held.has(iterations):
+            now = self._held.current(iterations)
+            self._held.release(iterations)
+            server_variables.add([iterations], [tf.cast(steps, now.dtype)])
+            self._held.hold(iterations, now)
+
+    def _update_step(
+        self,
+        optimizer: Any,
+        grads: Sequence[Any],
+        variables: Sequence[Any],
+        learning_rate: Any,
+    ) -> None:
+        """Runs the optimizer's update of each variable where the variable is."""
+        tables = [(g, v) for g, v in zip(grads, variables, strict=True) if id(v) in self._tables]
+        dense = [(g, v) for g, v in zip(grads, variables, strict=True) if id(v) not in self._tables]
+        if tables:
+            self._of_tables.update(optimizer, tables, learning_rate)
+        targets = [variable for _, variable in dense]
+        apart = counts_apart(optimizer)
+        found = [g if apart else tf.convert_to_tensor(g) for g, _ in dense]
+        sent = server_variables.to_servers(found, targets)
+        for gradient, variable in zip(sent, targets, strict=True):
+            with tf.device(server_variables.place_of(variable)):
+                optimizer.update_step(gradient, variable.value, learning_rate)
+
+    def _push_state(self, new: Sequence[tf.Tensor], old: Sequence[tf.Tensor]) -> None:
+        """Adds to the servers what a step has changed of what is not trained."""
+        changed = [
+            (variable, after, before)
+            for variable, after, before in zip(self._state, new, old, strict=True)
+            if after is not before
+        ]
+        numbers = [entry for entry in changed if entry[1].dtype != tf.bool]
+        server_variables.add(
+            [v for v, _, _ in numbers], [after - before for _, after, before in numbers]
+        )
+        for variable, after, _ in changed:
+            if after.dtype == tf.bool:
+                variable.value.assign(after)
+
+    # ------------------------------------------------------------ Downpour
+
+    def _downpour(
+        self, number: tf.Tensor, batch: Any, carried: Carried, metrics: Sequence[Any]
+    ) -> tuple[Carried, dict[str, tf.Tensor]]:
+        """A step on this worker's own copy of the weights; see the module."""
+        own, base = list(carried["own"]), list(carried["base"])
+        where = self._state_range
+
+        def renew() -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+            fetched = self._fetch()
+            # What has changed here and was not sent yet stays.
+            unsent = [now - before for now, before in zip(own[where], base, strict=True)]
+            state = [a + b for a, b in zip(fetched[where], unsent, strict=True)]
+            return [*fetched[: where.start], *state, *fetched[where.stop :]], fetched[where]
+
+        if self._fetch_every == 1:
+            own, base = renew()
+        else:
+            due = tf.logical_and(number > 0, tf.equal(number % self._fetch_every, 0))
+            own, base = tf.cond(due, renew, lambda: (own, base))
+        pending = list(carried["pending"])
+
+        def keep(optimizer: Any, grads: list[Any], variables: list[Any]) -> None:
+            self._step_alone(optimizer, grads, variables, pending)
+
+        values = [*zip(self._fetched, own, strict=True), *metrics]
+        logs, now, _ = self._traced("train", batch, values, keep)
+        following: Carried = {
+            "metrics": now,
+            "own": self._own_now,
+            "base": base,
+            "pending": pending,
+            "count": carried["count"] + 1,
+        }
+
+        def send() -> Carried:
+            self._push(following)
+            return {
+                **following,
+                "base": following["own"][where],
+                "pending": [tf.zeros_like(gradient) for gradient in pending],
+                "count": tf.constant(0),
+            }
+
+        due = tf.equal((number + 1) % self._push_every, 0)
+        return (send() if self._push_every == 1 else tf.cond(due, send, lambda: following)), logs
+
+    def _step_alone(
+        self, optimizer: Any, grads: list[Any], variables: list[Any], pending: list[tf.Tensor]
+    ) -> None:
+        """Moves this worker's copy of the weights, and remembers the gradients."""
+        if optimizer is not self.model.optimizer:
+            raise PlugError(
+                "fetch_every and push_every above 1 work with the optimizer of compile alone, but "
+                "train_step applies another one: leave them at 1"
+            )
+        rate = optimizer.learning_rate if self._local_rate is None else self._local_rate
+        numbers = {id(variable): i for i, variable in enumerate(self._weights)}
+        tables = []
+        for gradient, variable in zip(grads, variables, strict=True):
+            if gradient is None:
+                continue
+            if id(variable) in self._tables:
+                tables.append((gradient, variable))
+                continue
+            gradient = tf.convert_to_tensor(gradient)
+            value = self._held.current(variable)
+            self._held.hold(variable, value - tf.cast(rate, value.dtype) * gradient)
+            i = numbers[id(variable)]
+            pending[i] = pending[i] + gradient
+        if tables:  # rows are few: they go at once
+            self._of_tables.update(optimizer, tables, tf.convert_to_tensor(optimizer.learning_rate))
+        now = self._held.current(optimizer.iterations)
+        self._held.hold(optimizer.iterations, now + 1)
+
+    def _push(self, carried: Carried) -> tf.Tensor:
+        """Applies the sum of the gradients, and adds what else has changed."""
+        optimizer = self.model.optimizer
+        iterations, *rest = carried["own"][self._state_range.stop :]
+        clock = [iterations - tf.cast(1, iterations.dtype), *rest]  # Keras counts from the next
+        with (
+            keras_weights.held(list(zip(self._clock, clock, strict=True))) as self._held,
+            self._updating(None),
+        ):
+            patches.original("apply")(optimizer, list(carried["pending"]), list(self._weights))
+            self._count(optimizer, carried["count"])
+        self._push_state(carried["own"][self._state_range], carried["base"])
+        return tf.constant(0)
+
+
+def _clock_of(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
+    rate = getattr(optimizer, "_learning_rate", None)
+    return [optimizer.iterations, *([rate] if isinstance(rate, keras.Variable) else [])]
+
+
+def _apply_weight_decay(optimizer: Any, variables: Sequence[Any]) -> None:
+    """Keras' weight decay, computed where each variable is."""
+    if optimizer.weight_decay is None:
+        return
+    for variable in variables:
+        if optimizer._use_weight_decay(variable.value):  # whose name is the path, as for Keras
+            with tf.device(server_variables.place_of(variable)):
+                value = variable.value
+                rate = tf.cast(optimizer.learning_rate, value.dtype)
+                value.assign_sub(value * tf.cast(optimizer.weight_decay, value.dtype) * rate)

@@ -1,0 +1,1 @@
+"""Model parallelism: the layers of a model on several devices, a batch in microbatches."""

@@ -1,0 +1,375 @@
+"""One step of a pipeline as a TensorFlow program, written slot by slot.
+
+Each (stage, microbatch) runs its forward with a tape of its own, and its backward by that tape and
+the gradients that the next stages sent back; `Ordering` says what begins after what.
+
+The step is functional: variables are read once, at its beginning; what layers write is assigned at
+the end (`State`). So the forward can be run again in the backward (`recompute`) and draws the same
+random numbers.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfdist.compat import keras_data, keras_layers, keras_trainer
+from tfdist.schedules import schedule as schedules
+from tfdist.schedules.schedule import Slot
+from tfdist.strategies.pipeline_strategy import PipelineStrategy
+from tfdist.training.pipelined import microbatch_losses as losses
+from tfdist.training.pipelined.gradient_sums import Gradients, Penalties, total
+from tfdist.training.pipelined.layer_graph import Graph, Segment, Stage
+from tfdist.training.pipelined.microbatch import MicrobatchRows, Outcome, Part, again, is_float
+from tfdist.training.pipelined.ordering import Ordering
+from tfdist.training.pipelined.segment import run_segment, target
+from tfdist.training.pipelined.variable_values import State, assign
+from tfdist.training.pipelined.weight_gradients import leave, run_later
+
+__all__ = ["Executor"]
+
+
+class Executor:
+    """Writes the steps of one model on one pipeline.
+
+    Args:
+        graph: the model's layers.
+        stages: how they are cut.
+        strategy: where they run.
+    """
+
+    def __init__(self, graph: Graph, stages: Sequence[Stage], strategy: PipelineStrategy) -> None:
+        self.graph = graph
+        self.model = graph.model
+        self.stages = stages
+        self.strategy = strategy
+        self.plan = strategy.plan
+        self.slots = schedules.schedule(self.plan.schedule, len(stages), self.plan.microbatches)
+        self.split = any(slot.direction == "weights" for slot in self.slots)
+
+    def run(self, mode: str, data: Any, timed: bool = False) -> Outcome:
+        """Writes one step.
+
+        Args:
+            mode: "train", "test" or "predict".
+            data: the batch, `(x,)`, `(x, y)` or `(x, y, sample_weight)`.
+            timed: whether to note when each slot begins and ends.
+        """
+        return _Writing(self, mode, data, timed).run()
+
+    def needs_rehearsal(self) -> bool:
+        """Whether a loss divides by something of the whole batch that no microbatch knows."""
+        if any(
+            getattr(loss, "reduction", None) == "mean_with_sample_weight"
+            for loss in keras_trainer.flat_losses(self.model)
+        ):
+            return True
+        return any(keras_layers.mask_of(tensor) is not None for tensor in self.graph.flat_outputs)
+
+
+class _Writing:
+    """The writing of one step: what is known while the slots are gone through."""
+
+    def __init__(self, program: Executor, mode: str, data: Any, timed: bool) -> None:
+        self.program = program
+        self.model = program.model
+        self.plan = program.plan
+        self.strategy = program.strategy
+        self.stages = program.stages
+        self.graph = program.graph
+        self.model_inputs = {id(symbol) for symbol in program.graph.inputs}
+        self.model_outputs = {id(symbol) for symbol in program.graph.flat_outputs}
+        self.mode = mode
+        self.training = mode == "train"
+        self.timed = timed
+        self.x, self.y, self.sample_weight = keras_data.unpack(data)
+        self.totals = losses.Totals()
+        self.turns = Ordering(program.strategy, program.stages)
+        self.gradients = Gradients(program.strategy, program.stages)
+        self.loss_state: dict[int, tf.Tensor] = {}
+        self.outcome = Outcome(None, None, {}, [], [])
+
+    # ------------------------------------------------------------ the whole step
+
+    def run(self) -> Outcome:
+        home = self.strategy.home
+        with tf.device(home):
+            self.parts = self._cut_the_batch()
+        self.state = State(self.strategy, self.stages)
+        weights = self.model.trainable_weights if self.mode != "predict" else []
+        self.penalties = Penalties(weights, self.state.now[0])
+        if self.mode != "predict" and self.program.needs_rehearsal():
+            with tf.device(home):
+                self._rehearse()
+        slots = self.program.slots
+        if not self.training:
+            slots = schedules.forward_only(slots)
+        for together in schedules.in_one_go(slots):
+            for replica in range(self.plan.replicas):
+                self._slots(replica, together)
+        self._finish()
+        return self.outcome
+
+    def _cut_the_batch(self) -> list[list[Part]]:
+        inputs = keras_layers.functional_inputs(self.model, self.x)
+        each = self.plan.microbatches
+        self.rows = MicrobatchRows(inputs, self.plan.replicas * each)
+        parts = []
+        for replica in range(self.plan.replicas):
+            numbers = range(replica * each, (replica + 1) * each)
+            batch = (inputs, self.x, self.y, self.sample_weight)
+            last = self.turns.device(replica, self.stages[-1].segments[-1])
+            parts.append([self.rows.part(number, *batch, last) for number in numbers])
+        for own in parts:
+            for part in own:
+                for symbol, value in zip(self.graph.inputs, part.inputs, strict=True):
+                    part.values[id(symbol)] = value
+        return parts
+
+    def _rehearse(self) -> None:
+        """Finds what the loss of the whole batch divides by; TensorFlow drops the rest of it."""
+        values = {}
+        inputs = keras_layers.functional_inputs(self.model, self.x)
+        for symbol, value in zip(self.graph.inputs, inputs, strict=True):
+            values[id(symbol)] = value
+        known = self.state.variables
+        mapping = [(known[key], value) for key, value in self.state.now[0].items()]
+        mapping += [
+            (v, tf.convert_to_tensor(v.value)) for m in self.model.metrics for v in m.variables
+        ]
+        with keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope:
+            for piece in self.graph.pieces:
+                outputs = keras_layers.call_node(piece.node, values, self.training)
+                for symbol, value in zip(piece.outputs, outputs, strict=True):
+                    values[id(symbol)] = value
+            scope.losses = []
+            predicted = self._structured(values)
+            with losses.rehearsal(self.totals):
+                self._compute_loss(self.x, self.y, predicted, self.sample_weight, [])
+
+    # ------------------------------------------------------------ slots
+
+    def _slots(self, replica: int, slots: tuple[Slot, ...]) -> None:
+        stage, direction = self.stages[slots[0].stage], slots[0].direction
+        parts = [self.parts[replica][slot.microbatch] for slot in slots]
+        self.turns.begun = []
+        if direction == "weights":
+            after = self._weights(replica, stage, parts)
+        else:
+            [part] = parts
+            work = self._forward if direction == "forward" else self._backward
+            after = work(replica, stage, part)
+        if direction == "forward" and not stage.number:
+            self.turns.took(replica, after[:1])
+        if self.timed and self.turns.begun:
+            devices = list(dict.fromkeys(self.turns.device(replica, s) for s in stage.segments))
+            with tf.device(devices[0]), tf.control_dependencies(after):
+                end = tf.timestamp()
+            self.outcome.times.append((self.turns.begun[0], end))
+            self.outcome.slots.append((replica, slots))
+            for device in devices:
+                self.turns.ended(replica, device, [*self.turns.before(replica, device), end])
+
+    def _forward(self, replica: int, stage: Stage, part: Part) -> list[Any]:
+        after: list[Any] = []
+        now = self.state.now[replica]
+        has_loss = stage is self.stages[-1] and self.mode != "predict"
+        before_loss = stage.segments[-1] if has_loss else None
+        for segment in stage.segments:
+            device = self.turns.device(replica, segment)
+            with tf.device(device):
+                given = [again(self._value(replica, part, s)) for s in segment.inputs]
+            begin = self.turns.begin(replica, device, given)
+            state = self.state.of(replica, segment)
+            keep = self.training and not self.plan.recompute
+            with tf.device(device), tf.control_dependencies([begin]):
+                # These wait, as `done` below is waited for, in place of a layer's own operations:
+                # TensorFlow makes one of a product, its bias and activation unless they do.
+                given = [again(value) for value in given]
+                ran = run_segment(self.model, segment, given, state, self.training, keep)
+            with tf.device(device):
+                done = [self._done(s, v) for s, v in zip(segment.outputs, ran.outputs, strict=True)]
+            for symbol, value in zip(segment.outputs, done, strict=True):
+                part.values[id(symbol)] = value
+            for i, loss in enumerate(ran.added):
+                part.added[segment, i] = loss
+            part.tapes[segment] = (ran if keep else None, given, state)
+            if self.training:
+                for key, value in ran.state.items():
+                    with tf.device(device):
+                        now[key] = self.rows.unless_absent(part, value, now[key])
+            if segment is not before_loss:
+                after += done
+                self.turns.ended(replica, device, done)
+        if before_loss is not None:  # they are of one turn, which ends with the loss
+            device = self.turns.device(replica, before_loss)
+            with (
+                tf.device(device),
+                tf.control_dependencies(self.turns.before(replica, device)),
+            ):
+                self._loss(part)
+            after.append(part.loss)
+            self.turns.ended(replica, device, [part.loss])
+        return after
+
+    def _value(self, replica: int, part: Part, symbol: Any) -> Any:
+        value = part.values[id(symbol)]
+        return self.turns.feed(replica, value) if id(symbol) in self.model_inputs else value
+
+    def _done(self, symbol: Any, value: Any) -> Any:
+        """What a segment hands on; Keras' losses look at what the model's outputs come from."""
+        return value if id(symbol) in self.model_outputs else again(value)
+
+    def _loss(self, part: Part) -> None:
+        """Computes a microbatch's loss, and notes what it is computed from."""
+        watched = part.seen_by_the_loss(self.graph.flat_outputs)
+        added = dict(part.added)
+        penalties = {key: tf.identity(value) for key, value in self.penalties.losses.items()}
+        metrics = {id(v): v for m in self.model.metrics for v in m.variables}
+        mapping = [
+            (v, self.loss_state.get(key, tf.convert_to_tensor(v.value)))
+            for key, v in metrics.items()
+        ]
+        tape = tf.GradientTape(watch_accessed_variables=False)
+        with (
+            keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope,
+            losses.microbatch(part.share, self.totals),
+            tape,
+        ):
+            tape.watch([*watched.values(), *added.values(), *penalties.values()])
+            predicted = self._structured(part.values)
+            extra = [*added.values(), *penalties.values()]
+            loss = self._compute_loss(part.x, part.y, predicted, part.sample_weight, extra)
+            part.loss = loss * tf.cast(part.share, loss.dtype)
+            objective = part.loss
+            if self.training:
+                objective = self.model.optimizer.scale_loss(loss)
+                objective *= tf.cast(part.share, objective.dtype)
+        for (key, variable), (_, old) in zip(metrics.items(), mapping, strict=True):
+            value = scope.get_current_value(variable)
+            self.loss_state[key] = self.rows.unless_absent(part, value, old)
+        part.tapes["loss"] = (tape, objective, watched | added, penalties)
+
+    def _compute_loss(
+        self, x: Any, y: Any, predicted: Any, sample_weight: Any, added: list[Any]
+    ) -> tf.Tensor:
+        return keras_trainer.compute_loss(
+            self.model, x, y, predicted, sample_weight, added, self.training
+        )
+
+    def _backward(self, replica: int, stage: Stage, part: Part) -> list[Any]:
+        after: list[Any] = []
+        if stage is self.stages[-1]:
+            tape, objective, watched, penalties = part.tapes.pop("loss")
+            device = self.turns.device(replica, stage.segments[-1])
+            with (
+                tf.device(device),
+                tf.control_dependencies(self.turns.before(replica, device)),
+            ):
+                back, own = tape.gradient(objective, (list(watched.values()), penalties))
+            part.give_back(list(watched), back)
+            for key, cotangent in own.items():
+                self.penalties.give_back(key, cotangent)
+        for segment in reversed(stage.segments):
+            own = self._backward_of(replica, stage, segment, part)
+            self.turns.ended(replica, self.turns.device(replica, segment), own)
+            after += own
+        return after
+
+    def _backward_of(self, replica: int, stage: Stage, segment: Segment, part: Part) -> list[Any]:
+        ran, given, state = part.tapes.pop(segment)
+        device = self.turns.device(replica, segment)
+        wanted: list[Any] = [id(symbol) for symbol in segment.outputs]
+        wanted += [("logits", key) for key in wanted]
+        wanted += [key for key in part.added if key[0] is segment]
+        with tf.device(device):
+            came = {
+                key: tf.nest.map_structure(tf.identity, found, expand_composites=True)
+                for key in wanted
+                if (found := part.cotangents.get(key))
+            }
+        if not came:
+            return []
+        begin = self.turns.begin(replica, device, list(came.values()))
+        with tf.device(device), tf.control_dependencies([begin]):
+            if ran is None:
+                # Only what crossed the border was kept: run the forward again, after the slot
+                # before this one.
+                given = [again(value) for value in given]
+                state = {key: tf.identity(value) for key, value in state.items()}
+                ran = run_segment(self.model, segment, given, state, self.training, keep=True)
+            outputs = dict(zip(wanted, ran.outputs, strict=False))
+            targets = [target(key, outputs, ran, segment) for key in came]
+            cotangents = [total(found) for found in came.values()]
+            back_to = [
+                (symbol, value)
+                for symbol, value in zip(segment.inputs, given, strict=True)
+                if is_float(value) and id(symbol) not in self.model_inputs
+            ]
+            graph = tf.compat.v1.get_default_graph()
+            known = len(graph.get_operations())
+            back, own = ran.tape.gradient(
+                targets,
+                ([value for _, value in back_to], [state[key] for key in ran.keys]),
+                output_gradients=cotangents,
+            )
+            symbols = [symbol for symbol, _ in back_to]
+            gradients = {k: g for k, g in zip(ran.keys, own, strict=True) if g is not None}
+            found = [value for value in back if value is not None]
+            after = list(tf.nest.flatten(found, expand_composites=True))
+            if self.program.split:
+                made = graph.get_operations()[known:]
+                part.later[segment], after = leave(gradients, after, made)
+            else:
+                for key, gradient in gradients.items():
+                    after += self.gradients.add(replica, stage.number, key, gradient)
+        part.give_back([id(symbol) for symbol in symbols], back)
+        return after
+
+    def _weights(self, replica: int, stage: Stage, parts: list[Part]) -> list[Any]:
+        """Computes what the backwards of some microbatches have left."""
+        after: list[Any] = []
+        for segment in reversed(stage.segments):
+            left = [part.later.pop(segment) for part in parts if segment in part.later]
+            if not left:
+                continue
+            device = self.turns.device(replica, segment)
+            begin = self.turns.begin(replica, device, [])
+            add = functools.partial(self.gradients.add, replica, stage.number)
+            own = run_later(left, begin, device, add)
+            self.turns.ended(replica, device, own)
+            after += own
+        return after
+
+    # ------------------------------------------------------------ the end
+
+    def _finish(self) -> None:
+        flat = [part for own in self.parts for part in own]
+        with tf.device(self.turns.device(0, self.stages[-1].segments[-1])):
+            if self.mode != "predict":
+                self.outcome.loss = tf.add_n([part.loss for part in flat])
+            leaves = []
+            for symbol in self.graph.flat_outputs:
+                pieces = [self.rows.real(part.values[id(symbol)], part) for part in flat]
+                whole = tf.concat(pieces, 0) if len(pieces) > 1 else pieces[0]
+                masks = [keras_layers.mask_of(part.values[id(symbol)]) for part in flat]
+                if masks[0] is not None:
+                    real = [self.rows.real(m, p) for m, p in zip(masks, flat, strict=True)]
+                    keras_layers.set_mask(whole, tf.concat(real, 0))
+                leaves.append(whole)
+            self.outcome.outputs = keras.tree.pack_sequence_as(self.graph.outputs, leaves)
+        if self.training:
+            self.outcome.gradients = self.gradients.sums(self.state.variables, self.penalties)
+            self.state.assign()
+        for metric in self.model.metrics if self.mode != "predict" else []:
+            for variable in metric.variables:
+                if id(variable) in self.loss_state:
+                    assign(variable, self.loss_state[id(variable)])
+
+    def _structured(self, values: dict[int, Any]) -> Any:
+        leaves = [values[id(symbol)] for symbol in self.graph.flat_outputs]
+        return keras.tree.pack_sequence_as(self.graph.outputs, leaves)

@@ -1,0 +1,240 @@
+"""How a step is taken by a pipeline: the model's layers on several devices, in microbatches.
+
+To the epoch loop it is one replica: it takes whole batches, and metrics are where they always are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfdist import log
+from tfdist.compat import keras_data, keras_trainer, keras_weights, tf_graphs
+from tfdist.errors import PlugError, TaskLost
+from tfdist.strategies import registry
+from tfdist.strategies.layout import ReplicaLayout
+from tfdist.strategies.pipeline_strategy import PipelineStrategy, same_device
+from tfdist.training.data.stream import without_optionals
+from tfdist.training.pipelined import layer_graph as graphs
+from tfdist.training.pipelined.executor import Executor
+from tfdist.training.pipelined.optimizer_update import apply_gradients
+from tfdist.training.plug_options import TrainingOptions
+from tfdist.training.synchronous.synchronous import Synchronous
+
+__all__ = ["Pipelined", "check_model"]
+
+_NOTICE_SECONDS = 3.0
+"""How long it may take until a lost worker is known to be lost."""
+
+_STEPS = ("train_step", "test_step", "predict_step")
+
+
+def check_model(model: keras.Model) -> None:
+    """Checks that a model can be pipelined.
+
+    Raises:
+        PlugError: its class takes steps of its own, or it is to be compiled by XLA as a whole.
+    """
+    for name in _STEPS:
+        if getattr(type(model), name) is not getattr(keras.Model, name):
+            raise PlugError(
+                f"{type(model).__name__} has a {name} of its own, which nobody can cut into "
+                "stages: override compute_loss or the metrics instead, or train on another kind "
+                "of strategy"
+            )
+    if getattr(model, "run_eagerly", False):
+        raise PlugError(
+            "run_eagerly=True, but the order of a pipeline is that of one TensorFlow program: "
+            "compile with run_eagerly=False"
+        )
+    if getattr(model, "jit_compile", False):
+        raise PlugError(
+            "jit_compile=True, but a pipeline's program spans several devices, which XLA does not "
+            "compile: compile with jit_compile=False"
+        )
+
+
+class Pipelined(Synchronous):
+    """Takes training, test and prediction steps of one model on a pipeline.
+
+    Args:
+        model: a built model; compiled, unless it is only to predict.
+        strategy: the strategy in whose scope it was made.
+        layout: one replica: the pipeline takes whole batches.
+        options: where the split is to be taken from.
+
+    Attributes:
+        program: the model's steps.
+    """
+
+    chunk_seconds = 2.0
+    """Longer than elsewhere: at the end of a chunk the pipeline drains."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        strategy: PipelineStrategy,
+        layout: ReplicaLayout,
+        options: TrainingOptions,
+    ) -> None:
+        check_model(model)
+        super().__init__(model, strategy, layout, options)
+        graph = graphs.graph_of(model)
+        stages = graphs.cut(graph, strategy.plan, options.costs, options.memory_limit)
+        self.program = Executor(graph, stages, strategy)
+        self._place()
+        self._tell_the_stages()
+
+    # ------------------------------------------------------------ variables
+
+    def _place(self) -> None:
+        """Moves every variable to the device of its stage, one at a time."""
+        model, strategy = self.model, self.strategy
+        home_of: dict[int, str] = {}
+        for stage in self.program.stages:
+            for segment in stage.segments:
+                for variable in segment.variables:
+                    home_of.setdefault(id(variable), strategy.device(0, segment.task))
+        optimizer = getattr(model, "optimizer", None)
+        last = strategy.device(0, self.program.stages[-1].segments[-1].task)
+        for variable in model.variables:
+            _move(variable, home_of.get(id(variable), strategy.home))
+        for metric in model.metrics if model.compiled else []:
+            for variable in metric.variables:
+                _move(variable, last)
+        if optimizer is None:
+            return
+        paths = {v.path.replace("/", "_"): home_of.get(id(v)) for v in model.trainable_weights}
+        for variable in optimizer.variables:
+            # A slot is named after the variable that it belongs to.
+            place = next(
+                (p for name, p in paths.items() if f"/{name}_" in f"/{variable.path}/"), None
+            )
+            _move(variable, place or strategy.home)
+
+    def _tell_the_stages(self) -> None:
+        for stage in self.program.stages:
+            names = [piece.name for piece in stage.pieces]
+            seen = dict.fromkeys(
+                self.strategy.plan.tasks[segment.task] for segment in stage.segments
+            )
+            log.info(
+                "stage %d on %s: %s (%d layers)",
+                stage.number,
+                ", ".join(seen),
+                names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}",
+                len(names),
+            )
+
+    # ------------------------------------------------------------ steps
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator[None]:
+        """For all that traces and runs steps: says which workers are lost, if an error is of that.
+
+        Raises:
+            TaskLost: some are.
+        """
+        try:
+            with tf_graphs.unordered_stamps():
+                yield
+        except tf.errors.OpError as error:
+            deadline = time.monotonic() + _NOTICE_SECONDS
+            while not (lost := self._lost()) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            if not lost:
+                raise
+            raise TaskLost(
+                f"chief:0 lost {', '.join(lost)}, and with it a stage of the pipeline: its own "
+                "log tells why; start the job again, with tfdist.callbacks.Checkpoint it resumes "
+                "where it was"
+            ) from error
+
+    def _lost(self) -> list[str]:
+        """The workers that have gone; one that has come back has come without its variables."""
+        membership = registry.membership_of(self.strategy)
+        if membership is None:
+            return []
+        absent = membership.absent()
+        return [str(t) for t in membership.tasks if t in absent or membership.times(t) > 1]
+
+    def _make_one(self, mode: str, may_be_absent: bool) -> Callable[..., Any]:
+        run = functools.partial(self._one_step, mode, may_be_absent)
+        return tf.function(run, reduce_retracing=True, autograph=False)
+
+    def _make_loop(self, mode: str, may_be_absent: bool) -> Callable[..., Any]:
+        step = functools.partial(self._one_step, mode, may_be_absent)
+
+        def loop(iterator: Any, steps: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+            def body(i: tf.Tensor) -> tf.Tensor:
+                batch = next(iterator)
+                # Not a function of its own: called across machines, it would hold all of them up.
+                step(batch.parts)
+                return i + 1
+
+            start = tf.constant(0)
+            tf.while_loop(lambda i: i < steps, body, [start], parallel_iterations=1)
+            return {}, tf.zeros((), tf.int64)
+
+        return tf.function(loop, reduce_retracing=True, autograph=False)
+
+    def _one_step(
+        self, mode: str, may_be_absent: bool, parts: tuple[Any, ...], *numbers: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        del may_be_absent, numbers
+        data = without_optionals(parts[0])
+
+        def step() -> None:
+            self.take_step(mode, data)
+
+        self.strategy.run(step)
+        self._logs.sort(mode, self.model.get_metrics_result(), {})
+        return {}
+
+    def take_step(self, mode: str, data: Any, timed: bool = False) -> Any:
+        """Writes one training or test step; returns what its slots left."""
+        model = self.model
+        outcome = self.program.run(mode, data, timed=timed)
+        x, y, sample_weight = keras_data.unpack(data)
+        tracker = keras_trainer.loss_tracker(model)
+        with tf.device(self.strategy.device(0, self.program.stages[-1].segments[-1].task)):
+            if tracker is not None:
+                rows = tf.shape(tf.nest.flatten(x)[0])[0]
+                tracker.update_state(outcome.loss, sample_weight=rows)
+            model.compute_metrics(x, y, outcome.outputs, sample_weight=sample_weight)
+        if mode == "train":
+            variables = model.trainable_weights
+            gradients = [outcome.gradients.get(id(v)) for v in variables]
+            apply_gradients(model.optimizer, gradients, variables)
+        return outcome
+
+    def predict_function(self) -> Callable[[Any], Any]:
+        """Returns what Keras' own `predict` is to run for a list of batches."""
+
+        def one(data: Any) -> Any:
+            return self.program.run("predict", without_optionals(data)).outputs
+
+        def predict(batches: Any) -> Any:
+            outputs = [self.strategy.run(one, args=(data,)) for data in batches]
+            if len(outputs) == 1:
+                return outputs[0]
+            return tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *outputs)
+
+        function = tf.function(predict, reduce_retracing=True, autograph=False)
+
+        def run(batches: Any) -> Any:
+            with self.working():
+                return function(batches)
+
+        return run
+
+
+def _move(variable: keras.Variable, device: str) -> None:
+    if not same_device(variable.value.device, device):
+        keras_weights.move_variable(variable, device)

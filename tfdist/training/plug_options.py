@@ -1,0 +1,219 @@
+"""The options of `tfdist.plug`, checked before anything is built."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from tfdist.errors import PlugError
+from tfdist.strategies.strategy_options import did_you_mean
+
+__all__ = ["TrainingOptions", "keywords_from"]
+
+_GRADIENT_DTYPES = (None, "bfloat16", "float16")
+
+
+_ONLY_FOR = {
+    "synchronous": (
+        "gradient_dtype",
+        "error_feedback",
+        "local_steps",
+        "outer_learning_rate",
+        "outer_momentum",
+        "cache_data",
+    ),
+    "parameter_server": (
+        "fetch_every",
+        "push_every",
+        "local_learning_rate",
+        "warm_start",
+        "shard_embeddings_from",
+        "embedding_shards",
+        "exact_embeddings",
+    ),
+    "pipeline": ("costs", "memory_limit"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingOptions:
+    """How replicas exchange what they have learnt. All is off by default.
+
+    The first six are for replicas that train in step, the last two for pipelines, the others for
+    parameter servers.
+
+    Attributes:
+        gradient_dtype: "bfloat16" or "float16" sends gradients between replicas with half the
+            bytes; the update itself stays in the variables' own precision, and sparse gradients (of
+            embeddings) are sent as they are. "float16" overflows
+            above 65,504: use it with loss scaling or with small gradients only.
+        error_feedback: adds to each gradient what the rounding to `gradient_dtype` took from the
+            one before it (Seide et al., 1-Bit Stochastic Gradient Descent, 2014); costs one more
+            copy of the weights on each replica.
+        local_steps: H > 1 has each replica take H steps by itself before the replicas' weights are
+            brought together, for slow links (DiLoCo: Douillard et al., 2023). The results are no
+            longer those of one machine.
+        outer_learning_rate: how far the weights move to the replicas' mean, after H local steps; 1
+            is plain averaging of the weights.
+        outer_momentum: Nesterov momentum of that outer update. DiLoCo takes 0.9 with a rate of 0.7,
+            for hundreds of local steps and long trainings; with few, such steps are too large.
+        cache_data: keeps this process's rows of a `tf.data.Dataset` in memory after the first pass
+            of a `fit`; only for a dataset that gives the same batches in every epoch.
+        fetch_every: a worker fetches the weights before every so many steps, and goes on with its
+            own copy in between (Downpour SGD: Dean et al., 2012).
+        push_every: a worker sends the sum of its gradients after every so many steps.
+        local_learning_rate: of the plain SGD steps on that copy; the optimizer's own if None.
+        warm_start: so many steps are taken by one worker at a time before all begin.
+        shard_embeddings_from: tables of embeddings from so many bytes on are sharded by rows over
+            the parameter servers; None shards none.
+        embedding_shards: shards of each such table; one on each server if None.
+        exact_embeddings: has sharded tables updated as Keras updates a table in one process, so
+            that one worker's numbers are that process' with any elementwise optimizer: the moments
+            of Adam, RMSprop or momentum decay and move their rows at every step, looked up or not,
+            weight decay reaches every row, and an id that a batch has twice counts twice. Without
+            it only the rows of the batch are touched. The price: at every step each server reads
+            and writes the whole of its shards and their slots (of a table of 1 GB with Adam's two
+            moments at least 3 GB read and 3 GB written), and every id of a batch travels, not only
+            the distinct ones.
+        costs: seconds that each layer takes for an example, forward and backward, by its name, as
+            `tfdist.pipeline.measure_costs` returns them: the automatic split balances these; they
+            are estimated from the layers' shapes if None.
+        memory_limit: bytes that a task of a pipeline may hold of variables, gradients and
+            optimizer slots (two are counted); activations, which depend on the batch, come on top.
+    """
+
+    gradient_dtype: str | None = None
+    error_feedback: bool = False
+    local_steps: int = 1
+    outer_learning_rate: float = 1.0
+    outer_momentum: float = 0.0
+    cache_data: bool = False
+    fetch_every: int = 1
+    push_every: int = 1
+    local_learning_rate: float | None = None
+    warm_start: int = 0
+    shard_embeddings_from: int | None = 256 << 10
+    embedding_shards: int | None = None
+    exact_embeddings: bool = False
+    costs: Mapping[str, float] | None = None
+    memory_limit: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.gradient_dtype not in _GRADIENT_DTYPES:
+            raise PlugError(
+                f"gradient_dtype={self.gradient_dtype!r}: give 'bfloat16', 'float16' or None"
+            )
+        if self.error_feedback and self.gradient_dtype is None:
+            raise PlugError(
+                "error_feedback=True without a gradient_dtype: nothing is rounded, so there is "
+                "nothing to feed back; give gradient_dtype='bfloat16' too, or leave it out"
+            )
+        if type(self.local_steps) is not int or self.local_steps < 1:
+            raise PlugError(f"local_steps={self.local_steps!r}: give a number of steps, at least 1")
+        if self.local_steps > 1 and self.gradient_dtype is not None:
+            raise PlugError(
+                "local_steps with a gradient_dtype: with local steps no gradients are exchanged; "
+                "choose one of the two"
+            )
+        if not self.outer_learning_rate > 0 or not 0 <= self.outer_momentum < 1:
+            raise PlugError(
+                f"outer_learning_rate={self.outer_learning_rate!r}, outer_momentum="
+                f"{self.outer_momentum!r}: give a rate above 0 and a momentum from 0 to below 1"
+            )
+
+        for name, least in (("fetch_every", 1), ("push_every", 1), ("warm_start", 0)):
+            value = getattr(self, name)
+            if type(value) is not int or value < least:
+                raise PlugError(f"{name}={value!r}: give a number of steps, at least {least}")
+        for name in ("shard_embeddings_from", "embedding_shards"):
+            value = getattr(self, name)
+            if value is not None and (type(value) is not int or value < 1):
+                raise PlugError(f"{name}={value!r}: give a number of at least 1, or None")
+        if self.exact_embeddings and max(self.fetch_every, self.push_every) > 1:
+            raise PlugError(
+                f"exact_embeddings with fetch_every={self.fetch_every}, push_every="
+                f"{self.push_every}: local steps are not those of one process; choose one of the "
+                "two"
+            )
+        rate = self.local_learning_rate
+        if rate is not None and not rate > 0:
+            raise PlugError(f"local_learning_rate={rate!r}: give a rate above 0, or None")
+        limit = self.memory_limit
+        if limit is not None and not limit > 0:
+            raise PlugError(f"memory_limit={limit!r}: give a number of bytes above 0, or None")
+
+    def check_for(self, family: str) -> None:
+        """Checks that the options which were given mean something to a family of strategies.
+
+        Args:
+            family: "synchronous", "parameter_server" or "pipeline".
+
+        Raises:
+            PlugError: one of them would be ignored.
+        """
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        for other, names in _ONLY_FOR.items():
+            for name in names:
+                if other != family and getattr(self, name) != defaults[name]:
+                    raise PlugError(
+                        f"{name} means nothing to the {family.replace('_', ' ')} strategy of this "
+                        f"model, only to {other.replace('_', ' ')} ones: leave it out"
+                    )
+
+    @classmethod
+    def from_keywords(cls, keywords: Mapping[str, Any]) -> TrainingOptions:
+        """Returns the options for `plug`'s keywords; the unknown are named with the nearest."""
+        known = [field.name for field in dataclasses.fields(cls)]
+        for name in keywords:
+            if name not in known:
+                hint = did_you_mean(name, known)
+                raise PlugError(f"plug has no option {name!r}; {hint}it has {', '.join(known)}")
+        return cls(**keywords)
+
+
+def keywords_from(text: str) -> dict[str, Any]:
+    """Reads plug's options from a command line, such as "gradient_dtype=bfloat16,cache_data=true".
+
+    Args:
+        text: names and values; a value is a number, true, false, none or a word.
+
+    Returns:
+        The keywords for `plug`.
+
+    Raises:
+        PlugError: one of them is none that plug takes, or cannot be given as text.
+    """
+    keywords: dict[str, Any] = {}
+    for part in filter(None, map(str.strip, text.split(","))):
+        name, equals, value = (word.strip() for word in part.partition("="))
+        name = name.replace("-", "_")
+        if not equals or not value:
+            raise PlugError(f"{part!r} among plug's options; write name=value,name=value")
+        if name in keywords:
+            raise PlugError(f"{name} twice among plug's options; give it once")
+        keywords[name] = _value_of(value)
+    if "costs" in keywords:
+        raise PlugError(
+            "costs as text; measured costs can only be given in a script: plug(model, costs=...)"
+        )
+    for field in dataclasses.fields(TrainingOptions):
+        value = keywords.get(field.name, field.default)
+        if isinstance(field.default, bool):
+            if not isinstance(value, bool):
+                raise PlugError(f"{field.name}={value!r}: give true or false")
+        elif isinstance(value, str | bool) and "str" not in str(field.type):
+            raise PlugError(f"{field.name}={value!r}: give a number")
+    TrainingOptions.from_keywords(keywords)
+    return keywords
+
+
+def _value_of(text: str) -> Any:
+    words = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

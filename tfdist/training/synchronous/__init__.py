@@ -1,0 +1,1 @@
+"""Replicas that train in step: one device, mirrored and multi-worker mirrored."""
