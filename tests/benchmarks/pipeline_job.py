@@ -158,7 +158,9 @@ class Job:
         plugged = Plugged.of(model)
         assert plugged is not None
         family: Any = plugged._prepared(next(iter(data))).family
-        return {"stages": [[p.name for p in stage.pieces] for stage in family.program.stages]}
+        return {
+            "stages": [[p.name for p in stage.pieces] for stage in family.programs.executor.stages]
+        }
 
     def timeline(self, case: Case, path: str) -> dict[str, Any]:
         """Draws a measured step; returns the picture as text, and when each slot was worked on."""

@@ -91,4 +91,4 @@ def _stages(model: keras.Model) -> list[list[str]]:
     plugged = Plugged.of(model)
     assert plugged is not None
     family: Any = plugged._prepared((X[:4, :1].repeat(16, 1), X[:4, :1].repeat(16, 1))).family
-    return [[piece.name for piece in stage.pieces] for stage in family.program.stages]
+    return [[piece.name for piece in stage.pieces] for stage in family.programs.executor.stages]

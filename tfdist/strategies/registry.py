@@ -16,8 +16,6 @@ from tfdist.strategies.layout import ReplicaLayout
 __all__ = [
     "check_belongs",
     "count_tasks",
-    "home_of",
-    "is_at_home",
     "layout_of",
     "membership_of",
     "remember",
@@ -125,21 +123,6 @@ def count_tasks(job: str) -> int:
     """How many tasks of a job this process has connected to."""
     places = (device.name for device in tf.config.list_logical_devices("CPU"))
     return len({place.split("/device")[0] for place in places if f"/job:{job}/" in place})
-
-
-def home_of(strategy: tf.distribute.Strategy) -> str:
-    """Says where the variables of a model belong."""
-    servers = isinstance(strategy, tf.distribute.ParameterServerStrategy)
-    return "on a parameter server" if servers else "on every replica"
-
-
-def is_at_home(strategy: tf.distribute.Strategy, variable: tf.Variable) -> bool:
-    """Whether a variable is where a model's variables belong."""
-    if isinstance(strategy, tf.distribute.ParameterServerStrategy):
-        return "/job:ps/" in str(variable.device)
-    if strategy.num_replicas_in_sync == 1:
-        return True
-    return bool(strategy.extended.variable_created_in_scope(variable))
 
 
 def _spans_machines(strategy: tf.distribute.Strategy) -> bool:

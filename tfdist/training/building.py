@@ -15,6 +15,7 @@ import keras
 import tensorflow as tf
 
 from tfdist.compat import keras_build, keras_trainer, patches
+from tfdist.training.mode import Mode
 
 __all__ = ["Builder"]
 
@@ -38,7 +39,7 @@ class Builder:
         """Forgets what was tried: the model has been compiled anew."""
         self._tried.clear()
 
-    def build(self, mode: str, batch: Any) -> None:
+    def build(self, mode: Mode, batch: Any) -> None:
         """Makes all variables that the steps of a mode need and that are not there yet.
 
         Args:
@@ -56,7 +57,7 @@ class Builder:
     def _has_own_steps(self) -> bool:
         return any(keras_trainer.overrides(self._model, name) for name in _STEPS)
 
-    def _try(self, mode: str, batch: Any) -> None:
+    def _try(self, mode: Mode, batch: Any) -> None:
         model = self._model
         applied: dict[int, tuple[keras.optimizers.Optimizer, list[Any]]] = {}
 

@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from tfdist.compat import keras_layers, keras_trainer
 from tfdist.errors import PlugError
-from tfdist.strategies import registry
 from tfdist.training import own_methods
+from tfdist.training.loop.family import FamilyKind
 from tfdist.training.model_parts import optimizers_of
 
 __all__ = [
@@ -20,7 +20,6 @@ __all__ = [
     "check_methods",
     "check_scope",
     "check_variables",
-    "check_what_is_compiled",
 ]
 
 
@@ -80,79 +79,29 @@ def check_compiled(model: keras.Model, method: str) -> None:
         raise ValueError(f"You must call `compile()` before calling `{method}()`.")
 
 
-def check_scope(strategy: tf.distribute.Strategy, variables: Any, what: str) -> None:
+def check_scope(
+    kind: FamilyKind, strategy: tf.distribute.Strategy, variables: Any, what: str
+) -> None:
     """Checks that variables were made in the strategy's scope, where that matters.
 
     Raises:
         PlugError: one of them was not.
     """
     for variable in variables:
-        if not registry.is_at_home(strategy, variable.value):
+        if not kind.is_at_home(strategy, variable.value):
             raise PlugError(
                 f"{what} outside of strategy.scope() (its variable {variable.path!r} is not "
-                f"{registry.home_of(strategy)}): make it inside `with strategy.scope():`"
+                f"{kind.home}): make it inside `with strategy.scope():`"
             )
 
 
-def check_variables(model: keras.Model, strategy: tf.distribute.Strategy) -> None:
+def check_variables(kind: FamilyKind, model: keras.Model, strategy: tf.distribute.Strategy) -> None:
     """Checks the variables of a model, of its optimizer and of its metrics."""
-    check_scope(strategy, model.variables, "the model was built")
+    check_scope(kind, strategy, model.variables, "the model was built")
     for optimizer in optimizers_of(model):
         what = "the optimizer" if optimizer is model.optimizer else f"optimizer {optimizer.name!r}"
-        check_scope(strategy, optimizer.variables, f"{what} was made")
+        check_scope(kind, strategy, optimizer.variables, f"{what} was made")
     for metric in model.metrics:
         for variable in metric.variables:
             name = variable.path.split("/")[0]
-            check_scope(strategy, [variable], f"the metric {name!r} was made")
-
-
-def check_what_is_compiled(model: keras.Model, strategy: tf.distribute.Strategy) -> None:
-    """Checks that the losses, the optimizer and the options of `compile` fit the strategy.
-
-    Raises:
-        PlugError: one of them does not.
-    """
-    servers = isinstance(strategy, tf.distribute.ParameterServerStrategy)
-    if servers:
-        _check_for_servers(model)
-    elif strategy.num_replicas_in_sync == 1:
-        return
-    if model.jit_compile and type(model).train_step is not keras.Model.train_step:
-        raise PlugError(
-            f"{type(model).__name__} has a train_step of its own, which cannot be compiled "
-            "over several replicas (the update must stay outside): compile the model with "
-            "jit_compile=False, or override compute_loss instead"
-        )
-    if servers:
-        return
-    for loss in keras_trainer.flat_losses(model):
-        if getattr(loss, "reduction", "mean") in (None, "none"):
-            raise PlugError(
-                f"the loss {loss.name!r} has reduction=None, which gives one loss per example; "
-                'several replicas need one number: use reduction="sum_over_batch_size", "sum" '
-                'or "mean_with_sample_weight"'
-            )
-
-
-def _check_for_servers(model: keras.Model) -> None:
-    optimizer = model.optimizer
-    if model.run_eagerly:
-        raise PlugError(
-            "run_eagerly=True, but workers of a parameter-server job run graphs: compile the model "
-            "without it, and look at single steps in one process"
-        )
-    if model.jit_compile is True:
-        raise PlugError(
-            "jit_compile=True, but what a worker computes spans several machines: compile the "
-            "model without it"
-        )
-    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        raise PlugError(
-            "a LossScaleOptimizer (mixed_float16), whose scale several workers would change at the "
-            "same time: use the policy mixed_bfloat16, or float32"
-        )
-    if getattr(optimizer, "gradient_accumulation_steps", None):
-        raise PlugError(
-            "gradient_accumulation_steps, whose sums several workers would change at the same "
-            "time: leave it out, and give tfdist.plug(model, push_every=...)"
-        )
+            check_scope(kind, strategy, [variable], f"the metric {name!r} was made")

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from tfdist.errors import PlugError
 from tfdist.strategies.strategy_options import did_you_mean
 
-__all__ = ["TrainingOptions", "keywords_from"]
+__all__ = ["FAMILY_OPTIONS", "TrainingOptions", "keywords_from"]
 
 _GRADIENT_DTYPES = (None, "bfloat16", "float16")
 
-
-_ONLY_FOR = {
+FAMILY_OPTIONS: Mapping[str, tuple[str, ...]] = {
     "synchronous": (
         "gradient_dtype",
         "error_feedback",
@@ -35,6 +34,7 @@ _ONLY_FOR = {
     ),
     "pipeline": ("costs", "memory_limit"),
 }
+"""Which options mean something to which of tfdist's own families."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,23 +144,25 @@ class TrainingOptions:
         if limit is not None and not limit > 0:
             raise PlugError(f"memory_limit={limit!r}: give a number of bytes above 0, or None")
 
-    def check_for(self, family: str) -> None:
+    def check_for(self, family: str, options: Collection[str] | None = None) -> None:
         """Checks that the options which were given mean something to a family of strategies.
 
         Args:
-            family: "synchronous", "parameter_server" or "pipeline".
+            family: its name.
+            options: those that do; by default as `FAMILY_OPTIONS` says.
 
         Raises:
             PlugError: one of them would be ignored.
         """
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
-        for other, names in _ONLY_FOR.items():
-            for name in names:
-                if other != family and getattr(self, name) != defaults[name]:
-                    raise PlugError(
-                        f"{name} means nothing to the {family.replace('_', ' ')} strategy of this "
-                        f"model, only to {other.replace('_', ' ')} ones: leave it out"
-                    )
+        known = FAMILY_OPTIONS[family] if options is None else options
+        for field in dataclasses.fields(self):
+            if field.name in known or getattr(self, field.name) == field.default:
+                continue
+            others = [name for name, those in FAMILY_OPTIONS.items() if field.name in those]
+            raise PlugError(
+                f"{field.name} means nothing to the {family.replace('_', ' ')} strategy of this "
+                f"model, only to {' and '.join(others).replace('_', ' ')} ones: leave it out"
+            )
 
     @classmethod
     def from_keywords(cls, keywords: Mapping[str, Any]) -> TrainingOptions:

@@ -22,6 +22,8 @@ from tfdist.training.data.per_worker import is_input_function
 from tfdist.training.data.stream import Step, Stream
 from tfdist.training.loop.epoch_loop import Epochs, Loop
 from tfdist.training.loop.family import Family
+from tfdist.training.loop.prediction import Prediction
+from tfdist.training.mode import Mode
 from tfdist.training.plug_options import TrainingOptions
 
 __all__ = ["Plugged"]
@@ -44,13 +46,13 @@ class Plugged:
         self.strategy: tf.distribute.Strategy = model.distribute_strategy
         registry.check_belongs(self.strategy, what="the model")
         self.layout: ReplicaLayout = registry.layout_of(self.strategy)
-        self._kind = families.kind_of(self.strategy)
+        self._kind = families.family_of(self.strategy)
         if not process.current().is_evaluator:  # it scores, and takes no step
-            options.check_for(self._kind)
-        model_checks.check_scope(self.strategy, model.variables, "the model was built")
+            options.check_for(self._kind.name, self._kind.options)
+        model_checks.check_scope(self._kind, self.strategy, model.variables, "the model was built")
         self._loop: Loop | None = None
-        self._prediction: Any = None
-        self._tables = families.tables_of(model, self.strategy, options)
+        self._prediction: Prediction | None = None
+        self._prepared_model = self._kind.prepare(model, self.strategy, options)
         self._built_for: Any = None
         self._builder = Builder(model, self.strategy)
         self._held_out: Callable[[], Stream] | None = None
@@ -67,7 +69,7 @@ class Plugged:
     @property
     def is_shared_out(self) -> bool:
         """Whether training is more than what plain Keras would do in this process."""
-        return self._kind != "synchronous" or self.layout.replicas > 1
+        return self._kind.is_shared_out(self.layout)
 
     # ------------------------------------------------------------ the model's methods
 
@@ -197,10 +199,7 @@ class Plugged:
         callbacks: Any = None,
     ) -> Any:
         """`keras.Model.predict`: all outputs, in the order of the data, on every worker."""
-        if families.predicts_as_keras(self._kind, self.layout) and not is_input_function(x):
-            if self._kind == "pipeline":
-                batch = self._data(x, batch_size=batch_size, steps=steps).sample_batch()
-                self.model.predict_function = self._prepared_to_predict(batch).function
+        if self._kind.predicts_as_keras(self.layout) and not is_input_function(x):
             return keras_trainer.keras_predict(self.model, x, batch_size, verbose, steps, callbacks)
         data = self._data(x, batch_size=batch_size, steps=steps)
         if not isinstance(data, GlobalBatches):
@@ -208,10 +207,9 @@ class Plugged:
                 "predict takes arrays or a dataset, the same on every worker; with a function of "
                 "tf.distribute.InputContext the outputs would have no order"
             )
-        prediction = self._prepared_to_predict(data.sample_batch())
-        assert self._loop is not None
-        with self._loop.apart():
-            return prediction.predict(data, callbacks, verbose)
+        loop, prediction = self._prepared_to_predict(data.sample_batch())
+        with loop.family.working(), loop.apart():
+            return loop.predict(prediction, data, callbacks, verbose)
 
     def train_on_batch(
         self,
@@ -242,11 +240,13 @@ class Plugged:
     def predict_on_batch(self, x: Any) -> Any:
         """`keras.Model.predict_on_batch` of one global batch; all outputs on every worker."""
         step = self._step((x,))
-        return self._prepared_to_predict(step.parts[0]).predict_batch(step)
+        loop, prediction = self._prepared_to_predict(step.parts[0])
+        with loop.family.working():
+            return prediction.batch(step)
 
     # ------------------------------------------------------------ how they do it
 
-    def _on_batch(self, mode: str, batch: tuple[Any, ...], return_dict: bool) -> Any:
+    def _on_batch(self, mode: Mode, batch: tuple[Any, ...], return_dict: bool) -> Any:
         step = self._step(batch)
         loop = self._prepared(step.parts[0], mode)
         family = loop.family
@@ -272,7 +272,7 @@ class Plugged:
                     f"{name} was given beside a function of tf.distribute.InputContext: the "
                     "dataset that it returns holds everything, and its batches are the replicas'"
                 )
-        return families.own_data(self.strategy, self.layout, x, kwargs.get("steps"))
+        return self._kind.own_data(self.strategy, self.layout, x, kwargs.get("steps"))
 
     def _held_out_data(self, x: Any, y: Any, size: Any, sample_weight: Any, steps: Any) -> Stream:
         return self._data(x, y, sample_weight, batch_size=size, steps=steps)
@@ -293,19 +293,19 @@ class Plugged:
         )
         return logs
 
-    def _prepared(self, batch: Any, mode: str = "train") -> Loop:
+    def _prepared(self, batch: Any, mode: Mode = "train") -> Loop:
         """Builds what is not built yet, and returns the loop for the model as compiled now."""
         model = self.model
         # None: only predict has been called until now.
         is_new = self._built_for is None or self._built_for is not model.train_function
         if is_new:
-            model_checks.check_variables(model, self.strategy)
+            model_checks.check_variables(self._kind, model, self.strategy)
             model_checks.check_layers(model, self.is_shared_out)
             self._builder.begin_anew()
         self._builder.build(mode, batch)
         if is_new:
-            model_checks.check_variables(model, self.strategy)
-            model_checks.check_what_is_compiled(model, self.strategy)
+            model_checks.check_variables(self._kind, model, self.strategy)
+            self._kind.check(model, self.strategy)
             self._loop = Loop(model, self._family())
             self._prediction = None
             # `compile` sets it to None: that tells that everything must be traced anew.
@@ -313,18 +313,18 @@ class Plugged:
         assert self._loop is not None
         return self._loop
 
-    def _prepared_to_predict(self, batch: Any) -> Any:
+    def _prepared_to_predict(self, batch: Any) -> tuple[Loop, Prediction]:
         model_checks.check_layers(self.model, self.is_shared_out)
         self._builder.build("predict", batch)
         if self._loop is None:
             self._loop = Loop(self.model, self._family())
         if self._prediction is None:
-            self._prediction = families.make_prediction(self._loop)
-        return self._prediction
+            self._prediction = self._loop.family.prediction()
+        return self._loop, self._prediction
 
     def _family(self) -> Family:
-        return families.make_family(
-            self.model, self.strategy, self.layout, self.options, self._tables
+        return self._kind.make(
+            self.model, self.strategy, self.layout, self.options, self._prepared_model
         )
 
     def _in_order(self, logs: dict[str, Any]) -> Any:

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfdist.errors import PlugError
 from tfdist.schedules.timings import Timing, Timings
 from tfdist.training.data.global_batches import as_tensors
-from tfdist.training.pipelined.pipelined import Pipelined
+from tfdist.training.pipelined.pipeline_programs import PipelinePrograms
 from tfdist.training.plugged import Plugged
 
 __all__ = ["measure"]
@@ -38,7 +38,8 @@ def measure(model: keras.Model, batch: Any, steps: int = 3) -> Timings:
         raise PlugError("the model is not plugged: tfdist.plug(model) before measuring it")
     data = as_tensors(tuple(batch))
     family = plugged._prepared(data).family
-    if not isinstance(family, Pipelined):
+    programs = getattr(family, "programs", None)
+    if not isinstance(programs, PipelinePrograms):
         raise PlugError(
             "measure is for models of a pipeline: make the model under tfdist.strategy('pipeline')"
         )
@@ -46,7 +47,7 @@ def measure(model: keras.Model, batch: Any, steps: int = 3) -> Timings:
 
     def step(data: Any) -> list[Any]:
         def run() -> list[Any]:
-            outcome = family.take_step("train", data, timed=True)
+            outcome = programs.take_step("train", data, timed=True)
             order[:] = outcome.slots
             return outcome.times
 
@@ -68,5 +69,5 @@ def measure(model: keras.Model, batch: Any, steps: int = 3) -> Timings:
         for i, slot in enumerate(together)
     )
     plan = family.strategy.plan
-    tasks = tuple(plan.tasks[stage.segments[0].task] for stage in family.program.stages)
+    tasks = tuple(plan.tasks[stage.segments[0].task] for stage in programs.executor.stages)
     return Timings(slots, tasks)

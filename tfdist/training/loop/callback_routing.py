@@ -12,6 +12,8 @@ from typing import Any
 
 import keras
 
+from tfdist.training.mode import Mode
+
 __all__ = ["callbacks_for", "may_stop_mid_epoch", "restores_the_model", "wants_every_batch"]
 
 CHIEF_ONLY: tuple[type[keras.callbacks.Callback], ...] = (
@@ -59,7 +61,7 @@ def restores_the_model(callbacks: Any) -> bool:
     )
 
 
-def wants_every_batch(callbacks: Any, mode: str) -> bool:
+def wants_every_batch(callbacks: Any, mode: Mode) -> bool:
     """Whether a callback looks at every batch, so that steps cannot run in longer chunks.
 
     Args:
@@ -69,7 +71,7 @@ def wants_every_batch(callbacks: Any, mode: str) -> bool:
     return any(_looks_at_batches(callback, mode) for callback in _flatten(callbacks))
 
 
-def _looks_at_batches(callback: keras.callbacks.Callback, mode: str) -> bool:
+def _looks_at_batches(callback: keras.callbacks.Callback, mode: Mode) -> bool:
     if getattr(callback, "chunks_will_do", False):
         return False
     # Once a chunk is enough for these: a loss that is NaN stays NaN, and a bar may jump.
@@ -91,7 +93,7 @@ def may_stop_mid_epoch(callbacks: Any) -> bool:
     )
 
 
-def _has_hook(callback: keras.callbacks.Callback, mode: str) -> bool:
+def _has_hook(callback: keras.callbacks.Callback, mode: Mode) -> bool:
     base = keras.callbacks.Callback
     return any(
         name in vars(callback) or getattr(type(callback), name) is not getattr(base, name)

@@ -1,7 +1,7 @@
 """The epoch loop: `fit`, `evaluate` and `predict`, once for every family of strategy.
 
 It follows `keras.Model.fit` in what callbacks see and in what is returned; a family of strategy
-(`synchronous`, `asynchronous`) tells how chunks of steps run and how metrics come back.
+tells how chunks of steps run and how metrics come back.
 """
 
 from __future__ import annotations
@@ -18,10 +18,13 @@ import numpy as np
 from tfdist import log
 from tfdist.compat import keras_trainer
 from tfdist.errors import DataError, PlugError
+from tfdist.training.data.global_batches import GlobalBatches
 from tfdist.training.data.stream import Stream
 from tfdist.training.loop import callback_routing
 from tfdist.training.loop.chunking import ChunkLength
 from tfdist.training.loop.family import Family
+from tfdist.training.loop.prediction import Prediction
+from tfdist.training.mode import Mode
 from tfdist.training.model_parts import optimizers_of, unique
 from tfdist.training.peers.watchdog import Watchdog
 
@@ -157,11 +160,44 @@ class Loop:
         callback_list.on_test_end(logs)
         return logs
 
+    # ------------------------------------------------------------ predict
+
+    def predict(
+        self, prediction: Prediction, data: GlobalBatches, callbacks: Any, verbose: Any
+    ) -> Any:
+        """Returns the outputs for every example of `data`, in its order, on every worker.
+
+        Raises:
+            DataError: there are no data.
+        """
+        wanted = {"steps": data.num_steps or -1, "rows of a global batch": data.batch_size or -1}
+        chunk_length, _, _ = self.agree("predict", wanted, callbacks, ("predict",))
+        callback_list = self.callback_list(callbacks, verbose, epochs=1, steps=data.num_steps)
+        self.model.stop_predicting = False
+        callback_list.on_predict_begin()
+        outputs: dict[Any, Any] = {}
+        data.begin_epoch(self.family.all_gather)
+        step = 0
+        with contextlib.closing(prediction.chunks(data, chunk_length)) as chunks:
+            for run in chunks:
+                callback_list.on_predict_batch_begin(step)
+                place, count, found = run()
+                outputs[place] = found
+                step += count
+                callback_list.on_predict_batch_end(step - 1, {"outputs": found})
+                self.stops("stop_predicting")  # the chunks heed it
+        data.end_epoch()
+        callback_list.on_predict_end()
+        if not outputs:
+            raise DataError("predict was given no data: the dataset is empty")
+        in_order = [outputs[place] for place in sorted(outputs)]
+        return keras.tree.map_structure(lambda *parts: np.concatenate(parts), *in_order)
+
     # ------------------------------------------------------------ one pass over the data
 
     def _run(
         self,
-        mode: str,
+        mode: Mode,
         data: Stream,
         chunk_length: ChunkLength,
         callback_list: Any,
@@ -241,7 +277,7 @@ class Loop:
             self._stops_are_agreed = before
 
     def agree(
-        self, what: str, wanted: dict[str, int], callbacks: Any, modes: Sequence[str]
+        self, what: str, wanted: dict[str, int], callbacks: Any, modes: Sequence[Mode]
     ) -> tuple[ChunkLength, ChunkLength, bool]:
         """Makes sure that every worker is about to do the same thing, and at the same pace.
 

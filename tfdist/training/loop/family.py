@@ -1,10 +1,16 @@
-"""What the epoch loop asks of a family of strategies: how steps run, how metrics come back."""
+"""What a family of strategies is: how steps run, how metrics come back, and what belongs to it.
+
+A family is a room of its own. Its `FamilyKind`, which the room registers in `training.families`,
+holds for all of its models; its `Family` takes the steps of one of them. Nothing else asks which
+family it is that it works with.
+"""
 
 from __future__ import annotations
 
+import abc
 import contextlib
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 import keras
 import numpy as np
@@ -13,9 +19,12 @@ import tensorflow as tf
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training.data.stream import Step, Stream
 from tfdist.training.loop.chunking import ChunkLength
+from tfdist.training.loop.prediction import Prediction
+from tfdist.training.mode import Mode
 from tfdist.training.peers.drift import DriftCheck
+from tfdist.training.plug_options import TrainingOptions
 
-__all__ = ["Chunk", "Family"]
+__all__ = ["Chunk", "Family", "FamilyKind"]
 
 Chunk: TypeAlias = Callable[[], tuple[int, dict[str, Any]]]
 """Runs some steps; returns how many, and the logs of the epoch so far."""
@@ -42,7 +51,7 @@ class Family(Protocol):
         """For all that traces and runs steps: may explain their errors."""
 
     def chunks(
-        self, mode: str, data: Stream, chunk_length: ChunkLength
+        self, mode: Mode, data: Stream, chunk_length: ChunkLength
     ) -> Generator[Chunk, None, None]:
         """Yields, until an epoch's data end, what runs the next steps.
 
@@ -52,7 +61,7 @@ class Family(Protocol):
             chunk_length: how many steps between two looks.
         """
 
-    def on_batch(self, mode: str, step: Step) -> dict[str, Any]:
+    def on_batch(self, mode: Mode, step: Step) -> dict[str, Any]:
         """Takes one step by itself; returns its logs."""
 
     def reset_metrics(self) -> None:
@@ -75,3 +84,89 @@ class Family(Protocol):
 
     def broadcast(self, variables: Sequence[keras.Variable]) -> None:
         """Gives every process the chief's values of these variables."""
+
+    def prediction(self) -> Prediction:
+        """Returns what predicts, with the weights as they are when it does."""
+
+
+class FamilyKind(abc.ABC):
+    """A family of strategies, as all of its models have it.
+
+    Attributes:
+        name: short, for messages, as "parameter_server".
+        options: the fields of `TrainingOptions` that mean something to it.
+        home: where the variables of its models belong, for messages.
+    """
+
+    name: ClassVar[str]
+    options: ClassVar[tuple[str, ...]] = ()
+    home: ClassVar[str] = "on every replica"
+
+    @abc.abstractmethod
+    def has(self, strategy: tf.distribute.Strategy) -> bool:
+        """Whether a strategy is of this family."""
+
+    @abc.abstractmethod
+    def make(
+        self,
+        model: keras.Model,
+        strategy: tf.distribute.Strategy,
+        layout: ReplicaLayout,
+        options: TrainingOptions,
+        prepared: Any,
+    ) -> Family:
+        """Returns what takes the steps of a model.
+
+        Args:
+            model: a built model; compiled, unless it is only to predict.
+            strategy: in whose scope it was made.
+            layout: the replicas, as this process sees them.
+            options: of `plug`.
+            prepared: what `prepare` has returned for the model.
+        """
+
+    @abc.abstractmethod
+    def own_data(
+        self,
+        strategy: tf.distribute.Strategy,
+        layout: ReplicaLayout,
+        function: Callable[..., Any],
+        steps: int | None,
+    ) -> Stream:
+        """Returns the data that workers read for themselves.
+
+        Args:
+            strategy: of the model.
+            layout: its replicas.
+            function: from a `tf.distribute.InputContext` to a dataset.
+            steps: of an epoch; None where the data end.
+        """
+
+    def prepare(
+        self, model: keras.Model, strategy: tf.distribute.Strategy, options: TrainingOptions
+    ) -> Any:
+        """Does to a model what must be done before it is built; returns what `make` wants of it."""
+        del model, strategy, options
+
+    def check(self, model: keras.Model, strategy: tf.distribute.Strategy) -> None:
+        """Checks that what a model was compiled with fits the strategy.
+
+        Raises:
+            PlugError: something does not.
+        """
+        del model, strategy
+
+    def is_at_home(self, strategy: tf.distribute.Strategy, variable: tf.Variable) -> bool:
+        """Whether a variable is where a model's variables belong."""
+        if strategy.num_replicas_in_sync == 1:
+            return True
+        return bool(strategy.extended.variable_created_in_scope(variable))
+
+    def is_shared_out(self, layout: ReplicaLayout) -> bool:
+        """Whether the rows of a batch go to several places: more than plain Keras would do."""
+        del layout
+        return True
+
+    def predicts_as_keras(self, layout: ReplicaLayout) -> bool:
+        """Whether plain Keras' own `predict` does all there is to do."""
+        return not self.is_shared_out(layout)

@@ -1,1 +1,94 @@
-"""Asynchronous training: a chief hands out steps, workers take them, servers keep the variables."""
+"""Asynchronous training: a chief hands out steps, workers take them, servers keep the variables.
+
+`asynchronous` is the chief's side, `worker_step` what a worker does with a chunk of batches, and
+`metric_totals` the sum of what all have counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfdist.errors import PlugError
+from tfdist.strategies import registry
+from tfdist.strategies.layout import ReplicaLayout
+from tfdist.training.embeddings.embedding_tables import EmbeddingTables
+from tfdist.training.loop.family import FamilyKind
+from tfdist.training.parameter_server.asynchronous import Asynchronous
+from tfdist.training.parameter_server.worker_pipelines import WorkerPipelines
+from tfdist.training.plug_options import FAMILY_OPTIONS, TrainingOptions
+
+__all__ = ["ParameterServerKind"]
+
+
+class ParameterServerKind(FamilyKind):
+    """`tf.distribute.ParameterServerStrategy`, on the chief of its job."""
+
+    name = "parameter_server"
+    home = "on a parameter server"
+    options = FAMILY_OPTIONS["parameter_server"]
+
+    def has(self, strategy: tf.distribute.Strategy) -> bool:
+        """Whether it is one with servers."""
+        return isinstance(strategy, tf.distribute.ParameterServerStrategy)
+
+    def prepare(
+        self, model: keras.Model, strategy: tf.distribute.Strategy, options: TrainingOptions
+    ) -> EmbeddingTables:
+        """Shards the model's large embeddings."""
+        return EmbeddingTables.of(model, registry.count_tasks("ps"), options)
+
+    def make(
+        self,
+        model: keras.Model,
+        strategy: tf.distribute.Strategy,
+        layout: ReplicaLayout,
+        options: TrainingOptions,
+        prepared: EmbeddingTables,
+    ) -> Asynchronous:
+        """What takes the steps of a model; see `FamilyKind`."""
+        prepared.prepare()
+        return Asynchronous(model, strategy, layout, options, prepared)
+
+    def own_data(
+        self,
+        strategy: tf.distribute.Strategy,
+        layout: ReplicaLayout,
+        function: Callable[..., Any],
+        steps: int | None,
+    ) -> WorkerPipelines:
+        """The data that workers read for themselves; see `FamilyKind`."""
+        coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
+        workers = registry.count_tasks("worker")
+        return WorkerPipelines(layout, coordinator, workers, function, steps)
+
+    def is_at_home(self, strategy: tf.distribute.Strategy, variable: tf.Variable) -> bool:
+        """Whether a variable is on a server."""
+        return "/job:ps/" in str(variable.device)
+
+    def check(self, model: keras.Model, strategy: tf.distribute.Strategy) -> None:
+        """Checks what a model was compiled with; see `FamilyKind`."""
+        optimizer = model.optimizer
+        if model.run_eagerly:
+            raise PlugError(
+                "run_eagerly=True, but workers of a parameter-server job run graphs: compile the "
+                "model without it, and look at single steps in one process"
+            )
+        if model.jit_compile is True:
+            raise PlugError(
+                "jit_compile=True, but what a worker computes spans several machines: compile the "
+                "model without it"
+            )
+        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+            raise PlugError(
+                "a LossScaleOptimizer (mixed_float16), whose scale several workers would change at "
+                "the same time: use the policy mixed_bfloat16, or float32"
+            )
+        if getattr(optimizer, "gradient_accumulation_steps", None):
+            raise PlugError(
+                "gradient_accumulation_steps, whose sums several workers would change at the same "
+                "time: leave it out, and give tfdist.plug(model, push_every=...)"
+            )

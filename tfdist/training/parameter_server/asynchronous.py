@@ -3,7 +3,7 @@
 The chief hands chunks of steps to whichever worker is free and adds up what they return. Batches of
 arrays and datasets are read by the chief and travel with the chunk, so each is worked on once,
 whoever is lost meanwhile; with a function of `tf.distribute.InputContext` the workers read their
-own (`own_pipelines`).
+own (`worker_pipelines`).
 """
 
 from __future__ import annotations
@@ -28,18 +28,27 @@ from tfdist.training.data.stream import Step, Stream, without_optionals
 from tfdist.training.embeddings.embedding_tables import EmbeddingTables
 from tfdist.training.loop.chunking import TARGET_SECONDS, ChunkLength
 from tfdist.training.loop.family import Chunk
+from tfdist.training.loop.prediction import Prediction
+from tfdist.training.mode import Mode
 from tfdist.training.model_parts import unique
-from tfdist.training.parameter_server.batch_messages import PackedBatches, batch_of, pack, specs_of
+from tfdist.training.parameter_server.batch_messages import (
+    PackedBatches,
+    batch_of,
+    key_of,
+    pack,
+    specs_of,
+)
 from tfdist.training.parameter_server.metric_totals import MetricTotals
 from tfdist.training.parameter_server.placement import describe_placement, placed
 from tfdist.training.parameter_server.work_queue import WorkQueue
 from tfdist.training.parameter_server.worker_pipelines import WorkerPipelines
+from tfdist.training.parameter_server.worker_prediction import WorkerPrediction
 from tfdist.training.parameter_server.worker_step import Carried, WorkerStep
 from tfdist.training.peers.drift import DriftCheck
 from tfdist.training.plug_options import TrainingOptions
 from tfdist.training.replica.step_logs import StepLogs, as_plain
 
-__all__ = ["Asynchronous", "key_of"]
+__all__ = ["Asynchronous"]
 
 _AHEAD = 2  # chunks for each worker: one that it works on, one that waits for it
 _SMALLEST = 8  # the last chunks of an epoch are no smaller than a full one divided by this
@@ -101,7 +110,7 @@ class Asynchronous:
             )
         return self._step
 
-    def _chunk_function(self, mode: str, kind: str, specs: Sequence[Any]) -> Any:
+    def _chunk_function(self, mode: Mode, kind: str, specs: Sequence[Any]) -> Any:
         """The function that takes a chunk of steps, traced for data of these types.
 
         Args:
@@ -120,7 +129,7 @@ class Asynchronous:
         return self._functions[key]
 
     def _trace(
-        self, mode: str, read: Any, specs: Sequence[Any], logs: dict[str, tf.TensorSpec]
+        self, mode: Mode, read: Any, specs: Sequence[Any], logs: dict[str, tf.TensorSpec]
     ) -> Any:
         known = dict(logs)
 
@@ -134,7 +143,7 @@ class Asynchronous:
 
     def _run_steps(
         self,
-        mode: str,
+        mode: Mode,
         read: Any,
         known: dict[str, tf.TensorSpec],
         found: dict[str, tf.TensorSpec],
@@ -198,7 +207,7 @@ class Asynchronous:
         return contextlib.nullcontext()
 
     def chunks(
-        self, mode: str, data: Stream, chunk_length: ChunkLength
+        self, mode: Mode, data: Stream, chunk_length: ChunkLength
     ) -> Generator[Chunk, None, None]:
         """Yields, until an epoch's data end, what waits for the next steps that workers take."""
         self._worker_step()
@@ -222,7 +231,7 @@ class Asynchronous:
             assert self._totals is not None
             self._totals.store()
 
-    def _limit(self, mode: str) -> int:
+    def _limit(self, mode: Mode) -> int:
         return 1 if mode == "train" and self._warm > 0 else _AHEAD * self.workers
 
     def _length(self, chunk_length: ChunkLength, left: int | None) -> int:
@@ -237,7 +246,7 @@ class Asynchronous:
         return length if length < together else length // together * together
 
     def _give_rows(
-        self, mode: str, data: Stream, chunk_length: ChunkLength, queue: WorkQueue, given: int
+        self, mode: Mode, data: Stream, chunk_length: ChunkLength, queue: WorkQueue, given: int
     ) -> int:
         """Hands out the next batches; returns how many."""
         left = data.left(given)
@@ -248,14 +257,14 @@ class Asynchronous:
             self._start(mode, rows, queue)
         return len(steps)
 
-    def _start(self, mode: str, rows: PackedBatches, queue: WorkQueue) -> None:
+    def _start(self, mode: Mode, rows: PackedBatches, queue: WorkQueue) -> None:
         specs = (specs_of(rows), tf.TensorSpec([], tf.int32))
         function = self._chunk_function(mode, "rows", specs)
         queue.start(function, (rows, tf.constant(len(rows.sizes))))
 
     def _give_own(
         self,
-        mode: str,
+        mode: Mode,
         data: WorkerPipelines,
         chunk_length: ChunkLength,
         queue: WorkQueue,
@@ -276,7 +285,7 @@ class Asynchronous:
         return count
 
     def _next(
-        self, mode: str, data: Stream, chunk_length: ChunkLength, queue: WorkQueue
+        self, mode: Mode, data: Stream, chunk_length: ChunkLength, queue: WorkQueue
     ) -> tuple[int, dict[str, Any]]:
         """Waits until some steps have been taken; returns how many, and the logs so far."""
         assert self._totals is not None
@@ -302,7 +311,7 @@ class Asynchronous:
             self._warm -= taken
         return taken, self._results(mode, own)
 
-    def _results(self, mode: str, own: dict[str, Any]) -> dict[str, Any]:
+    def _results(self, mode: Mode, own: dict[str, Any]) -> dict[str, Any]:
         assert self._totals is not None
         logs = self._logs.results(mode, self._totals.states(), own)
         return {name: as_plain(tf.convert_to_tensor(value)) for name, value in logs.items()}
@@ -325,7 +334,7 @@ class Asynchronous:
         self._alone_since = None
         return came
 
-    def on_batch(self, mode: str, step: Step) -> dict[str, Any]:
+    def on_batch(self, mode: Mode, step: Step) -> dict[str, Any]:
         """Takes one step by itself, on some worker; returns its logs."""
         self._worker_step()
         assert self._totals is not None
@@ -382,6 +391,10 @@ class Asynchronous:
     def broadcast(self, variables: Sequence[keras.Variable]) -> None:
         """Nothing: there is one copy of each variable."""
 
+    def prediction(self) -> Prediction:
+        """What predicts, on the workers."""
+        return WorkerPrediction(self)
+
 
 def _from_rows(rows: PackedBatches, number: tf.Tensor) -> tuple[None, Callable[[], Any]]:
     return None, lambda: batch_of(rows, number)
@@ -390,9 +403,3 @@ def _from_rows(rows: PackedBatches, number: tf.Tensor) -> tuple[None, Callable[[
 def _from_iterator(iterator: Any, _: tf.Tensor) -> tuple[tf.Tensor, Callable[[], Any]]:
     element = iterator.get_next_as_optional()
     return element.has_value(), lambda: without_optionals(element.get_value())
-
-
-def key_of(specs: Any) -> Any:
-    """What tells functions that were traced for other types apart."""
-    flat = tf.nest.flatten(specs, expand_composites=False)
-    return (repr(tf.nest.map_structure(str, specs)), len(flat))

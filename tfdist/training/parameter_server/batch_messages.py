@@ -15,7 +15,7 @@ from tfdist.training.data.stream import (
     without_optionals,
 )
 
-__all__ = ["PackedBatches", "batch_of", "pack", "specs_of"]
+__all__ = ["PackedBatches", "batch_of", "key_of", "pack", "specs_of"]
 
 
 class PackedBatches(NamedTuple):
@@ -74,6 +74,12 @@ def specs_of(rows: PackedBatches) -> PackedBatches:
         return tf.TensorSpec(tf.TensorShape([None, *leaf.shape[1:]]), leaf.dtype)
 
     return PackedBatches(map_leaves(spec, rows.batches), tf.TensorSpec([None], tf.int64))
+
+
+def key_of(specs: Any) -> Any:
+    """What tells functions that were traced for other types apart."""
+    flat = tf.nest.flatten(specs, expand_composites=False)
+    return (repr(tf.nest.map_structure(str, specs)), len(flat))
 
 
 def _inner(batch: Any) -> list[Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import functools
+from collections.abc import Generator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -13,40 +14,43 @@ from tfdist.errors import DataError
 from tfdist.strategies import server_variables
 from tfdist.training.data.global_batches import GlobalBatches
 from tfdist.training.data.stream import Step, without_optionals
-from tfdist.training.loop.epoch_loop import Loop
-from tfdist.training.parameter_server.asynchronous import Asynchronous, key_of
-from tfdist.training.parameter_server.batch_messages import PackedBatches, batch_of, pack, specs_of
+from tfdist.training.loop.chunking import ChunkLength
+from tfdist.training.loop.prediction import Outputs
+from tfdist.training.parameter_server.batch_messages import (
+    PackedBatches,
+    batch_of,
+    key_of,
+    pack,
+    specs_of,
+)
 from tfdist.training.parameter_server.work_queue import WorkQueue
 
-__all__ = ["WorkersPrediction"]
+if TYPE_CHECKING:
+    from tfdist.training.parameter_server.asynchronous import Asynchronous
+
+__all__ = ["WorkerPrediction"]
 
 _BATCHES = 32  # in one message, at most
 
 
-class WorkersPrediction:
+class WorkerPrediction:
     """Predicts on the workers of one plugged model.
 
     Args:
-        loop: the model's epoch loop.
-        family: its family.
+        family: the model's.
     """
 
-    def __init__(self, loop: Loop, family: Asynchronous) -> None:
-        self._loop = loop
+    def __init__(self, family: Asynchronous) -> None:
         self._family = family
-        self._model = loop.model
+        self._model = family.model
         self._functions: dict[Any, Any] = {}
 
-    def predict(self, data: GlobalBatches, callbacks: Any, verbose: Any) -> Any:
-        """Returns the outputs for every example of `data`, in its order."""
-        chunk_length, _, _ = self._loop.agree("predict", {}, callbacks, ("predict",))
-        callback_list = self._loop.callback_list(callbacks, verbose, epochs=1, steps=data.num_steps)
-        self._model.stop_predicting = False
-        callback_list.on_predict_begin()
+    def chunks(
+        self, data: GlobalBatches, chunk_length: ChunkLength
+    ) -> Generator[Outputs, None, None]:
+        """Yields what waits for the next outputs, of whichever worker; see `Prediction`."""
         queue = WorkQueue(self._family.coordinator)
-        outputs: dict[Any, Any] = {}
-        data.begin_epoch(self._family.all_gather)
-        given, done, more = 0, 0, True
+        given, more = 0, True
         while more or len(queue):
             while more and len(queue) < 2 * self._family.workers:
                 count = min(chunk_length.every or _BATCHES, self._share(data.left(given)))
@@ -55,29 +59,23 @@ class WorkersPrediction:
                 if steps:
                     self._give([s.parts[0] for s in steps], queue, (given, len(steps)))
                 given += len(steps)
-            if not len(queue):
-                break
-            ((start, count), number), value = self._family.wait(queue)
-            outputs[start, number] = tf.nest.map_structure(np.asarray, value)
-            callback_list.on_predict_batch_begin(done)
-            done += count if number == 0 else 0
-            callback_list.on_predict_batch_end(done - 1, {"outputs": outputs[start, number]})
-        data.end_epoch()
-        callback_list.on_predict_end()
-        if not outputs:
-            raise DataError("predict was given no data: the dataset is empty")
-        in_order = [outputs[key] for key in sorted(outputs)]
-        return tf.nest.map_structure(lambda *parts: np.concatenate(parts), *in_order)
+            if len(queue):
+                yield functools.partial(self._wait, queue)
+
+    def _wait(self, queue: WorkQueue) -> tuple[Any, int, Any]:
+        ((start, count), number), value = self._family.wait(queue)
+        outputs = tf.nest.map_structure(np.asarray, value)
+        return (start, number), count if number == 0 else 0, outputs
+
+    def batch(self, step: Step) -> Any:
+        """Returns the outputs for one batch."""
+        queue = WorkQueue(self._family.coordinator)
+        self._give([step.parts[0]], queue, (0, 1))
+        return self._wait(queue)[2]
 
     def _share(self, left: int | None) -> int:
         """A part of what is left, such that every worker gets some."""
         return _BATCHES if left is None else -(-left // (2 * self._family.workers))
-
-    def predict_batch(self, step: Step) -> Any:
-        """Returns the outputs for one batch."""
-        queue = WorkQueue(self._family.coordinator)
-        self._give([step.parts[0]], queue, (0, 1))
-        return tf.nest.map_structure(np.asarray, self._family.wait(queue)[1])
 
     def _give(self, batches: Sequence[Any], queue: WorkQueue, tag: Any) -> None:
         """Hands out batches; their outputs come with `tag` and their number."""

@@ -31,6 +31,7 @@ from tfdist.errors import PlugError
 from tfdist.strategies import server_variables
 from tfdist.training.embeddings.embedding_tables import EmbeddingTables
 from tfdist.training.embeddings.sparse_rules import counts_apart
+from tfdist.training.mode import Mode
 from tfdist.training.model_parts import optimizers_of, unique
 from tfdist.training.plug_options import TrainingOptions
 from tfdist.training.replica.step_logs import StepLogs, are_used, recorded_results
@@ -80,7 +81,7 @@ class WorkerStep:
 
     # ------------------------------------------------------------ a loop of steps
 
-    def start(self, mode: str) -> Carried:
+    def start(self, mode: Mode) -> Carried:
         """What the first step of a chunk is handed: metrics at rest, and the weights.
 
         Args:
@@ -98,7 +99,7 @@ class WorkerStep:
         return carried
 
     def take(
-        self, mode: str, number: tf.Tensor, batch: Any, carried: Carried
+        self, mode: Mode, number: tf.Tensor, batch: Any, carried: Carried
     ) -> tuple[Carried, dict[str, tf.Tensor]]:
         """Takes one step.
 
@@ -124,7 +125,7 @@ class WorkerStep:
             return {"metrics": now}, logs
         return self._downpour(number, batch, carried, metrics)
 
-    def finish(self, mode: str, carried: Carried) -> list[tf.Tensor]:
+    def finish(self, mode: Mode, carried: Carried) -> list[tf.Tensor]:
         """Sends what has not been sent; returns the metrics' variables at the chunk's end."""
         if mode == "train" and self._is_downpour:
             tf.cond(carried["count"] > 0, lambda: self._push(carried), lambda: tf.constant(0))
@@ -145,7 +146,7 @@ class WorkerStep:
 
     def _traced(
         self,
-        mode: str,
+        mode: Mode,
         batch: Any,
         values: Sequence[tuple[keras.Variable, tf.Tensor]],
         apply: Callable[..., Any] | None,

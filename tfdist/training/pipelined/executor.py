@@ -21,6 +21,7 @@ from tfdist.compat import keras_data, keras_layers, keras_trainer
 from tfdist.schedules import schedule as schedules
 from tfdist.schedules.schedule import Slot
 from tfdist.strategies.pipeline_strategy import PipelineStrategy
+from tfdist.training.mode import Mode
 from tfdist.training.pipelined import microbatch_losses as losses
 from tfdist.training.pipelined.gradient_sums import Gradients, Penalties, total
 from tfdist.training.pipelined.layer_graph import Graph, Segment, Stage
@@ -51,7 +52,7 @@ class Executor:
         self.slots = schedules.schedule(self.plan.schedule, len(stages), self.plan.microbatches)
         self.split = any(slot.direction == "weights" for slot in self.slots)
 
-    def run(self, mode: str, data: Any, timed: bool = False) -> Outcome:
+    def run(self, mode: Mode, data: Any, timed: bool = False) -> Outcome:
         """Writes one step.
 
         Args:
@@ -74,7 +75,7 @@ class Executor:
 class _Writing:
     """The writing of one step: what is known while the slots are gone through."""
 
-    def __init__(self, program: Executor, mode: str, data: Any, timed: bool) -> None:
+    def __init__(self, program: Executor, mode: Mode, data: Any, timed: bool) -> None:
         self.program = program
         self.model = program.model
         self.plan = program.plan

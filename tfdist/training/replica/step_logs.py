@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tfdist.compat import keras_build, tf_graphs
 from tfdist.errors import PlugError
+from tfdist.training.mode import Mode
 from tfdist.training.replica.step import current
 
 __all__ = ["Reading", "StepLogs", "are_used", "as_plain", "recorded_results", "to_be_summed"]
@@ -122,7 +123,7 @@ class StepLogs:
         self._model = model
         self._sources: dict[str, dict[str, Source | None]] = {}
 
-    def sort(self, mode: str, logs: Any, results: Recorded) -> dict[str, tf.Tensor]:
+    def sort(self, mode: Mode, logs: Any, results: Recorded) -> dict[str, tf.Tensor]:
         """Keeps of a step's logs what no metric's state holds; notes where each comes from.
 
         Args:
@@ -151,7 +152,7 @@ class StepLogs:
         }
 
     def results(
-        self, mode: str, states: Sequence[tuple[keras.Variable, Any]], own: dict[str, Any]
+        self, mode: Mode, states: Sequence[tuple[keras.Variable, Any]], own: dict[str, Any]
     ) -> dict[str, Any]:
         """Returns all logs of a mode.
 

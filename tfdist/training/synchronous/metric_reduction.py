@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training.data import fingerprint as fingerprint_of
+from tfdist.training.mode import Mode
 from tfdist.training.peers import packing
 from tfdist.training.peers.drift import DriftCheck
 from tfdist.training.replica.step_logs import Reading, StepLogs, as_plain, to_be_summed
@@ -61,7 +62,7 @@ class MetricReduction:
 
     def read(
         self,
-        mode: str,
+        mode: Mode,
         step_logs: dict[str, tf.Tensor],
         fingerprint: Any,
         numbers: Sequence[float],
@@ -102,7 +103,7 @@ class MetricReduction:
 
     def _read(
         self,
-        mode: str,
+        mode: Mode,
         variables: Sequence[keras.Variable],
         step_logs: dict[str, tf.Tensor],
         numbers: tf.Tensor,

@@ -2,72 +2,82 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfdist.errors import DataError
+from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training.data.global_batches import GlobalBatches
-from tfdist.training.data.stream import Step
-from tfdist.training.loop.epoch_loop import Loop
+from tfdist.training.data.stream import AllGatherNumbers, Step
+from tfdist.training.loop.chunking import ChunkLength
+from tfdist.training.loop.prediction import Outputs, dense_rows
 from tfdist.training.replica import ReplicaStep, Rows, one_machine_semantics, replica_step
-from tfdist.training.synchronous.synchronous import Synchronous
 
-__all__ = ["Prediction"]
+__all__ = ["ReplicaPrediction", "spread"]
 
 
-class Prediction:
+def spread(strategy: tf.distribute.Strategy, layout: ReplicaLayout, values: Sequence[Any]) -> Any:
+    """Gives each replica of this process its entry of `values`."""
+
+    def value(context: tf.distribute.ValueContext) -> Any:
+        return values[context.replica_id_in_sync_group - layout.first]
+
+    return strategy.experimental_distribute_values_from_function(value)
+
+
+class ReplicaPrediction:
     """Predicts on the replicas of one plugged model.
 
     Args:
-        loop: the model's epoch loop.
-        family: its family.
+        model: a built model.
+        strategy: in whose scope it was made.
+        layout: its replicas.
+        all_gather: shows this worker's numbers to all.
     """
 
-    def __init__(self, loop: Loop, family: Synchronous) -> None:
-        self._loop = loop
-        self._model: keras.Model = loop.model
-        self._family = family
-        self._layout = loop.layout
-        self._strategy = family.strategy
+    def __init__(
+        self,
+        model: keras.Model,
+        strategy: tf.distribute.Strategy,
+        layout: ReplicaLayout,
+        all_gather: AllGatherNumbers,
+    ) -> None:
+        self._model = model
+        self._strategy = strategy
+        self._layout = layout
+        self._all_gather = all_gather
         self._one: Any = None
         self._gather_function: Any = None
 
-    def predict(self, data: GlobalBatches, callbacks: Any, verbose: Any) -> Any:
-        """Returns the outputs for every example of `data`, in its order, on every worker."""
-        wanted = {"steps": data.num_steps or -1, "rows of a global batch": data.batch_size or -1}
-        chunk_length, _, _ = self._loop.agree("predict", wanted, callbacks, ("predict",))
-        callback_list = self._loop.callback_list(callbacks, verbose, epochs=1, steps=data.num_steps)
-        self._model.stop_predicting = False
-        callback_list.on_predict_begin()
-        chunks: list[Any] = []
-        data.begin_epoch(self._family.all_gather)
+    def chunks(
+        self, data: GlobalBatches, chunk_length: ChunkLength
+    ) -> Generator[Outputs, None, None]:
+        """Yields what predicts the next batches, in the data's order; see `Prediction`."""
         step = 0
-        while (left := data.left(step)) != 0:
-            count = chunk_length.next_length(left) if chunk_length.every else min(left or 32, 32)
-            steps = data.take(count, self._family.all_gather)
+        while (left := data.left(step)) != 0 and not self._model.stop_predicting:
+            most = chunk_length.next_length(left) if chunk_length.every else min(left or 32, 32)
+            steps = data.take(most, self._all_gather)
             if not steps:
-                break
-            callback_list.on_predict_batch_begin(step)
-            chunks.append(self._predict_steps(steps))
+                return
+            yield functools.partial(self._outputs_of, steps, step)
             step += len(steps)
-            callback_list.on_predict_batch_end(step - 1, {"outputs": chunks[-1]})
-            if self._loop.stops("stop_predicting"):
-                break
-        data.end_epoch()
-        callback_list.on_predict_end()
-        if not chunks:
-            raise DataError("predict was given no data: the dataset is empty")
-        return tf.nest.map_structure(lambda *parts: np.concatenate(parts), *chunks)
 
-    def predict_batch(self, step: Step) -> Any:
+    def _outputs_of(self, steps: list[Step], first: int) -> tuple[int, int, Any]:
+        return first, len(steps), self._predict_steps(steps)
+
+    def batch(self, step: Step) -> Any:
         """Returns the outputs for one global batch."""
         return self._predict_steps([step])
 
     def _predict_steps(self, steps: list[Step]) -> Any:
         """Predicts some global batches: this process's rows here, then everybody's in order."""
+        if self._layout.replicas == 1:  # which has all rows, uncounted
+            parts = [tf.nest.map_structure(dense_rows, self._predict_one(s)[0]) for s in steps]
+            return tf.nest.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
         rows: list[Any] = []
         positions: list[np.ndarray] = []
         offset = 0
@@ -75,7 +85,7 @@ class Prediction:
             outputs = self._predict_one(step)
             starts, sizes = step.starts.numpy(), step.sizes.numpy()
             for output, start, size in zip(outputs, starts, sizes, strict=True):
-                rows.append(tf.nest.map_structure(lambda t, n=size: self._rows(t)[:n], output))
+                rows.append(tf.nest.map_structure(lambda t, n=size: dense_rows(t)[:n], output))
                 positions.append(offset + start + np.arange(size))
             offset += int(step.total)
         local = tf.nest.map_structure(lambda *parts: np.concatenate(parts), *rows)
@@ -85,21 +95,6 @@ class Prediction:
             order, local = gathered[0], tf.nest.pack_sequence_as(local, gathered[1:])
         by_position = np.argsort(order, kind="stable")
         return tf.nest.map_structure(lambda array: array[by_position], local)
-
-    @staticmethod
-    def _rows(output: Any) -> np.ndarray:
-        if isinstance(output, tf.RaggedTensor | tf.SparseTensor):
-            raise DataError(
-                f"predict over several replicas returns dense outputs, but the model returns a "
-                f"{type(output).__name__}: end the model with a layer that makes it dense "
-                "(to_tensor), or predict in one process"
-            )
-        if output.shape.rank == 0:
-            raise DataError(
-                "predict_step returned a scalar, but every output needs the batch as its first "
-                "dimension, so that the replicas' outputs can be put in order"
-            )
-        return output.numpy()
 
     def _predict_one(self, step: Step) -> list[Any]:
         """Runs `predict_step` on every replica of this process; returns each one's outputs."""
@@ -115,7 +110,8 @@ class Prediction:
                 values = (parts, tf.unstack(starts), tf.unstack(sizes))
                 with one_machine_semantics(self._strategy):
                     outputs = self._strategy.run(
-                        on_replica, args=tuple(map(self._family.spread, values))
+                        on_replica,
+                        args=tuple(spread(self._strategy, self._layout, v) for v in values),
                     )
                 flat = [
                     self._strategy.experimental_local_results(v) for v in tf.nest.flatten(outputs)

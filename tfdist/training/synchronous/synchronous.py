@@ -19,33 +19,28 @@ import tensorflow as tf
 
 from tfdist.compat import tf_collectives
 from tfdist.strategies.layout import ReplicaLayout
-from tfdist.training.data.stream import Step, Stream, without_optionals
-from tfdist.training.loop.chunking import TARGET_SECONDS, ChunkLength
+from tfdist.training.data.stream import Step, Stream
+from tfdist.training.loop.chunking import ChunkLength
 from tfdist.training.loop.family import Chunk
+from tfdist.training.loop.prediction import Prediction
+from tfdist.training.mode import Mode
 from tfdist.training.peers import packing
 from tfdist.training.peers.all_gather import AllGather
 from tfdist.training.peers.drift import DriftCheck
 from tfdist.training.plug_options import TrainingOptions
-from tfdist.training.replica import (
-    ReplicaStep,
-    Replication,
-    Rows,
-    compiled,
-    known_metrics,
-    one_machine_semantics,
-    replica_step,
-)
+from tfdist.training.replica import ReplicaStep, one_machine_semantics
 from tfdist.training.replica.local_state import LocalState
-from tfdist.training.replica.reductions import weighted_part
-from tfdist.training.replica.step_logs import Reading, StepLogs, are_used, recorded_results
+from tfdist.training.replica.step_logs import Reading, StepLogs
 from tfdist.training.synchronous.exchange import LocalSteps, make_exchange
 from tfdist.training.synchronous.metric_reduction import MetricReduction
+from tfdist.training.synchronous.replica_programs import (
+    Programs,
+    ReplicaPrograms,
+    TraceAgain,
+    taken,
+)
 
 __all__ = ["Synchronous"]
-
-
-class _TraceAgain(Exception):
-    """A step was written by what its end has shown to be wrong; the second time all is known."""
 
 
 class Synchronous:
@@ -56,9 +51,12 @@ class Synchronous:
         strategy: the strategy in whose scope it was made.
         layout: the strategy's replicas.
         options: how the replicas exchange gradients.
-    """
+        make_programs: makes what writes the steps, given the model, the strategy, the layout, what
+            sorts a step's logs and what steps write on each replica for itself.
 
-    chunk_seconds = TARGET_SECONDS
+    Attributes:
+        programs: what writes the steps.
+    """
 
     def __init__(
         self,
@@ -66,15 +64,14 @@ class Synchronous:
         strategy: tf.distribute.Strategy,
         layout: ReplicaLayout,
         options: TrainingOptions,
+        make_programs: Callable[..., Programs] = ReplicaPrograms,
     ) -> None:
         self.model = model
         self.strategy = strategy
         self.layout = layout
         tf_collectives.separate_collectives(strategy)
         self._options = options
-        self._exchange: Any = None
         self._local = LocalState(model, strategy)
-        self._whole_results = bool(model.run_eagerly)  # else it shows when a step is traced
         self._functions: dict[Any, Callable[..., Any]] = {}
         self._logs = StepLogs(model)
         self._all_gather = AllGather.of(strategy, layout)
@@ -82,15 +79,21 @@ class Synchronous:
             model, strategy, layout, self._local.written, options.local_steps > 1
         )
         self._totals = MetricReduction(model, strategy, layout, self._logs, self.drift)
+        self.programs = make_programs(model, strategy, layout, self._logs, self._local)
+        self.chunk_seconds = self.programs.chunk_seconds
 
     def working(self) -> contextlib.AbstractContextManager[None]:
-        """For all that traces and runs steps."""
-        return contextlib.nullcontext()
+        """For all that traces and runs steps; see `Programs`."""
+        return self.programs.working()
+
+    def prediction(self) -> Prediction:
+        """What predicts; see `Programs`."""
+        return self.programs.prediction(self.all_gather)
 
     # ------------------------------------------------------------ chunks
 
     def chunks(
-        self, mode: str, data: Stream, chunk_length: ChunkLength
+        self, mode: Mode, data: Stream, chunk_length: ChunkLength
     ) -> Generator[Chunk, None, None]:
         """Yields, until an epoch's data end, what runs the next steps on all replicas."""
         step = 0
@@ -111,7 +114,7 @@ class Synchronous:
 
     def _run_chunk(
         self,
-        mode: str,
+        mode: Mode,
         data: Stream,
         chunk_length: ChunkLength,
         steps: Sequence[Step] | None,
@@ -132,7 +135,7 @@ class Synchronous:
         chunk_length.took(count, time.perf_counter() - started)
         return count, reading.logs
 
-    def on_batch(self, mode: str, step: Step) -> dict[str, Any]:
+    def on_batch(self, mode: Mode, step: Step) -> dict[str, Any]:
         """Takes one step by itself; returns its logs."""
         absent = int(step.total) < self.layout.replicas
         step_logs, fingerprint = self.run_steps(mode, [step], absent)
@@ -143,7 +146,7 @@ class Synchronous:
     # ------------------------------------------------------------ steps
 
     def run_loop(
-        self, mode: str, iterator: Iterator[Step], steps: int, may_be_absent: bool
+        self, mode: Mode, iterator: Iterator[Step], steps: int, may_be_absent: bool
     ) -> tuple[dict[str, tf.Tensor], Any]:
         """Runs `steps` steps on an iterator known to have them.
 
@@ -162,152 +165,36 @@ class Synchronous:
         """
         if self.model.run_eagerly:
             return self.run_steps(mode, [next(iterator) for _ in range(steps)], may_be_absent)
-        return self._call(
-            (mode, "loop", may_be_absent), self._make_loop, iterator, tf.constant(steps, tf.int32)
-        )
+        return self._call("loop", mode, may_be_absent, iterator, tf.constant(steps, tf.int32))
 
     def run_steps(
-        self, mode: str, steps: Sequence[Step], may_be_absent: bool
+        self, mode: Mode, steps: Sequence[Step], may_be_absent: bool
     ) -> tuple[dict[str, tf.Tensor], Any]:
         """Runs the given steps one by one; returns as `run_loop`."""
         logs: dict[str, tf.Tensor] = {}
         fingerprint = np.int64(0)
         for step in steps:
-            logs = self._call((mode, "one", may_be_absent), self._make_one, *self._taken(step))
+            logs = self._call("one", mode, may_be_absent, *taken(step))
             fingerprint += step.fingerprint.numpy()
         return logs, fingerprint
 
-    @staticmethod
-    def _taken(step: Any) -> tuple[Any, ...]:
-        """What a step's function takes of a `Step`, or of its specs."""
-        return step.parts, step.shares, step.starts, step.sizes, step.total
-
-    def _call(self, key: tuple[str, str, bool], make: Callable[..., Any], *args: Any) -> Any:
+    def _call(self, kind: str, mode: Mode, may_be_absent: bool, *args: Any) -> Any:
         try:
-            return self._function(key, make)(*args)
-        except _TraceAgain:
+            return self._function(kind, mode, may_be_absent)(*args)
+        except TraceAgain:
             self._functions.clear()
-            return self._function(key, make)(*args)
+            return self._function(kind, mode, may_be_absent)(*args)
 
-    def _function(self, key: tuple[str, str, bool], make: Callable[..., Any]) -> Any:
+    def _function(self, kind: str, mode: Mode, may_be_absent: bool) -> Any:
+        """The program of this kind ("one" or "loop"), written once."""
+        key = (kind, mode, may_be_absent)
         if key not in self._functions:
-            self._functions[key] = make(key[0], key[2])
+            if kind == "one":
+                self._functions[key] = self.programs.one(mode, may_be_absent)
+            else:
+                one = self._function("one", mode, may_be_absent)
+                self._functions[key] = self.programs.loop(mode, may_be_absent, one)
         return self._functions[key]
-
-    def _make_one(self, mode: str, may_be_absent: bool) -> Callable[..., Any]:
-        run = functools.partial(self._one_step, mode, may_be_absent)
-        if self.model.run_eagerly:
-            return run
-        jit = bool(self.model.jit_compile) and self.layout.replicas == 1
-        return tf.function(run, reduce_retracing=True, autograph=False, jit_compile=jit)
-
-    def _make_loop(self, mode: str, may_be_absent: bool) -> Callable[..., Any]:
-        one = self._function((mode, "one", may_be_absent), self._make_one)
-
-        def loop(iterator: Any, steps: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-            spec = iterator.element_spec
-            logs_spec = one.get_concrete_function(*self._taken(spec)).structured_outputs
-            no_logs = {
-                name: tf.zeros([size or 0 for size in value.shape], value.dtype)
-                for name, value in logs_spec.items()
-            }
-
-            def body(i: tf.Tensor, fingerprint: tf.Tensor, _: Any) -> tuple[Any, ...]:
-                step = next(iterator)
-                return i + 1, fingerprint + step.fingerprint, one(*self._taken(step))
-
-            start = (tf.constant(0), tf.zeros((), tf.int64), no_logs)
-            invariants = (
-                tf.TensorShape([]),
-                tf.TensorShape([]),
-                {name: value.shape for name, value in logs_spec.items()},
-            )
-            _, fingerprint, logs = tf.while_loop(
-                lambda i, *_: i < steps,
-                body,
-                start,
-                shape_invariants=invariants,
-                parallel_iterations=1,
-            )
-            return logs, fingerprint
-
-        return tf.function(loop, reduce_retracing=True, autograph=False)
-
-    def _one_step(
-        self, mode: str, may_be_absent: bool, parts: tuple[Any, ...], *numbers: tf.Tensor
-    ) -> dict[str, tf.Tensor]:
-        """One step on all replicas of this process; the logs are its part of their sum.
-
-        Args:
-            mode: "train" or "test".
-            may_be_absent: whether a replica may be without rows.
-            parts: as in `Step`.
-            *numbers: `shares`, `starts`, `sizes` and `total` of the `Step`.
-        """
-        step_function = self.model.train_step if mode == "train" else self.model.test_step
-        if self.layout.replicas == 1:
-            with recorded_results(self.model) as results:
-                return self.strategy.run(
-                    lambda data: self._logs.sort(
-                        mode, step_function(without_optionals(data)), results
-                    ),
-                    args=(parts[0],),
-                )
-        *split, total = numbers
-        in_sync = self._local.in_sync()
-        replications: list[Replication] = []
-
-        def on_replica(
-            data: Any, share: tf.Tensor, start: tf.Tensor, size: tf.Tensor
-        ) -> dict[str, tf.Tensor]:
-            data = without_optionals(data)
-            step = ReplicaStep(
-                self.strategy,
-                share,
-                may_be_absent,
-                self._exchange,
-                Rows.of(data, start, size, total),
-                Replication(in_sync),
-            )
-            replications.append(step.replication)
-            with replica_step(step):
-
-                def take(data: Any) -> dict[str, tf.Tensor]:
-                    return self._logs.sort(mode, step_function(data), results)
-
-                jit = self.model.jit_compile and not self.model.run_eagerly
-                logs = compiled(step, take, data) if jit else take(data)
-                self._local.wrote(step)
-                if mode == "train" and self._exchange is not None:
-                    self._exchange.after_step(step)
-                return {name: weighted_part(step, value) for name, value in logs.items()}
-
-        with (
-            recorded_results(self.model, self._whole_results) as results,
-            known_metrics(self.model),
-            one_machine_semantics(self.strategy),
-        ):
-            per_replica = self.strategy.run(
-                on_replica,
-                args=tuple(map(self.spread, (parts, *map(tf.unstack, split)))),
-            )
-        uses = are_used(results) and not self._whole_results
-        if uses or not all(replication.holds() for replication in replications):
-            self._whole_results = uses or self._whole_results
-            raise _TraceAgain
-        return {
-            name: tf.add_n(self.strategy.experimental_local_results(value))
-            for name, value in per_replica.items()
-        }
-
-    def spread(self, values: Sequence[Any]) -> Any:
-        """Gives each local replica its entry of `values`."""
-        first = self.layout.first
-
-        def value(context: tf.distribute.ValueContext) -> Any:
-            return values[context.replica_id_in_sync_group - first]
-
-        return self.strategy.experimental_distribute_values_from_function(value)
 
     # ------------------------------------------------------------ metrics
 
@@ -317,7 +204,7 @@ class Synchronous:
 
     def read(
         self,
-        mode: str,
+        mode: Mode,
         step_logs: dict[str, tf.Tensor],
         fingerprint: Any,
         numbers: Sequence[float],
@@ -334,8 +221,8 @@ class Synchronous:
 
     def prepare_to_train(self) -> None:
         """Makes the variables that the exchange of gradients needs, before steps are traced."""
-        if self._exchange is None:
-            self._exchange = make_exchange(self._options, self.model, self.strategy)
+        if self.programs.exchange is None:
+            self.programs.exchange = make_exchange(self._options, self.model, self.strategy)
 
     def retrace(self) -> None:
         """Makes the steps anew, of the model as it is now (what is frozen, which optimizer)."""
@@ -344,17 +231,17 @@ class Synchronous:
     def begin_to_train(self) -> None:
         """Starts from the weights as they are now, whoever has set them."""
         self.drift.begin()
-        if isinstance(self._exchange, LocalSteps):
-            self._on_replicas(("begin",), self._exchange.begin)
+        if isinstance(self.programs.exchange, LocalSteps):
+            self._on_replicas(("begin",), self.programs.exchange.begin)
 
     def bring_together(self) -> None:
         """Makes the replicas agree on everything that they may have changed for themselves."""
         if self.layout.replicas == 1:
             return
-        if isinstance(self._exchange, LocalSteps):
+        if isinstance(self.programs.exchange, LocalSteps):
             share = tf.constant(1 / self.layout.replicas)
             step = ReplicaStep(self.strategy, share, may_be_absent=False)
-            self._on_replicas(("meet",), functools.partial(self._exchange.meet, step))
+            self._on_replicas(("meet",), functools.partial(self.programs.exchange.meet, step))
         if variables := self._local.variables:
             self._local.warn()
             self._on_replicas(("average", *map(id, variables)), self._local.average)

@@ -20,14 +20,17 @@ from tfdist.errors import PlugError, TaskLost
 from tfdist.strategies import registry
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.strategies.pipeline_strategy import PipelineStrategy, same_device
-from tfdist.training.data.stream import without_optionals
+from tfdist.training.data.stream import AllGatherNumbers, without_optionals
+from tfdist.training.mode import Mode
 from tfdist.training.pipelined import layer_graph as graphs
 from tfdist.training.pipelined.executor import Executor
 from tfdist.training.pipelined.optimizer_update import apply_gradients
+from tfdist.training.pipelined.stage_prediction import StagePrediction
 from tfdist.training.plug_options import TrainingOptions
-from tfdist.training.synchronous.synchronous import Synchronous
+from tfdist.training.replica.local_state import LocalState
+from tfdist.training.replica.step_logs import StepLogs
 
-__all__ = ["Pipelined", "check_model"]
+__all__ = ["PipelinePrograms", "check_model"]
 
 _NOTICE_SECONDS = 3.0
 """How long it may take until a lost worker is known to be lost."""
@@ -60,34 +63,45 @@ def check_model(model: keras.Model) -> None:
         )
 
 
-class Pipelined(Synchronous):
-    """Takes training, test and prediction steps of one model on a pipeline.
+class PipelinePrograms:
+    """Steps of one model that a pipeline takes, of whole batches.
 
     Args:
         model: a built model; compiled, unless it is only to predict.
         strategy: the strategy in whose scope it was made.
         layout: one replica: the pipeline takes whole batches.
+        logs: sorts what a step returns.
+        local: nothing: each variable is in one place.
         options: where the split is to be taken from.
 
     Attributes:
-        program: the model's steps.
+        executor: runs a batch through the stages.
+        exchange: None: gradients are summed where they are.
     """
 
     chunk_seconds = 2.0
     """Longer than elsewhere: at the end of a chunk the pipeline drains."""
+
+    exchange: Any = None
 
     def __init__(
         self,
         model: keras.Model,
         strategy: PipelineStrategy,
         layout: ReplicaLayout,
+        logs: StepLogs,
+        local: LocalState,
+        *,
         options: TrainingOptions,
     ) -> None:
+        del layout, local
         check_model(model)
-        super().__init__(model, strategy, layout, options)
+        self._model = model
+        self._strategy = strategy
+        self._logs = logs
         graph = graphs.graph_of(model)
         stages = graphs.cut(graph, strategy.plan, options.costs, options.memory_limit)
-        self.program = Executor(graph, stages, strategy)
+        self.executor = Executor(graph, stages, strategy)
         self._place()
         self._tell_the_stages()
 
@@ -95,14 +109,14 @@ class Pipelined(Synchronous):
 
     def _place(self) -> None:
         """Moves every variable to the device of its stage, one at a time."""
-        model, strategy = self.model, self.strategy
+        model, strategy = self._model, self._strategy
         home_of: dict[int, str] = {}
-        for stage in self.program.stages:
+        for stage in self.executor.stages:
             for segment in stage.segments:
                 for variable in segment.variables:
                     home_of.setdefault(id(variable), strategy.device(0, segment.task))
         optimizer = getattr(model, "optimizer", None)
-        last = strategy.device(0, self.program.stages[-1].segments[-1].task)
+        last = strategy.device(0, self.executor.stages[-1].segments[-1].task)
         for variable in model.variables:
             _move(variable, home_of.get(id(variable), strategy.home))
         for metric in model.metrics if model.compiled else []:
@@ -119,10 +133,10 @@ class Pipelined(Synchronous):
             _move(variable, place or strategy.home)
 
     def _tell_the_stages(self) -> None:
-        for stage in self.program.stages:
+        for stage in self.executor.stages:
             names = [piece.name for piece in stage.pieces]
             seen = dict.fromkeys(
-                self.strategy.plan.tasks[segment.task] for segment in stage.segments
+                self._strategy.plan.tasks[segment.task] for segment in stage.segments
             )
             log.info(
                 "stage %d on %s: %s (%d layers)",
@@ -158,23 +172,25 @@ class Pipelined(Synchronous):
 
     def _lost(self) -> list[str]:
         """The workers that have gone; one that has come back has come without its variables."""
-        membership = registry.membership_of(self.strategy)
+        membership = registry.membership_of(self._strategy)
         if membership is None:
             return []
         absent = membership.absent()
         return [str(t) for t in membership.tasks if t in absent or membership.times(t) > 1]
 
-    def _make_one(self, mode: str, may_be_absent: bool) -> Callable[..., Any]:
+    def one(self, mode: Mode, may_be_absent: bool) -> Callable[..., Any]:
+        """What takes one step; see `Programs`."""
         run = functools.partial(self._one_step, mode, may_be_absent)
         return tf.function(run, reduce_retracing=True, autograph=False)
 
-    def _make_loop(self, mode: str, may_be_absent: bool) -> Callable[..., Any]:
+    def loop(self, mode: Mode, may_be_absent: bool, one: Any) -> Callable[..., Any]:
+        """What takes some steps; see `Programs`."""
+        del one  # called across machines, a function of its own would hold all of them up
         step = functools.partial(self._one_step, mode, may_be_absent)
 
         def loop(iterator: Any, steps: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
             def body(i: tf.Tensor) -> tf.Tensor:
                 batch = next(iterator)
-                # Not a function of its own: called across machines, it would hold all of them up.
                 step(batch.parts)
                 return i + 1
 
@@ -185,7 +201,7 @@ class Pipelined(Synchronous):
         return tf.function(loop, reduce_retracing=True, autograph=False)
 
     def _one_step(
-        self, mode: str, may_be_absent: bool, parts: tuple[Any, ...], *numbers: tf.Tensor
+        self, mode: Mode, may_be_absent: bool, parts: tuple[Any, ...], *numbers: tf.Tensor
     ) -> dict[str, tf.Tensor]:
         del may_be_absent, numbers
         data = without_optionals(parts[0])
@@ -193,17 +209,17 @@ class Pipelined(Synchronous):
         def step() -> None:
             self.take_step(mode, data)
 
-        self.strategy.run(step)
-        self._logs.sort(mode, self.model.get_metrics_result(), {})
+        self._strategy.run(step)
+        self._logs.sort(mode, self._model.get_metrics_result(), {})
         return {}
 
-    def take_step(self, mode: str, data: Any, timed: bool = False) -> Any:
+    def take_step(self, mode: Mode, data: Any, timed: bool = False) -> Any:
         """Writes one training or test step; returns what its slots left."""
-        model = self.model
-        outcome = self.program.run(mode, data, timed=timed)
+        model = self._model
+        outcome = self.executor.run(mode, data, timed=timed)
         x, y, sample_weight = keras_data.unpack(data)
         tracker = keras_trainer.loss_tracker(model)
-        with tf.device(self.strategy.device(0, self.program.stages[-1].segments[-1].task)):
+        with tf.device(self._strategy.device(0, self.executor.stages[-1].segments[-1].task)):
             if tracker is not None:
                 rows = tf.shape(tf.nest.flatten(x)[0])[0]
                 tracker.update_state(outcome.loss, sample_weight=rows)
@@ -214,25 +230,9 @@ class Pipelined(Synchronous):
             apply_gradients(model.optimizer, gradients, variables)
         return outcome
 
-    def predict_function(self) -> Callable[[Any], Any]:
-        """Returns what Keras' own `predict` is to run for a list of batches."""
-
-        def one(data: Any) -> Any:
-            return self.program.run("predict", without_optionals(data)).outputs
-
-        def predict(batches: Any) -> Any:
-            outputs = [self.strategy.run(one, args=(data,)) for data in batches]
-            if len(outputs) == 1:
-                return outputs[0]
-            return tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *outputs)
-
-        function = tf.function(predict, reduce_retracing=True, autograph=False)
-
-        def run(batches: Any) -> Any:
-            with self.working():
-                return function(batches)
-
-        return run
+    def prediction(self, all_gather: AllGatherNumbers) -> StagePrediction:
+        """What predicts; see `Programs`."""
+        return StagePrediction(self._model, self._strategy, self.executor, all_gather)
 
 
 def _move(variable: keras.Variable, device: str) -> None:

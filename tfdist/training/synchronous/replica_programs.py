@@ -1,0 +1,234 @@
+"""One step on the replicas of this process, and a loop of them, as TensorFlow programs."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import keras
+import tensorflow as tf
+
+from tfdist.strategies.layout import ReplicaLayout
+from tfdist.training.data.stream import AllGatherNumbers, without_optionals
+from tfdist.training.loop.chunking import TARGET_SECONDS
+from tfdist.training.loop.prediction import Prediction
+from tfdist.training.mode import Mode
+from tfdist.training.replica import (
+    ReplicaStep,
+    Replication,
+    Rows,
+    compiled,
+    known_metrics,
+    one_machine_semantics,
+    replica_step,
+)
+from tfdist.training.replica.local_state import LocalState
+from tfdist.training.replica.reductions import weighted_part
+from tfdist.training.replica.step_logs import StepLogs, are_used, recorded_results
+from tfdist.training.synchronous.replica_prediction import ReplicaPrediction, spread
+
+__all__ = ["Programs", "ReplicaPrograms", "TraceAgain", "taken"]
+
+
+class TraceAgain(Exception):
+    """A step was written by what its end has shown to be wrong; the second time all is known."""
+
+
+class Programs(Protocol):
+    """Writes the steps that `Synchronous` runs.
+
+    Attributes:
+        chunk_seconds: what the steps between two looks should take.
+        exchange: how gradients reach the other replicas; None sums them.
+    """
+
+    chunk_seconds: float
+    exchange: Any
+
+    def working(self) -> contextlib.AbstractContextManager[None]:
+        """For all that traces and runs steps: may explain their errors."""
+
+    def one(self, mode: Mode, may_be_absent: bool) -> Callable[..., Any]:
+        """Returns what takes one step, given `taken` of it; it returns its logs.
+
+        Args:
+            mode: "train" or "test".
+            may_be_absent: whether the batch may leave a replica without rows.
+        """
+
+    def loop(self, mode: Mode, may_be_absent: bool, one: Any) -> Callable[..., Any]:
+        """Returns what takes some steps, given an iterator over `Step`s and their number.
+
+        It returns the last one's logs, and the sum of their fingerprints.
+
+        Args:
+            mode: "train" or "test".
+            may_be_absent: whether some batch may leave a replica without rows.
+            one: what takes one of these steps.
+        """
+
+    def prediction(self, all_gather: AllGatherNumbers) -> Prediction:
+        """Returns what predicts.
+
+        Args:
+            all_gather: shows this worker's numbers to all.
+        """
+
+
+def taken(step: Any) -> tuple[Any, ...]:
+    """What a step's function takes of a `Step`, or of its specs."""
+    return step.parts, step.shares, step.starts, step.sizes, step.total
+
+
+class ReplicaPrograms:
+    """Steps that every replica takes on its own rows.
+
+    Args:
+        model: a built and compiled Keras model.
+        strategy: the strategy in whose scope it was made.
+        layout: the strategy's replicas.
+        logs: sorts what a step returns.
+        local: what steps write on each replica for itself.
+
+    Attributes:
+        exchange: how gradients reach the other replicas; None sums them.
+    """
+
+    chunk_seconds = TARGET_SECONDS
+
+    def __init__(
+        self,
+        model: keras.Model,
+        strategy: tf.distribute.Strategy,
+        layout: ReplicaLayout,
+        logs: StepLogs,
+        local: LocalState,
+    ) -> None:
+        self._model = model
+        self._strategy = strategy
+        self._layout = layout
+        self._logs = logs
+        self._local = local
+        self.exchange: Any = None
+        self._whole_results = bool(model.run_eagerly)  # else it shows when a step is traced
+
+    def working(self) -> contextlib.AbstractContextManager[None]:
+        """Errors of replicas are told by the call they happen in."""
+        return contextlib.nullcontext()
+
+    def one(self, mode: Mode, may_be_absent: bool) -> Callable[..., Any]:
+        """What takes one step; see `Programs`."""
+        run = functools.partial(self._one_step, mode, may_be_absent)
+        if self._model.run_eagerly:
+            return run
+        jit = bool(self._model.jit_compile) and self._layout.replicas == 1
+        return tf.function(run, reduce_retracing=True, autograph=False, jit_compile=jit)
+
+    def loop(self, mode: Mode, may_be_absent: bool, one: Any) -> Callable[..., Any]:
+        """What takes some steps; see `Programs`."""
+        del mode, may_be_absent  # as `one` has them
+
+        def loop(iterator: Any, steps: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+            spec = iterator.element_spec
+            logs_spec = one.get_concrete_function(*taken(spec)).structured_outputs
+            no_logs = {
+                name: tf.zeros([size or 0 for size in value.shape], value.dtype)
+                for name, value in logs_spec.items()
+            }
+
+            def body(i: tf.Tensor, fingerprint: tf.Tensor, _: Any) -> tuple[Any, ...]:
+                step = next(iterator)
+                return i + 1, fingerprint + step.fingerprint, one(*taken(step))
+
+            start = (tf.constant(0), tf.zeros((), tf.int64), no_logs)
+            invariants = (
+                tf.TensorShape([]),
+                tf.TensorShape([]),
+                {name: value.shape for name, value in logs_spec.items()},
+            )
+            _, fingerprint, logs = tf.while_loop(
+                lambda i, *_: i < steps,
+                body,
+                start,
+                shape_invariants=invariants,
+                parallel_iterations=1,
+            )
+            return logs, fingerprint
+
+        return tf.function(loop, reduce_retracing=True, autograph=False)
+
+    def prediction(self, all_gather: AllGatherNumbers) -> ReplicaPrediction:
+        """What predicts; see `Programs`."""
+        return ReplicaPrediction(self._model, self._strategy, self._layout, all_gather)
+
+    def _one_step(
+        self, mode: Mode, may_be_absent: bool, parts: tuple[Any, ...], *numbers: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """One step on all replicas of this process; the logs are its part of their sum.
+
+        Args:
+            mode: "train" or "test".
+            may_be_absent: whether a replica may be without rows.
+            parts: as in `Step`.
+            *numbers: `shares`, `starts`, `sizes` and `total` of the `Step`.
+        """
+        step_function = self._model.train_step if mode == "train" else self._model.test_step
+        if self._layout.replicas == 1:
+            with recorded_results(self._model) as results:
+                return self._strategy.run(
+                    lambda data: self._logs.sort(
+                        mode, step_function(without_optionals(data)), results
+                    ),
+                    args=(parts[0],),
+                )
+        *split, total = numbers
+        in_sync = self._local.in_sync()
+        replications: list[Replication] = []
+
+        def on_replica(
+            data: Any, share: tf.Tensor, start: tf.Tensor, size: tf.Tensor
+        ) -> dict[str, tf.Tensor]:
+            data = without_optionals(data)
+            step = ReplicaStep(
+                self._strategy,
+                share,
+                may_be_absent,
+                self.exchange,
+                Rows.of(data, start, size, total),
+                Replication(in_sync),
+            )
+            replications.append(step.replication)
+            with replica_step(step):
+
+                def take(data: Any) -> dict[str, tf.Tensor]:
+                    return self._logs.sort(mode, step_function(data), results)
+
+                jit = self._model.jit_compile and not self._model.run_eagerly
+                logs = compiled(step, take, data) if jit else take(data)
+                self._local.wrote(step)
+                if mode == "train" and self.exchange is not None:
+                    self.exchange.after_step(step)
+                return {name: weighted_part(step, value) for name, value in logs.items()}
+
+        with (
+            recorded_results(self._model, self._whole_results) as results,
+            known_metrics(self._model),
+            one_machine_semantics(self._strategy),
+        ):
+            per_replica = self._strategy.run(
+                on_replica,
+                args=tuple(
+                    spread(self._strategy, self._layout, values)
+                    for values in (parts, *map(tf.unstack, split))
+                ),
+            )
+        uses = are_used(results) and not self._whole_results
+        if uses or not all(replication.holds() for replication in replications):
+            self._whole_results = uses or self._whole_results
+            raise TraceAgain
+        return {
+            name: tf.add_n(self._strategy.experimental_local_results(value))
+            for name, value in per_replica.items()
+        }
