@@ -16,6 +16,7 @@ NOTEBOOKS = [*EXAMPLES, "ipykernel>=6", "matplotlib>=3.8", "nbclient>=0.10", "nb
 TEST = [
     *NOTEBOOKS,  # the tests run the examples and the notebooks
     "hypothesis>=6",
+    "import-linter>=2.1",
     "mypy>=1.15",
     "pytest>=9",
     "pytest-timeout>=2.3",

@@ -56,9 +56,7 @@ def operations_of_a_step(model: keras.Model) -> list[tf.Operation]:
     family: Any = plugged._prepared((X, LABELS)).family
     take_step = family.programs.take_step
     step = tf.function(
-        lambda: family.strategy.run(
-            lambda: bool(family.programs.take_step("train", (X, LABELS))) or None
-        ),
+        lambda: family.strategy.run(lambda: bool(take_step("train", (X, LABELS))) or None),
         autograph=False,
     )
     return list(step.get_concrete_function().graph.get_operations())
