@@ -43,6 +43,7 @@ setup(
         "keras>=3.14,<3.16",  # what is tested; keras-nightly 3.16 in its place is, too
         "numpy>=1.26",
         "tensorflow>=2.21",
+        "wrapt>=1.16",  # TensorFlow's own; its import hooks serve `tfdist run --plug`
     ],
     extras_require={
         "benchmarks": BENCHMARKS,

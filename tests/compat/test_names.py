@@ -73,6 +73,19 @@ def test_no_private_name_is_used_that_is_not_looked_for() -> None:
     assert sorted(used - looked_for() - PYTHONS_OWN) == []
 
 
+def test_no_private_name_of_others_is_used_outside_of_compat() -> None:
+    made = {name for tree in sources() for name in private_names_made(tree)}
+    compat = ROOT / "tfdist" / "compat"
+    outside = [path for path in (ROOT / "tfdist").rglob("*.py") if compat not in path.parents]
+    used = {
+        f"{path.name}: {name}"
+        for path in outside
+        for name, _ in private_names_used(ast.parse(path.read_text()))
+        if name not in made | PYTHONS_OWN
+    }
+    assert sorted(used) == []
+
+
 def test_no_private_name_is_looked_for_that_is_not_used() -> None:
     used = {name for tree in sources() for name, _ in private_names_used(tree)}
     private = {name for _, those in names.PARTS for name in those if name.startswith("_")}

@@ -14,7 +14,7 @@ import pytest
 from tests.launch.support import is_alive, run_script
 from tfdist.cluster import Cluster, Task
 from tfdist.launch.presence import Presence
-from tfdist.launch.process import REMAINS_SECONDS
+from tfdist.launch.task_process import REMAINS_SECONDS
 
 pytestmark = pytest.mark.timeout(60)
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")

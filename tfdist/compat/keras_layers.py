@@ -13,12 +13,14 @@ __all__ = [
     "all_layers",
     "batch_statistics",
     "call_node",
+    "embeddings_of",
     "functional_inputs",
     "functional_nodes",
     "leaf_layers",
     "logits_of",
     "mask_of",
     "remake_weight",
+    "set_embeddings",
     "set_mask",
 ]
 
@@ -26,6 +28,16 @@ __all__ = [
 def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
     """Returns the model itself and all layers in it, at every depth."""
     return list(model._flatten_layers())
+
+
+def embeddings_of(layer: keras.layers.Embedding) -> Any:
+    """Returns the table that a built embedding layer has made, or what stands for it."""
+    return layer._embeddings
+
+
+def set_embeddings(layer: keras.layers.Embedding, table: Any) -> None:
+    """Gives a built embedding layer another table."""
+    layer._embeddings = table
 
 
 def leaf_layers(model: keras.Model) -> list[keras.layers.Layer]:

@@ -20,6 +20,7 @@ __all__ = [
     "keras_writer",
     "loss_tracker",
     "overrides",
+    "profiles",
     "restored_epoch",
     "save",
     "squeeze_or_expand_to_same_rank",
@@ -103,6 +104,11 @@ def compute_loss(
         )
     finally:
         model._losses_override = before
+
+
+def profiles(callback: keras.callbacks.TensorBoard) -> bool:
+    """Whether a TensorBoard callback profiles some batches."""
+    return bool(getattr(callback, "_should_trace", False))
 
 
 def loss_tracker(model: keras.Model) -> Any:

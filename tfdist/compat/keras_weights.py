@@ -10,16 +10,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-__all__ = ["Held", "excludes_unknown_variables", "held", "move_variable"]
+__all__ = ["Held", "held", "move_variable"]
 
 
 _lock = threading.RLock()
-
-
-def excludes_unknown_variables(optimizer: Any) -> bool:
-    """Whether `exclude_from_weight_decay` named a variable that the built optimizer has not."""
-    excluded: set[str] = getattr(optimizer, "_exclude_from_weight_decay", set())
-    return bool(excluded - {optimizer._var_key(v) for v in optimizer._trainable_variables})
 
 
 class Held:

@@ -27,7 +27,7 @@ from types import FrameType
 from typing import Literal, TextIO
 
 from tfdist.errors import ClusterError, LaunchError
-from tfdist.launch import report
+from tfdist.launch import announcing
 from tfdist.launch.failure import (
     TaskResult,
     ended_well_before,
@@ -40,10 +40,10 @@ from tfdist.launch.guardian import JOB_VARIABLE, Guardian, command_of, marked_pr
 from tfdist.launch.output import Console, Display, Passthrough, fresh_log_dir
 from tfdist.launch.plan import JobPlan
 from tfdist.launch.presence import Presence
-from tfdist.launch.process import Starter, TaskProcess
 from tfdist.launch.restarts import Restarts
 from tfdist.launch.result import JobResult
 from tfdist.launch.signals import caught
+from tfdist.launch.task_process import Starter, TaskProcess
 
 __all__ = ["DEFAULT_GRACE", "LOGS", "Job", "JobResult"]
 
@@ -152,7 +152,7 @@ class Job:
             stack.enter_context(caught(self._on_signal))
             guardian = stack.enter_context(Guardian(mark))
             stack.callback(self._kill_what_is_left)
-            self._display.say(report.starting(self.plan, log_dir))
+            self._display.say(announcing.starting(self.plan, log_dir))
             starter = Starter(log_dir, environ, guardian)
             while True:
                 for plan in self.plan.tasks:
@@ -162,7 +162,7 @@ class Job:
                     break
                 self._begin()
             if daemons := {pid: command_of(pid) for pid in marked_processes(mark)}:
-                self._display.say(report.remains("the job", daemons))
+                self._display.say(announcing.remains("the job", daemons))
         self._display.close()
         return self._conclude(log_dir)
 
@@ -222,7 +222,7 @@ class Job:
         if gone:
             guardian.forget(process.pid)
             if process.remains:
-                self._display.say(report.remains(process.name, process.remains))
+                self._display.say(announcing.remains(process.name, process.remains))
             self._display.feed(process.name, process.close())
             self._display.finish(process.name)
 
@@ -233,7 +233,7 @@ class Job:
             if result is None or not process.gone or not self._is_replaceable(result):
                 continue
             self._restarts.used += 1
-            self._display.say(report.starting_again(result, self._restarts, everybody=False))
+            self._display.say(announcing.starting_again(result, self._restarts, everybody=False))
             self._processes[number] = starter.start(process.plan, again=True)
             del self._results[process.name]
 
@@ -252,8 +252,8 @@ class Job:
         if lost_another(failure.result) and ended_well_before(failure.result, results):
             return False
         self._restarts.used += 1
-        self._display.say(report.result_lines(results, failure))
-        self._display.say(report.starting_again(failure.result, self._restarts, everybody=True))
+        self._display.say(announcing.result_lines(results, failure))
+        self._display.say(announcing.starting_again(failure.result, self._restarts, everybody=True))
         return True
 
     def _decide(self, now: float) -> None:
@@ -292,7 +292,7 @@ class Job:
                 self._end("finished", servers, signal.SIGTERM, now)
             elif not self._told_of_evaluator:
                 self._told_of_evaluator = True
-                self._display.say(report.waiting_for_evaluator())
+                self._display.say(announcing.waiting_for_evaluator())
 
     def _end(
         self,
@@ -314,11 +314,11 @@ class Job:
             self._steps = [(now, signum), (now + self.grace / 2, signal.SIGTERM), self._steps[1]]
         running = [process.name for process in self._to_end if process.running]
         if why == "signal":
-            self._display.say(report.signalled(signum, running, self.grace))
+            self._display.say(announcing.signalled(signum, running, self.grace))
         elif why == "finished":
-            self._display.say(report.finishing(running, self.grace))
+            self._display.say(announcing.finishing(running, self.grace))
         elif failure := find_failure(list(self._results.values())):
-            self._display.say(report.failing(failure.result, running, self.grace))
+            self._display.say(announcing.failing(failure.result, running, self.grace))
 
     def _is_forgiven(self, result: TaskResult) -> bool:
         """Whether a task's bad end does not matter: a server, once the chief has ended well."""
@@ -338,14 +338,14 @@ class Job:
             if process.log.error:
                 self._display.say(f"log {process.log.path} cut short: {process.log.error}")
         if failure is not None:
-            self._display.say(report.result_lines(tasks, failure))
+            self._display.say(announcing.result_lines(tasks, failure))
         alone = () if returncode else self._presence.absent()
         if alone:
-            self._display.say(report.alone(alone, plugged=self.plan.plugged))
+            self._display.say(announcing.alone(alone, plugged=self.plan.plugged))
         self._display.say(
             f"whole logs in {log_dir}; exit code {returncode}"
             if returncode
-            else report.finished(tasks)
+            else announcing.finished(tasks)
         )
         return JobResult(tasks, returncode, log_dir, failure, self._restarts.used, alone)
 

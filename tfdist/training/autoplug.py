@@ -13,16 +13,15 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.abc
-import importlib.machinery
-import importlib.util
 import random
 import runpy
 import sys
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType, ModuleType
+from types import MappingProxyType
 from typing import Any
+
+import wrapt
 
 from tfdist import process
 from tfdist.errors import TfdistError
@@ -43,39 +42,6 @@ _METHODS = (
 _WRITERS = ("save", "save_weights", "export")
 
 
-class _AfterImport(importlib.abc.MetaPathFinder):
-    """Calls a function when a module has just been imported for the first time."""
-
-    def __init__(self, name: str, then: Callable[[], None]) -> None:
-        self._name = name
-        self._then = then
-        self._looking = False
-
-    def find_spec(
-        self, fullname: str, path: Any, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        if fullname != self._name or self._looking:
-            return None
-        self._looking = True  # the other finders are asked, without this one
-        try:
-            spec = importlib.util.find_spec(fullname)
-        finally:
-            self._looking = False
-        if spec is None or spec.loader is None:
-            return spec
-        execute = spec.loader.exec_module
-
-        def exec_module(module: ModuleType) -> None:
-            execute(module)
-            # Only now: a module may be looked for (TensorFlow does) long before it is imported.
-            if self in sys.meta_path:
-                sys.meta_path.remove(self)
-                self._then()
-
-        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
-        return spec
-
-
 def prepare(options: Mapping[str, Any] = MappingProxyType({})) -> None:
     """Has every model plugged that this process trains under a strategy, from now on.
 
@@ -83,15 +49,8 @@ def prepare(options: Mapping[str, Any] = MappingProxyType({})) -> None:
         options: what `tfdist.plug` takes, for each of them.
     """
     _draw_the_same_numbers()
-    _after("tensorflow", _prepare_tensorflow)
-    _after("keras", functools.partial(_plug_keras, options))
-
-
-def _after(name: str, then: Callable[[], None]) -> None:
-    if name in sys.modules:
-        then()
-    else:
-        sys.meta_path.insert(0, _AfterImport(name, then))
+    wrapt.register_post_import_hook(lambda _: _prepare_tensorflow(), "tensorflow")
+    wrapt.register_post_import_hook(lambda _: _plug_keras(options), "keras")
 
 
 def _draw_the_same_numbers() -> None:
@@ -106,7 +65,7 @@ def _draw_the_same_numbers() -> None:
             return
         seed = zlib.crc32(repr(sorted(cluster.jobs.items())).encode())
         random.seed(seed)
-        _after("numpy", lambda: sys.modules["numpy"].random.seed(seed))
+        wrapt.register_post_import_hook(lambda numpy: numpy.random.seed(seed), "numpy")
 
 
 def _prepare_tensorflow() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
@@ -31,6 +31,6 @@ def _leaves(value: Any) -> Iterator[Any]:
         yield value
 
 
-def unique(variables: Any) -> list[keras.Variable]:
-    """The variables in their order, each once."""
-    return list({id(variable): variable for variable in variables}.values())
+def unique(things: Iterable[Any]) -> list[Any]:
+    """Variables, or layers, in their order, each once."""
+    return list({id(one): one for one in things}.values())

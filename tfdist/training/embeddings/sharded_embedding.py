@@ -9,7 +9,7 @@ of them to the first one. Files hold the table in its plain order.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -20,6 +20,7 @@ from tfdist.compat import keras_layers
 from tfdist.errors import PlugError
 from tfdist.training.embeddings.lookup import look_up
 from tfdist.training.embeddings.sharded_variable import ShardedVariable
+from tfdist.training.model_parts import unique
 
 __all__ = ["MIN_BYTES", "ShardedEmbedding", "shard_embeddings", "sharded_embeddings"]
 
@@ -78,7 +79,7 @@ class ShardedEmbedding(keras.layers.Embedding):
     @property
     def table(self) -> ShardedVariable:
         """The shards of the built layer, as one table."""
-        return ShardedVariable(self._embeddings)
+        return ShardedVariable(keras_layers.embeddings_of(self))
 
     @property
     def embeddings(self) -> ShardedVariable:
@@ -120,7 +121,7 @@ class ShardedEmbedding(keras.layers.Embedding):
         if isinstance(inputs, tf.SparseTensor):
             inputs = tf.sparse.to_dense(inputs)
         ids = tf.convert_to_tensor(inputs)
-        rows = look_up(self._embeddings, ids, self.input_dim, self._apart)
+        rows = look_up(keras_layers.embeddings_of(self), ids, self.input_dim, self._apart)
         return tf.cast(rows, self.compute_dtype)
 
     def get_weights(self) -> list[Any]:
@@ -181,7 +182,7 @@ def shard_embeddings(
     """
     large = [
         layer
-        for layer in _layers(model)
+        for layer in unique(keras_layers.all_layers(model))
         if type(layer) is keras.layers.Embedding and _table_bytes(layer) >= min_bytes
     ]
     if large and getattr(getattr(model, "optimizer", None), "built", False):
@@ -202,7 +203,11 @@ def shard_embeddings(
 
 def sharded_embeddings(model: keras.Model) -> list[ShardedEmbedding]:
     """Returns the sharded layers of a model and its nested models, each once."""
-    return [layer for layer in _layers(model) if isinstance(layer, ShardedEmbedding)]
+    return [
+        layer
+        for layer in unique(keras_layers.all_layers(model))
+        if isinstance(layer, ShardedEmbedding)
+    ]
 
 
 # ---------------------------------------------------------------- making and turning
@@ -251,13 +256,13 @@ class _RowsOf(keras.initializers.Initializer):
 
 
 def _turn(layer: Any, count: int) -> None:
-    plain = layer._embeddings if layer.built else None
+    plain = keras_layers.embeddings_of(layer) if layer.built else None
     layer.__class__ = ShardedEmbedding
     layer._shard_count = count
     if plain is None:
         return
 
-    layer._embeddings = keras_layers.remake_weight(
+    shards = keras_layers.remake_weight(
         layer,
         plain,
         lambda: layer.add_weight(
@@ -267,6 +272,7 @@ def _turn(layer: Any, count: int) -> None:
             trainable=plain.trainable,
         ),
     )
+    keras_layers.set_embeddings(layer, shards)
 
 
 def _check(layer: Any) -> None:
@@ -307,14 +313,6 @@ def _servers() -> int:
         return 0
     devices = [tf.DeviceSpec.from_string(d.name) for d in tf.config.list_logical_devices("CPU")]
     return len({device.task for device in devices if device.job == "ps"})
-
-
-def _layers(model: keras.Model) -> Iterator[Any]:
-    seen: set[int] = set()
-    for layer in model._flatten_layers(include_self=False):
-        if id(layer) not in seen:
-            seen.add(id(layer))
-            yield layer
 
 
 def _table_bytes(layer: Any) -> int:

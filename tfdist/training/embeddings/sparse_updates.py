@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfdist.compat import keras_weights
+from tfdist.compat import keras_optimizers
 from tfdist.errors import PlugError
 from tfdist.strategies import server_variables
 from tfdist.training.embeddings.lookup import unique_rows
@@ -95,14 +95,16 @@ class SparseUpdates:
     def _check_weight_decay(self) -> None:
         optimizer = self._optimizer
         kind = f"the optimizer {type(optimizer).__name__}"
-        if self._exact and keras_weights.excludes_unknown_variables(optimizer):
+        if self._exact and keras_optimizers.excludes_unknown_variables(optimizer):
             raise PlugError(
                 f"{kind} was told by exclude_from_weight_decay(var_list=...) of a variable that it "
                 "does not train, perhaps a table that is sharded now: name variables by "
                 "var_names=... instead"
             )
         if not self._exact and any(
-            optimizer._use_weight_decay(s.value) for table in self._tables for s in table.shards
+            keras_optimizers.decays(optimizer, s.value)
+            for table in self._tables
+            for s in table.shards
         ):
             raise PlugError(
                 f"{kind} has weight_decay={optimizer.weight_decay}, which changes every row of a "

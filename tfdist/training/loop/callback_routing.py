@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 
+from tfdist.compat import keras_trainer
 from tfdist.training.mode import Mode
 
 __all__ = ["callbacks_for", "may_stop_mid_epoch", "restores_the_model", "wants_every_batch"]
@@ -78,7 +79,7 @@ def _looks_at_batches(callback: keras.callbacks.Callback, mode: Mode) -> bool:
     if isinstance(callback, keras.callbacks.ProgbarLogger | keras.callbacks.TerminateOnNaN):
         return False
     if isinstance(callback, keras.callbacks.TensorBoard):
-        return callback.update_freq != "epoch" or bool(getattr(callback, "_should_trace", False))
+        return callback.update_freq != "epoch" or keras_trainer.profiles(callback)
     if isinstance(callback, keras.callbacks.ModelCheckpoint | keras.callbacks.BackupAndRestore):
         return mode == "train" and callback.save_freq != "epoch"
     return _has_hook(callback, mode)

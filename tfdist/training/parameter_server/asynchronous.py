@@ -12,7 +12,7 @@ import contextlib
 import functools
 import math
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import keras
@@ -24,7 +24,7 @@ from tfdist.compat import tf_strategies
 from tfdist.errors import PlugError, TaskLost
 from tfdist.strategies import registry
 from tfdist.strategies.layout import ReplicaLayout
-from tfdist.training.data.stream import Step, Stream, without_optionals
+from tfdist.training.data.stream import Step, Stream
 from tfdist.training.embeddings.embedding_tables import EmbeddingTables
 from tfdist.training.loop.chunking import TARGET_SECONDS, ChunkLength
 from tfdist.training.loop.family import Chunk
@@ -33,8 +33,6 @@ from tfdist.training.mode import Mode
 from tfdist.training.model_parts import unique
 from tfdist.training.parameter_server.batch_messages import (
     PackedBatches,
-    batch_of,
-    key_of,
     pack,
     specs_of,
 )
@@ -43,7 +41,8 @@ from tfdist.training.parameter_server.placement import describe_placement, place
 from tfdist.training.parameter_server.work_queue import WorkQueue
 from tfdist.training.parameter_server.worker_pipelines import WorkerPipelines
 from tfdist.training.parameter_server.worker_prediction import WorkerPrediction
-from tfdist.training.parameter_server.worker_step import Carried, WorkerStep
+from tfdist.training.parameter_server.worker_programs import WorkerPrograms
+from tfdist.training.parameter_server.worker_step import WorkerStep
 from tfdist.training.peers.drift import DriftCheck
 from tfdist.training.plug_options import TrainingOptions
 from tfdist.training.replica.step_logs import StepLogs, as_plain
@@ -88,117 +87,18 @@ class Asynchronous:
         self._warm = options.warm_start
         self._told = False
         self._alone_since: float | None = None
-        self._functions: dict[Any, Any] = {}
         self._logs = StepLogs(model)
         self.drift = DriftCheck(model, strategy, layout, {}, False)  # there is one copy of all
-        self._step: WorkerStep | None = None
-        self._totals: MetricTotals | None = None
 
-    # ------------------------------------------------------------ what runs on a worker
+    @functools.cached_property
+    def _totals(self) -> MetricTotals:
+        self.model.reset_metrics()
+        return MetricTotals(unique(v for metric in self.model.metrics for v in metric.variables))
 
-    def _worker_step(self) -> WorkerStep:
-        if self._step is None:
-            self.model.reset_metrics()
-            metrics = unique(v for metric in self.model.metrics for v in metric.variables)
-            self._totals = MetricTotals(metrics)
-            self._step = WorkerStep(
-                self.model,
-                self._options,
-                self._tables,
-                self._totals.rest,
-                self._logs,
-            )
-        return self._step
-
-    def _chunk_function(self, mode: Mode, kind: str, specs: Sequence[Any]) -> Any:
-        """The function that takes a chunk of steps, traced for data of these types.
-
-        Args:
-            mode: "train" or "test".
-            kind: "rows" where the data come with the call, "own" where an iterator does.
-            specs: the types of its two arguments.
-        """
-        key = (mode, kind, key_of(specs))
-        if key not in self._functions:
-            read = _from_rows if kind == "rows" else _from_iterator
-            logs: dict[str, tf.TensorSpec] = {}
-            found = self._trace(mode, read, specs, logs)
-            if logs:  # a step with logs of its own: now their types are known
-                found = self._trace(mode, read, specs, logs)
-            self._functions[key] = found
-        return self._functions[key]
-
-    def _trace(
-        self, mode: Mode, read: Any, specs: Sequence[Any], logs: dict[str, tf.TensorSpec]
-    ) -> Any:
-        known = dict(logs)
-
-        def run(source: Any, steps: tf.Tensor) -> dict[str, Any]:
-            return self._run_steps(mode, read, known, logs, source, steps)
-
-        function = tf.function(run, autograph=False)
-        concrete = function.get_concrete_function(*specs)
-        # TensorFlow wants the function itself where an iterator of the worker's goes in.
-        return function if read is _from_iterator else concrete
-
-    def _run_steps(
-        self,
-        mode: Mode,
-        read: Any,
-        known: dict[str, tf.TensorSpec],
-        found: dict[str, tf.TensorSpec],
-        source: Any,
-        steps: tf.Tensor,
-    ) -> dict[str, Any]:
-        """Takes steps until there are enough, or no more data; returns what they have counted."""
-        step = self._worker_step()
-        began = tf.timestamp()
-        start = step.start(mode)
-
-        def take(number: tf.Tensor, batch: Any, carried: Carried) -> tuple[Any, ...]:
-            carried, logs = step.take(mode, number, batch, carried)
-            found.update({k: tf.TensorSpec(v.shape, v.dtype) for k, v in logs.items()})
-            return number + 1, carried, {name: logs[name] for name in known}
-
-        def body(number: tf.Tensor, _: Any, carried: Carried, logs: Any) -> tuple[Any, ...]:
-            there, batch = read(source, number)
-            if there is None:
-                number, carried, logs = take(number, batch(), carried)
-                return number, tf.constant(True), carried, logs
-            number, carried, logs = tf.cond(
-                there, lambda: take(number, batch(), carried), lambda: (number, carried, logs)
-            )
-            return number, there, carried, logs
-
-        no_logs = {
-            name: tf.zeros([size or 0 for size in spec.shape], spec.dtype)
-            for name, spec in known.items()
-        }
-        shapes = (
-            tf.TensorShape([]),
-            tf.TensorShape([]),
-            tf.nest.map_structure(lambda tensor: tensor.shape, start),
-            {name: spec.shape for name, spec in known.items()},
-        )
-        count, there, carried, logs = tf.while_loop(
-            lambda number, there, *_: tf.logical_and(there, number < steps),
-            body,
-            (tf.constant(0), tf.constant(True), start, no_logs),
-            shape_invariants=shapes,
-            parallel_iterations=1,
-        )
-        metrics = step.finish(mode, carried)
-        worker = tf.distribute.coordinator.experimental_get_current_worker_index()
-        with tf.control_dependencies([*metrics, count]):
-            seconds = tf.timestamp() - began
-        return {
-            "metrics": [tf.cast(value, tf.float64) for value in metrics],
-            "logs": logs,
-            "steps": count,
-            "ended": tf.logical_not(there),
-            "worker": tf.cast(worker, tf.int32),
-            "seconds": seconds,
-        }
+    @functools.cached_property
+    def _programs(self) -> WorkerPrograms:
+        step = WorkerStep(self.model, self._options, self._tables, self._totals.rest, self._logs)
+        return WorkerPrograms(step)
 
     # ------------------------------------------------------------ chunks
 
@@ -210,7 +110,6 @@ class Asynchronous:
         self, mode: Mode, data: Stream, chunk_length: ChunkLength
     ) -> Generator[Chunk, None, None]:
         """Yields, until an epoch's data end, what waits for the next steps that workers take."""
-        self._worker_step()
         queue = WorkQueue(self.coordinator)
         give: Any = self._give_own if isinstance(data, WorkerPipelines) else self._give_rows
         given = 0
@@ -228,7 +127,6 @@ class Asynchronous:
                     given = data.given
         finally:
             queue.drain()
-            assert self._totals is not None
             self._totals.store()
 
     def _limit(self, mode: Mode) -> int:
@@ -259,7 +157,7 @@ class Asynchronous:
 
     def _start(self, mode: Mode, rows: PackedBatches, queue: WorkQueue) -> None:
         specs = (specs_of(rows), tf.TensorSpec([], tf.int32))
-        function = self._chunk_function(mode, "rows", specs)
+        function = self._programs.function(mode, "rows", specs)
         queue.start(function, (rows, tf.constant(len(rows.sizes))))
 
     def _give_own(
@@ -279,7 +177,7 @@ class Asynchronous:
             return 0
         count = self._length(chunk_length, left)
         specs = (tf_strategies.spec_of_remote(data.iterators), tf.TensorSpec([], tf.int32))
-        function = self._chunk_function(mode, "own", specs)
+        function = self._programs.function(mode, "own", specs)
         data.promised += count
         queue.start(function, (data.iterators, tf.constant(count)), tag=count)
         return count
@@ -288,7 +186,6 @@ class Asynchronous:
         self, mode: Mode, data: Stream, chunk_length: ChunkLength, queue: WorkQueue
     ) -> tuple[int, dict[str, Any]]:
         """Waits until some steps have been taken; returns how many, and the logs so far."""
-        assert self._totals is not None
         taken = 0
         own: dict[str, Any] = {}
         came: tuple[Any, Any] | None = self.wait(queue)
@@ -312,7 +209,6 @@ class Asynchronous:
         return taken, self._results(mode, own)
 
     def _results(self, mode: Mode, own: dict[str, Any]) -> dict[str, Any]:
-        assert self._totals is not None
         logs = self._logs.results(mode, self._totals.states(), own)
         return {name: as_plain(tf.convert_to_tensor(value)) for name, value in logs.items()}
 
@@ -336,8 +232,6 @@ class Asynchronous:
 
     def on_batch(self, mode: Mode, step: Step) -> dict[str, Any]:
         """Takes one step by itself, on some worker; returns its logs."""
-        self._worker_step()
-        assert self._totals is not None
         queue = WorkQueue(self.coordinator)
         self._start(mode, pack([step.parts[0]])[0], queue)
         result = self.wait(queue)[1]
@@ -356,8 +250,7 @@ class Asynchronous:
     def reset_metrics(self) -> None:
         """Sets every metric back."""
         self.model.reset_metrics()
-        if self._totals is not None:
-            self._totals.reset()
+        self._totals.reset()
 
     def all_gather(self, numbers: Sequence[float]) -> np.ndarray:
         """Shows the numbers to all that run the loop: the chief alone."""
@@ -394,12 +287,3 @@ class Asynchronous:
     def prediction(self) -> Prediction:
         """What predicts, on the workers."""
         return WorkerPrediction(self)
-
-
-def _from_rows(rows: PackedBatches, number: tf.Tensor) -> tuple[None, Callable[[], Any]]:
-    return None, lambda: batch_of(rows, number)
-
-
-def _from_iterator(iterator: Any, _: tf.Tensor) -> tuple[tf.Tensor, Callable[[], Any]]:
-    element = iterator.get_next_as_optional()
-    return element.has_value(), lambda: without_optionals(element.get_value())

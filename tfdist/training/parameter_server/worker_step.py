@@ -26,7 +26,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfdist.compat import keras_weights, patches
+from tfdist.compat import keras_optimizers, keras_weights, patches
 from tfdist.errors import PlugError
 from tfdist.strategies import server_variables
 from tfdist.training.embeddings.embedding_tables import EmbeddingTables
@@ -177,7 +177,7 @@ class WorkerStep:
         def intercept(optimizer: Any, grads: Any, trainable_variables: Any = None) -> None:
             if apply is None:
                 raise PlugError("an optimizer was applied in test_step: only train_step may train")
-            variables = list(trainable_variables or optimizer._trainable_variables)
+            variables = list(trainable_variables or keras_optimizers.trained_by(optimizer))
             apply(optimizer, list(grads), variables)
 
         def update_step(optimizer: Any, *args: Any, **named: Any) -> None:
@@ -337,8 +337,8 @@ class WorkerStep:
 
 
 def _clock_of(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
-    rate = getattr(optimizer, "_learning_rate", None)
-    return [optimizer.iterations, *([rate] if isinstance(rate, keras.Variable) else [])]
+    rate = keras_optimizers.rate_variable(optimizer)
+    return [optimizer.iterations, *([] if rate is None else [rate])]
 
 
 def _apply_weight_decay(optimizer: Any, variables: Sequence[Any]) -> None:
@@ -346,7 +346,8 @@ def _apply_weight_decay(optimizer: Any, variables: Sequence[Any]) -> None:
     if optimizer.weight_decay is None:
         return
     for variable in variables:
-        if optimizer._use_weight_decay(variable.value):  # whose name is the path, as for Keras
+        # The name of TensorFlow's variable is the path, by which Keras' optimizers know it.
+        if keras_optimizers.decays(optimizer, variable.value):
             with tf.device(server_variables.place_of(variable)):
                 value = variable.value
                 rate = tf.cast(optimizer.learning_rate, value.dtype)

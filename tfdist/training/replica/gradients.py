@@ -19,7 +19,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfdist.compat import patches, tf_graphs
+from tfdist.compat import keras_optimizers, patches, tf_graphs
 from tfdist.compat.patches import Patches
 from tfdist.training.replica.reductions import parts_of
 from tfdist.training.replica.replication import Kind
@@ -123,7 +123,7 @@ def _applying(name: str) -> Callable[..., Any]:
         if step.postponed is not None:
             step.postponed.append((self, grads, trainable_variables))
             return None
-        variables = list(trainable_variables or self._trainable_variables)
+        variables = list(trainable_variables or keras_optimizers.trained_by(self))
         grads = _agreed(step, grads, variables)
         step.applies = True
         try:
@@ -170,7 +170,7 @@ def compiled(step: ReplicaStep, step_function: Callable[[Any], Any], data: Any) 
         data
     )
     for (optimizer, given), gradients in zip(waiting, all_gradients, strict=True):
-        variables = list(given or optimizer._trainable_variables)
+        variables = list(given or keras_optimizers.trained_by(optimizer))
         there = [i for i, gradient in enumerate(gradients) if gradient is not None]
         weighted = [step.if_present(gradients[i]) for i in there]
         sums = _exchanged(step, weighted, [variables[i] for i in there])

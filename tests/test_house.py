@@ -1,0 +1,38 @@
+"""The house is easy to find one's way in: small files with names of their own, rooms with doors."""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+HOUSE = ROOT / "tfdist"
+FILES = sorted(HOUSE.rglob("*.py"))
+ROOMS = sorted(path.parent for path in FILES if path.name == "__init__.py")
+MOST_LINES = 400
+
+
+def test_no_two_files_have_one_name() -> None:
+    names = Counter(path.name for path in FILES if not path.name.startswith("__"))
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_no_file_is_long() -> None:
+    long = {path.name: len(path.read_text().splitlines()) for path in FILES}
+    assert {name: lines for name, lines in long.items() if lines > MOST_LINES} == {}
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=lambda room: str(room.relative_to(ROOT)))
+def test_a_room_has_a_door_that_says_what_it_is_for(room: Path) -> None:
+    said = ast.get_docstring(ast.parse((room / "__init__.py").read_text()))
+    assert said is not None
+    assert said.partition("\n")[0].endswith((".", ":"))
+
+
+def test_there_is_no_room_for_odds_and_ends() -> None:
+    odd = {"utils", "util", "helpers", "misc", "common", "internals"}
+    assert [path.name for path in FILES if path.stem in odd or path.parent.name in odd] == []
