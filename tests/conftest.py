@@ -37,6 +37,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leaves the long tests to `scripts/test --thorough`."""
+    if not os.environ.get("TFDIST_TEST_THOROUGH"):
+        for item in items:
+            if item.get_closest_marker("thorough"):
+                item.add_marker(pytest.mark.skip(reason="thorough"))
+
+
 class RunJob(Protocol):
     """`run_job(["--workers", "2", "train.py"])` is `tfdist run --workers 2 train.py`."""
 

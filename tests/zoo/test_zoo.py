@@ -46,7 +46,7 @@ def check(name: str, found: Sequence[Found]) -> None:
     assert verdict.found.startswith(PROGRAMS[name].verdict), f"{verdict}\n{verdict.trace}"
 
 
-@pytest.mark.skipif(not comparing.THOROUGH, reason="the same programs as on two workers")
+@pytest.mark.thorough
 @pytest.mark.parametrize("replicas", EVERY, ids=[f"{n}_replicas" for n in EVERY])
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_on_logical_cpus(name: str, replicas: int) -> None:

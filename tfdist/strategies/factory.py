@@ -95,26 +95,10 @@ def strategy(
         >>> strategy.num_replicas_in_sync
         2
     """
+    given = {k: v for k, v in locals().items() if k not in ("kind", "cluster", "unknown")}
     tell_by_exit_code()
     check_kind(kind)
-    chosen = Options.from_keywords(
-        {
-            **unknown,
-            "device": device,
-            "devices": devices,
-            "logical_devices": logical_devices,
-            "communication": communication,
-            "rendezvous_timeout": rendezvous_timeout,
-            "intra_op_threads": intra_op_threads,
-            "inter_op_threads": inter_op_threads,
-            "microbatches": microbatches,
-            "schedule": schedule,
-            "stages": stages,
-            "replicas": replicas,
-            "recompute": recompute,
-            "place": place,
-        }
-    )
+    chosen = Options.from_keywords({**unknown, **given})
     with current.making():
         return _made(kind, cluster, chosen)
 

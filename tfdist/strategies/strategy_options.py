@@ -38,28 +38,7 @@ _ONLY_FOR = {
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How to make a strategy.
-
-    Attributes:
-        device: the device of `one_device`, such as "CPU:0" or "GPU:1"; the first GPU, or the CPU.
-        devices: the devices of `mirrored`; all GPUs of this machine, or its logical CPUs.
-        logical_devices: cuts this machine's CPU into so many devices, so that `mirrored` can be
-            tried on any machine.
-        communication: how gradients travel between machines: "auto", "ring" or "nccl".
-        rendezvous_timeout: seconds to wait for the other tasks before training; by default 120, or
-            what the environment variable TFDIST_RENDEZVOUS_TIMEOUT says.
-        intra_op_threads: threads within one operation of this process; TensorFlow's choice if None.
-        inter_op_threads: operations of this process that run at the same time.
-        microbatches: into how many parts a pipeline cuts each batch.
-        schedule: "1f1b", "gpipe", "zero_bubble" or "sequential": in which order a pipeline works
-            on them; see `tfdist.pipeline`.
-        stages: where a pipeline's model is cut: how many stages, or the names of the layers that
-            begin the later ones; None cuts into one for each task. A model of as many Keras models
-            as there are stages is cut between these, any other by what its layers cost.
-        replicas: how many copies of the pipeline share each batch.
-        recompute: whether a stage's forward pass is done again in the backward pass, for memory.
-        place: from patterns of layer names to the number of a task in its stage.
-    """
+    """How to make a strategy: the options of `tfdist.strategy`, which says what each means."""
 
     device: str | None = None
     devices: tuple[str, ...] | None = None

@@ -39,50 +39,7 @@ FAMILY_OPTIONS: Mapping[str, tuple[str, ...]] = {
 
 @dataclasses.dataclass(frozen=True)
 class TrainingOptions:
-    """How replicas exchange what they have learnt. All is off by default.
-
-    The first six are for replicas that train in step, the last two for pipelines, the others for
-    parameter servers.
-
-    Attributes:
-        gradient_dtype: "bfloat16" or "float16" sends gradients between replicas with half the
-            bytes; the update itself stays in the variables' own precision, and sparse gradients (of
-            embeddings) are sent as they are. "float16" overflows
-            above 65,504: use it with loss scaling or with small gradients only.
-        error_feedback: adds to each gradient what the rounding to `gradient_dtype` took from the
-            one before it (Seide et al., 1-Bit Stochastic Gradient Descent, 2014); costs one more
-            copy of the weights on each replica.
-        local_steps: H > 1 has each replica take H steps by itself before the replicas' weights are
-            brought together, for slow links (DiLoCo: Douillard et al., 2023). The results are no
-            longer those of one machine.
-        outer_learning_rate: how far the weights move to the replicas' mean, after H local steps; 1
-            is plain averaging of the weights.
-        outer_momentum: Nesterov momentum of that outer update. DiLoCo takes 0.9 with a rate of 0.7,
-            for hundreds of local steps and long trainings; with few, such steps are too large.
-        cache_data: keeps this process's rows of a `tf.data.Dataset` in memory after the first pass
-            of a `fit`; only for a dataset that gives the same batches in every epoch.
-        fetch_every: a worker fetches the weights before every so many steps, and goes on with its
-            own copy in between (Downpour SGD: Dean et al., 2012).
-        push_every: a worker sends the sum of its gradients after every so many steps.
-        local_learning_rate: of the plain SGD steps on that copy; the optimizer's own if None.
-        warm_start: so many steps are taken by one worker at a time before all begin.
-        shard_embeddings_from: tables of embeddings from so many bytes on are sharded by rows over
-            the parameter servers; None shards none.
-        embedding_shards: shards of each such table; one on each server if None.
-        exact_embeddings: has sharded tables updated as Keras updates a table in one process, so
-            that one worker's numbers are that process' with any elementwise optimizer: the moments
-            of Adam, RMSprop or momentum decay and move their rows at every step, looked up or not,
-            weight decay reaches every row, and an id that a batch has twice counts twice. Without
-            it only the rows of the batch are touched. The price: at every step each server reads
-            and writes the whole of its shards and their slots (of a table of 1 GB with Adam's two
-            moments at least 3 GB read and 3 GB written), and every id of a batch travels, not only
-            the distinct ones.
-        costs: seconds that each layer takes for an example, forward and backward, by its name, as
-            `tfdist.pipeline.measure_costs` returns them: the automatic split balances these; they
-            are estimated from the layers' shapes if None.
-        memory_limit: bytes that a task of a pipeline may hold of variables, gradients and
-            optimizer slots (two are counted); activations, which depend on the batch, come on top.
-    """
+    """The options of `tfdist.plug`, which says what each means. All is off by default."""
 
     gradient_dtype: str | None = None
     error_feedback: bool = False

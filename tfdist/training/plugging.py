@@ -49,37 +49,48 @@ def plug(
         model: a Sequential, functional or subclassed `keras.Model`, made inside
             `strategy.scope()`; compiled before or after.
         gradient_dtype: in step: "bfloat16" or "float16" sends gradients between replicas with half
-            the bytes, where the network is the bottleneck; by default they travel as they are.
+            the bytes, where the network is the bottleneck; the update itself stays in the
+            variables' own precision, and sparse gradients (of embeddings) are sent as they are.
+            "float16" overflows above 65,504: use it with loss scaling or small gradients only.
         error_feedback: in step, with a `gradient_dtype`: adds to each gradient what the rounding
-            took from the one before it (Seide et al., 2014); costs one more copy of the weights.
-        local_steps: in step: more than 1 has each replica take so many steps by itself before
+            took from the one before it (Seide et al., 1-Bit Stochastic Gradient Descent, 2014);
+            costs one more copy of the weights on each replica.
+        local_steps: in step: H > 1 has each replica take H steps by itself before the replicas'
             weights are brought together, for slow links (DiLoCo: Douillard et al., 2023). The
             results are no longer those of one machine.
         outer_learning_rate: with local steps: how far the weights move to the replicas' mean; 1 is
-            plain averaging.
+            plain averaging of the weights.
         outer_momentum: with local steps: Nesterov momentum of that outer update, from 0 to below 1.
+            DiLoCo takes 0.9 with a rate of 0.7, for hundreds of local steps and long trainings;
+            with few, such steps are too large.
         cache_data: in step: keeps this process's rows of a `tf.data.Dataset` in memory after the
-            first pass; only for a dataset that gives the same batches in every epoch.
-        fetch_every: parameter servers: a worker fetches the weights before every so many steps
-            (Downpour SGD: Dean et al., 2012).
+            first pass of a `fit`; only for a dataset that gives the same batches in every epoch.
+        fetch_every: parameter servers: a worker fetches the weights before every so many steps, and
+            goes on with its own copy in between (Downpour SGD: Dean et al., 2012).
         push_every: parameter servers: a worker sends the sum of its gradients after every so many
             steps.
-        local_learning_rate: parameter servers: of the plain SGD steps between two fetches; by
-            default the optimizer's own.
+        local_learning_rate: parameter servers: of the plain SGD steps on that copy; by default the
+            optimizer's own.
         warm_start: parameter servers: so many steps are taken by one worker at a time before all
             begin.
         shard_embeddings_from: parameter servers: tables of embeddings from so many bytes on (256
             KiB by default) are sharded by rows over the servers; None shards none.
         embedding_shards: parameter servers: shards of each such table; by default one on each.
         exact_embeddings: parameter servers: has sharded tables updated as Keras updates a table in
-            one process, every row at every step, at the price of reading and writing all of it.
+            one process, so that one worker's numbers are that process' with any elementwise
+            optimizer: the moments of Adam, RMSprop or momentum decay and move their rows at every
+            step, looked up or not, weight decay reaches every row, and an id that a batch has twice
+            counts twice. Without it only the rows of the batch are touched. The price: at every
+            step each server reads and writes the whole of its shards and their slots (of a table of
+            1 GB with Adam's two moments at least 3 GB read and 3 GB written), and every id of a
+            batch travels, not only the distinct ones.
         costs: pipelines: seconds that each layer takes for an example, forward and backward, by its
-            name, as `tfdist.pipeline.measure_costs` returns them; by default they are estimated.
+            name, as `tfdist.pipeline.measure_costs` returns them: the automatic split balances
+            these; by default they are estimated from the layers' shapes.
         memory_limit: pipelines: bytes that a task may hold of variables, gradients and optimizer
-            slots; by default as many as come.
+            slots (two are counted), by default as many as come; activations, which depend on the
+            batch, come on top.
         **unknown: refused, with the nearest name that there is.
-
-        What each means in full says `tfdist.training.plug_options.TrainingOptions`.
 
     Returns:
         The same model.
@@ -95,31 +106,13 @@ def plug(
         ...     model.compile(optimizer="adam", loss="mse")
         >>> tfdist.plug(model).fit(x, y, batch_size=256)
     """
+    given = {name: value for name, value in locals().items() if name not in ("model", "unknown")}
     tf_strategies.read_as_one_number()
     if not isinstance(model, keras.Model):
         raise PlugError(
             f"plug takes a keras.Model, not {type(model).__module__}.{type(model).__name__}"
         )
-    chosen = TrainingOptions.from_keywords(
-        {
-            **unknown,
-            "gradient_dtype": gradient_dtype,
-            "error_feedback": error_feedback,
-            "local_steps": local_steps,
-            "outer_learning_rate": outer_learning_rate,
-            "outer_momentum": outer_momentum,
-            "cache_data": cache_data,
-            "fetch_every": fetch_every,
-            "push_every": push_every,
-            "local_learning_rate": local_learning_rate,
-            "warm_start": warm_start,
-            "shard_embeddings_from": shard_embeddings_from,
-            "embedding_shards": embedding_shards,
-            "exact_embeddings": exact_embeddings,
-            "costs": costs,
-            "memory_limit": memory_limit,
-        }
-    )
+    chosen = TrainingOptions.from_keywords({**unknown, **given})
     plugged = Plugged.of(model)
     if plugged is None:
         Plugged(model, chosen)
