@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 import keras
+import numpy as np
 
 from tfdist import log, process
 from tfdist.compat import keras_trainer
@@ -28,6 +29,9 @@ class Checkpoint(keras.callbacks.Callback):
     An evaluator task beside the job, which runs the same script and sees the directory too, scores
     the checkpoints on `fit`'s `validation_data` as they come, and ends when training has; see
     `tfdist.training.evaluator`.
+
+    A checkpoint that turns out to be damaged is named and passed over for the one before it, and
+    weights that are not finite never become one: they are kept aside.
 
     It restores weights, optimizer (learning rate and step count too) and random states. What other
     callbacks remember (the patience of EarlyStopping) and an unfinished epoch are not kept.
@@ -119,10 +123,32 @@ class Checkpoint(keras.callbacks.Callback):
         if self._last is None or self._last[0] == self._saved_epoch or not self._is_chief:
             return
         epoch, logs = self._last
-        self.store.write(lambda path: keras_trainer.save(self.model, path), epoch, logs)
+
+        def save(path: str) -> None:
+            keras_trainer.save(self.model, path)
+
         self._saved_epoch = epoch
+        if lost := _not_finite(self.model):
+            log.warning(
+                "after epoch %d, %s has numbers that are not finite: saved as %s, and not as a "
+                "checkpoint to resume from; a lower learning rate or clipping often helps",
+                epoch,
+                lost,
+                self.store.put_aside(save),
+            )
+            return
+        self.store.write(save, epoch, logs)
 
     @property
     def _is_chief(self) -> bool:
         plugged = Plugged.of(self.model)
         return process.current().is_chief if plugged is None else plugged.layout.is_chief
+
+
+def _not_finite(model: keras.Model) -> str:
+    """The path of the first weight that is NaN or infinite somewhere; "" where none is."""
+    for variable in model.weights:
+        value = np.asarray(variable)
+        if np.issubdtype(value.dtype, np.inexact) and not np.isfinite(value).all():
+            return variable.path
+    return ""

@@ -2,17 +2,45 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import keras
+import numpy as np
 import pytest
 
+import tfdist
+from tfdist import log
 from tfdist.errors import CheckpointError
 from tfdist.training.checkpointing.store import Store, replacing_directory, replacing_file
 
 
-def write(text: str):  # type: ignore[no-untyped-def]
-    return lambda path: Path(path).write_text(text)
+def write(text: str) -> Callable[[str], None]:
+    """Writes a file of the kind that Keras writes, with a text in it."""
+
+    def save(path: str) -> None:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("model.weights.h5", text)
+
+    return save
+
+
+@contextlib.contextmanager
+def told(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """tfdist's own lines are in `caplog` too."""
+    log.logger.addHandler(caplog.handler)
+    try:
+        yield
+    finally:
+        log.logger.removeHandler(caplog.handler)
+
+
+def text_of(path: Path) -> str:
+    with zipfile.ZipFile(path) as archive:
+        return archive.read("model.weights.h5").decode()
 
 
 def test_an_empty_directory_has_no_checkpoint(tmp_path: Path) -> None:
@@ -25,7 +53,7 @@ def test_the_newest_checkpoint_is_found_with_its_logs(tmp_path: Path) -> None:
     store.write(write("two"), 2, {"loss": 0.25, "note": "x"})
     latest = store.latest()
     assert latest is not None
-    assert (latest.epoch, latest.logs, latest.path.read_text()) == (2, {"loss": 0.25}, "two")
+    assert (latest.epoch, latest.logs, text_of(latest.path)) == (2, {"loss": 0.25}, "two")
 
 
 def test_the_oldest_are_dropped(tmp_path: Path) -> None:
@@ -50,7 +78,7 @@ def test_a_write_that_fails_leaves_the_one_before_it(tmp_path: Path) -> None:
         store.write(fail, 2, {})
     latest = store.latest()
     assert latest is not None
-    assert latest.path.read_text() == "whole"
+    assert text_of(latest.path) == "whole"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.json", "epoch-00001.keras"]
 
 
@@ -66,17 +94,68 @@ def test_a_process_killed_while_writing_leaves_the_one_before_it(tmp_path: Path)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"file": "x.keras"}'])
-def test_an_index_that_is_no_index_is_told_as_such(tmp_path: Path, text: str) -> None:
+def test_an_index_that_is_no_index_is_told_and_the_newest_file_is_taken(
+    tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store(tmp_path)
+    for epoch in (1, 2):
+        store.write(write(str(epoch)), epoch, {})
     (tmp_path / "checkpoint.json").write_text(text)
-    with pytest.raises(CheckpointError, match="no index of checkpoints"):
-        Store(tmp_path).latest()
+    with told(caplog):
+        latest = Store(tmp_path).latest()
+    assert latest is not None
+    assert (latest.epoch, text_of(latest.path)) == (2, "2")
+    assert "no index of checkpoints that this tfdist wrote" in caplog.text
 
 
-def test_a_checkpoint_that_was_deleted_is_missed(tmp_path: Path) -> None:
-    entry = {"file": "epoch-00007.keras", "epoch": 7, "logs": {}}
-    (tmp_path / "checkpoint.json").write_text(json.dumps(entry))
-    with pytest.raises(CheckpointError, match=r"epoch-00007\.keras, which is not there"):
-        Store(tmp_path).latest()
+def cut_off(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[content.index(b"two")] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (Path.unlink, "it is not there"),
+        (cut_off, "it is cut off or overwritten"),
+        (lambda path: path.write_bytes(b""), "it is cut off or overwritten"),
+        (flip_a_bit, "the checksum of its part model.weights.h5 is wrong"),
+    ],
+    ids=["deleted", "cut off", "empty", "one bit"],
+)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(
+    tmp_path: Path, harm: Callable[[Path], None], said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store(tmp_path)
+    store.write(write("one"), 1, {})
+    harm(store.write(write("two"), 2, {}).path)
+    with told(caplog):
+        latest = Store(tmp_path).latest()
+    assert latest is not None
+    assert (latest.epoch, text_of(latest.path)) == (1, "one")
+    assert f"epoch-00002.keras: {said}" in caplog.text
+
+
+def test_where_no_checkpoint_is_whole_nothing_is_begun_anew(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for epoch in (1, 2):
+        cut_off(store.write(write("two"), epoch, {}).path)
+    with pytest.raises(CheckpointError, match=r"no checkpoint in .* is whole \(.*00002.*00001"):
+        store.latest()
+
+
+def test_what_is_put_aside_is_no_checkpoint(tmp_path: Path) -> None:
+    store = Store(tmp_path, keep=1)
+    store.write(write("good"), 1, {})
+    assert text_of(store.put_aside(write("nan"))) == "nan"
+    latest = store.latest()
+    assert latest is not None
+    assert text_of(latest.path) == "good"
 
 
 @pytest.mark.parametrize("keep", [0, -1, "3"])
@@ -132,7 +211,7 @@ def test_a_run_that_begins_anew_keeps_the_old_checkpoint_as_stale(tmp_path: Path
     store.begin(None)
     latest = store.latest()
     assert latest is not None
-    assert (latest.epoch, latest.stale, latest.path.read_text()) == (5, True, "old")
+    assert (latest.epoch, latest.stale, text_of(latest.path)) == (5, True, "old")
     store.write(write("new"), 1, {})
     latest = store.latest()
     assert latest is not None
@@ -150,7 +229,7 @@ def test_of_an_earlier_run_the_later_epochs_are_dropped_first(tmp_path: Path) ->
         latest = store.latest()
         assert latest is not None
         assert latest.epoch == epoch
-    assert [p.read_text() for p in sorted(tmp_path.glob("*.keras"))] == ["new"] * 3
+    assert [text_of(p) for p in sorted(tmp_path.glob("*.keras"))] == ["new"] * 3
 
 
 def test_what_cannot_be_read_does_not_keep_a_run_from_beginning_anew(tmp_path: Path) -> None:
@@ -161,9 +240,33 @@ def test_what_cannot_be_read_does_not_keep_a_run_from_beginning_anew(tmp_path: P
 
 
 def test_an_index_of_an_older_tfdist_is_read(tmp_path: Path) -> None:
-    (tmp_path / "epoch-00002.keras").write_text("two")
+    write("two")(str(tmp_path / "epoch-00002.keras"))
     entry = {"format": 1, "file": "epoch-00002.keras", "epoch": 2, "logs": {"loss": 0.5}}
     (tmp_path / "checkpoint.json").write_text(json.dumps(entry))
     latest = Store(tmp_path).latest()
     assert latest is not None
     assert (latest.epoch, latest.logs, latest.stale) == (2, {"loss": 0.5}, False)
+
+
+def test_weights_that_are_not_finite_never_become_the_checkpoint(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    strategy = tfdist.strategy("one_device")
+    with strategy.scope():
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+    tfdist.plug(model)
+    keep = tfdist.callbacks.Checkpoint(tmp_path, keep=1)
+    x, y = np.ones((4, 2), "float32"), np.ones((4, 1), "float32")
+    model.fit(x, y, verbose=0, callbacks=[keep])
+    good = [np.array(weight) for weight in model.get_weights()]
+    with told(caplog):
+        model.fit(x, y * np.nan, verbose=0, epochs=2, callbacks=[keep])
+    assert "kernel has numbers that are not finite: saved as" in caplog.text
+    assert sorted(p.name for p in tmp_path.glob("*.keras")) == [
+        "epoch-00001.keras",
+        "not-finite.keras",
+    ]
+    model.load_weights(tmp_path / "epoch-00001.keras")
+    for weight, expected in zip(model.get_weights(), good, strict=True):
+        np.testing.assert_array_equal(weight, expected)

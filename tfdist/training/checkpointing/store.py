@@ -20,7 +20,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from tfdist import log
 from tfdist.errors import CheckpointError
+from tfdist.training.checkpointing.damage import damage_of
 
 __all__ = ["Index", "Saved", "Store", "replacing_directory", "replacing_file", "write_alone"]
 
@@ -145,6 +147,27 @@ class Store:
             ) from error
         self._index = index
 
+    def put_aside(self, save: Callable[[str], None]) -> Path:
+        """Writes a model that nobody should resume from, for whoever wants to look at it.
+
+        Args:
+            save: as of `write`.
+
+        Returns:
+            The file, which is no checkpoint; the next one replaces it.
+
+        Raises:
+            CheckpointError: the directory cannot be written, or the disk is full.
+        """
+        path = self.directory / "not-finite.keras"
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            with replacing_file(path) as temporary:
+                save(str(temporary))
+        except OSError as error:
+            raise CheckpointError(f"{path} could not be written ({error})") from error
+        return path
+
     def write(self, save: Callable[[str], None], epoch: int, logs: Mapping[str, Any]) -> Saved:
         """Writes a checkpoint, then names it the newest, then drops the oldest.
 
@@ -177,16 +200,40 @@ class Store:
     def latest(self) -> Saved | None:
         """Returns the newest whole checkpoint, or None where there is none.
 
+        One that is damaged or missing is named in a warning and passed over for the one before it;
+        so is an index that cannot be read, for the files that lie there.
+
         Raises:
-            CheckpointError: the index is there, but it or what it names cannot be read.
+            CheckpointError: there are checkpoints, but none is whole.
         """
-        saved = self.read().saved
-        if saved is not None and not saved.path.is_file():
+        try:
+            newest = self.read().saved
+            before = [] if newest is None else self._files_before(newest)
+        except CheckpointError as error:
+            log.warning("%s: looking at the checkpoints themselves", error)
+            newest, before = None, sorted(self._files(), key=_written)
+        candidates = [] if newest is None else [newest]
+        candidates += [Saved(path, int(path.stem[len("epoch-") :]), {}) for path in before[::-1]]
+        told = []
+        for saved in candidates:
+            damage = damage_of(saved.path)
+            if damage is None:
+                return saved
+            told.append(f"{saved.path}: {damage}")
+            log.warning("%s; going back to the one before it", told[-1])
+        if told:
             raise CheckpointError(
-                f"{self.directory / _INDEX} names {saved.path.name}, which is not there: put it "
-                f"back, name another file in {_INDEX}, or give another directory"
+                f"no checkpoint in {self.directory} is whole ({'; '.join(told)}): put one back, or "
+                "give another directory to begin anew"
             )
-        return saved
+        return None
+
+    def _files(self) -> list[Path]:
+        return [p for p in self.directory.glob("epoch-*.keras") if p.stem[6:].isdecimal()]
+
+    def _files_before(self, saved: Saved) -> list[Path]:
+        """The checkpoints of earlier epochs; later ones are of a run before this one."""
+        return sorted(path for path in self._files() if path.name < saved.path.name)
 
     def read(self) -> Index:
         """Returns what the directory tells, an empty index where there is none.
@@ -211,10 +258,14 @@ class Store:
 
     def _drop_old(self, newest: Path) -> None:
         # Later epochs than the newest's are of a run before this one, which began anew.
-        files = sorted(self.directory.glob("epoch-*.keras"))
+        files = sorted(self._files())
         files.sort(key=lambda path: path <= newest)
         for path in files[: -self.keep]:
             path.unlink(missing_ok=True)
+
+
+def _written(path: Path) -> float:
+    return path.stat().st_mtime
 
 
 def _is_number(value: Any) -> bool:
