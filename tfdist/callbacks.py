@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -11,6 +12,7 @@ import numpy as np
 from tfdist import log, process
 from tfdist.compat import keras_trainer
 from tfdist.errors import CheckpointError
+from tfdist.training.checkpointing.random_state import add_random_state, restore_random_state
 from tfdist.training.checkpointing.store import Saved, Store
 from tfdist.training.plugged import Plugged
 
@@ -98,6 +100,7 @@ class Checkpoint(keras.callbacks.Callback):
     def _restore(self, saved: Saved) -> None:
         try:
             self.model.load_weights(str(saved.path))
+            restore_random_state(saved.path, self.model)
         except (ValueError, OSError, KeyError) as error:
             raise CheckpointError(
                 f"{saved.path} cannot be restored into this model, as it is of another one or "
@@ -126,6 +129,7 @@ class Checkpoint(keras.callbacks.Callback):
 
         def save(path: str) -> None:
             keras_trainer.save(self.model, path)
+            add_random_state(Path(path), self.model)
 
         self._saved_epoch = epoch
         if lost := _not_finite(self.model):
