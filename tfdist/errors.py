@@ -2,6 +2,7 @@
 
     TfdistError                      anything below; catch this one to catch them all
     ├── ClusterError (ValueError)    the cluster spec is wrong: TF_CONFIG, a file, counts, a task
+    │   └── PortInUse                another process has this task's port
     ├── RendezvousError              the tasks of a job did not come together
     │   ├── RendezvousTimeout        somebody was missing at the deadline (also a TimeoutError)
     │   └── RendezvousMismatch       somebody came with another spec, version or name
@@ -27,6 +28,7 @@ __all__ = [
     "DataError",
     "LaunchError",
     "PlugError",
+    "PortInUse",
     "RendezvousError",
     "RendezvousMismatch",
     "RendezvousTimeout",
@@ -47,6 +49,10 @@ class ClusterError(TfdistError, ValueError):
     """The cluster spec (TF_CONFIG, a file, counts or a task's name) is wrong."""
 
     exit_code = 64
+
+
+class PortInUse(ClusterError):
+    """Another process has the port at which this task is to listen."""
 
 
 class RendezvousError(TfdistError):

@@ -17,11 +17,11 @@ from tfdist.cluster import Cluster
 from tfdist.machine.ports import Reservation
 from tfdist.rendezvous.agreement import Agreement, meet
 
-__all__ = ["Membership", "a_cluster", "come", "process", "together"]
+__all__ = ["Coming", "a_cluster", "come", "process", "together"]
 
 
 @dataclass
-class Membership:
+class Coming:
     """One task at a meeting, in a thread of its own.
 
     Attributes:
@@ -51,7 +51,7 @@ class Membership:
             self.outcome = error
         self.seconds = time.monotonic() - start
 
-    def join(self) -> Membership:
+    def join(self) -> Coming:
         """Waits for the end, 20 s at most."""
         self._thread.join(20)
         assert not self._thread.is_alive(), f"{self.cluster.task} still waits"
@@ -76,12 +76,12 @@ def a_cluster(workers: int = 3, **counts: Any) -> Iterator[Cluster]:
         yield Cluster.local(workers, **counts, ports=reservation.ports)
 
 
-def come(cluster: Cluster, task: str, **options: Any) -> Membership:
+def come(cluster: Cluster, task: str, **options: Any) -> Coming:
     """Lets one task come."""
-    return Membership(cluster.with_task(task), {"timeout": 10.0, **options})
+    return Coming(cluster.with_task(task), {"timeout": 10.0, **options})
 
 
-def together(cluster: Cluster, tasks: Iterable[str], **options: Any) -> list[Membership]:
+def together(cluster: Cluster, tasks: Iterable[str], **options: Any) -> list[Coming]:
     """Lets several tasks come at once and waits for the end of all."""
     return [one.join() for one in [come(cluster, task, **options) for task in tasks]]
 

@@ -17,10 +17,9 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT
-from tests.rendezvous.meeting import Membership as Coming
-from tests.rendezvous.meeting import a_cluster, come
+from tests.rendezvous.meeting import Coming, a_cluster, come
 from tfdist.cluster import Cluster
-from tfdist.errors import ClusterError, RendezvousMismatch, RendezvousTimeout, TaskLost
+from tfdist.errors import ClusterError, PortInUse, RendezvousMismatch, RendezvousTimeout, TaskLost
 from tfdist.rendezvous import membership
 from tfdist.rendezvous.agreement import Agreement
 from tfdist.rendezvous.membership import Membership
@@ -147,7 +146,7 @@ def test_a_second_process_of_a_task_that_lives_is_refused_and_the_first_goes_on(
 
 def test_a_second_chief_is_refused_by_its_port() -> None:
     with met() as (cluster, _, _):
-        text = come(cluster, "chief:0", stay=True).join().failed(ClusterError)
+        text = come(cluster, "chief:0", stay=True).join().failed(PortInUse)
         assert ", this one (" in text
 
 

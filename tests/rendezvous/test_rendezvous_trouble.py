@@ -18,7 +18,7 @@ import pytest
 from tests.rendezvous.meeting import a_cluster, come, process, together
 from tfdist.cluster import Cluster
 from tfdist.errors import (
-    ClusterError,
+    PortInUse,
     RendezvousError,
     RendezvousMismatch,
     RendezvousTimeout,
@@ -69,6 +69,36 @@ def test_a_task_that_comes_just_after_a_mismatch_hears_of_it_too() -> None:
     assert len(said) == 1
 
 
+def test_a_port_that_is_taken_is_told_to_every_task_at_once() -> None:
+    with a_cluster(3) as cluster, Reservation(1) as other:
+        (port,) = other.ports
+        jobs = {"worker": (*cluster.jobs["worker"][:2], f"127.0.0.1:{port}")}
+        taken = Cluster(jobs)
+        with socket.socket() as somebody:
+            other.close()
+            somebody.bind(("127.0.0.1", port))
+            somebody.listen()
+            here = [come(taken, task) for task in THREE[:2]]
+            refused = come(taken, "worker:2").join()
+        own = refused.failed(PortInUse)
+        said = {one.join().failed(RendezvousMismatch) for one in here}
+    (text,) = said
+    assert text.startswith("worker:2 (process ")
+    assert text.endswith(f"cannot start: {own}")
+    assert f"port {port} of worker:2" in own
+    assert all(one.seconds < SOON for one in (*here, refused))
+
+
+def test_a_port_that_is_taken_is_told_in_time_where_nobody_waits() -> None:
+    with a_cluster(2) as cluster, socket.socket() as somebody:
+        somebody.bind(("127.0.0.1", 0))
+        somebody.listen()
+        jobs = {"worker": (cluster.jobs["worker"][0], f"127.0.0.1:{somebody.getsockname()[1]}")}
+        refused = come(Cluster(jobs), "worker:1").join()
+        refused.failed(PortInUse)
+    assert refused.seconds < SOON
+
+
 def test_another_version_is_told_to_every_task() -> None:
     with a_cluster(3) as cluster:
         same = {"tensorflow": "2.21.0", "keras": "3.15.1"}
@@ -113,7 +143,7 @@ def test_two_processes_that_claim_to_be_the_chief_are_told_by_their_port() -> No
         first = come(cluster, "worker:0")
         connect(cluster).close()
         second = come(cluster, "worker:0").join()
-        text = second.failed(ClusterError)
+        text = second.failed(PortInUse)
         other = come(cluster, "worker:1").join()
         assert first.join().agreement.seed == other.agreement.seed
     assert f"of worker:0 ({cluster.address('worker:0')}) that is in use by process" in text

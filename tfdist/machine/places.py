@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from tfdist.cluster.address import Address
-from tfdist.errors import ClusterError
+from tfdist.errors import ClusterError, PortInUse
 from tfdist.machine import ports
 from tfdist.machine.hosts import UNANSWERED, is_local, look_up
 
@@ -33,7 +33,7 @@ def check_own_port(cluster: Cluster) -> None:
         cluster: The cluster; nothing is checked where it has no task.
 
     Raises:
-        ClusterError: The port is in use; the message names the process where the system tells.
+        PortInUse: It cannot; the message names the process where the system tells.
     """
     task = cluster.task
     if task is None or task.type == "evaluator":
@@ -46,7 +46,7 @@ def check_own_port(cluster: Cluster) -> None:
                 "make one strategy in a process and use it everywhere, and no server of the "
                 "script's own (tf.distribute.Server) at that port"
             )
-        raise ClusterError(f"port {address.port} of {task} ({address}) that is {reason}; {advice}")
+        raise PortInUse(f"port {address.port} of {task} ({address}) that is {reason}; {advice}")
 
 
 def check_hosts(cluster: Cluster) -> None:

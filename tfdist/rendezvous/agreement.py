@@ -18,8 +18,8 @@ import contextlib
 import secrets
 import socket
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType, TracebackType
 
 from absl import logging
@@ -27,7 +27,7 @@ from absl import logging
 from tfdist.cluster.address import Address
 from tfdist.cluster.spec import Cluster
 from tfdist.cluster.task import Task
-from tfdist.errors import ClusterError
+from tfdist.errors import ClusterError, PortInUse, RendezvousError
 from tfdist.machine.hosts import look_up
 from tfdist.machine.places import check_own_port
 from tfdist.machine.ports import Reservation, listen, shareable
@@ -38,7 +38,9 @@ from tfdist.rendezvous.participant import Participant
 from tfdist.rendezvous.session import Session
 from tfdist.rendezvous.wording import Log
 
-__all__ = ["Agreement", "meet"]
+__all__ = ["Agreement", "meet", "refusals_told"]
+
+_REFUSAL = 0.5  # seconds for telling the others that one cannot come
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,29 @@ class Agreement:
         self.close()
 
 
+@contextlib.contextmanager
+def refusals_told(cluster: Cluster, kind: str = "") -> Iterator[None]:
+    """Tells the tasks that wait for this one, where it finds its port taken, that it cannot come.
+
+    Args:
+        cluster: The job, with the task that this process is.
+        kind: As of `meet`.
+
+    Raises:
+        PortInUse: As it is raised in the block, after the others have been told.
+    """
+    try:
+        yield
+    except PortInUse as error:
+        if cluster.task is not None and not cluster.is_chief and cluster.task.type != "evaluator":
+            refusal = Handshake(str(cluster.task), cluster.jobs, kind, {}, 0.0, 0.0)
+            refusal = replace(refusal, refusal=str(error))
+            until = time.monotonic() + _REFUSAL
+            with contextlib.suppress(RendezvousError):
+                Participant(cluster, refusal, until, log=lambda _: None).run()
+        raise
+
+
 def meet(
     cluster: Cluster,
     *,
@@ -119,7 +144,8 @@ def meet(
         What the tasks agreed on.
 
     Raises:
-        ClusterError: The cluster has no task for this process, or the task's port is in use.
+        ClusterError: The cluster has no task for this process.
+        PortInUse: The task's port is taken; the others hear it at once.
         RendezvousTimeout: Somebody was missing at the deadline; the message names them all.
         RendezvousMismatch: Somebody came with another cluster spec, version, kind or name.
         RendezvousError: Something that is no tfdist task is at the chief's address.
@@ -134,7 +160,8 @@ def meet(
         raise ClusterError(f"task {cluster.task}, which works beside the others and meets nobody")
     if len(tasks) == 1:
         return Agreement(secrets.randbits(31), tasks, 0.0)
-    check_own_port(cluster)
+    with refusals_told(cluster, kind):
+        check_own_port(cluster)
     own = Address.parse(cluster.address(cluster.task))
     held = Reservation(ports=(own.port,) if shareable() else ())
     membership, session = None, None

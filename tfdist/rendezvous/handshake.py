@@ -33,6 +33,7 @@ class Handshake:
         host: Its machine's own name.
         token: Random, so that a task that comes back is told from a second one like it.
         protocol: Of the rendezvous itself.
+        refusal: Why it cannot come, so that nobody need wait for it; "" where it comes.
     """
 
     task: str
@@ -45,6 +46,7 @@ class Handshake:
     host: str = field(default_factory=socket.gethostname)
     token: str = field(default_factory=lambda: secrets.token_hex(8))
     protocol: int = PROTOCOL
+    refusal: str = ""
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> Handshake | None:
@@ -70,6 +72,7 @@ class Handshake:
                 host=_plain(message["host"]),
                 token=_plain(message["token"]),
                 protocol=int(message["protocol"]),
+                refusal=_plain(message.get("refusal", ""), 1000),
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             return None
@@ -100,6 +103,8 @@ class Handshake:
             The whole message for an error; None where they agree.
         """
         me = f"{self.task} ({self.who})"
+        if self.refusal:
+            return f"{me} cannot start: {self.refusal}"
         if self.protocol != chief.protocol:
             return (
                 f"{me} speaks version {self.protocol} of the rendezvous, {chief.task} version "
@@ -147,6 +152,6 @@ def _shortened(text: str) -> str:
     return text if len(text) <= 400 else f"{text[:300]} ... {text[-90:]}"
 
 
-def _plain(value: Any) -> str:
+def _plain(value: Any, longest: int = 255) -> str:
     """Makes what a stranger may have sent fit for a line of a log."""
-    return "".join(char if char.isprintable() else "?" for char in str(value)[:255])
+    return "".join(char if char.isprintable() else "?" for char in str(value)[:longest])

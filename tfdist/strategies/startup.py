@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfdist import log, process
 from tfdist.cluster import Cluster
-from tfdist.rendezvous.agreement import Agreement, meet
+from tfdist.rendezvous.agreement import Agreement, meet, refusals_told
 from tfdist.strategies.one_machine import quiet_tensorflow
 from tfdist.version import __version__
 
@@ -29,7 +29,8 @@ def come_together(cluster: Cluster, deadline: float, kind: str, *, stay: bool = 
         ClusterError: the spec does not fit this kind.
         RendezvousError: the tasks did not come together.
     """
-    cluster.validate(kind)
+    with refusals_told(cluster, kind):
+        cluster.validate(kind)
     quiet_tensorflow()
     versions = {
         "tfdist": __version__,
