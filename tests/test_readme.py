@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import README, ROOT, blocks
-from tests.docs.test_commands import commands
+from tests.docs.pages import README, ROOT, blocks, commands
 
 TEXT = README.read_text()
 PLAIN = """

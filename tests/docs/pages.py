@@ -77,3 +77,14 @@ def blocks(page: Path) -> list[Block]:
             marks = {}
     assert language is None, f"{page} ends in the middle of a block"
     return found
+
+
+def commands(first: str) -> list[str]:
+    """The commands that begin so, each once; without their comments."""
+    found = []
+    for page in with_commands():
+        for block in blocks(page):
+            if block.language in ("", "sh") and not block.not_run:
+                lines = [line.split("  #")[0].strip() for line in block.code.splitlines()]
+                found += [line for line in lines if line.startswith(first)]
+    return list(dict.fromkeys(found))

@@ -11,22 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import DOCS, ROOT, blocks, with_commands
+from tests.docs.pages import DOCS, ROOT, blocks, commands, with_commands
 from tfdist import cli
 from tfdist.cluster import Cluster
 
 FIRST_WORDS = ("tfdist", "python", "scripts/", "pip")
-
-
-def commands(first: str) -> list[str]:
-    """The commands that begin so, each once; without their comments."""
-    found = []
-    for page in with_commands():
-        for block in blocks(page):
-            if block.language in ("", "sh") and not block.not_run:
-                lines = [line.split("  #")[0].strip() for line in block.code.splitlines()]
-                found += [line for line in lines if line.startswith(first)]
-    return list(dict.fromkeys(found))
 
 
 def test_blocks_of_commands_hold_known_commands_alone() -> None:
