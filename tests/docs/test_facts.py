@@ -11,8 +11,8 @@ import pytest
 
 from tests.docs.pages import DOCS
 from tfdist import cli, errors
-from tfdist.strategies.options import KINDS, Options
-from tfdist.training.options import TrainingOptions
+from tfdist.strategies.strategy_options import KINDS, Options
+from tfdist.training.plug_options import TrainingOptions
 
 
 def rows(page: str, heading: str) -> dict[str, list[str]]:
