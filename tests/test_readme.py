@@ -1,9 +1,8 @@
-"""Everything in the README that can be run, is run."""
+"""Everything in the README that can be run, is run; `tests/docs` looks at its other commands."""
 
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import subprocess
 import sys
@@ -11,74 +10,67 @@ from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
-_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-_DATA = """
-import numpy as np, tensorflow as tf
-x, y = np.ones((600, 8), "float32"), np.ones((600, 1), "float32")
+from tests.docs.pages import README, ROOT, blocks, commands
+
+TEXT = README.read_text()
+PLAIN = """
+import keras, numpy as np
+
+x = np.random.default_rng(0).normal(size=(1000, 8)).astype("float32")
+model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(1)])
+model.compile(optimizer="adam", loss="mse")
+model.fit(x, x.sum(axis=1, keepdims=True), batch_size=256, verbose=2)
 """
 
 
-def blocks(language: str) -> list[str]:
-    return [text for found, text in _BLOCK.findall(README) if found == language]
-
-
-def commands() -> list[str]:
-    lines = "\n".join(blocks("")).splitlines()
-    return [line.split("  #")[0].strip() for line in lines if line.startswith("tfdist ")]
-
-
-def run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+def run(command: str, folder: Path) -> str:
+    """Runs a command as a reader would; returns what it wrote."""
+    words = shlex.split(command)
+    words = words[1:] if words[0] == "python" else ["-m", *words]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     environment.pop("TF_CONFIG", None)
-    return subprocess.run(
-        [sys.executable, *arguments],
+    ran = subprocess.run(
+        [sys.executable, *words],
         cwd=folder,
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=150,
         check=False,
     )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout + ran.stderr
 
 
-def test_the_snippets_run_one_after_the_other(tmp_path: Path) -> None:
-    script = tmp_path / "readme.py"
-    script.write_text(_DATA + "\n".join(blocks("python")))
-    ran = run([str(script)], tmp_path)
-    assert ran.returncode == 0, ran.stderr
-    assert (tmp_path / "run" / "epoch-00005.keras").is_file()
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """With the README's script, and one that never heard of tfdist."""
+    (script,) = [block.code for block in blocks(README) if block.language == "python"]
+    (tmp_path / "train.py").write_text(script)
+    (tmp_path / "someone_elses_script.py").write_text(PLAIN)
+    return tmp_path
 
 
-def test_the_snippets_run_on_two_workers(tmp_path: Path) -> None:
-    script = tmp_path / "readme.py"
-    script.write_text(_DATA + "\n".join(blocks("python")))
-    ran = run(["-m", "tfdist", "run", "--workers", "2", str(script)], tmp_path)
-    assert ran.returncode == 0, ran.stderr
-    assert "global batch 256 = 2 replicas x 128" in ran.stdout + ran.stderr
+def test_the_first_example_runs_on_two_workers_and_goes_on_in_one_process(folder: Path) -> None:
+    said = run(commands("tfdist run")[0], folder)
+    assert "global batch 256 = 2 replicas x 128" in said
+    assert (folder / "run" / "epoch-00005.keras").is_file()
+    assert "resuming after epoch 5" in run("python train.py", folder)
 
 
-@pytest.mark.parametrize("command", commands())
-def test_a_command_line_is_accepted(command: str, tmp_path: Path) -> None:
-    for name in ("train.py", "someone_elses_script.py"):
-        (tmp_path / name).write_text("")
-    (tmp_path / "spec.json").write_text(
-        '{"cluster": {"worker": ["127.0.0.1:29871", "127.0.0.1:29872"]}}'
-    )
-    words = shlex.split(command)
-    assert words[:2] == ["tfdist", "run"]
-    ran = run(["-m", "tfdist", "run", "--dry-run", *words[2:]], tmp_path)
-    assert ran.returncode == 0, ran.stderr
-    assert "TF_CONFIG=" in ran.stdout
+def test_the_same_script_runs_on_parameter_servers(folder: Path) -> None:
+    assert commands("tfdist run")[1] == "tfdist run --workers 2 --ps 2 train.py"
+    run(commands("tfdist run")[1], folder)
+    assert (folder / "run" / "epoch-00005.keras").is_file()
+
+
+def test_a_script_that_never_heard_of_tfdist_runs_on_two_workers(folder: Path) -> None:
+    assert "--plug" in commands("tfdist run")[2]
+    assert "global batch 256 = 2 replicas x 128" in run(commands("tfdist run")[2], folder)
 
 
 def test_the_two_commands_are_those_of_ci() -> None:
-    ci = (Path(__file__).parents[1] / ".ci" / "run").read_text()
+    ci = (ROOT / ".ci" / "run").read_text()
     for script in ("scripts/train", "scripts/test"):
-        assert f"\n{script}\n" in README
+        assert f"\n{script}\n" in TEXT
         assert script in ci
-
-
-def test_the_files_it_names_are_there() -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (Path(__file__).parents[1] / target).exists(), target
