@@ -77,6 +77,29 @@ class AddsNoise(Base):
         return {"loss": loss}
 
 
+class AddsNoiseWithoutASeed(Base):
+    """The same from the generator that Keras makes by itself at the first use."""
+
+    def train_step(self, data: Any) -> Any:
+        x, y = data
+        loss, gradients = self.gradients_of(x + 0.1 * keras.random.normal(tf.shape(x)), y)
+        self.apply([g + 0.1 * keras.random.normal(g.shape) for g in gradients])
+        return {"loss": loss}
+
+
+@pytest.mark.parametrize("drawn_before", [False, True], ids=["first in the step", "drawn before"])
+def test_random_numbers_without_a_seed_are_one_machines(drawn_before: bool) -> None:
+    make, use = trained(AddsNoiseWithoutASeed)
+
+    def use_it(model: keras.Model) -> Any:
+        keras.utils.set_random_seed(5)  # which drops Keras' own generator
+        if drawn_before:
+            keras.random.normal((2,))  # made outside of every scope
+        return use(model)
+
+    same(make, use_it, on=BOTH)
+
+
 class Accumulates(Base):
     """Sums of gradients in variables of its own, applied at every second step."""
 

@@ -10,10 +10,23 @@ import keras
 import tensorflow as tf
 
 from tfdist.compat.keras_layers import all_layers
-from tfdist.compat.names import keras_backend, keras_variables, tf_structure
+from tfdist.compat.names import (
+    keras_backend,
+    keras_global_state,
+    keras_seed,
+    keras_variables,
+    tf_structure,
+)
 from tfdist.compat.patches import Patches, original
 
-__all__ = ["functions_inline", "is_absent", "is_built", "symbolic_build", "try_step"]
+__all__ = [
+    "functions_inline",
+    "is_absent",
+    "is_built",
+    "make_global_seeds",
+    "symbolic_build",
+    "try_step",
+]
 
 
 def symbolic_build(model: keras.Model, batch: Any) -> None:
@@ -55,6 +68,25 @@ def try_step(step: Callable[[Any], Any], batch: Any, strategy: tf.distribute.Str
     finally:
         with strategy.scope():
             keras_variables.initialize_all_variables()
+
+
+def make_global_seeds(strategy: tf.distribute.Strategy) -> None:
+    """Makes the generator that `keras.random` draws from without a seed, on every replica.
+
+    Keras makes it at the first use, which inside of a replica's step is too late; one that was made
+    outside of the scope would count every replica's draws. It goes on where it was.
+    """
+    name = keras_seed.GLOBAL_SEED_GENERATOR
+    found = keras_global_state.get_global_attribute(name)
+    if found is not None and strategy.extended.variable_created_in_scope(found.state.value):
+        return
+    with strategy.scope():
+        made = (
+            keras_seed.global_seed_generator() if found is None else keras.random.SeedGenerator(0)
+        )
+    if found is not None:
+        made.state.assign(tf.convert_to_tensor(found.state.value))
+        keras_global_state.set_global_attribute(name, made)
 
 
 def is_absent(leaf: Any) -> bool:

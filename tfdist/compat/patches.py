@@ -15,6 +15,7 @@ from tfdist.compat.names import (
     keras_loss,
     keras_optimizer,
     keras_reduction,
+    keras_seed,
     keras_tf_optimizer,
     keras_variables,
     tf_counted,
@@ -133,6 +134,7 @@ POINTS: Mapping[str, Point] = {
     "poisson": Point(
         tf_stateless, "stateless_random_poisson", ("shape", "seed", "lam", "dtype", "name")
     ),
+    "global_seeds": Point(keras_seed, "global_seed_generator", ()),
     "get_seed": Point(tf_seeds, "get_seed", ("op_seed",)),
     "apply": Point(_base_optimizer, "apply", ("self", "grads", "trainable_variables")),
     "scaled_apply": Point(

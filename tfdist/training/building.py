@@ -47,6 +47,8 @@ class Builder:
             batch: tensors or specs of one batch, as the step takes them.
         """
         model = self._model
+        if self._strategy.num_replicas_in_sync > 1:
+            keras_build.make_global_seeds(self._strategy)
         if not self._has_own_steps() and mode != "predict":
             with self._strategy.scope():
                 keras_build.symbolic_build(model, batch)

@@ -53,5 +53,9 @@ _PATCHES = (
 @contextlib.contextmanager
 def one_machine_semantics(strategy: tf.distribute.Strategy) -> Iterator[None]:
     """Enter it around `strategy.run`; each replica then enters `replica_step`."""
-    with _PATCHES, tf_strategies.without_merge_call(strategy):
+    with (
+        _PATCHES,
+        random_numbers.seeds_of_this_thread(),
+        tf_strategies.without_merge_call(strategy),
+    ):
         yield

@@ -17,8 +17,9 @@ numbers on each, and never those of one machine.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -28,7 +29,7 @@ from tfdist.compat.patches import Patches
 from tfdist.training.replica.replication import Kind
 from tfdist.training.replica.step import ReplicaStep, current
 
-__all__ = ["PATCHES"]
+__all__ = ["PATCHES", "seeds_of_this_thread"]
 
 _SEED_STRIDE = 1_000_003
 """A prime, so that the seeds of the replicas do not meet those of the next operations."""
@@ -243,8 +244,30 @@ def _get_seed(op_seed: Any) -> Any:
     return seeds[0], (seeds[1] + replica * _SEED_STRIDE) % _SEEDS
 
 
+_seeds: list[Any] = []
+"""Keras' own generators of the threads that trace steps; the last one counts."""
+
+
+@contextlib.contextmanager
+def seeds_of_this_thread() -> Iterator[None]:
+    """Has replicas draw from the generator that `keras.random` uses in this thread without a seed.
+
+    Keras keeps one a thread, and replicas have threads of their own.
+    """
+    _seeds.append(patches.original("global_seeds")())
+    try:
+        yield
+    finally:
+        _seeds.pop()
+
+
+def _global_seeds() -> Any:
+    return _seeds[-1] if current() is not None and _seeds else patches.original("global_seeds")()
+
+
 PATCHES = Patches(
     {
+        "global_seeds": _global_seeds,
         "uniform": _counted("uniform"),
         "uniform_int": _counted("uniform_int"),
         "uniform_full_int": _counted("uniform_full_int"),
