@@ -15,6 +15,7 @@ from tfdist.training import fingerprint as fingerprint_of
 from tfdist.training import packing
 from tfdist.training.likeness import Likeness
 from tfdist.training.metrics import Reading, StepLogs, as_plain, to_be_summed
+from tfdist.training.tracing import traced
 
 __all__ = ["MetricTotals"]
 
@@ -56,7 +57,7 @@ class MetricTotals:
             reset()
             return
         if key not in self._functions:
-            self._functions[key] = tf.function(reset, autograph=False)
+            self._functions[key] = traced(reset)
         self._functions[key]()
 
     def read(
@@ -89,9 +90,7 @@ class MetricTotals:
         key = (mode, "read", tuple(map(id, marked)), tuple(step_logs), len(numbers))
         if key not in self._functions:
             read = functools.partial(self._read, mode, variables)
-            self._functions[key] = (
-                read if self._model.run_eagerly else tf.function(read, autograph=False)
-            )
+            self._functions[key] = read if self._model.run_eagerly else traced(read)
         own = np.asarray([*fingerprint_of.in_floats(int(fingerprint)), *numbers], np.float32)
         logs, table = self._functions[key](step_logs, tf.constant(own))
         floats = fingerprint_of.FLOATS

@@ -25,6 +25,7 @@ from tfdist.training.pipelined_program import Program
 from tfdist.training.pipelined_update import apply_gradients
 from tfdist.training.stream import without_optionals
 from tfdist.training.synchronous import Synchronous
+from tfdist.training.tracing import traced
 
 __all__ = ["Pipelined", "check_model"]
 
@@ -165,7 +166,7 @@ class Pipelined(Synchronous):
 
     def _make_one(self, mode: str, may_be_absent: bool) -> Callable[..., Any]:
         run = functools.partial(self._one_step, mode, may_be_absent)
-        return tf.function(run, reduce_retracing=True, autograph=False)
+        return traced(run, reduce_retracing=True)
 
     def _make_loop(self, mode: str, may_be_absent: bool) -> Callable[..., Any]:
         step = functools.partial(self._one_step, mode, may_be_absent)
@@ -181,7 +182,7 @@ class Pipelined(Synchronous):
             tf.while_loop(lambda i: i < steps, body, [start], parallel_iterations=1)
             return {}, tf.zeros((), tf.int64)
 
-        return tf.function(loop, reduce_retracing=True, autograph=False)
+        return traced(loop, reduce_retracing=True)
 
     def _one_step(
         self, mode: str, may_be_absent: bool, parts: tuple[Any, ...], *numbers: tf.Tensor
@@ -225,7 +226,7 @@ class Pipelined(Synchronous):
                 return outputs[0]
             return tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *outputs)
 
-        function = tf.function(predict, reduce_retracing=True, autograph=False)
+        function = traced(predict, reduce_retracing=True)
 
         def run(batches: Any) -> Any:
             with self.working():

@@ -40,6 +40,7 @@ from tfdist.training.replica.local_state import LocalState
 from tfdist.training.replica.reductions import weighted_part
 from tfdist.training.stream import Step, Stream, without_optionals
 from tfdist.training.teller import Teller
+from tfdist.training.tracing import traced
 
 __all__ = ["Synchronous"]
 
@@ -193,7 +194,7 @@ class Synchronous:
         if self.model.run_eagerly:
             return run
         jit = bool(self.model.jit_compile) and self.layout.replicas == 1
-        return tf.function(run, reduce_retracing=True, autograph=False, jit_compile=jit)
+        return traced(run, reduce_retracing=True, jit_compile=jit)
 
     def _make_loop(self, mode: str, may_be_absent: bool) -> Callable[..., Any]:
         one = self._function((mode, "one", may_be_absent), self._make_one)
@@ -225,7 +226,7 @@ class Synchronous:
             )
             return logs, fingerprint
 
-        return tf.function(loop, reduce_retracing=True, autograph=False)
+        return traced(loop, reduce_retracing=True)
 
     def _one_step(
         self, mode: str, may_be_absent: bool, parts: tuple[Any, ...], *numbers: tf.Tensor
@@ -334,6 +335,7 @@ class Synchronous:
     def retrace(self) -> None:
         """Makes the steps anew, of the model as it is now (what is frozen, which optimizer)."""
         self._functions.clear()
+        self.likeness.begin()
 
     def begin_to_train(self) -> None:
         """Starts from the weights as they are now, whoever has set them."""
@@ -378,5 +380,5 @@ class Synchronous:
                 self.strategy.run(on_replica)
 
         if key not in self._functions:
-            self._functions[key] = tf.function(run, autograph=False)
+            self._functions[key] = traced(run)
         self._functions[key]()

@@ -1,0 +1,125 @@
+"""What it costs that workers compare their models, in percent of an epoch.
+
+    python -m tests.benchmarks.drift_check                  # tiny, epochs of 400 and 2,000 steps
+    python -m tests.benchmarks.drift_check --models mlp --steps 80
+
+One job of two workers trains, by one call of `fit`; within it epochs with the check and without
+take turns, in an order that changes from pair to pair, so that what else the machine does meets
+both. An epoch is timed from its begin to the begin of the next: with all that its border costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.machine import describe
+from tests.benchmarks.models import MODELS, REPLICA_BATCH, dataset, keras_layers
+
+ROOT = Path(__file__).parents[2]
+_WARM = 4
+"""Epochs before the first pair: the length of a chunk adapts, and functions are traced."""
+
+
+def _train(folder: Path, name: str, steps: int, pairs: int) -> None:
+    """One worker."""
+    import tfdist
+
+    strategy = tfdist.strategy()
+    import keras
+    import tensorflow as tf
+
+    plugged: Any = importlib.import_module("tfdist.training.plugged")
+    model_of = MODELS[name]
+    with strategy.scope():
+        model = keras.Sequential([keras.Input(model_of.shape), *keras_layers(keras, name)])
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile("adam", loss, metrics=["accuracy"])
+    tfdist.plug(model)
+    checked = [bool((epoch // 2 + epoch) % 2) for epoch in range(_WARM + 2 * pairs)]
+    seconds: list[float] = []
+
+    class Switch(keras.callbacks.Callback):
+        """Turns the check on or off where an epoch begins."""
+
+        began = 0.0
+
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            now = time.perf_counter()
+            if epoch:
+                seconds.append(now - self.began)
+            likeness = plugged.Plugged.of(model)._loop.family.likeness
+            likeness.active = checked[epoch]
+            likeness.begin()
+            self.began = time.perf_counter()
+
+        def on_train_end(self, logs: Any = None) -> None:
+            seconds.append(time.perf_counter() - self.began)
+
+    data = dataset(tf, model_of, 2 * REPLICA_BATCH)
+    model.fit(data, epochs=len(checked), steps_per_epoch=steps, verbose=0, callbacks=[Switch()])
+    if tfdist.is_chief():
+        told = list(zip(checked, seconds, strict=True))[_WARM:]
+        (folder / "epochs.json").write_text(json.dumps(told))
+
+
+def measure(name: str, steps: int, pairs: int) -> list[tuple[float, float]]:
+    """Returns the seconds of each pair of epochs: without the check, and with it."""
+    from tfdist.launch import local_cluster, run_job
+
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    with tempfile.TemporaryDirectory() as folder:
+        settings = [folder, name, str(steps), str(pairs)]
+        with local_cluster(workers=2) as cluster, Path(folder, "out").open("w") as out:
+            run_job(
+                ["-m", "tests.benchmarks.drift_check", "--train", *settings],
+                cluster,
+                environ={**os.environ, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "2"},
+                log_dir=Path(folder, "logs"),
+                out=out,
+                err=out,
+            ).check()
+        epochs = json.loads(Path(folder, "epochs.json").read_text())
+    found = []
+    for one, other in zip(epochs[::2], epochs[1::2], strict=True):
+        (_, without), (_, with_it) = sorted((one, other))
+        found.append((without, with_it))
+    return found
+
+
+def main() -> None:
+    """Measures and prints the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=["tiny"])
+    parser.add_argument("--steps", nargs="+", type=int, default=[400, 2000], help="an epoch's")
+    parser.add_argument("--pairs", type=int, default=24)
+    options = parser.parse_args()
+    print(", ".join(f"{name} {value}" for name, value in describe().items()))
+    print("| model | steps an epoch | without, ms | with, ms | more, median of pairs | quartiles |")
+    print("|---|---:|---:|---:|---:|---:|")
+    for name in options.models:
+        for steps in options.steps:
+            found = measure(name, steps, options.pairs)
+            without, with_it = (1e3 * statistics.median(each) for each in zip(*found, strict=True))
+            more = [100 * (b / a - 1) for a, b in found]
+            first, middle, third = statistics.quantiles(more)
+            print(
+                f"| {name} | {steps:,} | {without:.1f} | {with_it:.1f} | {middle:+.2f} % "
+                f"| {first:+.2f} to {third:+.2f} % |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--train"]:
+        _train(Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))
+    else:
+        main()
