@@ -6,6 +6,7 @@
 One job of two workers trains, by one call of `fit`; within it epochs with the check and without
 take turns, in an order that changes from pair to pair, so that what else the machine does meets
 both. An epoch is timed from its begin to the begin of the next: with all that its border costs.
+Beside the time stands the chief's processor time, which others on the machine disturb less.
 """
 
 from __future__ import annotations
@@ -45,34 +46,39 @@ def _train(folder: Path, name: str, steps: int, pairs: int) -> None:
         model.compile("adam", loss, metrics=["accuracy"])
     tfdist.plug(model)
     checked = [bool((epoch // 2 + epoch) % 2) for epoch in range(_WARM + 2 * pairs)]
-    seconds: list[float] = []
+    spent: list[tuple[float, float]] = []
+
+    def now() -> tuple[float, float]:
+        return time.perf_counter(), time.process_time()
 
     class Switch(keras.callbacks.Callback):
         """Turns the check on or off where an epoch begins."""
 
-        began = 0.0
+        began = (0.0, 0.0)
+
+        def note(self) -> None:
+            spent.append((now()[0] - self.began[0], now()[1] - self.began[1]))
 
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-            now = time.perf_counter()
             if epoch:
-                seconds.append(now - self.began)
+                self.note()
             likeness = plugged.Plugged.of(model)._loop.family.likeness
             likeness.active = checked[epoch]
             likeness.begin()
-            self.began = time.perf_counter()
+            self.began = now()
 
         def on_train_end(self, logs: Any = None) -> None:
-            seconds.append(time.perf_counter() - self.began)
+            self.note()
 
     data = dataset(tf, model_of, 2 * REPLICA_BATCH)
     model.fit(data, epochs=len(checked), steps_per_epoch=steps, verbose=0, callbacks=[Switch()])
     if tfdist.is_chief():
-        told = list(zip(checked, seconds, strict=True))[_WARM:]
+        told = list(zip(checked, spent, strict=True))[_WARM:]
         (folder / "epochs.json").write_text(json.dumps(told))
 
 
-def measure(name: str, steps: int, pairs: int) -> list[tuple[float, float]]:
-    """Returns the seconds of each pair of epochs: without the check, and with it."""
+def measure(name: str, steps: int, pairs: int) -> list[tuple[Any, Any]]:
+    """Returns what pairs of epochs took, without the check and with it: seconds, and computed."""
     from tfdist.launch import local_cluster, run_job
 
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
@@ -95,6 +101,13 @@ def measure(name: str, steps: int, pairs: int) -> list[tuple[float, float]]:
     return found
 
 
+def _more(pairs: list[tuple[Any, Any]], which: int) -> str:
+    """By how many percent the second of a pair is more: the median, and the quartiles."""
+    each = [100 * (with_it[which] / without[which] - 1) for without, with_it in pairs]
+    first, middle, third = statistics.quantiles(each)
+    return f"{middle:+.2f} % ({first:+.2f} to {third:+.2f})"
+
+
 def main() -> None:
     """Measures and prints the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -103,19 +116,17 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=24)
     options = parser.parse_args()
     print(", ".join(f"{name} {value}" for name, value in describe().items()))
-    print("| model | steps an epoch | without, ms | with, ms | more, median of pairs | quartiles |")
+    print(f"Medians of {options.pairs} pairs of epochs; in brackets the quartiles.\n")
+    print("| model | steps an epoch | without, ms | with, ms | more | more processor time |")
     print("|---|---:|---:|---:|---:|---:|")
     for name in options.models:
         for steps in options.steps:
-            found = measure(name, steps, options.pairs)
-            without, with_it = (1e3 * statistics.median(each) for each in zip(*found, strict=True))
-            more = [100 * (b / a - 1) for a, b in found]
-            first, middle, third = statistics.quantiles(more)
-            print(
-                f"| {name} | {steps:,} | {without:.1f} | {with_it:.1f} | {middle:+.2f} % "
-                f"| {first:+.2f} to {third:+.2f} % |",
-                flush=True,
+            pairs = measure(name, steps, options.pairs)
+            without, with_it = (
+                1e3 * statistics.median(pair[which][0] for pair in pairs) for which in (0, 1)
             )
+            cells = f"{without:.1f} | {with_it:.1f} | {_more(pairs, 0)} | {_more(pairs, 1)}"
+            print(f"| {name} | {steps:,} | {cells} |", flush=True)
 
 
 if __name__ == "__main__":
