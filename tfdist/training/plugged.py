@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from tfdist import internals
+from tfdist.compat.versions import batches_count_anew
 from tfdist.errors import DataError, PlugError
 from tfdist.strategies import registry
 from tfdist.strategies.layout import ReplicaLayout
@@ -302,7 +303,8 @@ class Plugged:
             family.prepare_to_train()
             family.begin_to_train()
         with family.working():
-            family.reset_metrics()
+            if batches_count_anew(keras.__version__):
+                family.reset_metrics()
             logs = family.on_batch(mode, step)
         return dict(sorted(logs.items())) if return_dict else self._in_order(logs)
 
