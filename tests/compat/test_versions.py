@@ -60,3 +60,11 @@ def test_what_pip_installs_has_been_tested() -> None:
     assert oldest == versions.TESTED[0]
     assert next_one == versions.TESTED[-1]  # a nightly only: pip must not install its release
     assert asked.group() in str(versions.refusal("3.17.0", []))
+
+
+@pytest.mark.parametrize(
+    ("version", "anew"),
+    [("3.14.1", False), ("3.15.0", True), ("3.15.1", True), ("3.16.0.dev2026102704", True)],
+)
+def test_from_which_keras_on_a_single_batch_counts_anew(version: str, anew: bool) -> None:
+    assert versions.batches_count_anew(version) is anew

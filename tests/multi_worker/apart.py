@@ -117,6 +117,13 @@ note("weight before fit", lambda: after(set_weight, fit))
 note("weight before predict", lambda: after(set_weight, lambda m: m.predict(X, verbose=0)))
 
 
+def add_optimizer(model: keras.Model) -> None:
+    model.another = optimizers.SGD(0.1)
+
+
+note("optimizer of the chief", lambda: after(add_optimizer, lambda m: m.predict(X, verbose=0)))
+
+
 def frozen_on_the_chief() -> Any:
     model = make()
     model.layers[0].trainable = own != 0

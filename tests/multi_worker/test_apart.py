@@ -39,6 +39,7 @@ def ran(run_job: RunJob, tmp_path_factory: pytest.TempPathFactory) -> Ran:
         ("weight at the end", r"kernel is not on worker 1 what it is on worker 0\)"),
         ("slot on the chief", r"kernel_momentum is not on worker 1 what it is on worker 0"),
         ("weight before fit", r"kernel is not on worker 1 what it is on worker 0\)"),
+        ("optimizer of the chief", r"number of their variables is 12 on worker 0 and 10 on worker"),
         ("weight before predict", r"kernel is not on worker 1 what it is on worker 0\)"),
     ],
 )

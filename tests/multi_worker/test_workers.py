@@ -1,6 +1,6 @@
 """Three real workers do, in every program, what one process of plain Keras does.
 
-So do two, with TFDIST_TEST_THOROUGH=1.
+So do two, with TFDIST_TEST_THOROUGH=1, and two alone with TFDIST_TEST_SHORT=1.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def found(
     """What each worker of one job has found."""
     folder = tmp_path_factory.mktemp("found")
     script = Path(__file__).with_name("job.py")
-    ran = run_job(["--workers", request.param, script, folder], timeout=300)
+    ran = run_job(["--workers", request.param, script, folder], timeout=550)
     assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-4000:]
     return [pickle.loads((folder / f"found-{i}.pickle").read_bytes()) for i in range(request.param)]
 
@@ -58,7 +58,7 @@ def assert_equal(a: Any, b: Any, rtol: float, atol: float, where: str) -> None:
         np.testing.assert_allclose(b, a, rtol=rtol, atol=atol, err_msg=where)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", programs.PROGRAMS)
 def test_workers_equal_one_process(name: str, found: list[dict[str, Any]]) -> None:
     program = programs.PROGRAMS[name]
@@ -69,7 +69,7 @@ def test_workers_equal_one_process(name: str, found: list[dict[str, Any]]) -> No
     assert_equal(weights, own_weights, 0.0, program.weights, "weights")
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", programs.PROGRAMS)
 def test_every_worker_ends_with_the_same_to_the_last_bit(
     name: str, found: list[dict[str, Any]]

@@ -15,7 +15,7 @@ from tests.conftest import RunJob
 
 pytestmark = pytest.mark.timeout(300)
 HERE = Path(__file__).parent
-TRAINED = ("none", "loaded", "MirroredStrategy", "OneDeviceStrategy")
+TRAINED = ("none", "own methods", "loaded", "MirroredStrategy", "OneDeviceStrategy")
 
 
 def run(run_job: RunJob, folder: Path, *options: object) -> dict[str, Any]:
@@ -85,7 +85,8 @@ def test_what_cannot_be_trained_together_is_refused_by_name(workers: dict[str, A
     assert found["central"].startswith("StrategyError: CentralStorageStrategy trains on this")
     assert found["servers"].startswith("ClusterError: no ps in the cluster (2 workers)")
     assert found["devices"].startswith("StrategyError: MirroredStrategy on GPU:7, but the workers")
-    assert found["loop"].startswith("PlugError: a training loop of the script's own, outside")
+    for what in ("loop", "own steps"):
+        assert found[what].startswith("PlugError: a training loop of the script's own, outside")
 
 
 def test_it_is_said_once_what_takes_the_place_of_a_strategy(workers: dict[str, Any]) -> None:
@@ -97,7 +98,7 @@ def test_one_worker_with_a_server_trains_what_one_process_trains(
     plain: Any, run_job: RunJob, tmp_path: Path
 ) -> None:
     found = run(run_job, tmp_path, "--plug", "--workers", 1, "--ps", 1)["chief-0"]
-    for name in ("none", "MirroredStrategy"):
+    for name in ("none", "own methods", "MirroredStrategy"):
         assert_equal(plain[name], found[name])
     assert found["servers"] == "nothing"  # the strategy that there is
 

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 import tfdist
+from tests.zoo import habits
 
 folder = Path(sys.argv[1])
 strategy = tfdist.strategy(rendezvous_timeout=60)
@@ -73,6 +74,30 @@ found["resumed epochs"] = resumed.epoch
 straight = make().fit(x, y, epochs=4, shuffle=False, verbose=0)
 found["resumed loss"] = resumed.history["loss"]
 found["straight loss"] = straight.history["loss"]
+
+# So are the states of several optimizers of a class's own, which only the chief has restored.
+backup = str(folder / f"wide-and-deep-{own}")
+
+
+def wide_and_deep(epochs: int, *callbacks: keras.callbacks.Callback) -> Any:
+    keras.utils.set_random_seed(1)
+    with strategy.scope():
+        made: Any = tfdist.plug(habits.two_optimizers())
+    settings = {"batch_size": 32, "epochs": epochs, "shuffle": False, "verbose": 0}
+    history = made.fit(x, x[:, :1], callbacks=list(callbacks), **settings)
+    optimizers = [made.wide_optimizer, made.deep_optimizer]
+    state = [np.asarray(v).tolist() for one in optimizers for v in one.variables]
+    weights = [weight.tolist() for weight in made.get_weights()]
+    return {"epochs": history.epoch, "loss": history.history, "state": state, "weights": weights}
+
+
+def keeping() -> keras.callbacks.Callback:
+    return keras.callbacks.BackupAndRestore(backup, delete_checkpoint=False)
+
+
+wide_and_deep(2, keeping())
+found["resumed, two optimizers"] = wide_and_deep(4, keeping())
+found["straight, two optimizers"] = wide_and_deep(4)
 
 
 # Data of their own, of different amounts: 41 examples here, 64 there.

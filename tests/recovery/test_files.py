@@ -62,6 +62,16 @@ def test_all_workers_take_over_what_the_chief_restores(found: dict[str, Any]) ->
     np.testing.assert_allclose(found["resumed loss"], found["straight loss"][2:], rtol=1e-6)
 
 
+def test_all_workers_take_over_the_states_of_several_optimizers(found: dict[str, Any]) -> None:
+    resumed, straight = (found[f"{how}, two optimizers"] for how in ("resumed", "straight"))
+    assert resumed["epochs"] == [2, 3]
+    for name, values in straight["loss"].items():
+        np.testing.assert_allclose(resumed["loss"][name], values[2:], rtol=1e-5)
+    for what in ("state", "weights"):
+        for one, other in zip(straight[what], resumed[what], strict=True):
+            np.testing.assert_allclose(other, one, rtol=0, atol=2e-6)
+
+
 def test_workers_with_their_own_data_weigh_every_example_the_same(found: dict[str, Any]) -> None:
     # Step by step, what the two workers bring together is one batch of one process.
     x, y = data()

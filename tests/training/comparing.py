@@ -49,7 +49,10 @@ LOSSES_OF_OUTPUTS = pytest.mark.xfail(
 THOROUGH = bool(os.environ.get("TFDIST_TEST_THOROUGH"))
 """Runs what differs little from its neighbours too; it takes twice the time."""
 
-EVERY = (2, 3) if THOROUGH else (3,)
+SHORT = bool(os.environ.get("TFDIST_TEST_SHORT"))
+"""Takes the smaller job of two: `scripts/test --keras` runs the tests once for each Keras."""
+
+EVERY = (2, 3) if THOROUGH else (2,) if SHORT else (3,)
 """Numbers of replicas; three share a batch unevenly, and workers are tested in both numbers."""
 
 SEED = 7

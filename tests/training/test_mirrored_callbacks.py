@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from keras import callbacks
 
+import tfdist
 from tests.training import comparing
-from tests.training.comparing import EVERY, on_replicas, same
+from tests.training.comparing import EVERY, mirrored, on_replicas, same
 from tests.training.models import FIT, LABELS, History, X, classifier
 
 LONG = {**FIT, "epochs": 12}
@@ -236,3 +237,14 @@ def test_an_exception_of_a_callback_comes_through_and_the_model_can_be_trained_a
         return fit(model)
 
     same(classifier, use)
+
+
+def test_many_models_are_not_taken_for_one_that_is_traced_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for _ in range(6):
+        with mirrored(2).scope():
+            model = tfdist.plug(classifier())
+        model.fit(X, LABELS, validation_data=(X, LABELS), batch_size=32, verbose=0)
+        model.predict(X, verbose=0)
+    assert "retracing" not in caplog.text

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers, optimizers
 
 import tfdist
@@ -266,6 +267,47 @@ def test_a_model_of_models_has_them_for_stages() -> None:
 def test_a_step_of_its_own_is_refused() -> None:
     with pytest.raises(PlugError, match="train_step of its own, which nobody can cut"):
         fit(piped(TWO, own_step))
+
+
+def with_own_fit(kind: type[keras.Sequential]) -> keras.Model:
+    first, second = layers.Dense(6, "tanh"), layers.Dense(3, "softmax")
+    model = kind([keras.Input((8,)), first, second])
+    model.compile(optimizers.SGD(0.1, momentum=0.9), "sparse_categorical_crossentropy")
+    return model
+
+
+def test_what_a_class_s_own_methods_ask_of_super_is_the_pipeline_s() -> None:
+    class Prepares(keras.Sequential):
+        def fit(self, x: Any, y: Any, **given: Any) -> Any:
+            return super().fit(x / 2, y, **given)
+
+        def evaluate(self, x: Any, y: Any, **given: Any) -> Any:
+            given.pop("_use_cached_eval_dataset", None)
+            return super().evaluate(x / 2, y, **given)
+
+        def predict(self, x: Any, **given: Any) -> Any:
+            return super().predict(x / 2, **given)
+
+    def use(model: keras.Model) -> Any:
+        return [
+            fit(model, validation_data=(X[:41], LABELS[:41])),
+            model.evaluate(X, LABELS, verbose=0),
+            model.predict(X[:7], verbose=0),
+        ]
+
+    same(lambda: with_own_fit(Prepares), use)
+
+
+def test_a_fit_that_takes_steps_itself_is_no_pipeline_s() -> None:
+    class ByHand(keras.Sequential):
+        def fit(self, x: Any, y: Any) -> None:
+            with tf.GradientTape() as tape:
+                loss = self.compute_loss(x, y, self(x))
+            gradients = tape.gradient(loss, self.trainable_variables)
+            self.optimizer.apply(gradients, self.trainable_variables)
+
+    with pytest.raises(PlugError, match=r"ByHand\.fit takes steps by itself"):
+        piped(TWO, lambda: with_own_fit(ByHand)).fit(tf.constant(X), tf.constant(LABELS))
 
 
 def own_step() -> keras.Model:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["TESTED", "refusal"]
+__all__ = ["TESTED", "batches_count_anew", "refusal"]
 
 TESTED = ("3.14", "3.15", "3.16")
 """By their first two numbers. Of 3.16 there is but a nightly, so pip installs those before it."""
@@ -40,6 +40,11 @@ def refusal(version: str, moved: Sequence[str]) -> str | None:
         why = "nothing that tfdist uses of it has moved, but nobody has tested it"
     known = f", and tfdist is tested with {', '.join(TESTED[:-1])} and {TESTED[-1]}"
     return f"Keras {version} is installed{'' if tested else known} ({why}): {_CURE}"
+
+
+def batches_count_anew(version: str) -> bool:
+    """Whether `train_on_batch` and `test_on_batch` set the metrics back first; 3.14's count on."""
+    return not _is_before(version.split(".")[:2], "3.15")
 
 
 def _is_before(numbers: Sequence[str], oldest: str) -> bool:

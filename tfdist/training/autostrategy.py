@@ -264,9 +264,10 @@ def _told_of_loops(original: Callable[..., Any]) -> Callable[..., Any]:
             if "DistributedVariable.handle" not in str(error) or job_of_several() is None:
                 raise
             raise PlugError(
-                "a training loop of the script's own, outside of fit and of strategy.run, in which "
-                "each worker of the job would train alone: give the model a train_step and call "
-                "fit, or run the step by strategy.run of a MultiWorkerMirroredStrategy"
+                "a training loop of the script's own, outside of Keras' fit and of strategy.run "
+                "(so is a class's own fit that does not call super().fit), in which each worker of "
+                "the job would train alone: give the model a train_step and call fit, or run the "
+                "step by strategy.run of a MultiWorkerMirroredStrategy"
             ) from error
 
     return gradient

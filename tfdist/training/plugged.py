@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tfdist import process
 from tfdist.compat import keras_data, keras_trainer
+from tfdist.compat.versions import batches_count_anew
 from tfdist.errors import DataError
 from tfdist.strategies import registry
 from tfdist.strategies.layout import ReplicaLayout
@@ -254,7 +255,8 @@ class Plugged:
             family.prepare_to_train()
             family.begin_to_train()
         with family.working():
-            family.reset_metrics()
+            if batches_count_anew(keras.__version__):
+                family.reset_metrics()
             logs = family.on_batch(mode, step)
         return dict(sorted(logs.items())) if return_dict else self._in_order(logs)
 

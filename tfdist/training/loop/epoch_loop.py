@@ -102,6 +102,8 @@ class Loop:
         model.stop_training = False
         family.prepare_to_train()
         data.rewind()
+        if restores:
+            self._build_what_is_restored()
         callback_list.on_train_begin()
         first = keras_trainer.restored_epoch(model) or epochs.initial_epoch
         if restores:
@@ -129,6 +131,16 @@ class Loop:
             model.optimizer.finalize_variable_values(model.trainable_weights)
         callback_list.on_train_end(logs=training_logs)
         return model.history
+
+    def _build_what_is_restored(self) -> None:
+        """Builds the optimizer of `compile`, which `BackupAndRestore` would, on the chief alone.
+
+        Where a class has optimizers of its own it is Keras' default one, which no step has built.
+        """
+        model = self.model
+        if isinstance(model.optimizer, keras.optimizers.Optimizer):
+            with model.distribute_strategy.scope():
+                model.optimizer.build(model.trainable_variables)
 
     def _follow_the_chief(self, epoch: int) -> int:
         """After the chief's callbacks may have restored a model: everybody takes it over."""
@@ -319,9 +331,11 @@ class Loop:
         paces = [ChunkLength(every or (1 if look else None), seconds) for look in looks]
         return paces[0], paces[1], restores_any > 0
 
-    def _tell_with_digest(self, numbers: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    def _tell_with_digest(
+        self, numbers: Sequence[float], training: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Shows this worker's numbers to all, and the digest of its model beside."""
-        table = self.family.all_gather([*numbers, *self.family.drift.digest()])
+        table = self.family.all_gather([*numbers, *self.family.drift.digest(training)])
         told, digests = np.split(table, [len(numbers)], axis=1)
         return told, digests
 
@@ -332,7 +346,7 @@ class Loop:
             PlugError: one has.
         """
         own = bool(getattr(self.model, "stop_training", False))
-        told, digests = self._tell_with_digest([float(own)])
+        told, digests = self._tell_with_digest([float(own)], training=True)
         self.family.drift.check(digests)
         self.model.stop_training = bool(told.any())
         return self.model.stop_training

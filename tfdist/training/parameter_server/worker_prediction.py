@@ -24,6 +24,7 @@ from tfdist.training.parameter_server.batch_messages import (
     specs_of,
 )
 from tfdist.training.parameter_server.work_queue import WorkQueue
+from tfdist.training.tracing import traced
 
 if TYPE_CHECKING:
     from tfdist.training.parameter_server.asynchronous import Asynchronous
@@ -83,7 +84,7 @@ class WorkerPrediction:
             specs = specs_of(rows)
             key = key_of(specs)
             if key not in self._functions:
-                function = tf.function(self._predict_rows, autograph=False)
+                function = traced(self._predict_rows)
                 self._functions[key] = function.get_concrete_function(specs)
             queue.start(self._functions[key], (rows,), tag=(tag, number))
 

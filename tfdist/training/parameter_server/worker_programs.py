@@ -11,6 +11,7 @@ from tfdist.training.data.stream import without_optionals
 from tfdist.training.mode import Mode
 from tfdist.training.parameter_server.batch_messages import PackedBatches, batch_of, key_of
 from tfdist.training.parameter_server.worker_step import Carried, WorkerStep
+from tfdist.training.tracing import traced
 
 __all__ = ["WorkerPrograms"]
 
@@ -52,7 +53,7 @@ class WorkerPrograms:
         def run(source: Any, steps: tf.Tensor) -> dict[str, Any]:
             return self._run_steps(mode, read, known, logs, source, steps)
 
-        function = tf.function(run, autograph=False)
+        function = traced(run)
         concrete = function.get_concrete_function(*specs)
         # TensorFlow wants the function itself where an iterator of the worker's goes in.
         return function if read is _from_iterator else concrete

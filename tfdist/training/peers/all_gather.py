@@ -14,6 +14,7 @@ from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training.peers import packing
 from tfdist.training.peers.key_value_store import KeyValueStore
 from tfdist.training.peers.watchdog import Watchdog
+from tfdist.training.tracing import traced
 
 __all__ = ["CALLS", "AllGather"]
 
@@ -87,7 +88,7 @@ class AllGather:
         own = np.zeros(room, np.float64)
         own[: len(numbers) + 1] = [call, *numbers]
         if room not in self._functions:
-            self._functions[room] = tf.function(self._table, autograph=False)
+            self._functions[room] = traced(self._table)
         table = self._functions[room](tf.constant(own)).numpy()
         if (table[:, 0] != table[0, 0]).any():
             raise DataError(_different_calls(table[:, 0]))

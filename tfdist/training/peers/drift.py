@@ -11,7 +11,7 @@ kinds), the chief's values are taken over.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -25,6 +25,7 @@ from tfdist.training.data import fingerprint
 from tfdist.training.model_parts import optimizers_of
 from tfdist.training.peers import packing
 from tfdist.training.peers.all_gather import AllGather
+from tfdist.training.tracing import traced
 
 __all__ = ["DriftCheck", "who_has_what"]
 
@@ -45,6 +46,10 @@ class DriftCheck:
             grow.
         only_rates: whether replicas train by themselves for some steps (`local_steps`): then their
             learning rates alone are the same at any time.
+
+    Attributes:
+        active: whether there is anybody to compare with.
+        scalars: the numbers that go with every chunk.
     """
 
     def __init__(
@@ -59,30 +64,40 @@ class DriftCheck:
         self._strategy = strategy
         self._layout = layout
         self._written = written
-        self._active = layout.workers > 1
+        self.active = layout.workers > 1
         self._only_rates = only_rates
-        self._functions: dict[tuple[int, ...], Callable[..., Any]] = {}
+        self._functions: dict[tuple[int, ...], tuple[Any, Callable[[], Any]]] = {}
+        self._trained: list[keras.Variable] = []
         self._told_of_rounding = False
         self.scalars: list[keras.Variable] = []
 
     def begin(self) -> None:
-        """Notes which numbers go with every chunk."""
-        self.scalars = [v for v in self._variables() if not v.shape.rank]
+        """Notes what a training that begins, or steps that are made anew, are about."""
+        self._trained = self._variables()
+        self.scalars = [v for v in self._trained if not v.shape.rank]
 
     def mark(self) -> tf.Tensor:
         """A hash of the scalars as float32 `[FLOATS]`, for use in a graph."""
-        return _in_floats(self._hashes(self.scalars)) if self._active else _in_floats([])
+        if not self.active or not self.scalars:
+            return _in_floats([])
+        return _in_floats([_bytes(value) for value in self._values(self.scalars)])
 
-    def digest(self) -> list[float]:
-        """A hash of everything, as numbers to tell; [] in a job of one process."""
-        if not self._active:
+    def digest(self, training: bool = False) -> list[float]:
+        """A hash of everything, as numbers to tell; [] in a job of one process.
+
+        Args:
+            training: whether it is about what a training has begun with: the steps of a `fit` use
+                the same variables from its begin to its end.
+        """
+        if not self.active:
             return []
-        numbers: list[float] = self._run(self._variables())[1].numpy().tolist()
+        variables = self._still_alike(self._trained) if training else self._variables()
+        numbers: list[float] = self._run(variables)[1].numpy().tolist()
         return numbers
 
     def _variables(self) -> list[keras.Variable]:
         """What must be equal on all workers."""
-        if not self._active:
+        if not self.active:
             return []
         found: list[keras.Variable] = []
         for optimizer in optimizers_of(self._model):
@@ -90,14 +105,16 @@ class DriftCheck:
             found += rates if self._only_rates else optimizer.variables
         if not self._only_rates:
             found += [v for v in self._model.variables if v.trainable or _is_state_of_all(v)]
-        there = {id(v): v for v in found if id(v.value) not in self._written}
-        return [v for v in there.values() if v.synchronization != "on_read"]
+        there = {id(v): v for v in found if v.synchronization != "on_read"}
+        return self._still_alike(there.values())
 
-    def _hashes(self, variables: Sequence[keras.Variable]) -> list[tf.Tensor]:
-        return [
-            _hash(tf.convert_to_tensor(self._strategy.experimental_local_results(v.value)[0]))
-            for v in variables
-        ]
+    def _still_alike(self, variables: Iterable[keras.Variable]) -> list[keras.Variable]:
+        """Leaves out what steps have been seen to write on every replica for itself."""
+        return [v for v in variables if id(v.value) not in self._written]
+
+    def _values(self, variables: Sequence[keras.Variable]) -> list[tf.Tensor]:
+        local = self._strategy.experimental_local_results
+        return [tf.convert_to_tensor(local(v.value)[0]) for v in variables]
 
     def _run(self, variables: Sequence[keras.Variable]) -> tuple[tf.Tensor, tf.Tensor]:
         """A hash of each, and one of all in floats."""
@@ -105,11 +122,12 @@ class DriftCheck:
         if key not in self._functions:
 
             def hashes() -> tuple[tf.Tensor, tf.Tensor]:
-                each = self._hashes(variables)
+                each = [_hash(value) for value in self._values(variables)]
                 return tf.stack([tf.zeros((), tf.int64), *each])[1:], _in_floats(each)
 
-            self._functions[key] = tf.function(hashes, autograph=False)
-        found: tuple[tf.Tensor, tf.Tensor] = self._functions[key]()
+            function = traced(hashes).get_concrete_function()
+            self._functions[key] = variables, function  # which keeps their identities theirs
+        found: tuple[tf.Tensor, tf.Tensor] = self._functions[key][1]()
         return found
 
     def check(self, told: np.ndarray) -> None:
@@ -121,8 +139,11 @@ class DriftCheck:
         if not (told != told[0]).any():
             return
         variables = self._variables()
-        hashes = self._run(variables)[0].numpy().tolist()
         gather = AllGather.of(self._strategy, self._layout)
+        counts = gather.all_gather([len(variables)])[:, 0]
+        if (counts != counts[0]).any():
+            raise _apart([who_has_what("the number of their variables", counts)])
+        hashes = self._run(variables)[0].numpy().tolist()
         table = gather.all_gather([part for one in hashes for part in fingerprint.in_floats(one)])
         apart = (table != table[0]).reshape(len(table), -1, fingerprint.FLOATS).any(axis=(0, 2))
         differing = [v for v, differs in zip(variables, apart, strict=True) if differs]
@@ -153,17 +174,13 @@ class DriftCheck:
             names.append(f"{variable.path} is not on worker {far} what it is on worker 0")
         if len(differing) > _SHOWN:
             names.append(f"and {len(differing) - _SHOWN} more")
-        raise PlugError(
-            f"the workers' models have come apart ({'; '.join(names)}): what one worker sets, in a "
-            "callback or before fit, every worker must set; give the callback to all of them, "
-            "without asking which one is the chief"
-        )
+        raise _apart(names)
 
     def _of_the_chief(self, variables: Sequence[keras.Variable]) -> list[tf.Tensor]:
         def on_replica() -> list[tf.Tensor]:
             return packing.broadcast_from_first([tf.identity(v.value) for v in variables])
 
-        values = tf.function(lambda: self._strategy.run(on_replica), autograph=False)()
+        values = traced(lambda: self._strategy.run(on_replica))()
         return [self._strategy.experimental_local_results(value)[0] for value in values]
 
     def _take_over(self, variables: Sequence[keras.Variable], values: Sequence[tf.Tensor]) -> None:
@@ -177,6 +194,14 @@ class DriftCheck:
                 variables[0].path,
                 len(variables) - 1,
             )
+
+
+def _apart(names: Sequence[str]) -> PlugError:
+    return PlugError(
+        f"the workers' models have come apart ({'; '.join(names)}): what one worker sets, in a "
+        "callback or before fit, every worker must set; give the callback to all of them, "
+        "without asking which one is the chief"
+    )
 
 
 def who_has_what(name: str, values: np.ndarray) -> str:
@@ -203,11 +228,17 @@ def _hash(value: tf.Tensor) -> tf.Tensor:
     return tf.bitcast(tf.fingerprint(tf.reshape(value, [1, -1]))[0], tf.int64)
 
 
-def _in_floats(hashes: Sequence[tf.Tensor]) -> tf.Tensor:
-    """One hash of all of them, in numbers that float32 holds exactly."""
-    if not hashes:
+def _bytes(value: tf.Tensor) -> tf.Tensor:
+    """A number as its bytes: all of a chunk's go into one hash, for a few operations each."""
+    value = tf.cast(value, tf.uint8) if value.dtype == tf.bool else tf.bitcast(value, tf.uint8)
+    return tf.reshape(value, [-1])
+
+
+def _in_floats(parts: Sequence[tf.Tensor]) -> tf.Tensor:
+    """One hash of hashes or of bytes, in numbers that float32 holds exactly."""
+    if not parts:
         return tf.zeros([fingerprint.FLOATS])
-    flat = tf.concat([tf.reshape(one, [-1]) for one in hashes], 0)
+    flat = tf.concat([tf.reshape(one, [-1]) for one in parts], 0)
     return tf.cast(fingerprint.cut(_hash(flat)), tf.float32)
 
 

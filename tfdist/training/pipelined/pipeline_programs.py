@@ -29,6 +29,7 @@ from tfdist.training.pipelined.stage_prediction import StagePrediction
 from tfdist.training.plug_options import TrainingOptions
 from tfdist.training.replica.local_state import LocalState
 from tfdist.training.replica.step_logs import StepLogs
+from tfdist.training.tracing import traced
 
 __all__ = ["PipelinePrograms", "check_model"]
 
@@ -181,7 +182,7 @@ class PipelinePrograms:
     def one(self, mode: Mode, may_be_absent: bool) -> Callable[..., Any]:
         """What takes one step; see `Programs`."""
         run = functools.partial(self._one_step, mode, may_be_absent)
-        return tf.function(run, reduce_retracing=True, autograph=False)
+        return traced(run, reduce_retracing=True)
 
     def loop(self, mode: Mode, may_be_absent: bool, one: Any) -> Callable[..., Any]:
         """What takes some steps; see `Programs`."""
@@ -198,7 +199,7 @@ class PipelinePrograms:
             tf.while_loop(lambda i: i < steps, body, [start], parallel_iterations=1)
             return {}, tf.zeros((), tf.int64)
 
-        return tf.function(loop, reduce_retracing=True, autograph=False)
+        return traced(loop, reduce_retracing=True)
 
     def _one_step(
         self, mode: Mode, may_be_absent: bool, parts: tuple[Any, ...], *numbers: tf.Tensor

@@ -16,6 +16,7 @@ from tfdist.training.data.stream import AllGatherNumbers, Step, without_optional
 from tfdist.training.loop.chunking import ChunkLength
 from tfdist.training.loop.prediction import Outputs, dense_rows
 from tfdist.training.pipelined.executor import Executor
+from tfdist.training.tracing import traced
 
 __all__ = ["StagePrediction"]
 
@@ -43,9 +44,7 @@ class StagePrediction:
         def one(data: Any) -> Any:
             return program.run("predict", without_optionals(data)).outputs
 
-        self._function = tf.function(
-            lambda data: strategy.run(one, args=(data,)), reduce_retracing=True, autograph=False
-        )
+        self._function = traced(lambda data: strategy.run(one, args=(data,)), reduce_retracing=True)
 
     def chunks(
         self, data: GlobalBatches, chunk_length: ChunkLength

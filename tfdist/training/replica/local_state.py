@@ -14,6 +14,7 @@ from tfdist.compat import keras_layers, tf_strategies
 from tfdist.training.model_parts import optimizers_of
 from tfdist.training.peers import packing
 from tfdist.training.replica.step import ReplicaStep
+from tfdist.training.tracing import traced
 
 __all__ = ["LocalState", "own_copy"]
 
@@ -130,7 +131,7 @@ class LocalState:
             ]
             return packing.sum_over_replicas([tf.stack(own)])[0]
 
-        run = tf.function(lambda: self._strategy.run(on_replica), autograph=False)
+        run = traced(lambda: self._strategy.run(on_replica))
         return np.asarray(self._strategy.experimental_local_results(run())[0])
 
     def _describe(self, variable: tf.Variable, difference: float) -> str:

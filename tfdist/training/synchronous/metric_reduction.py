@@ -16,6 +16,7 @@ from tfdist.training.mode import Mode
 from tfdist.training.peers import packing
 from tfdist.training.peers.drift import DriftCheck
 from tfdist.training.replica.step_logs import Reading, StepLogs, as_plain, to_be_summed
+from tfdist.training.tracing import traced
 
 __all__ = ["MetricReduction"]
 
@@ -57,7 +58,7 @@ class MetricReduction:
             reset()
             return
         if key not in self._functions:
-            self._functions[key] = tf.function(reset, autograph=False)
+            self._functions[key] = traced(reset)
         self._functions[key]()
 
     def read(
@@ -90,9 +91,7 @@ class MetricReduction:
         key = (mode, "read", tuple(map(id, marked)), tuple(step_logs), len(numbers))
         if key not in self._functions:
             read = functools.partial(self._read, mode, variables)
-            self._functions[key] = (
-                read if self._model.run_eagerly else tf.function(read, autograph=False)
-            )
+            self._functions[key] = read if self._model.run_eagerly else traced(read)
         own = np.asarray([*fingerprint_of.in_floats(int(fingerprint)), *numbers], np.float32)
         logs, table = self._functions[key](step_logs, tf.constant(own))
         floats = fingerprint_of.FLOATS

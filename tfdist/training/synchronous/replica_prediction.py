@@ -16,6 +16,7 @@ from tfdist.training.data.stream import AllGatherNumbers, Step
 from tfdist.training.loop.chunking import ChunkLength
 from tfdist.training.loop.prediction import Outputs, dense_rows
 from tfdist.training.replica import ReplicaStep, Rows, one_machine_semantics, replica_step
+from tfdist.training.tracing import traced
 
 __all__ = ["ReplicaPrediction", "spread"]
 
@@ -122,7 +123,7 @@ class ReplicaPrediction:
                 )
 
             eager = self._model.run_eagerly
-            self._one = one if eager else tf.function(one, reduce_retracing=True, autograph=False)
+            self._one = one if eager else traced(one, reduce_retracing=True)
         return list(self._one(step.parts, step.starts, step.sizes, step.total))
 
     def _gather(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
@@ -137,10 +138,9 @@ class ReplicaPrediction:
             return [context.all_gather(value, axis=0) for value in own]
 
         if self._gather_function is None:
-            self._gather_function = tf.function(
+            self._gather_function = traced(
                 lambda values: self._strategy.run(on_replica, args=(values,)),
                 reduce_retracing=True,
-                autograph=False,
             )
         gathered = self._gather_function([tf.convert_to_tensor(array) for array in arrays])
         results = [self._strategy.experimental_local_results(value)[0] for value in gathered]

@@ -28,6 +28,7 @@ from tfdist.training.replica.local_state import LocalState
 from tfdist.training.replica.reductions import weighted_part
 from tfdist.training.replica.step_logs import StepLogs, are_used, recorded_results
 from tfdist.training.synchronous.replica_prediction import ReplicaPrediction, spread
+from tfdist.training.tracing import traced
 
 __all__ = ["Programs", "ReplicaPrograms", "TraceAgain", "taken"]
 
@@ -124,7 +125,7 @@ class ReplicaPrograms:
         if self._model.run_eagerly:
             return run
         jit = bool(self._model.jit_compile) and self._layout.replicas == 1
-        return tf.function(run, reduce_retracing=True, autograph=False, jit_compile=jit)
+        return traced(run, reduce_retracing=True, jit_compile=jit)
 
     def loop(self, mode: Mode, may_be_absent: bool, one: Any) -> Callable[..., Any]:
         """What takes some steps; see `Programs`."""
@@ -157,7 +158,7 @@ class ReplicaPrograms:
             )
             return logs, fingerprint
 
-        return tf.function(loop, reduce_retracing=True, autograph=False)
+        return traced(loop, reduce_retracing=True)
 
     def prediction(self, all_gather: AllGatherNumbers) -> ReplicaPrediction:
         """What predicts; see `Programs`."""

@@ -39,6 +39,7 @@ from tfdist.training.synchronous.replica_programs import (
     TraceAgain,
     taken,
 )
+from tfdist.training.tracing import traced
 
 __all__ = ["Synchronous"]
 
@@ -227,6 +228,7 @@ class Synchronous:
     def retrace(self) -> None:
         """Makes the steps anew, of the model as it is now (what is frozen, which optimizer)."""
         self._functions.clear()
+        self.drift.begin()
 
     def begin_to_train(self) -> None:
         """Starts from the weights as they are now, whoever has set them."""
@@ -271,5 +273,5 @@ class Synchronous:
                 self.strategy.run(on_replica)
 
         if key not in self._functions:
-            self._functions[key] = tf.function(run, autograph=False)
+            self._functions[key] = traced(run)
         self._functions[key]()

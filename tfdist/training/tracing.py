@@ -1,0 +1,21 @@
+"""How tfdist makes TensorFlow functions of its own ones."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+__all__ = ["traced"]
+
+
+def traced(function: Callable[..., Any], **settings: Any) -> Any:
+    """Returns `function` as a TensorFlow function, as it is written.
+
+    TensorFlow warns of a function that is traced at most of its calls, and takes all functions of
+    one place in the code for one: those of the fifth model would get the warning. A `partial` has
+    no place in the code.
+    """
+    return tf.function(functools.partial(function), autograph=False, **settings)
