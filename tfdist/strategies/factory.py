@@ -139,6 +139,7 @@ def _made(kind: str, cluster: Cluster | None, chosen: Options) -> tf.distribute.
     import tensorflow as tf
 
     from tfdist.compat.installed import check_versions
+    from tfdist.compat.tf_strategies import read_as_one_number
     from tfdist.strategies import (
         multi_worker,
         one_machine,
@@ -148,6 +149,7 @@ def _made(kind: str, cluster: Cluster | None, chosen: Options) -> tf.distribute.
     )
 
     check_versions()
+    read_as_one_number()
 
     if kind == "auto":
         several = len(tf.config.list_physical_devices("GPU")) > 1 or chosen.logical_devices
