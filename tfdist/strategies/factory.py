@@ -10,7 +10,6 @@ from tfdist.cluster import Cluster
 from tfdist.environments import detect_cluster
 from tfdist.errors import StrategyError
 from tfdist.exits import tell_by_exit_code
-from tfdist.rendezvous.agreement import refusals_told
 from tfdist.strategies import current
 from tfdist.strategies.strategy_options import Options, check_kind
 
@@ -133,6 +132,8 @@ def _made(kind: str, cluster: Cluster | None, chosen: Options) -> tf.distribute.
         if before := current.made_before(kind, cluster, chosen):
             return before
         if spans or kind != "multi_worker_mirrored":
+            from tfdist.rendezvous.agreement import refusals_told
+
             with refusals_told(cluster, kind):
                 cluster.validate(kind)  # before the seconds that TensorFlow takes
 
