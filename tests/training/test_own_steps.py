@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import keras
@@ -98,6 +99,18 @@ def test_random_numbers_without_a_seed_are_one_machines(drawn_before: bool) -> N
         return use(model)
 
     same(make, use_it, on=BOTH)
+
+
+def test_a_programs_own_random_numbers_go_on_as_ever() -> None:
+    """Keras may draw the seed of its generator from Python's random numbers."""
+    make, use = trained(Base)
+
+    def after(model: keras.Model) -> Any:
+        random.seed(3)
+        return use(model), random.random()
+
+    keras.backend.clear_session(free_memory=False)
+    same(make, after)
 
 
 class Accumulates(Base):

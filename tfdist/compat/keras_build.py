@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfdist.compat.keras_layers import all_layers
@@ -80,13 +82,17 @@ def make_global_seeds(strategy: tf.distribute.Strategy) -> None:
     found = keras_global_state.get_global_attribute(name)
     if found is not None and strategy.extended.variable_created_in_scope(found.state.value):
         return
-    with strategy.scope():
-        made = (
-            keras_seed.global_seed_generator() if found is None else keras.random.SeedGenerator(0)
-        )
-    if found is not None:
-        made.state.assign(tf.convert_to_tensor(found.state.value))
-        keras_global_state.set_global_attribute(name, made)
+    if found is None:
+        drawn = random.getstate()
+        with strategy.scope():
+            keras_seed.global_seed_generator()
+        random.setstate(drawn)  # a seed may come from there: a program's own numbers go on as ever
+        return
+    seed, count = np.asarray(found.state.value)
+    with strategy.scope():  # which gives all workers the chief's seed
+        made = keras.random.SeedGenerator(int(seed))
+    made.state.assign(made.state.value + tf.constant([0, count], made.state.dtype))
+    keras_global_state.set_global_attribute(name, made)
 
 
 def is_absent(leaf: Any) -> bool:
