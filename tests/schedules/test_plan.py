@@ -40,6 +40,8 @@ def test_a_pattern_places_a_layer_on_another_task() -> None:
         ({"schedule": "zero_bubble", "recompute": True}, "save memory with '1f1b'"),
         ({"stages": "dense"}, "give a list of layer names, such as \\['dense'\\]"),
         ({"stages": [3]}, "stages holds 3: give names of layers"),
+        ({"stages": 0}, "stages=0: give layer names, or a number of stages"),
+        ({"stages": 1.5}, "stages=1.5: give layer names, or a number of stages"),
         ({"place": {"a*": 4}}, "give the number of a task of one replica, 0 to 3"),
     ],
 )
