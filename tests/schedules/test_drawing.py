@@ -113,6 +113,7 @@ def test_a_picture_of_a_measured_step_is_in_milliseconds_with_its_tasks() -> Non
     assert labels == ["stage 0 (worker:0)", "stage 1 (worker:1)"]
     assert axes.get_xlim() == (0, 40)
     assert axes.get_xlabel() == "milliseconds"
+    assert [one.get_text() for one in axes.texts] == ["0"] * 4  # all are wide enough
     assert axes.get_title(loc="left") == "pipeline, 40.0 ms, bubble 50 %"
 
 
@@ -184,3 +185,20 @@ def test_a_plan_takes_a_second_a_slot() -> None:
     planned = Timings.planned([Slot(2, 1, 0, "forward")])
     assert planned.slots == (Timing(Slot(2, 1, 0, "forward"), 2.0, 3.0, 0),)
     assert planned.tasks == ()
+
+
+def test_a_step_that_took_no_time_is_drawn_too() -> None:
+    timings = Timings((Timing(Slot(0, 0, 3, "forward"), 0.25, 0.25),))
+    assert draw(timings).splitlines() == [
+        "pipeline, 0.0 ms, bubble 0 %",
+        "stage 0 | 3" + "." * 95,
+    ]
+
+
+def test_the_bubble_is_told_in_hundredths() -> None:
+    assert draw("gpipe", 5, 1).startswith("gpipe, bubble 80 %\n")
+
+
+def test_axes_that_are_given_are_written_to_no_file(tmp_path: Path) -> None:
+    draw("gpipe", 2, 2, axes=figure_axes(), path=tmp_path / "picture.png")
+    assert not list(tmp_path.iterdir())

@@ -86,7 +86,8 @@ def test_the_defaults_are_one_replica_of_four_microbatches() -> None:
 
 
 def test_names_of_layers_begin_the_later_stages() -> None:
-    plan = PipelinePlan(FOUR[:3], stages=["b", "c"])
+    names: Any = ["b", "c"]
+    plan = PipelinePlan(FOUR[:3], stages=names)
     assert plan.stages == ("b", "c")
     assert plan.num_stages == 3
     assert [plan.task_of(stage) for stage in range(3)] == [0, 1, 2]
