@@ -70,7 +70,7 @@ def test_what_is_no_object_is_shown_up_to_sixty_letters(length: int) -> None:
 @pytest.mark.parametrize(
     ("text", "column", "near"),
     [
-        ('{"cluster": {"worker": [oops, "abcdefghijklm"]}}', 25, '{"worker": [oops, "abcde'),
+        ('{"cluster":{"worker": [oops, "abcdefghijklm"]}}', 24, '{"worker": [oops, "abcde'),
         ("oops", 1, "oops"),
         ('{"a": b, "cdefgh": 1}', 7, '{"a": b, "cdefgh":'),
     ],

@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.rendezvous.meeting import Membership as Coming
-from tests.rendezvous.meeting import a_cluster, come
+from tests.rendezvous.meeting import Coming, a_cluster, come
 from tests.rendezvous.test_membership import Waiting, door, met, until
 from tfdist.cluster import Cluster
 from tfdist.errors import ClusterError, RendezvousError, RendezvousTimeout, TaskLost
