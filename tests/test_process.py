@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -11,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tfdist.cluster import Cluster
 from tfdist.errors import ClusterError, StrategyError
-from tfdist.process import rendezvous_timeout
+from tfdist.machine.ports import Reservation
+from tfdist.process import Process, rendezvous_timeout
 
 SPEC = {"cluster": {"worker": ["127.0.0.1:1", "127.0.0.1:2"], "evaluator": ["127.0.0.1:3"]}}
 
@@ -29,6 +32,17 @@ PASSED = """
 import os
 spec = json.loads(os.environ.pop("SPEC"))
 tfdist.strategy("one_device", cluster=tfdist.Cluster.from_json(spec))
+"""
+
+
+TRAINS_ALONE = """
+tfdist.strategy(cluster=tfdist.Cluster.from_json(json.loads(os.environ.pop("SPEC"))))
+import keras
+import numpy as np
+model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+model.compile("sgd", "mse")
+saving = tfdist.callbacks.Checkpoint(sys.argv[1])
+model.fit(np.ones((4, 1)), np.ones((4, 1)), verbose=0, callbacks=[saving])
 """
 
 
@@ -75,6 +89,48 @@ def test_a_cluster_that_is_passed_tells_it_without_any_environment() -> None:
     """Every worker thought itself the chief, and the evaluator trained (a fault that was there)."""
     evaluator = {**SPEC, "task": {"type": "evaluator", "index": 0}}
     assert said_by(PASSED, SPEC=json.dumps(evaluator)) == ["evaluator:0", False, True, False]
+
+
+@pytest.mark.timeout(150)
+def test_of_two_workers_that_were_passed_their_cluster_one_is_the_chief_and_writes(
+    tmp_path: Path,
+) -> None:
+    """The model is not plugged, so its checkpoint asks nobody but the process who it is."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("TF_CONFIG", "TFDIST_CL"))}
+    clean.pop("TFDIST_TASK", None)
+    with Reservation(2) as held, contextlib.ExitStack() as stack:
+        cluster = Cluster.local(2, ports=held.ports)
+        running = []
+        for task in cluster.tasks:
+            process = subprocess.Popen(
+                [sys.executable, "-c", BEFORE + TRAINS_ALONE + SAY, str(tmp_path / str(task))],
+                env={**clean, "PYTHONPATH": str(ROOT), "SPEC": cluster.to_tf_config(task)},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            running.append(process)
+        ended = [process.communicate(timeout=120) for process in running]
+    assert [process.returncode for process in running] == [0, 0], ended
+    said = [json.loads(out.splitlines()[-1]) for out, _ in ended]
+    assert said == [["worker:0", True, False, True], ["worker:1", False, False, False]]
+    written = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.keras")}
+    assert written == {"worker:0/epoch-00001.keras"}
+
+
+def test_a_process_is_what_its_cluster_and_its_task_say() -> None:
+    jobs = {"worker": ("127.0.0.1:1", "127.0.0.1:2"), "evaluator": ("127.0.0.1:3",)}
+    for name, is_chief, is_evaluator in (
+        ("worker:0", True, False),
+        ("worker:1", False, False),
+        ("evaluator:0", False, True),
+    ):
+        here = Process(Cluster(jobs).with_task(name))
+        assert (str(here.task), here.is_chief, here.is_evaluator) == (name, is_chief, is_evaluator)
+    alone = Process()
+    assert (alone.task, alone.is_chief, alone.is_evaluator) == (None, True, False)
 
 
 def test_what_a_strategy_was_made_for_counts_more_than_the_environment() -> None:

@@ -58,5 +58,5 @@ def test_a_script_and_a_model_at_once_are_refused(tmp_path: Path) -> None:
 def test_a_script_that_fails_shows_the_end_of_its_output(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("raise ValueError('no data here')")
     ran = bench("--workers", "1", "train.py", cwd=tmp_path)
-    assert ran.returncode != 0
+    assert ran.returncode == 1
     assert "no data here" in ran.stderr

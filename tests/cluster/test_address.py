@@ -69,6 +69,37 @@ def test_one_host_written_in_two_ways_is_one_place() -> None:
     assert Address("fd00:0:0::2", 1).canonical == Address("fd00::2", 1).canonical
 
 
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("grpc://node:1", "'node:1'"),
+        ("grpc://node:1/a/b", "'node:1'"),
+        ("grpc://node:1/http://other:2", "'node:1'"),
+        ("grpc://node://other", "'node:'"),
+        ("grpc://", "'host:port'"),
+    ],
+)
+def test_an_address_with_a_scheme_is_refused_with_what_to_write(text: str, advice: str) -> None:
+    with pytest.raises(ClusterError) as caught:
+        Address.parse(text)
+    said = f"address {text!r} with a scheme; write host:port alone: {advice}"
+    assert str(caught.value) == said
+
+
+@pytest.mark.parametrize("port", [0, 65536, 99999])
+def test_a_port_that_there_is_not_is_refused(port: int) -> None:
+    with pytest.raises(ClusterError, match=f"with port {port}; every task needs a fixed port from"):
+        Address.parse(f"node:{port}")
+    assert Address.parse("node:65535").port == 65535
+    assert Address.parse("node:1").port == 1
+
+
+def test_an_address_is_a_value() -> None:
+    assert len({Address("node", 1), Address("node", 1)}) == 1
+    with pytest.raises(AttributeError):
+        Address("node", 1).port = 2  # type: ignore[misc]
+
+
 def test_only_names_are_looked_up() -> None:
     assert Address("node-1", 1).is_name
     assert Address("localhost", 1).is_name

@@ -165,3 +165,12 @@ def test_a_label_that_is_too_long_is_no_host_name() -> None:
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="needs Linux")
 def test_cores_that_this_process_may_not_use_are_not_counted() -> None:
     assert available_cores() == len(os.sched_getaffinity(0))
+
+
+def test_cores_are_those_of_the_machine_where_the_system_tells_no_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert available_cores() == os.cpu_count()
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert available_cores() == 1

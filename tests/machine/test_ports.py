@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.conftest import ROOT
 from tfdist.cluster import Cluster
 from tfdist.errors import ClusterError
+from tfdist.machine import ports
 from tfdist.machine.ports import Reservation, busy, hold, listen, reuse_port, shareable
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="as Linux shares ports")
@@ -202,3 +207,140 @@ def test_real_servers_bind_reserved_ports() -> None:
     assert "in use by process" in said[5]
     assert said[6].startswith("a gRPC server, as every TensorFlow task is one once it has started")
     assert f"at the address of worker:0, 127.0.0.1:{reservation.ports[0]}" in said[6]
+
+
+# What other machines and other systems do
+
+
+@pytest.fixture
+def shared_port() -> Iterator[int]:
+    """A port that somebody holds who shares it by SO_REUSEPORT alone, and does not listen."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        holder.bind(("0.0.0.0", 0))
+        yield holder.getsockname()[1]
+
+
+@linux
+def test_a_port_that_is_shared_can_be_had_where_tensorflow_shares_it_too(
+    shared_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TF_GRPC_REUSE_PORT", "1")
+    assert busy(shared_port) is None
+    with listen(shared_port):
+        assert busy(shared_port) is not None  # now somebody answers
+
+
+@linux
+def test_a_port_that_is_shared_is_in_use_where_tensorflow_does_not(
+    shared_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TF_GRPC_REUSE_PORT", raising=False)
+    assert busy(shared_port) == "in use by another process"  # the system tells of listeners only
+    with pytest.raises(OSError, match="in use"):
+        listen(shared_port)
+
+
+def test_a_listener_that_comes_between_the_two_calls_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    held = hold()
+    port = held.getsockname()[1]
+    bound = ports._bind(socket.AF_INET, "127.0.0.1", port, False)
+    monkeypatch.setattr(ports, "_bound", lambda *_, **__: bound)
+    with listen_at(port), pytest.raises(OSError, match="in use"):
+        listen(port)
+    assert bound.fileno() == -1  # closed
+    held.close()
+
+
+def listen_at(port: int) -> socket.socket:
+    """Another listener at a port that this process holds."""
+    other = ports._bind(socket.AF_INET, "127.0.0.1", port, False)
+    other.listen()
+    return other
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (errno.EACCES, "not open to this user (ports below 1024 are the system's)"),
+        (errno.EMFILE, "not to be had (too many open files)"),
+    ],
+)
+def test_a_port_that_cannot_be_had_is_told_with_the_reason(
+    code: int, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> socket.socket:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(ports, "_bound", refuse)
+    assert busy(1) == reason
+
+
+def test_a_machine_without_free_ports_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(port: int = 0) -> socket.socket:
+        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+
+    monkeypatch.setattr(ports, "hold", refuse)
+    with pytest.raises(ClusterError) as caught:
+        Reservation(3)
+    assert str(caught.value) == (
+        "no more free ports (address already in use) of 3 wanted; end other jobs"
+    )
+
+
+@pytest.mark.parametrize("how", ["no IPv6 in Python", "no IPv6 in the kernel"])
+def test_a_machine_without_ipv6_holds_ports_too(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    bind = ports._bind
+
+    def refuse(family: socket.AddressFamily, *given: Any) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+        return bind(family, *given)
+
+    monkeypatch.setattr(ports, "_bind", refuse)
+    if how == "no IPv6 in Python":
+        monkeypatch.setattr(socket, "has_ipv6", False)
+    with hold() as held:
+        assert held.family == socket.AF_INET
+        assert busy(held.getsockname()[1]) is None
+
+
+def test_another_error_of_ipv6_is_no_reason_to_do_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(family: socket.AddressFamily, *given: Any) -> socket.socket:
+        raise OSError(errno.EADDRINUSE, family.name)
+
+    monkeypatch.setattr(ports, "_bind", refuse)
+    monkeypatch.setattr(socket, "has_ipv6", True)
+    with pytest.raises(OSError, match="AF_INET6"):
+        hold()
+
+
+def test_where_the_system_does_not_tell_the_process_another_one_has_the_port(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ports, "_holder", lambda port: None)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert busy(server.getsockname()[1]) == "in use by another process"
+
+
+def test_nobody_has_a_port_that_is_free() -> None:
+    with Reservation(1) as first:
+        (port,) = first.ports
+    assert ports._holder(port) is None
+
+
+@linux
+def test_a_process_of_another_user_has_no_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        table = Path("/proc/net/tcp").read_text()
+        (tmp_path / "net").mkdir()
+        for name in ("tcp", "tcp6"):
+            (tmp_path / "net" / name).write_text(table)
+        monkeypatch.setattr(
+            ports, "Path", lambda path: tmp_path / str(path).removeprefix("/proc").lstrip("/")
+        )
+        assert ports._holder(server.getsockname()[1]) is None

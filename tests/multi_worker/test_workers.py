@@ -55,7 +55,8 @@ def assert_equal(a: Any, b: Any, rtol: float, atol: float, where: str) -> None:
     elif isinstance(a, str):
         assert a == b, where
     else:
-        np.testing.assert_allclose(b, a, rtol=rtol, atol=atol, err_msg=where)
+        assert np.isfinite(a).all(), f"{where}: not finite"  # NaN would be equal to NaN
+        np.testing.assert_allclose(b, a, rtol=rtol, atol=atol, err_msg=where, equal_nan=False)
 
 
 @pytest.mark.timeout(600)

@@ -25,6 +25,7 @@ from keras import layers, optimizers  # noqa: E402
 from tests.multi_worker import programs  # noqa: E402
 from tests.multi_worker.programs import LABELS, X  # noqa: E402
 from tests.parameter_server import more  # noqa: E402
+from tfdist.training.parameter_server.work_queue import WorkQueue  # noqa: E402
 
 cluster = tfdist.Cluster.from_environment()
 assert cluster is not None
@@ -56,12 +57,16 @@ def make(optimizer: Any = None, *between: Any, **options: Any) -> keras.Model:
 def counted(model: keras.Model, *data: Any, **settings: Any) -> dict[str, float]:
     """What `fit` has counted in its last epoch."""
     history = model.fit(*data, **{"verbose": 0, **settings}).history
-    accuracy = model.metrics[-1].metrics[0]
     return {
         "iterations": int(model.optimizer.iterations.numpy()),
-        "examples": float(np.asarray(accuracy.count)),
+        "examples": seen_by(model),
         "accuracy": max(history["accuracy"]),
     }
+
+
+def seen_by(model: keras.Model) -> float:
+    """How many examples the model's accuracy has seen since it was set back."""
+    return float(np.asarray(model.metrics[-1].metrics[0].count))
 
 
 def thousand_steps() -> Any:
@@ -81,9 +86,17 @@ def own_pipelines() -> Any:
     model = make()
     result = counted(model, own, epochs=2)
     evaluated = model.evaluate(own, verbose=0)
+    counts = [seen_by(model)]
     whole = model.evaluate(X, LABELS, 50, verbose=0)
+    counts.append(seen_by(model))
     endless = counted(make(), lambda c: own(c).repeat(), steps_per_epoch=21)
-    return {**result, "asked": sorted(set(asked)), "same": [evaluated, whole], "endless": endless}
+    return {
+        **result,
+        "asked": sorted(set(asked)),
+        "same": [evaluated, whole],
+        "evaluated": counts,
+        "endless": endless,
+    }
 
 
 def in_order() -> Any:
@@ -94,6 +107,7 @@ def in_order() -> Any:
     plain.set_weights(weights)
     ours = model.evaluate(X, LABELS, 8, verbose=0, return_dict=True)
     return {
+        "evaluated": seen_by(model),
         "predict": [model.predict(X, 4, verbose=0), plain.predict(X, 4, verbose=0)],
         "evaluate": [ours, plain.evaluate(X, LABELS, 8, verbose=0, return_dict=True)],
     }
@@ -157,11 +171,31 @@ def downpour() -> Any:
     model = make(
         lambda: optimizers.SGD(0.05), layers.BatchNormalization(), push_every=4, fetch_every=4
     )
-    return model.fit(X, LABELS, 16, epochs=2, shuffle=False, verbose=0).history, model.get_weights()
+    history = model.fit(X, LABELS, 16, epochs=2, shuffle=False, verbose=0).history
+    steps = int(model.optimizer.iterations.numpy())
+    return history, model.get_weights(), {"iterations": steps, "examples": seen_by(model)}
 
 
 def warm_start() -> Any:
-    return counted(make(warm_start=10, push_every=2), X, LABELS, batch_size=5, epochs=3)
+    """How many chunks of steps are under way at most: at first, and after the first epoch."""
+    start = WorkQueue.start
+    most = [0]
+
+    def counting(queue: WorkQueue, *given: Any, **more: Any) -> None:
+        start(queue, *given, **more)
+        most[-1] = max(most[-1], len(queue))
+
+    def epoch_ends(epoch: int, logs: Any) -> None:
+        most.append(0)
+
+    ends = keras.callbacks.LambdaCallback(on_epoch_end=epoch_ends)
+    model = make(warm_start=21, push_every=2)
+    WorkQueue.start = counting  # type: ignore[method-assign,assignment]
+    try:
+        found = counted(model, X, LABELS, batch_size=5, epochs=3, callbacks=[ends])
+    finally:
+        WorkQueue.start = start  # type: ignore[method-assign]
+    return {**found, "under_way": most}
 
 
 def sharded(name: str, optimizer: Any, data: Any = (), **options: Any) -> Any:

@@ -86,15 +86,17 @@ def test_local_steps_of_one_worker_are_plain_sgd(one: dict[str, Any]) -> None:
     keras.utils.set_random_seed(programs.SEED)
     plain = programs.classifier(optimizers.SGD(0.05), layers.BatchNormalization())
     history = plain.fit(X, LABELS, 16, epochs=2, shuffle=False, verbose=0).history
-    assert_equal(history, one["downpour"][0], 1e-5, 1e-7, "history")
-    assert_equal(plain.get_weights(), one["downpour"][1], 1e-5, 2e-6, "weights")
+    found, weights, counted = one["downpour"]
+    assert_equal(history, found, 1e-5, 1e-7, "history")
+    assert_equal(plain.get_weights(), weights, 1e-5, 2e-6, "weights")
+    assert counted == {"iterations": int(plain.optimizer.iterations), "examples": len(X)}
 
 
 def test_no_step_and_no_count_of_several_workers_is_lost(several: dict[str, Any]) -> None:
     counted = several["thousand_steps"]
     assert counted["iterations"] == 1000
     assert counted["examples"] == 4000
-    assert counted["accuracy"] <= 1
+    assert 1 / 3 < counted["accuracy"] <= 1  # better than chance: it has learnt
 
 
 def test_each_worker_reads_its_own_data_once(several: dict[str, Any]) -> None:
@@ -103,13 +105,16 @@ def test_each_worker_reads_its_own_data_once(several: dict[str, Any]) -> None:
     assert found["examples"] == len(X)
     assert found["iterations"] == 2 * WORKERS * -(-len(X) // WORKERS // 4)
     np.testing.assert_allclose(found["same"][0], found["same"][1], rtol=1e-5)
+    assert found["evaluated"] == [len(X), len(X)]
     assert found["endless"]["iterations"] == 21
+    assert 21 * 3 <= found["endless"]["examples"] <= 21 * 4  # the last batch of a worker has 3
 
 
 @pytest.mark.parametrize("what", ["predict", "evaluate"])
 def test_every_example_is_evaluated_and_predicted_once(what: str, several: dict[str, Any]) -> None:
     ours, plain = several["in_order"][what]
     assert_equal(plain, ours, 1e-5, 1e-6, what)
+    assert several["in_order"]["evaluated"] == len(X)
 
 
 def test_an_error_of_a_worker_is_told_once(several: dict[str, Any]) -> None:
@@ -120,6 +125,7 @@ def test_an_error_of_a_worker_is_told_once(several: dict[str, Any]) -> None:
 
 def test_training_goes_on_after_an_error(several: dict[str, Any]) -> None:
     assert several["works_after_an_error"]["examples"] == len(X)
+    assert several["works_after_an_error"]["iterations"] == 21
 
 
 def test_callbacks_see_whole_epochs(several: dict[str, Any]) -> None:
@@ -145,6 +151,9 @@ def test_a_model_made_outside_of_the_scope_is_refused(several: dict[str, Any]) -
 def test_one_worker_begins_alone(several: dict[str, Any]) -> None:
     assert several["warm_start"]["iterations"] == 3 * 21
     assert several["warm_start"]["examples"] == len(X)
+    first, second, third, _ = several["warm_start"]["under_way"]
+    assert first == 1  # the first epoch has as many steps as are warm
+    assert min(second, third) > 1
 
 
 @pytest.mark.parametrize("name", more.REFUSED)

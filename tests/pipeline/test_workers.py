@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import pytest
 
 from tests.conftest import ROOT, RunJob
@@ -47,21 +46,41 @@ def test_a_pipeline_of_workers_equals_one_process(name: str, found: dict[str, An
     assert_equal(model.get_weights(), found[name]["weights"], tolerance, tolerance, "weights")
 
 
+def task_of(device: str) -> str:
+    """The task that a device is of: "worker:1"."""
+    found = re.fullmatch(r"/job:(\w+)/replica:0/task:(\d+)/device:CPU:0", device)
+    assert found is not None, device
+    return f"{found[1]}:{found[2]}"
+
+
 def test_each_stage_keeps_its_variables_and_their_slots(found: dict[str, Any]) -> None:
-    devices = found["towers"]["devices"]
-    for path, device in devices.items():
-        if path.startswith(("left", "right")):
-            assert f"/task:{int(path.startswith('right'))}/" in device
-            assert "/job:worker/" in device
-    slots = found["1f1b"]["slots"]
-    tasks = {path: device for path, device in slots.items() if "momentum" in path}
-    assert len({re.search(r"worker/replica:0/task:\d", d)[0] for d in tasks.values()}) == 2  # type: ignore[index]
+    towers = {
+        path: task_of(device)
+        for path, device in found["towers"]["devices"].items()
+        if path.startswith(("left", "right"))
+    }
+    assert towers == {
+        f"{side}_{number}/{kind}": f"worker:{task}"
+        for task, side in enumerate(("left", "right"))
+        for number in (1, 2)
+        for kind in ("kernel", "bias")
+    }
+    variables = {path: task_of(device) for path, device in found["1f1b"]["devices"].items()}
+    assert len(variables) == 2 * 4  # kernels and biases of four layers
+    assert set(variables.values()) == {"worker:0", "worker:1"}
+    slots = {
+        path.partition("/")[2].removesuffix("_momentum"): task_of(device)
+        for path, device in found["1f1b"]["slots"].items()
+        if path.endswith("_momentum")
+    }
+    assert slots == {path.replace("/", "_"): task for path, task in variables.items()}
 
 
 def test_a_job_is_resumed_and_its_model_is_plain_keras(found: dict[str, Any]) -> None:
     keras.utils.set_random_seed(programs.SEED)
     model = stacks.stack()
     history = stacks.fit(model, epochs=2)
+    assert len(found["resumed"]["history"]["loss"]) == 1  # the second epoch alone
     assert_equal(history["loss"][1:], found["resumed"]["history"]["loss"], 1e-5, 2e-6, "loss")
     assert_equal(model.get_weights(), found["resumed"]["weights"], 2e-6, 2e-6, "weights")
     loaded = keras.models.load_model(found["folder"] / "saved.keras")
@@ -72,6 +91,14 @@ def test_the_measured_schedule_keeps_the_planned_order(found: dict[str, Any]) ->
     timings = found["measured"]["timings"]
     assert timings.tasks == ("worker:0", "worker:1")
     assert len(timings.slots) == 2 * 2 * 3
+    assert {(t.slot.stage, t.slot.microbatch, t.slot.direction) for t in timings.slots} == {
+        (stage, microbatch, direction)
+        for stage in range(2)
+        for microbatch in range(3)
+        for direction in ("forward", "backward")
+    }
+    assert min(t.begin for t in timings.slots) == 0
+    assert all(t.end > t.begin for t in timings.slots)
     for stage in range(2):
         own = [t for t in timings.slots if t.slot.stage == stage]
         planned = sorted(own, key=lambda t: t.slot.clock)
@@ -80,7 +107,7 @@ def test_the_measured_schedule_keeps_the_planned_order(found: dict[str, Any]) ->
         begins = [t.begin for t in planned]
         assert all(b >= e - 1e-4 for e, b in zip(ends, begins[1:], strict=False))
     assert "stage 1 |" in found["measured"]["drawn"]
-    assert np.isfinite(timings.bubble)
+    assert 0 < timings.bubble < 1
 
 
 def test_a_worker_on_one_core_sends_while_it_computes(found: dict[str, Any]) -> None:
@@ -108,4 +135,8 @@ def test_a_lost_worker_ends_the_job_with_its_name(tmp_path: Path) -> None:
     told = Path(tmp_path, "chief:0.log").read_text()
     assert codes == {"chief:0": 75, "worker:0": 75, "worker:1": -signal.SIGKILL}, told[-3000:]
     assert "training" in told
+    assert len(re.findall(r"^\S*TaskLost: ", told, re.MULTILINE)) == 1
     assert re.search(r"TaskLost: chief:0 lost worker:1, and with it a stage", told), told[-3000:]
+    at = cluster.address(cluster.chief)
+    other = Path(tmp_path, "worker:0.log").read_text()
+    assert f"TaskLost: chief:0 ({at}) has failed (TaskLost: chief:0 lost worker:1, " in other

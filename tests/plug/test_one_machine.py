@@ -41,13 +41,15 @@ def workers(run_job: RunJob, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 
 def assert_equal(one: Any, other: Any) -> None:
     if isinstance(one, dict):
-        assert one.keys() == other.keys()
+        assert list(one) == list(other)
+        assert one
         for key in one:
             assert_equal(one[key], other[key])
     elif isinstance(one, list) and one and isinstance(one[0], list):
         for left, right in zip(one, other, strict=True):
-            np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-6)
+            assert_equal(left, right)
     else:
+        assert np.isfinite(one).all()  # NaN would be equal to NaN
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 

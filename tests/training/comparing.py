@@ -134,8 +134,11 @@ def same(
     history: float = HISTORY,
     weights: float = WEIGHTS,
     miscounted: bool = False,
+    finite: bool = True,
 ) -> Outcome:
     """Asserts that plain Keras and these numbers of replicas do the same; returns plain Keras'.
+
+    `finite`: every number must be one; False where NaN or infinity is what a program is about.
 
     `miscounted`: plain Keras finds the end of data of unknown length by a step that fails, which
     the optimizer has counted by then: its number of iterations is left out of the comparison.
@@ -146,7 +149,7 @@ def same(
         if miscounted:
             assert other.optimizer[0] <= plain.optimizer[0]
             other.optimizer[0] = plain.optimizer[0]
-        assert_same(plain, other, history=history, weights=weights)
+        assert_same(plain, other, history=history, weights=weights, finite=finite)
     return plain
 
 
@@ -157,9 +160,15 @@ def assert_same(
     history: float = HISTORY,
     weights: float = WEIGHTS,
     where: str = "mirrored",
+    finite: bool = True,
 ) -> None:
-    """Asserts that two outcomes are equal to these tolerances."""
+    """Asserts that two outcomes are equal to these tolerances, and (unless asked not to) finite.
+
+    Two programs that have both come to nothing but NaN would be equal otherwise.
+    """
     pairs, state = side_by_side(plain, other)
+    if finite:
+        refuse_what_is_not_finite([*pairs, *state])
     test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0].rpartition("/")[2]
     _differences.append(Difference(test, where, _relative(pairs), _absolute(state)))
     for path, a, b in pairs:
@@ -175,6 +184,13 @@ def side_by_side(plain: Outcome, other: Outcome) -> tuple[list[Pair], list[Pair]
         *_pairs("optimizer", plain.optimizer, other.optimizer[: len(plain.optimizer)]),
     ]
     return list(_pairs("result", plain.result, other.result)), state
+
+
+def refuse_what_is_not_finite(pairs: Sequence[Pair]) -> None:
+    """Asserts that all numbers are finite, those of plain Keras and the others."""
+    for path, *both in pairs:
+        for whose, numbers in zip(("plain Keras", "the other"), both, strict=True):
+            assert np.isfinite(numbers).all(), f"{path}: not finite in {whose}"
 
 
 def check_replicas_agree(model: keras.Model, strategy: tf.distribute.Strategy) -> None:

@@ -57,7 +57,7 @@ def piped(plan: dict[str, Any], make: Make) -> keras.Model:
     return tfdist.plug(model)
 
 
-def same(make: Make, use: Use, *plans: dict[str, Any], **tolerances: float) -> None:
+def same(make: Make, use: Use, *plans: dict[str, Any], **tolerances: Any) -> None:
     """Asserts that plain Keras and pipelines of these plans do the same."""
     plain = in_plain_keras(make, use)
     for plan in plans or (TWO,):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import keras
@@ -43,11 +44,18 @@ def test_weights_and_slots_live_with_their_stage() -> None:
     model = piped({"stages": ["dense_1"], "microbatches": 2}, lambda: named(optimizers.Adam()))
     fit(model, epochs=1)
     places = {v.path: place_of(v) for v in [*model.weights, *model.optimizer.variables]}
-    for path, place in places.items():
-        if "dense_0" in path:
-            assert place == "CPU:0", path
-        elif "dense_1" in path or "dense_2" in path:
-            assert place == "CPU:1", path
+    expected = {}
+    for number, place in enumerate(("CPU:0", "CPU:1", "CPU:1")):
+        for kind in ("kernel", "bias"):
+            expected[f"dense_{number}/{kind}"] = place
+            for slot in ("momentum", "velocity"):
+                expected[f"adam/dense_{number}_{kind}_{slot}"] = place
+    found = {
+        re.sub(r"sequential(_\d+)?[/_]", "", path): place
+        for path, place in places.items()
+        if "dense" in path
+    }
+    assert found == expected
 
 
 def operations_of_a_step(model: keras.Model) -> list[tf.Operation]:
@@ -62,6 +70,10 @@ def operations_of_a_step(model: keras.Model) -> list[tf.Operation]:
     return list(step.get_concrete_function().graph.get_operations())
 
 
+def place_in(operation: tf.Operation) -> str:
+    return ":".join(operation.device.rsplit(":", 2)[-2:])
+
+
 @pytest.mark.parametrize(
     "make_optimizer",
     [
@@ -74,15 +86,23 @@ def test_what_is_as_large_as_a_kernel_stays_on_its_stage(make_optimizer: Any) ->
     model = piped({"stages": ["dense_2"], "microbatches": 2}, lambda: named(make_optimizer()))
     fit(model, epochs=1)
     operations = operations_of_a_step(model)
-    travelled = [
-        (tensor.name, operation.name)
+    large = [
+        (tensor, operation)
         for operation in operations
         for tensor in operation.inputs
         if tensor.shape == (3, 3)
-        and not pipeline_strategy.same_device(tensor.device, operation.device)
+    ]
+    # Each of the two stages works on tensors of that size, and here is what would be found:
+    assert {place_in(operation) for _, operation in large} == {"CPU:0", "CPU:1"}
+    assert not pipeline_strategy.same_device("/device:CPU:0", "/device:CPU:1")
+    travelled = [
+        (tensor.name, operation.name)
+        for tensor, operation in large
+        if not pipeline_strategy.same_device(tensor.device, operation.device)
     ]
     assert travelled == []
-    assert any(o.type.startswith("Assign") and "CPU:1" in o.device for o in operations)
+    written = [place_in(o) for o in operations if o.type.startswith("Assign")]
+    assert set(written) == {"CPU:0", "CPU:1"}
 
 
 @pytest.mark.parametrize(

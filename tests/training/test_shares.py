@@ -20,6 +20,8 @@ from tfdist.training.data.stream import Step, leaves
 ROWS = len(X)
 BATCH = 32
 SIZES = [32, 32, 32, 9]
+OF_WORKER_1 = np.concatenate([X[16:32], X[48:64], X[80:96], X[100:105]])
+"""The second half of every batch."""
 
 
 def worker(number: int, workers: int = 2, local: int = 1) -> ReplicaLayout:
@@ -73,11 +75,14 @@ def test_the_workers_parts_are_the_batches_of_one_process(
             data = GlobalBatches(layout, *arrays, batch_size=BATCH, shuffle=shuffle)
             found.append(steps_of(data, epochs=2))
     for epoch, batches in enumerate(expected):
+        assert [len(steps[epoch]) for steps in found] == [len(batches)] * workers
         for i, batch in enumerate(batches):
             parts = [part for steps in found for part in steps[epoch][i].parts]
             together = [np.concatenate(leaf) for leaf in zip(*parts, strict=True)]
             for one, other in zip(batch, together, strict=True):
                 np.testing.assert_array_equal(one, other)
+        seen = np.concatenate([batch[0] for batch in batches])
+        assert np.array_equal(seen, X) is not bool(shuffle)  # or shuffles would not be compared
 
 
 @pytest.mark.parametrize("number", [0, 1])
@@ -101,14 +106,18 @@ def test_logical_devices_of_one_process_gather_each_row_once(gathered: list[int]
 def test_class_weights_become_the_rows_own_weights() -> None:
     weight = {0: 0.5, 1: 2.0, 2: 1.5}
     (steps,) = steps_of(GlobalBatches(worker(1), X, LABELS, batch_size=BATCH, class_weight=weight))
-    _, labels, weights = steps[0].parts[0]
-    np.testing.assert_array_equal(weights, [weight[int(label)] for label in labels])
+    for i, step in enumerate(steps):
+        x, labels, weights = step.parts[0]
+        rows = slice(i * BATCH + SIZES[i] // 2, i * BATCH + SIZES[i])
+        np.testing.assert_array_equal(x, X[rows])
+        np.testing.assert_array_equal(labels, LABELS[rows])
+        np.testing.assert_array_equal(weights, [weight[label] for label in LABELS[rows]])
 
 
 def test_a_replica_without_rows_gets_a_stand_in_that_counts_nothing() -> None:
     (steps,) = steps_of(GlobalBatches(worker(0, 2), X[:33], batch_size=32))
     (last,) = steps[-1].parts
-    assert last.shape == (1, 8)
+    np.testing.assert_array_equal(last, X[32:33])
     assert (steps[-1].shares.numpy(), steps[-1].sizes.numpy()) == ([0.0], [0])
 
 
@@ -127,11 +136,13 @@ def test_every_kind_of_array(kind: str) -> None:
     (batch, *_), *_ = keras_batches(1, False, x, label)
     with seeded():
         data = GlobalBatches(worker(0), x, label, batch_size=BATCH)
-        assert tf.nest.map_structure(lambda s: s.dtype, data.sample_batch()) is not None
         (steps,) = steps_of(data)
+    specs = [(leaf.dtype, leaf.shape.as_list()[1:]) for leaf in leaves(data.sample_batch())]
+    assert specs == [(leaf.dtype, leaf.shape.as_list()[1:]) for leaf in leaves(batch)]
     dense = [_dense(leaf) for leaf in leaves(steps[0].parts[0])]
     expected = [_dense(leaf)[:16] for leaf in leaves(batch)]
     for one, other in zip(dense, expected, strict=True):
+        assert len(one) == 16
         assert one.dtype == other.dtype
         np.testing.assert_array_equal(one, other)
 
@@ -155,7 +166,9 @@ def fingerprints(x: Any, number: int, **settings: Any) -> list[int]:
 
 @pytest.mark.parametrize("shuffle", [False, True, "batch"])
 def test_workers_with_the_same_arrays_have_the_same_fingerprints(shuffle: Any) -> None:
-    assert fingerprints(X, 0, shuffle=shuffle) == fingerprints(X, 1, shuffle=shuffle)
+    found = fingerprints(X, 0, shuffle=shuffle)
+    assert found == fingerprints(X, 1, shuffle=shuffle)
+    assert len(set(found)) == len(SIZES)  # one for each batch, and not the same for all
 
 
 def test_arrays_in_another_order_have_other_fingerprints() -> None:
@@ -193,6 +206,7 @@ def test_a_dataset_that_is_kept_is_read_once_and_gives_the_same_again() -> None:
     data = GlobalBatches(worker(1), counted.batches, cache=True)
     first, second, third = steps_of(data, epochs=3)
     assert counted.decoded == ROWS
+    np.testing.assert_array_equal(np.concatenate([step.parts[0][0] for step in first]), OF_WORKER_1)
     for one, two, three in zip(first, second, third, strict=True):
         tf.nest.map_structure(np.testing.assert_array_equal, one, two)
         tf.nest.map_structure(np.testing.assert_array_equal, one, three)
@@ -209,6 +223,8 @@ def test_what_is_kept_are_this_workers_rows() -> None:
     read = steps_of(GlobalBatches(worker(1), Counted().batches))
     for epoch in kept:
         assert [len(step.parts[0][0]) for step in epoch] == [16, 16, 16, 5]
+        x = np.concatenate([step.parts[0][0] for step in epoch])
+        np.testing.assert_array_equal(x, OF_WORKER_1)
         for one, two in zip(epoch, read[0], strict=True):
             np.testing.assert_array_equal(one.parts[0][0], two.parts[0][0])
 
@@ -231,7 +247,10 @@ def test_one_replica_gets_the_batches_themselves() -> None:
     batches = tf.data.Dataset.from_tensor_slices((X, LABELS)).batch(BATCH)
     (steps,) = steps_of(GlobalBatches(ReplicaLayout(), batches))
     assert [len(step.parts[0][0]) for step in steps] == SIZES
-    assert all(step.shares.numpy() == [1.0] for step in steps)
+    together = [np.concatenate(leaf) for leaf in zip(*(s.parts[0] for s in steps), strict=True)]
+    np.testing.assert_array_equal(together[0], X)
+    np.testing.assert_array_equal(together[1], LABELS)
+    assert [step.shares.numpy().tolist() for step in steps] == [[1.0]] * len(SIZES)
 
 
 def test_one_replica_is_told_of_scalars_too() -> None:

@@ -45,7 +45,7 @@ class Address:
         if not isinstance(text, str):
             raise ClusterError(f"address {text!r} that is not a string; {_FORM}")
         if "://" in text:
-            bare = text.split("://", 1)[1].split("/", 1)[0]
+            bare = text.partition("://")[2].partition("/")[0]
             raise ClusterError(
                 f"address {text!r} with a scheme; write host:port alone: {bare or 'host:port'!r}"
             )
@@ -55,7 +55,7 @@ class Address:
             if not bracket or not _is_ipv6(host) or (rest and not rest.startswith(":")):
                 raise ClusterError(f"address {text!r} with no IPv6 address in brackets; {_FORM}")
             port = rest[1:]
-        elif ":" in host or _is_ipv6(text):
+        elif ":" in host:
             raise ClusterError(f"address {text!r} with too many colons; {_FORM}")
         elif not colon:
             host, port = text, ""

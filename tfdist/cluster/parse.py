@@ -56,8 +56,7 @@ def parse_config(config: Any, *, task_required: bool) -> tuple[Mapping[str, Any]
             )
     _refuse_unknown(spec, _TOP, _TOP_IGNORED, "key")
     if "cluster" not in spec:
-        bare = " (name the jobs inside it)" if set(spec) & set(JOBS) else ""
-        raise ClusterError(f"no key 'cluster'{bare}; map each job to its addresses under 'cluster'")
+        raise ClusterError("no key 'cluster'; map each job to its addresses under 'cluster'")
     jobs = spec["cluster"]
     if not isinstance(jobs, Mapping):
         raise ClusterError(

@@ -30,8 +30,9 @@ def nearest(name: object, known: Iterable[str]) -> str:
         A clause to append to a message; empty where nothing is similar.
     """
     names = {one.lower(): one for one in known}
-    close = difflib.get_close_matches(str(name).strip().lower(), names, n=1, cutoff=0.5)
-    return f"; did you mean {names[close[0]]!r}?" if close else ""
+    for close in difflib.get_close_matches(str(name).strip().lower(), names, cutoff=0.5):
+        return f"; did you mean {names[close]!r}?"  # the nearest comes first
+    return ""
 
 
 def canonical_job(name: object) -> str:

@@ -1,7 +1,8 @@
 """Where to cut a chain of layers into stages. Pure: takes and returns plain numbers.
 
 The layers stand in one order in which each comes after what it needs, and a stage is a run of them.
-Over that order the split is exact: dynamic programming over the cut points.
+Over that order the split is exact: dynamic programming over the cut points, for the slowest stage,
+and then for the least traffic among the splits whose stages are no slower.
 """
 
 from __future__ import annotations
@@ -55,35 +56,46 @@ def split(
         sums.append(sums[-1] + cost)
         bytes_.append(bytes_[-1] + (memory[i] if memory is not None else 0.0))
     border = [0.0, *crossing, 0.0]  # border[i] lies before layer i
-    none = (float("inf"), float("inf"))
-    # best[i]: the slowest stage and the traffic, for the first i layers in k stages.
-    best: list[tuple[float, float]] = [(0.0, 0.0), *[none] * count]
-    choices: list[list[int]] = []
+    infinite = float("inf")
+
+    def stage_cost(start: int, stop: int) -> float:
+        """What a stage of these layers costs; infinite where the memory does not hold it."""
+        if memory_limit is not None and bytes_[stop] - bytes_[start] > memory_limit:
+            return infinite
+        return sums[stop] - sums[start] + border[start] + border[stop]
+
+    # slowest[i]: the slowest stage at best, for the first i layers in so many stages.
+    slowest = [0.0, *[infinite] * count]
     for _ in range(stages):
-        now: list[tuple[float, float]] = [none] * (count + 1)
-        choice = [0] * (count + 1)
-        for stop in range(1, count + 1):
-            for start in range(stop):
-                if best[start] == none:
-                    continue
-                if memory_limit is not None and bytes_[stop] - bytes_[start] > memory_limit:
-                    continue
-                own = sums[stop] - sums[start] + border[start] + border[stop]
-                value = (max(best[start][0], own), best[start][1] + border[start])
-                if value < now[stop]:
-                    now[stop], choice[stop] = value, start
-        best = now
-        choices.append(choice)
-    if best[count] == none:
+        slowest = [
+            min(
+                (max(slowest[start], stage_cost(start, stop)) for start in range(stop)),
+                default=infinite,
+            )
+            for stop in range(count + 1)
+        ]
+    if slowest[count] == infinite:
         raise PlugError(
             f"no split into {stages} stages keeps each within {memory_limit:.3g} bytes: give more "
             "stages or machines of more memory"
         )
-    cuts, stop = [], count
-    for choice in reversed(choices):
-        stop = choice[stop]
-        cuts.append(stop)
-    return tuple(reversed(cuts[:-1]))
+    # found[i]: the least traffic, and its cuts, of those in which no stage is slower than that.
+    none: tuple[float, tuple[int, ...]] = (infinite, ())
+    found = [(0.0, ()), *[none] * count]
+    for _ in range(stages):
+        found = [
+            min(
+                (
+                    (found[start][0] + border[start], (*found[start][1], start))
+                    for start in range(stop)
+                    if stage_cost(start, stop) <= slowest[count]
+                ),
+                key=lambda traffic_and_cuts: traffic_and_cuts[0],
+                default=none,
+            )
+            for stop in range(count + 1)
+        ]
+    return found[count][1][1:]
 
 
 def cost_of(

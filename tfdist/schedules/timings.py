@@ -56,7 +56,8 @@ class Timings:
         """The share of all stages' time in which they did nothing."""
         replicas = 1 + max(timing.replica for timing in self.slots)
         busy = sum(t.end - t.begin for t in self.slots)
-        return max(0.0, 1 - busy / (self.stages * replicas * self.seconds))
+        there = self.stages * replicas * self.seconds
+        return max(0.0, 1 - busy / there) if there else 0.0
 
     @classmethod
     def planned(cls, slots: Sequence[Slot]) -> Timings:

@@ -31,7 +31,7 @@ class ReplicaLayout:
     task: str = ""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.first <= self.first + self.local <= self.replicas or self.local < 1:
+        if self.local < 1 or not 0 <= self.first <= self.replicas - self.local:
             raise ValueError(
                 f"replicas {self.first} to {self.first + self.local - 1} do not lie within the "
                 f"job's {self.replicas}"
@@ -60,9 +60,9 @@ class ReplicaLayout:
     def describe_batch(self, total: int) -> str:
         """Says how a global batch is shared out, such as "global batch 256 = 4 replicas x 64"."""
         sizes = [stop - start for start, stop in (self.bounds(total, r) for r in self.range_all())]
-        if len(set(sizes)) == 1:
-            return f"global batch {total} = {self.replicas} replicas x {sizes[0]}"
-        return f"global batch {total} = {self.replicas} replicas x {min(sizes)} to {max(sizes)}"
+        least, most = min(sizes), max(sizes)
+        each = f"{least}" if least == most else f"{least} to {most}"
+        return f"global batch {total} = {self.replicas} replicas x {each}"
 
     def range_all(self) -> range:
         """The numbers of all replicas of the job."""

@@ -44,6 +44,7 @@ from tfdist.training.parameter_server.worker_prediction import WorkerPrediction
 from tfdist.training.parameter_server.worker_programs import WorkerPrograms
 from tfdist.training.parameter_server.worker_step import WorkerStep
 from tfdist.training.peers.drift import DriftCheck
+from tfdist.training.peers.lost_servers import told_of_lost_servers
 from tfdist.training.plug_options import TrainingOptions
 from tfdist.training.replica.step_logs import StepLogs, as_plain
 
@@ -103,8 +104,8 @@ class Asynchronous:
     # ------------------------------------------------------------ chunks
 
     def working(self) -> contextlib.AbstractContextManager[None]:
-        """For all that traces and runs steps."""
-        return contextlib.nullcontext()
+        """For all that traces and runs steps: says which parameter servers are lost."""
+        return told_of_lost_servers(self.strategy, ("ps",), "the variables that it kept")
 
     def chunks(
         self, mode: Mode, data: Stream, chunk_length: ChunkLength

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,12 +15,12 @@ import tensorflow as tf
 
 from tfdist import log
 from tfdist.compat import keras_data, keras_trainer, keras_weights, tf_graphs
-from tfdist.errors import PlugError, TaskLost
-from tfdist.strategies import registry
+from tfdist.errors import PlugError
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.strategies.pipeline_strategy import PipelineStrategy, same_device
 from tfdist.training.data.stream import AllGatherNumbers, without_optionals
 from tfdist.training.mode import Mode
+from tfdist.training.peers.lost_servers import told_of_lost_servers
 from tfdist.training.pipelined import layer_graph as graphs
 from tfdist.training.pipelined.executor import Executor
 from tfdist.training.pipelined.optimizer_update import apply_gradients
@@ -32,9 +31,6 @@ from tfdist.training.replica.step_logs import StepLogs
 from tfdist.training.tracing import traced
 
 __all__ = ["PipelinePrograms", "check_model"]
-
-_NOTICE_SECONDS = 3.0
-"""How long it may take until a lost worker is known to be lost."""
 
 _STEPS = ("train_step", "test_step", "predict_step")
 
@@ -156,28 +152,9 @@ class PipelinePrograms:
         Raises:
             TaskLost: some are.
         """
-        try:
-            with tf_graphs.unordered_stamps():
-                yield
-        except tf.errors.OpError as error:
-            deadline = time.monotonic() + _NOTICE_SECONDS
-            while not (lost := self._lost()) and time.monotonic() < deadline:
-                time.sleep(0.05)
-            if not lost:
-                raise
-            raise TaskLost(
-                f"chief:0 lost {', '.join(lost)}, and with it a stage of the pipeline: its own "
-                "log tells why; start the job again, with tfdist.callbacks.Checkpoint it resumes "
-                "where it was"
-            ) from error
-
-    def _lost(self) -> list[str]:
-        """The workers that have gone; one that has come back has come without its variables."""
-        membership = registry.membership_of(self._strategy)
-        if membership is None:
-            return []
-        absent = membership.absent()
-        return [str(t) for t in membership.tasks if t in absent or membership.times(t) > 1]
+        what = "a stage of the pipeline"
+        with told_of_lost_servers(self._strategy, ("worker",), what), tf_graphs.unordered_stamps():
+            yield
 
     def one(self, mode: Mode, may_be_absent: bool) -> Callable[..., Any]:
         """What takes one step; see `Programs`."""
