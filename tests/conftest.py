@@ -20,6 +20,8 @@ from typing import Protocol
 
 import pytest
 
+from tfdist import process
+
 ROOT = Path(__file__).parent.parent
 SESSION = "TFDIST_TEST_SESSION"
 JOB = "TFDIST_TEST_JOB"
@@ -43,6 +45,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("thorough"):
                 item.add_marker(pytest.mark.skip(reason="thorough"))
+
+
+@pytest.fixture(autouse=True)
+def _each_test_asks_anew_who_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a strategy of an earlier test has told of this process is forgotten."""
+    monkeypatch.setattr(process, "_joined", None)
 
 
 class RunJob(Protocol):
