@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import ROOT
 from tfdist.bench.measured import Measured
 
@@ -35,6 +37,7 @@ def bench(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.thorough
 def test_a_script_of_ones_own_on_one_and_two_workers(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(SCRIPT)
     ran = bench("--workers", "1,2", "--seconds", "1", "train.py", 32, cwd=tmp_path)

@@ -8,9 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import ROOT
 
 
+@pytest.mark.thorough
 def test_the_command_measures_three_steps_of_the_tiny_model_on_two_workers(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.benchmarks.step_time", "--output", str(tmp_path)]
     only = ["--models", "tiny", "--variants", "tfdist_fit", "--steps", "3", "--rounds", "1"]

@@ -20,7 +20,11 @@ SNIPPETS = [
 JOBS = sorted({block.job for block in SNIPPETS if not block.not_run})
 
 
-@pytest.mark.parametrize("job", JOBS, ids=lambda job: job or "one process")
+@pytest.mark.parametrize(
+    "job",
+    [pytest.param(job, marks=pytest.mark.thorough if job else []) for job in JOBS],
+    ids=lambda job: job or "one process",
+)
 def test_the_snippets_run(job: str, tmp_path: Path) -> None:
     pages = list(dict.fromkeys(b.page for b in SNIPPETS if b.job == job and not b.not_run))
     launcher = ["tfdist", "run", *job.split(), "-m"] if job else []

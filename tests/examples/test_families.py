@@ -13,14 +13,23 @@ from tests.conftest import RunJob
     ("example", "launch", "flags", "told", "low", "high"),
     [
         ("spam", ["--workers", "2", "--ps", "1"], ["--epochs", "3"], "accuracy", 0.8, 1.0),
-        ("sunspots", ["--workers", "2"], ["--epochs", "3"], "MAE", 10.0, 20.0),
-        (
+        pytest.param(
+            "sunspots",
+            ["--workers", "2"],
+            ["--epochs", "3"],
+            "MAE",
+            10.0,
+            20.0,
+            marks=pytest.mark.thorough,
+        ),
+        pytest.param(
             "denoise",
             ["--workers", "2", "--chief"],
             ["--strategy", "pipeline", "--epochs", "10"],
             "RMSE",
             0.1,
             0.22,  # of the noisy images: 0.23
+            marks=pytest.mark.thorough,
         ),
     ],
 )

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.conftest import ROOT, RunJob
 from tfdist.examples import ratings
@@ -42,6 +43,7 @@ def _pairs(vectors: np.ndarray, row: list[int]) -> list[float]:
     return [float(vectors[i] @ vectors[j]) for i, j in itertools.combinations(row, 2)]
 
 
+@pytest.mark.thorough
 def test_one_process_learns_the_ratings_and_saves_a_plain_keras_model(tmp_path: Path) -> None:
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
@@ -55,6 +57,7 @@ def test_one_process_learns_the_ratings_and_saves_a_plain_keras_model(tmp_path: 
     check(done, tmp_path)
 
 
+@pytest.mark.thorough
 def test_two_workers_and_two_servers_learn_the_ratings_as_well(
     run_job: RunJob, tmp_path: Path
 ) -> None:

@@ -1,6 +1,6 @@
-"""Three real workers do, in every program, what one process of plain Keras does.
+"""Two real workers do, in every program, what one process of plain Keras does.
 
-So do two, with TFDIST_TEST_THOROUGH=1, and two alone with TFDIST_TEST_SHORT=1.
+So do three, with `scripts/test --thorough`.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ import pytest
 
 from tests.conftest import RunJob
 from tests.multi_worker import programs
-from tests.training.comparing import EVERY
+from tests.training import comparing
 
 AROUND_ZERO = 1e-7  # a number that should be 0 has no relative difference
 
 
-@pytest.fixture(scope="module", params=EVERY, ids=[f"{n}_workers" for n in EVERY])
+WORKERS = (2, 3) if comparing.THOROUGH else (2,)
+
+
+@pytest.fixture(scope="module", params=WORKERS, ids=[f"{n}_workers" for n in WORKERS])
 def found(
     request: pytest.FixtureRequest, run_job: RunJob, tmp_path_factory: pytest.TempPathFactory
 ) -> list[dict[str, Any]]:

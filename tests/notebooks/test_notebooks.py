@@ -82,7 +82,14 @@ def test_the_table_has_a_row_for_every_notebook() -> None:
 
 
 @pytest.mark.timeout(360)
-@each_notebook
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=[] if number == 0 else pytest.mark.thorough)
+        for number, path in enumerate(NOTEBOOKS)
+    ],
+    ids=lambda path: path.stem,
+)
 def test_a_notebook_runs_and_each_cell_runs_again(path: Path, tmp_path: Path) -> None:
     executed = execute(twice(read(path)), tmp_path)
     check_no_path_and_no_error(executed)

@@ -24,7 +24,11 @@ def undisturbed(run_job: RunJob, tmp_path_factory: pytest.TempPathFactory) -> di
     return result
 
 
-@pytest.mark.parametrize("killed", [0, 1], ids=["the chief", "another worker"])
+@pytest.mark.parametrize(
+    "killed",
+    [pytest.param(0, marks=pytest.mark.thorough), 1],
+    ids=["the chief", "another worker"],
+)
 def test_a_killed_job_resumes_and_ends_the_same(
     killed: int, run_job: RunJob, undisturbed: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -82,7 +82,10 @@ def test_the_servers_of_a_chief_that_ends_well_end_with_0(processes: Processes) 
 
 @pytest.mark.parametrize(
     ("end", "why"),
-    [("error", "ValueError: shapes differ"), ("refused", "PlugError: no such model")],
+    [
+        ("error", "ValueError: shapes differ"),
+        pytest.param("refused", "PlugError: no such model", marks=pytest.mark.thorough),
+    ],
 )
 def test_the_servers_of_a_chief_that_fails_end_with_75_and_say_why(
     end: str, why: str, processes: Processes
@@ -99,6 +102,7 @@ def test_the_servers_of_a_chief_that_fails_end_with_75_and_say_why(
         assert "Traceback" not in said
 
 
+@pytest.mark.thorough
 def test_the_servers_of_a_killed_chief_end_with_75(processes: Processes) -> None:
     processes.start_all("sleep")
     deadline = time.monotonic() + 100

@@ -19,6 +19,7 @@ def factorization_machine() -> keras.Model:
     return recommender.build_model(dimensions=4, mean=3.5)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("build", "load", "loss"),
     [

@@ -239,6 +239,7 @@ def test_an_exception_of_a_callback_comes_through_and_the_model_can_be_trained_a
     same(classifier, use)
 
 
+@pytest.mark.thorough
 def test_many_models_are_not_taken_for_one_that_is_traced_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -37,6 +37,7 @@ PROGRAMS: dict[str, tuple[Any, Any]] = {
 }
 
 
+@pytest.mark.thorough  # the zoo has programs like these on two workers
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_published_class_trains_as_in_plain_keras(name: str) -> None:
     same(*PROGRAMS[name], on=EVERY)
