@@ -40,11 +40,10 @@ def bounds_of(total: Any, layout: ReplicaLayout) -> Bounds:
     starts, sizes, rows = [], [], []
     for replica in layout.local_replicas:
         start, stop = layout.bounds(total, replica)
-        # A replica without rows gets one as a stand-in; its share of 0 makes it count nothing.
-        low = _least(start, total - 1)
         starts.append(start)
         sizes.append(stop - start)
-        rows.append((low, _most(stop, low + 1)))
+        # A replica without rows gets one as a stand-in; its share of 0 makes it count nothing.
+        rows.append((start, _most(stop, start + 1)))
     return Bounds(total, starts, sizes, rows)
 
 
@@ -59,10 +58,6 @@ def make_step(parts: Sequence[Any], bounds: Bounds, fingerprint: tf.Tensor) -> S
         total=total,
         fingerprint=fingerprint,
     )
-
-
-def _least(a: Any, b: Any) -> Any:
-    return max(min(a, b), 0) if isinstance(a, int) else tf.maximum(tf.minimum(a, b), 0)
 
 
 def _most(a: Any, b: Any) -> Any:
