@@ -265,6 +265,11 @@ def test_an_input_that_may_be_absent_is_absent() -> None:
         model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
         return model
 
+    def generated() -> Any:
+        for start in range(0, 105, 20):
+            rows = slice(start, start + 20)
+            yield {"one": X[rows], "other": None}, LABELS[rows]
+
     def use(model: keras.Model) -> Any:
         x = {"one": X, "other": None}
         return [
@@ -272,6 +277,8 @@ def test_an_input_that_may_be_absent_is_absent() -> None:
             model.evaluate(x, LABELS, verbose=0),
             model.predict(x, verbose=0),
             model.train_on_batch(x, LABELS),
+            model.evaluate(generated(), verbose=0),
+            model.predict(generated(), verbose=0),
         ]
 
     same(make, use)

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training.data.global_batches import GlobalBatches
-from tfdist.training.data.stream import AllGatherNumbers, Step
+from tfdist.training.data.stream import AllGatherNumbers, Step, without_optionals
 from tfdist.training.loop.chunking import ChunkLength
 from tfdist.training.loop.prediction import Outputs, dense_rows
 from tfdist.training.replica import ReplicaStep, Rows, one_machine_semantics, replica_step
@@ -106,7 +106,7 @@ class ReplicaPrediction:
                     share = tf.ones((), tf.float32)
                     rows = Rows.of(data, start, size, total)
                     with replica_step(ReplicaStep(self._strategy, share, False, rows=rows)):
-                        return self._model.predict_step(data)
+                        return self._model.predict_step(without_optionals(data))
 
                 values = (parts, tf.unstack(starts), tf.unstack(sizes))
                 with one_machine_semantics(self._strategy):
