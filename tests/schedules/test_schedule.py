@@ -118,6 +118,17 @@ def test_weights_that_stand_beside_each_other_go_together(name: str, k: int, m: 
         seen |= set(group)
 
 
+def test_gradients_of_weights_wait_until_those_of_four_can_go_together() -> None:
+    drawn = schedules.text(schedules.schedule("zero_bubble", 1, 6))
+    assert drawn == "stage 0 | F0 B0 F1 B1 F2 B2 F3 B3 W0 W1 W2 W3 F4 B4 F5 B5 W4 W5"
+    last = [
+        len(group)
+        for group in schedules.in_one_go(schedules.schedule("zero_bubble", 2, 12))
+        if (group[0].stage, group[0].direction) == (1, "weights")
+    ]
+    assert last == [4, 4, 4]
+
+
 @sized
 @given(names, stages, microbatches)
 def test_evaluation_runs_the_forwards_alone(name: str, k: int, m: int) -> None:
@@ -133,6 +144,13 @@ def test_the_tables_in_the_docstring_are_the_schedules() -> None:
     for name, k in (("gpipe", 3), ("1f1b", 3), ("zero_bubble", 2)):
         drawn = schedules.text(schedules.schedule(name, k, 4)).splitlines()
         assert all(f"    {line}" in (schedules.__doc__ or "") for line in drawn)
+
+
+@pytest.mark.parametrize(("stages", "first"), [(10, "stage 0 | F0"), (11, "stage  0 | F0")])
+def test_stages_stand_under_each_other(stages: int, first: str) -> None:
+    rows = schedules.text(schedules.schedule("gpipe", stages, 1)).splitlines()
+    assert rows[0].startswith(first)
+    assert len({row.index("|") for row in rows}) == 1
 
 
 def test_an_unknown_schedule_is_refused() -> None:
