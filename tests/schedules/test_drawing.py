@@ -202,3 +202,9 @@ def test_the_bubble_is_told_in_hundredths() -> None:
 def test_axes_that_are_given_are_written_to_no_file(tmp_path: Path) -> None:
     draw("gpipe", 2, 2, axes=figure_axes(), path=tmp_path / "picture.png")
     assert not list(tmp_path.iterdir())
+
+
+def test_timings_are_values() -> None:
+    for value, name in ((MEASURED, "slots"), (MEASURED.slots[0], "begin")):
+        with pytest.raises(AttributeError):
+            setattr(value, name, None)

@@ -98,6 +98,10 @@ def test_among_equal_splits_the_one_with_the_least_traffic_is_taken() -> None:
     assert split([1.0, 0.0, 0.0, 1.0], 2, cut_costs=[0.2, 0.1, 0.2]) == (2,)
 
 
+def test_the_slowest_stage_counts_before_the_traffic_however_fast_all_are() -> None:
+    assert split([0.1] * 4, 2, cut_costs=[0.0, 0.05, 0.0]) == (2,)
+
+
 def test_a_split_keeps_within_the_memory() -> None:
     costs, memory = [1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 6.0]
     assert split(costs, 2, memory=memory, memory_limit=6) == (3,)
