@@ -29,7 +29,6 @@ TEST = [
     "import-linter>=2.1",
     "mypy>=1.15",
     "pytest>=9",
-    "pytest-cov>=7",
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.6",  # a test process for each core
     "ruff>=0.9",
