@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from tfdist import log
 from tfdist.cluster import Cluster, Task
 from tfdist.environments import detect_cluster
 from tfdist.errors import StrategyError
@@ -51,13 +52,15 @@ _joined: Process | None = None
 
 
 def join(cluster: Cluster | None) -> Process:
-    """Notes what this process is, for everybody who asks from now on.
+    """Notes what this process is, for everybody who asks from now on, and names it in the log.
 
     Args:
         cluster: its job, with its task; None where it is alone.
     """
     global _joined
     _joined = Process(cluster, _launched())
+    alone_in_its_log = _joined.task is not None and not _joined.launched
+    log.set_task(str(_joined.task) if alone_in_its_log else "")  # the launcher names it itself
     return _joined
 
 

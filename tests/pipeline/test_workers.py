@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import pickle
 import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import keras
 import pytest
 
-from tests.conftest import ROOT, RunJob
+from tests.conftest import RunJob
 from tests.multi_worker import programs
 from tests.multi_worker.test_workers import assert_equal
 from tests.pipeline import stacks
+from tests.unattended import run_unattended
 from tfdist.launch import local_cluster
 
 pytestmark = pytest.mark.timeout(300)
@@ -118,20 +115,9 @@ def test_a_worker_on_one_core_sends_while_it_computes(found: dict[str, Any]) -> 
 
 
 def test_a_lost_worker_ends_the_job_with_its_name(tmp_path: Path) -> None:
-    script = str(Path(__file__).with_name("lost_stage.py"))
-    with contextlib.ExitStack() as stack:
-        cluster = stack.enter_context(local_cluster(workers=2, chief=True))
-        processes = {}
-        for task in cluster.tasks:  # without tfdist run, which would end the others itself
-            log = stack.enter_context(Path(tmp_path, f"{task}.log").open("w"))
-            variables = {**os.environ, "TF_CONFIG": cluster.to_tf_config(task)}
-            variables["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-            command = [sys.executable, script, str(tmp_path)]
-            process = subprocess.Popen(command, env=variables, stdout=log, stderr=log)
-            stack.callback(process.wait)
-            stack.callback(process.kill)
-            processes[str(task)] = process
-        codes = {name: process.wait(90) for name, process in processes.items()}
+    script = Path(__file__).with_name("lost_stage.py")
+    with local_cluster(workers=2, chief=True) as cluster:
+        codes = run_unattended(cluster, script, tmp_path, timeout=90)
     told = Path(tmp_path, "chief:0.log").read_text()
     assert codes == {"chief:0": 75, "worker:0": 75, "worker:1": -signal.SIGKILL}, told[-3000:]
     assert "training" in told

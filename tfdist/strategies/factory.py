@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tfdist import log, process
+from tfdist import process
 from tfdist.cluster import Cluster
 from tfdist.environments import detect_cluster
 from tfdist.errors import StrategyError
@@ -108,7 +108,6 @@ def _made(kind: str, cluster: Cluster | None, chosen: Options) -> tf.distribute.
         chosen.check_for(kind)
     here = process.join(cluster or detect_cluster())
     cluster = here.cluster
-    log.set_task("" if here.launched or here.task is None else str(here.task))
     if here.is_evaluator:
         kind = "one_device" if kind == "auto" or kind in _OVER_MACHINES else kind
         cluster = None  # it stands beside the job and scores checkpoints by itself

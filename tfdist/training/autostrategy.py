@@ -219,8 +219,7 @@ def _meeting(original: Callable[..., None]) -> Callable[..., None]:
         from tfdist.strategies.multi_worker import KIND, joined
         from tfdist.strategies.strategy_options import Options
 
-        here = process.join(cluster)
-        log.set_task("" if here.launched else str(here.task))
+        process.join(cluster)
         options = Options()
         with current.making(), joined(cluster, options.deadline):
             original(self, *args, **kwargs)

@@ -213,7 +213,7 @@ class Store:
             log.warning("%s: looking at the checkpoints themselves", error)
             newest, before = None, sorted(self._files(), key=_written)
         candidates = [] if newest is None else [newest]
-        candidates += [Saved(path, int(path.stem[len("epoch-") :]), {}) for path in before[::-1]]
+        candidates += [Saved(path, int(_number_of(path)), {}) for path in before[::-1]]
         told = []
         for saved in candidates:
             damage = damage_of(saved.path)
@@ -229,7 +229,7 @@ class Store:
         return None
 
     def _files(self) -> list[Path]:
-        return [p for p in self.directory.glob("epoch-*.keras") if p.stem[6:].isdecimal()]
+        return [p for p in self.directory.glob("epoch-*.keras") if _number_of(p).isdecimal()]
 
     def _files_before(self, saved: Saved) -> list[Path]:
         """The checkpoints of earlier epochs; later ones are of a run before this one."""
@@ -262,6 +262,11 @@ class Store:
         files.sort(key=lambda path: path <= newest)
         for path in files[: -self.keep]:
             path.unlink(missing_ok=True)
+
+
+def _number_of(path: Path) -> str:
+    """The epoch in the name of a checkpoint, as it is written there."""
+    return path.stem.removeprefix("epoch-")
 
 
 def _written(path: Path) -> float:

@@ -22,11 +22,11 @@ class EmbeddingTables:
     """Which variables are shards of tables, and how they are updated.
 
     Args:
-        model: a model that may hold sharded embeddings, or None.
+        model: a model that may hold sharded embeddings.
         exact: has Keras' own code update every row at every step.
     """
 
-    def __init__(self, model: keras.Model | None = None, exact: bool = False) -> None:
+    def __init__(self, model: keras.Model, exact: bool = False) -> None:
         self._model = model
         self._exact = exact
         self._updates: SparseUpdates | None = None
@@ -52,7 +52,7 @@ class EmbeddingTables:
     @property
     def layers(self) -> list[ShardedEmbedding]:
         """The sharded layers."""
-        return [] if self._model is None else sharded_embeddings(self._model)
+        return sharded_embeddings(self._model)
 
     @property
     def variables(self) -> list[keras.Variable]:
@@ -66,7 +66,7 @@ class EmbeddingTables:
             PlugError: the optimizer, or an option of it, does not work with sharded tables.
         """
         self._updates = None
-        if self.layers and self._model is not None and self._model.optimizer is not None:
+        if self.layers and self._model.optimizer is not None:
             for layer in self.layers:
                 layer.keep_lookups_apart(self._exact)
             self._updates = SparseUpdates(self._model.optimizer, self.layers, self._exact)

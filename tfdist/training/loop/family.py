@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdist.strategies.layout import ReplicaLayout
+from tfdist.training.data.per_worker import PerWorkerData
 from tfdist.training.data.stream import Step, Stream
 from tfdist.training.loop.chunking import ChunkLength
 from tfdist.training.loop.prediction import Prediction
@@ -125,7 +126,6 @@ class FamilyKind(abc.ABC):
             prepared: what `prepare` has returned for the model.
         """
 
-    @abc.abstractmethod
     def own_data(
         self,
         strategy: tf.distribute.Strategy,
@@ -141,6 +141,8 @@ class FamilyKind(abc.ABC):
             function: from a `tf.distribute.InputContext` to a dataset.
             steps: of an epoch; None where the data end.
         """
+        del strategy
+        return PerWorkerData(layout, function, steps)
 
     def prepare(
         self, model: keras.Model, strategy: tf.distribute.Strategy, options: TrainingOptions

@@ -7,7 +7,6 @@ To the epoch loop a pipeline is one replica that takes whole batches. `layer_gra
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -15,7 +14,6 @@ import tensorflow as tf
 
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.strategies.pipeline_strategy import PipelineStrategy
-from tfdist.training.data.per_worker import PerWorkerData
 from tfdist.training.loop.family import FamilyKind
 from tfdist.training.pipelined.pipeline_programs import PipelinePrograms
 from tfdist.training.plug_options import FAMILY_OPTIONS, TrainingOptions
@@ -45,13 +43,3 @@ class PipelineKind(FamilyKind):
         """What takes the steps of a model; see `FamilyKind`."""
         programs = functools.partial(PipelinePrograms, options=options)
         return Synchronous(model, strategy, layout, options, programs)
-
-    def own_data(
-        self,
-        strategy: tf.distribute.Strategy,
-        layout: ReplicaLayout,
-        function: Callable[..., Any],
-        steps: int | None,
-    ) -> PerWorkerData:
-        """The data that the chief reads; see `FamilyKind`."""
-        return PerWorkerData(layout, function, steps)

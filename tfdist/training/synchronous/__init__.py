@@ -6,7 +6,6 @@ every global batch, and `exchange` brings together what they have learnt.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -15,7 +14,6 @@ import tensorflow as tf
 from tfdist.compat import keras_trainer
 from tfdist.errors import PlugError
 from tfdist.strategies.layout import ReplicaLayout
-from tfdist.training.data.per_worker import PerWorkerData
 from tfdist.training.loop.family import FamilyKind
 from tfdist.training.plug_options import FAMILY_OPTIONS, TrainingOptions
 from tfdist.training.synchronous.synchronous import Synchronous
@@ -44,16 +42,6 @@ class SynchronousKind(FamilyKind):
         """What takes the steps of a model; see `FamilyKind`."""
         return Synchronous(model, strategy, layout, options)
 
-    def own_data(
-        self,
-        strategy: tf.distribute.Strategy,
-        layout: ReplicaLayout,
-        function: Callable[..., Any],
-        steps: int | None,
-    ) -> PerWorkerData:
-        """The data that workers read for themselves; see `FamilyKind`."""
-        return PerWorkerData(layout, function, steps)
-
     def is_shared_out(self, layout: ReplicaLayout) -> bool:
         """Over several replicas, that is."""
         return layout.replicas > 1
@@ -62,7 +50,12 @@ class SynchronousKind(FamilyKind):
         """Checks what a model was compiled with; see `FamilyKind`."""
         if strategy.num_replicas_in_sync == 1:
             return
-        check_jit(model)
+        if model.jit_compile and type(model).train_step is not keras.Model.train_step:
+            raise PlugError(
+                f"{type(model).__name__} has a train_step of its own, which cannot be compiled "
+                "over several replicas (the update must stay outside): compile the model with "
+                "jit_compile=False, or override compute_loss instead"
+            )
         for loss in keras_trainer.flat_losses(model):
             if getattr(loss, "reduction", "mean") in (None, "none"):
                 raise PlugError(
@@ -70,17 +63,3 @@ class SynchronousKind(FamilyKind):
                     'several replicas need one number: use reduction="sum_over_batch_size", "sum" '
                     'or "mean_with_sample_weight"'
                 )
-
-
-def check_jit(model: keras.Model) -> None:
-    """Checks that XLA is not to compile steps that reach beyond one replica.
-
-    Raises:
-        PlugError: it is.
-    """
-    if model.jit_compile and type(model).train_step is not keras.Model.train_step:
-        raise PlugError(
-            f"{type(model).__name__} has a train_step of its own, which cannot be compiled "
-            "over several replicas (the update must stay outside): compile the model with "
-            "jit_compile=False, or override compute_loss instead"
-        )

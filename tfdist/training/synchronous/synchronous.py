@@ -74,13 +74,13 @@ class Synchronous:
         self._options = options
         self._local = LocalState(model, strategy)
         self._functions: dict[Any, Callable[..., Any]] = {}
-        self._logs = StepLogs(model)
+        logs = StepLogs(model)
         self._all_gather = AllGather.of(strategy, layout)
         self.drift = DriftCheck(
             model, strategy, layout, self._local.written, options.local_steps > 1
         )
-        self._totals = MetricReduction(model, strategy, layout, self._logs, self.drift)
-        self.programs = make_programs(model, strategy, layout, self._logs, self._local)
+        self._totals = MetricReduction(model, strategy, layout, logs, self.drift)
+        self.programs = make_programs(model, strategy, layout, logs, self._local)
         self.chunk_seconds = self.programs.chunk_seconds
 
     def working(self) -> contextlib.AbstractContextManager[None]:
