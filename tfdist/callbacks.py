@@ -2,31 +2,51 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
 from tfdist import log, process
 from tfdist.compat import keras_trainer
 from tfdist.errors import CheckpointError
-from tfdist.training.checkpointing.random_state import add_random_state, restore_random_state
+from tfdist.training.checkpointing.background import Background
+from tfdist.training.checkpointing.extra_parts import (
+    add_job_state,
+    add_random_state,
+    read_job_state,
+    restore_random_state,
+)
+from tfdist.training.checkpointing.snapshot import Snapshot
 from tfdist.training.checkpointing.store import Saved, Store
+from tfdist.training.loop.job_state import JobState
 from tfdist.training.plugged import Plugged
 
 __all__ = ["Checkpoint"]
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Saves the whole training state at the ends of epochs, and resumes from the newest one.
+    """Keeps the whole state of training, and resumes from the newest one, in an epoch's middle too.
 
-    Give it to `fit` on every worker. The chief alone writes, atomically: a job that is killed at
-    any moment leaves the last whole checkpoint. When `fit` begins and the directory holds a
-    checkpoint, the chief reads it, every worker takes over its values, and training goes on with
-    the epoch after it; so a job resumes by being started again. Only the chief needs to see the
-    directory. Each file is an ordinary `.keras` file that `keras.models.load_model` opens.
+    Give it to `fit` on every worker. The chief alone writes, atomically and beside the training: a
+    job that is killed at any moment leaves the last whole checkpoint. When `fit` begins and the
+    directory holds a checkpoint, the chief reads it, every worker takes it over, and training goes
+    on with the step after it; so a job resumes by being started again. Only the chief needs to see
+    the directory. Each file is an ordinary `.keras` file that `keras.models.load_model` opens.
+
+    Kept are weights, optimizers, random states, what the metrics have counted, the history, where
+    the data stand on every worker, and what callbacks remember: those of Keras (EarlyStopping,
+    ReduceLROnPlateau, ModelCheckpoint's best), and your own that have `get_state()`, which returns
+    numbers, strings, arrays, lists and dicts of these, and `set_state(state)`. With a seed
+    (`keras.utils.set_random_seed`) a run that was killed and started again ends with the bits of
+    one that was not. Data are brought there by doing again what was done to them: earlier epochs
+    draw their shuffles without being read, and the batches of this one are skipped; what Python
+    code makes (a generator, a `PyDataset`) is made again and thrown away.
+
+    SIGTERM, SIGUSR1 or SIGUSR2 to any task, or to `tfdist run`, has all of them end after the steps
+    they are at, with a checkpoint and exit code 75.
 
     An evaluator task beside the job, which runs the same script and sees the directory too, scores
     the checkpoints on `fit`'s `validation_data` as they come, and ends when training has; see
@@ -35,20 +55,22 @@ class Checkpoint(keras.callbacks.Callback):
     A checkpoint that turns out to be damaged is named and passed over for the one before it, and
     weights that are not finite never become one: they are kept aside.
 
-    It restores weights, optimizer (learning rate and step count too) and random states. What other
-    callbacks remember (the patience of EarlyStopping) and an unfinished epoch are not kept.
-
     Args:
         directory: where the checkpoints lie.
         every: save at the end of every so many epochs, and of the last.
+        every_steps: save after every so many steps of an epoch, too.
+        every_secs: save when so many seconds have passed since the last one, too.
         keep: how many checkpoints to keep.
         resume: False starts anew, whatever the directory holds.
+        save_on_background: whether training goes on while a checkpoint is written; it then waits
+            only where the one before is not yet.
 
     Raises:
         CheckpointError: the directory cannot be written, or what it holds is of another model.
 
     Example:
-        >>> model.fit(dataset, epochs=5, callbacks=[tfdist.callbacks.Checkpoint("run/")])
+        >>> keep = tfdist.callbacks.Checkpoint("run/", every_steps=500)
+        >>> model.fit(dataset, epochs=5, callbacks=[keep])
     """
 
     chunks_will_do = True
@@ -58,23 +80,78 @@ class Checkpoint(keras.callbacks.Callback):
         directory: str | os.PathLike[str],
         *,
         every: int = 1,
+        every_steps: int | None = None,
+        every_secs: float | None = None,
         keep: int = 3,
         resume: bool = True,
+        save_on_background: bool = True,
     ) -> None:
         super().__init__()
-        if not isinstance(every, int) or every < 1:
-            raise CheckpointError(f"every={every!r}: give a number of epochs, at least 1")
+        for name, value in {"every": every, "every_steps": every_steps}.items():
+            if (value is not None or name == "every") and not _is_count(value):
+                what = "epochs" if name == "every" else "steps"
+                raise CheckpointError(f"{name}={value!r}: give a number of {what}, at least 1")
+        if every_secs is not None and not (_is_real(every_secs) and every_secs > 0):
+            raise CheckpointError(f"every_secs={every_secs!r}: give a number of seconds above 0")
         self.every = every
+        self.every_steps = every_steps
+        self.every_secs = every_secs
         self.resume = resume
         self.restores_the_model = resume
+        self.restored: JobState | None = None
         self.store = Store(directory, keep)
-        self._last: tuple[int, dict[str, Any]] | None = None
-        self._saved_epoch = 0
+        self._background = Background(save_on_background)
+        self._pending: JobState | None = None
 
     @property
     def latest(self) -> Saved | None:
         """The newest checkpoint in the directory, if there is one."""
         return self.store.latest()
+
+    # ------------------------------------------------------------ as the loop calls it
+
+    def keep(self, state: JobState, now: bool) -> None:
+        """Keeps a state of the job, with the model as it is, on the chief.
+
+        Args:
+            state: of the job, at rest.
+            now: False leaves it for the end of the training.
+
+        Raises:
+            CheckpointError: this one, or the one before, could not be written.
+        """
+        self._pending = None if now else state
+        if now:
+            snapshot = Snapshot(self.model)
+            self._background.begin(lambda: self._write(snapshot, state))
+
+    def settle(self) -> None:
+        """Waits until what was kept is on the disk.
+
+        Raises:
+            CheckpointError: it could not be written.
+        """
+        self._background.settle()
+
+    def _write(self, snapshot: Snapshot, state: JobState) -> None:
+        def save(path: str) -> None:
+            with snapshot.shown():
+                keras_trainer.save(snapshot.model, path)
+                add_random_state(Path(path), snapshot.model)
+            add_job_state(Path(path), state)
+
+        if lost := snapshot.not_finite():
+            log.warning(
+                "after epoch %d, %s has numbers that are not finite: saved as %s, and not as a "
+                "checkpoint to resume from; a lower learning rate or clipping often helps",
+                state.epoch,
+                lost,
+                self.store.put_aside(save),
+            )
+            return
+        self.store.write(save, state.epoch, state.logs, state.step)
+
+    # ------------------------------------------------------------ as Keras calls it
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Restores the newest checkpoint on the chief; the others take its values over.
@@ -89,7 +166,12 @@ class Checkpoint(keras.callbacks.Callback):
                 f"fit of a model that is not plugged, on the evaluator, would write over the "
                 f"checkpoints in {self.store.directory}: give tfdist.plug the model before fit"
             )
-        self._last, self._saved_epoch = None, 0
+        if Plugged.of(self.model) is None and (self.every_steps or self.every_secs):
+            raise CheckpointError(
+                "every_steps and every_secs are for a model that is plugged, whose loop knows "
+                "where the data stand: call tfdist.plug(model) before fit, or leave them out"
+            )
+        self._pending, self.restored = None, None
         if not self._is_chief:
             return
         saved = self.store.latest() if self.resume else None
@@ -101,47 +183,32 @@ class Checkpoint(keras.callbacks.Callback):
         try:
             self.model.load_weights(str(saved.path))
             restore_random_state(saved.path, self.model)
-        except (ValueError, OSError, KeyError) as error:
+            self.restored = read_job_state(saved.path)
+            if self.restored is not None and self.store.read().finished:
+                # A run that has ended well is taken up to train more epochs than it was asked for.
+                self.restored = dataclasses.replace(self.restored, stopped=False)
+        except (ValueError, OSError, KeyError, TypeError) as error:
             raise CheckpointError(
                 f"{saved.path} cannot be restored into this model, as it is of another one or "
                 f"damaged: give another directory, or resume=False to start anew ({error})"
             ) from error
         keras_trainer.begin_with_epoch(self.model, saved.epoch)
-        self._saved_epoch = saved.epoch
-        log.info("resuming after epoch %d, from %s", saved.epoch, saved.path)
+        log.info("resuming after %s, from %s", saved, saved.path)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Saves, if this epoch's turn has come."""
-        self._last = (epoch + 1, dict(logs or {}))
-        if (epoch + 1) % self.every == 0:
-            self._save()
+        """Saves, if this epoch's turn has come, in a plain `fit`; tfdist's asks for it itself."""
+        if Plugged.of(self.model) is None:
+            state = JobState(epoch + 1, 0, dict(logs or {}), False, {}, [])
+            self.keep(state, (epoch + 1) % self.every == 0)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Saves what the last epoch left unsaved, and notes that training has ended well."""
-        self._save()
-        if self._is_chief:
-            self.store.finish()
-
-    def _save(self) -> None:
-        if self._last is None or self._last[0] == self._saved_epoch or not self._is_chief:
+        if not self._is_chief:
             return
-        epoch, logs = self._last
-
-        def save(path: str) -> None:
-            keras_trainer.save(self.model, path)
-            add_random_state(Path(path), self.model)
-
-        self._saved_epoch = epoch
-        if lost := _not_finite(self.model):
-            log.warning(
-                "after epoch %d, %s has numbers that are not finite: saved as %s, and not as a "
-                "checkpoint to resume from; a lower learning rate or clipping often helps",
-                epoch,
-                lost,
-                self.store.put_aside(save),
-            )
-            return
-        self.store.write(save, epoch, logs)
+        if self._pending is not None:
+            self.keep(self._pending, now=True)
+        self._background.close()
+        self.store.finish()
 
     @property
     def _is_chief(self) -> bool:
@@ -149,10 +216,9 @@ class Checkpoint(keras.callbacks.Callback):
         return process.current().is_chief if plugged is None else plugged.layout.is_chief
 
 
-def _not_finite(model: keras.Model) -> str:
-    """The path of the first weight that is NaN or infinite somewhere; "" where none is."""
-    for variable in model.weights:
-        value = np.asarray(variable)
-        if np.issubdtype(value.dtype, np.inexact) and not np.isfinite(value).all():
-            return variable.path
-    return ""
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

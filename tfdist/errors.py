@@ -10,6 +10,7 @@
     ├── PlugError (ValueError)       this model cannot be trained by its strategy as it stands
     ├── DataError (ValueError)       the data cannot be shared out over the replicas
     ├── CheckpointError              a checkpoint cannot be written, found or restored
+    ├── Preempted                    somebody has asked for the job's end: its state is saved
     ├── TaskLost                     another task of the job went away while this one was working
     │   └── TaskLeft                 it ended well, but this one still waited for it
     └── LaunchError                  a process of the job could not be started or did not end well
@@ -29,6 +30,7 @@ __all__ = [
     "LaunchError",
     "PlugError",
     "PortInUse",
+    "Preempted",
     "RendezvousError",
     "RendezvousMismatch",
     "RendezvousTimeout",
@@ -91,6 +93,13 @@ class CheckpointError(TfdistError):
     """A checkpoint cannot be written, found or restored."""
 
 
+class Preempted(TfdistError):
+    """A signal has asked for the job's end; its state is saved, and it can be started again."""
+
+    exit_code = 75
+    told = True
+
+
 class TaskLost(TfdistError):
     """Another task of the job went away while this one was working.
 
@@ -117,7 +126,8 @@ EXIT_CODES: dict[int, str] = {
     1: "a task failed: its traceback is in its log",
     64: "the command line, the cluster spec or the strategy's options are wrong: mend them first",
     69: "the tasks did not come together before the deadline",
-    75: "another task was lost while training: start the job again, it resumes from its checkpoint",
+    75: "a task was lost, or a signal has asked for the end: start the job again, it resumes from "
+    "its checkpoint",
     130: "ended by Ctrl-C (SIGINT)",
     143: "ended by SIGTERM",
 }

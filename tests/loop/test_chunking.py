@@ -17,7 +17,7 @@ def after(*chunks: tuple[int, float], target: float = TARGET_SECONDS) -> ChunkLe
     length = ChunkLength(target=target)
     for steps, seconds in chunks:
         length.took(steps, seconds)
-        length.agreed(length.seconds)
+        length.agreed(*([one] for one in length.told))
     return length
 
 
@@ -28,12 +28,12 @@ def test_the_first_chunk_is_one_step() -> None:
 
 def test_the_first_chunk_says_nothing_of_a_step() -> None:
     assert after(TRACED).next_length(None) == 1
-    assert after(TRACED).seconds == 0.0
+    assert after(TRACED).told[0] == 0.0
 
 
 def test_a_worker_tells_what_its_last_chunk_took() -> None:
-    assert after(TRACED, (1, 0.01)).seconds == 0.01
-    assert after(TRACED, (1, 0.01), (4, 0.05)).seconds == 0.05
+    assert after(TRACED, (1, 0.01)).told[0] == 0.01
+    assert after(TRACED, (1, 0.01), (4, 0.05)).told[0] == 0.05
 
 
 def test_a_chunk_is_as_long_as_fits_into_the_target() -> None:
@@ -45,7 +45,7 @@ def test_a_chunk_grows_to_four_times_the_last_at_most() -> None:
     length = after(TRACED, (1, 1e-5))
     assert length.next_length(None) == 4
     length.took(4, 4e-5)
-    length.agreed(4e-5)
+    length.agreed([4e-5], [0.0])
     assert length.next_length(None) == 16
 
 
@@ -80,9 +80,9 @@ def test_an_exact_length_holds_whatever_steps_take() -> None:
     length = ChunkLength(every=7)
     assert length.next_length(None) == 7
     length.took(7, 1.0)
-    length.agreed(1.0)
+    length.agreed([1.0], [0.0])
     length.took(7, 1e-6)
-    length.agreed(1e-6)
+    length.agreed([1e-6], [0.0])
     assert length.next_length(None) == 7
     assert length.next_length(5) == 5
 
@@ -102,9 +102,9 @@ def test_workers_that_are_told_the_same_choose_the_same(
         assert 1 <= steps <= left
         one.took(steps, own)
         other.took(steps, others)
-        mean = (one.seconds + other.seconds) / 2
-        one.agreed(mean)
-        other.agreed(mean)
+        mean = (one.told[0] + other.told[0]) / 2
+        one.agreed([mean], [0.0])
+        other.agreed([mean], [0.0])
 
 
 @pytest.mark.parametrize("seconds", [0.02, 0.05, 0.11])
@@ -113,5 +113,5 @@ def test_steps_that_take_as_long_as_each_other_settle_at_the_target(seconds: flo
     for _ in range(8):
         steps = length.next_length(None)
         length.took(steps, steps * seconds)
-        length.agreed(steps * seconds)
+        length.agreed([steps * seconds], [0.0])
     assert TARGET_SECONDS - seconds < length.next_length(None) * seconds <= TARGET_SECONDS + 1e-9

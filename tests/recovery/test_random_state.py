@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import tfdist
 from tfdist.errors import CheckpointError
-from tfdist.training.checkpointing.random_state import restore_random_state
+from tfdist.training.checkpointing.extra_parts import restore_random_state
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(24, 6)).astype("float32"), RNG.normal(size=(24, 1)).astype("float32")

@@ -23,6 +23,7 @@ from tfdist.compat.patches import Patches, original
 
 __all__ = [
     "functions_inline",
+    "global_seeds",
     "is_absent",
     "is_built",
     "make_global_seeds",
@@ -70,6 +71,12 @@ def try_step(step: Callable[[Any], Any], batch: Any, strategy: tf.distribute.Str
     finally:
         with strategy.scope():
             keras_variables.initialize_all_variables()
+
+
+def global_seeds() -> list[keras.Variable]:
+    """The state of the generator that `keras.random` draws from without a seed; [] before one."""
+    found = keras_global_state.get_global_attribute(keras_seed.GLOBAL_SEED_GENERATOR)
+    return [] if found is None else [found.state]
 
 
 def make_global_seeds(strategy: tf.distribute.Strategy) -> None:

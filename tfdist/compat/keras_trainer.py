@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from tfdist.compat import names
-from tfdist.compat.names import keras_loss
+from tfdist.compat.names import keras_global_state, keras_loss, keras_saving
 
 __all__ = [
     "begin_with_epoch",
@@ -20,6 +20,7 @@ __all__ = [
     "keras_writer",
     "loss_tracker",
     "overrides",
+    "prepare_to_save",
     "profiles",
     "restored_epoch",
     "save",
@@ -75,6 +76,22 @@ def keras_writer(model: keras.Model, name: str) -> Callable[..., None]:
 def save(model: keras.Model, path: str) -> None:
     """Saves with Keras' own method, whatever the plugged model's does beside."""
     keras_writer(model, "save")(path)
+
+
+_attributes_skipped = names.of(keras_saving, "get_attr_skipset")
+_KINDS = ("Operation", "Layer", "Functional", "Sequential", "Metric", "Optimizer", "Loss")
+
+
+def prepare_to_save() -> None:
+    """Has Keras make, in this thread, the empty objects with which it compares what it saves.
+
+    Their variables cannot be made in a `keras.StatelessScope`. Keras means to keep what it finds,
+    but looks for it under this name and keeps it under another.
+    """
+    for kind in (*_KINDS, "Cross", "Feature"):
+        keras_global_state.set_global_attribute(
+            f"saving_attr_skiplist_{kind}", _attributes_skipped(kind)
+        )
 
 
 def compute_loss(

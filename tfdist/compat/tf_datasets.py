@@ -10,7 +10,14 @@ import tensorflow as tf
 
 from tfdist.compat.names import tf_batch, tf_dataset, tf_map, tf_prefetch, tf_repeat, tf_structure
 
-__all__ = ["DatasetMap", "MappedBatches", "maps_before_batch", "varies_with"]
+__all__ = [
+    "DatasetMap",
+    "MappedBatches",
+    "depends_on_the_pass_before",
+    "maps_before_batch",
+    "skip_batches",
+    "varies_with",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +78,46 @@ def maps_before_batch(dataset: tf.data.Dataset) -> MappedBatches | None:
     return MappedBatches(
         base, tuple(maps[::-1]), int(size), bool(drop_remainder), tuple(map(int, repeats[::-1]))
     )
+
+
+def skip_batches(dataset: tf.data.Dataset, count: int) -> tf.data.Dataset:
+    """Returns a dataset of batches without the first, which are not mapped, where that will do.
+
+    Args:
+        dataset: of batches.
+        count: how many to leave out.
+    """
+    found = maps_before_batch(dataset)
+    if found is None or found.repeats:
+        return dataset.skip(count)
+    elements = found.base.skip(count * found.size)
+    for one in found.maps:
+        elements = elements.map(
+            _on_whole(elements, one.function), tf.data.AUTOTUNE if one.parallel else None
+        )
+    return elements.batch(found.size, found.drop_remainder).with_options(dataset.options())
+
+
+def _on_whole(dataset: tf.data.Dataset, function: Callable[[Any], Any]) -> Callable[..., Any]:
+    is_tuple = isinstance(dataset.element_spec, tuple)
+
+    @tf.autograph.experimental.do_not_convert
+    def see(*components: Any) -> Any:
+        return function(components if is_tuple else components[0])
+
+    return see
+
+
+def depends_on_the_pass_before(dataset: Any) -> bool:
+    """Whether the elements of a pass must be made for the next one to be what it will be.
+
+    So it is where Python code makes them, and where a dataset repeats what draws a new order each
+    time. Else a pass draws at its beginning all that the next one depends on.
+    """
+    repeats = isinstance(dataset, tf_repeat._RepeatDataset)
+    if repeats or "python" in varies_with(dataset):
+        return True
+    return any(depends_on_the_pass_before(one) for one in dataset._inputs())
 
 
 _READERS = ("Assert", "LookupTableFindV2", "LookupTableSizeV2", "ReadVariableOp", "ResourceGather")

@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -28,6 +29,8 @@ __all__ = ["Index", "Saved", "Store", "replacing_directory", "replacing_file", "
 
 _INDEX = "checkpoint.json"
 _FORMAT = 1
+_NAME = re.compile(r"epoch-(\d+)(?:-step-(\d+))?\.keras")
+_SCRATCH = ".writing-"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,10 +39,11 @@ class Saved:
 
     Attributes:
         path: the `.keras` file.
-        epoch: how many epochs it has seen.
-        logs: the metrics at the end of the last of them.
+        epoch: how many whole epochs it has seen.
+        logs: the metrics at the end of the last of them, or of the steps of the next.
         name: random, another one for each that is written; "" where an older tfdist wrote it.
         stale: whether the run that the directory now belongs to has started without it.
+        step: how many steps of the next epoch it has seen.
     """
 
     path: Path
@@ -47,6 +51,10 @@ class Saved:
     logs: Mapping[str, float]
     name: str = ""
     stale: bool = False
+    step: int = 0
+
+    def __str__(self) -> str:
+        return f"epoch {self.epoch}" + (f" and {self.step} steps" if self.step else "")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +82,7 @@ class Index:
             entry["logs"] = dict(self.saved.logs)
             entry["name"] = self.saved.name
             entry["stale"] = self.saved.stale
+            entry["step"] = self.saved.step
         entry |= {"run": self.run, "began": self.began, "finished": self.finished}
         return json.dumps(entry, indent=2) + "\n"
 
@@ -89,7 +98,8 @@ class Index:
         if "file" in entry or "run" not in entry:
             path, logs = directory / entry["file"], dict(entry["logs"])
             name, stale = str(entry.get("name", "")), bool(entry.get("stale", False))
-            saved = Saved(path, int(entry["epoch"]), logs, name, stale)
+            step = int(entry.get("step", 0))
+            saved = Saved(path, int(entry["epoch"]), logs, name, stale, step)
         run, began = str(entry.get("run", "")), float(entry.get("began", 0.0))
         return cls(saved, run, began, bool(entry.get("finished", False)))
 
@@ -126,6 +136,8 @@ class Store:
         if saved is not None:
             saved = dataclasses.replace(saved, stale=resumed is None)
         self._write_index(Index(saved, secrets.token_hex(8), time.time()))
+        for scratch in self.directory.glob(f"{_SCRATCH}*"):  # of a run that was killed
+            shutil.rmtree(scratch, ignore_errors=True)
 
     def finish(self) -> None:
         """Notes that the run has ended well: nothing will be written any more.
@@ -168,20 +180,24 @@ class Store:
             raise CheckpointError(f"{path} could not be written ({error})") from error
         return path
 
-    def write(self, save: Callable[[str], None], epoch: int, logs: Mapping[str, Any]) -> Saved:
+    def write(
+        self, save: Callable[[str], None], epoch: int, logs: Mapping[str, Any], step: int = 0
+    ) -> Saved:
         """Writes a checkpoint, then names it the newest, then drops the oldest.
 
         Args:
             save: writes the model to the path it is given, which ends with `.keras`.
-            epoch: how many epochs the model has seen.
+            epoch: how many whole epochs the model has seen.
             logs: the last metrics.
+            step: how many steps of the next epoch it has seen.
 
         Raises:
             CheckpointError: the directory cannot be written, or the disk is full.
         """
-        path = self.directory / f"epoch-{epoch:05d}.keras"
+        within = f"-step-{step:07d}" if step else ""
+        path = self.directory / f"epoch-{epoch:05d}{within}.keras"
         plain = {name: float(value) for name, value in logs.items() if _is_number(value)}
-        saved = Saved(path, epoch, plain, name=secrets.token_hex(8))
+        saved = Saved(path, epoch, plain, name=secrets.token_hex(8), step=step)
         index = dataclasses.replace(self._index, saved=saved)
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -213,7 +229,9 @@ class Store:
             log.warning("%s: looking at the checkpoints themselves", error)
             newest, before = None, sorted(self._files(), key=_written)
         candidates = [] if newest is None else [newest]
-        candidates += [Saved(path, int(_number_of(path)), {}) for path in before[::-1]]
+        for path in before[::-1]:
+            epoch, step = _place_of(path)
+            candidates.append(Saved(path, epoch, {}, step=step))
         told = []
         for saved in candidates:
             damage = damage_of(saved.path)
@@ -229,11 +247,12 @@ class Store:
         return None
 
     def _files(self) -> list[Path]:
-        return [p for p in self.directory.glob("epoch-*.keras") if _number_of(p).isdecimal()]
+        return [p for p in self.directory.glob("epoch-*.keras") if _NAME.fullmatch(p.name)]
 
     def _files_before(self, saved: Saved) -> list[Path]:
-        """The checkpoints of earlier epochs; later ones are of a run before this one."""
-        return sorted(path for path in self._files() if path.name < saved.path.name)
+        """The earlier checkpoints, in order; later ones are of a run before this one."""
+        there = (saved.epoch, saved.step)
+        return sorted((p for p in self._files() if _place_of(p) < there), key=_place_of)
 
     def read(self) -> Index:
         """Returns what the directory tells, an empty index where there is none.
@@ -257,16 +276,18 @@ class Store:
             ) from error
 
     def _drop_old(self, newest: Path) -> None:
-        # Later epochs than the newest's are of a run before this one, which began anew.
-        files = sorted(self._files())
-        files.sort(key=lambda path: path <= newest)
+        # Later ones than the newest are of a run before this one, which began anew.
+        files = sorted(self._files(), key=_place_of)
+        files.sort(key=lambda path: _place_of(path) <= _place_of(newest))
         for path in files[: -self.keep]:
             path.unlink(missing_ok=True)
 
 
-def _number_of(path: Path) -> str:
-    """The epoch in the name of a checkpoint, as it is written there."""
-    return path.stem.removeprefix("epoch-")
+def _place_of(path: Path) -> tuple[int, int]:
+    """The epochs and steps in the name of a checkpoint."""
+    found = _NAME.fullmatch(path.name)
+    assert found is not None
+    return int(found[1]), int(found[2] or 0)
 
 
 def _written(path: Path) -> float:
@@ -285,7 +306,7 @@ def replacing_file(path: Path) -> Iterator[Path]:
     the writing fails.
     """
     # The directory keeps the file's own name whole, as Keras looks at how it ends.
-    scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=path.parent))
+    scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=path.parent))
     try:
         temporary = scratch / path.name
         yield temporary
@@ -299,7 +320,7 @@ def replacing_file(path: Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def replacing_directory(path: Path, is_chief: bool) -> Iterator[Path]:
     """The same for a directory; where several processes write it, the chief's stays."""
-    scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=path.parent))
+    scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=path.parent))
     try:
         temporary = scratch / path.name
         yield temporary

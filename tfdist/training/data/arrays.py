@@ -43,8 +43,8 @@ class ArrayRows:
         """Returns the dataset of global batches: its specs tell how a model is built."""
         return self._batches.map(lambda numbers, arrays: keras_data.gather_rows(arrays, numbers))
 
-    def share_out(self, layout: ReplicaLayout) -> tf.data.Dataset:
-        """Returns the dataset of `Step`s for this process's replicas."""
+    def share_out(self, layout: ReplicaLayout, skip: int = 0) -> tf.data.Dataset:
+        """Returns the dataset of `Step`s for this process's replicas, without the first."""
 
         def one(numbers: tf.Tensor, arrays: Any) -> Step:
             bounds = bounds_of(_length(numbers), layout)
@@ -56,7 +56,7 @@ class ArrayRows:
                 fingerprint = fingerprint_of(first) + fingerprint_of_order(numbers)
             return make_step(parts, bounds, fingerprint)
 
-        return self._batches.map(
+        return self._batches.skip(skip).map(
             tf.autograph.experimental.do_not_convert(one), num_parallel_calls=tf.data.AUTOTUNE
         )
 

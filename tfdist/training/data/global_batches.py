@@ -15,8 +15,8 @@ the same in every epoch can be read once: `cache=True` keeps this process's rows
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,9 +27,11 @@ import tensorflow as tf
 from tfdist.compat import keras_data, tf_datasets
 from tfdist.errors import DataError
 from tfdist.strategies.layout import ReplicaLayout
+from tfdist.training.data import python_random
 from tfdist.training.data.arrays import ArrayRows
 from tfdist.training.data.fingerprint import fingerprint_of
 from tfdist.training.data.map_pushdown import share_out_before_maps
+from tfdist.training.data.position import Position
 from tfdist.training.data.sharding import bounds_of, make_step
 from tfdist.training.data.stream import (
     AllGatherNumbers,
@@ -125,12 +127,6 @@ def _check_leaves(there: Sequence[Any]) -> None:
             )
 
 
-def _follow_the_chief_in_python_random(all_gather: AllGatherNumbers) -> None:
-    version, numbers, gauss = random.getstate()
-    chief = all_gather(numbers)[0]
-    random.setstate((version, tuple(int(number) for number in chief), gauss))
-
-
 class GlobalBatches(Stream):
     """The data of one `fit`, `evaluate` or `predict`, the same stream on every worker.
 
@@ -144,6 +140,8 @@ class GlobalBatches(Stream):
     Raises:
         DataError: the data cannot be shared out, or an endless dataset cannot be kept.
     """
+
+    is_global = True
 
     def __init__(
         self,
@@ -173,18 +171,17 @@ class GlobalBatches(Stream):
             shuffle=shuffle,
             class_weight=class_weight,
         )
+        self._data = x
         # Keras draws the order of a PyDataset's batches from Python's own random numbers.
         self._shuffles_in_python = bool(shuffle) and isinstance(x, keras.utils.PyDataset)
         arrays = None if layout.replicas == 1 else keras_data.arrays_of(self._adapter)
+        self._rows: ArrayRows | None = None
         if arrays is None:
             self._batches = self._adapter.get_tf_dataset()
-            steps_ = share_out_before_maps(self._batches, layout)
-            if steps_ is None:
-                steps_ = share_out(self._batches, layout)
         else:
-            rows = ArrayRows(self._adapter, arrays, shuffle)
-            self._batches = rows.whole()
-            steps_ = rows.share_out(layout)
+            self._rows = ArrayRows(self._adapter, arrays, shuffle)
+            self._batches = self._rows.whole()
+        steps_ = self._shared_out(0)
         infinite = int(self._batches.cardinality()) == tf.data.INFINITE_CARDINALITY
         if cache and isinstance(x, tf.data.Dataset):
             if infinite:
@@ -193,9 +190,19 @@ class GlobalBatches(Stream):
                     "leave out its .repeat() and steps_per_epoch, or leave out cache_data"
                 )
             steps_ = steps_.cache()
-        self._steps = steps_.prefetch(2)
+        self._cached = cache
+        self._steps = steps_
+        self._python: Any = None
         self.num_batches = self._adapter.num_batches
         self.counted = self.num_batches is not None or (infinite and self.steps_asked is not None)
+
+    def _shared_out(self, skip: int) -> tf.data.Dataset:
+        """The steps of this process, without the first."""
+        if self._rows is not None:
+            return self._rows.share_out(self.layout, skip)
+        batches = tf_datasets.skip_batches(self._batches, skip) if skip else self._batches
+        steps = share_out_before_maps(batches, self.layout)
+        return share_out(batches, self.layout) if steps is None else steps
 
     @property
     def batch_size(self) -> int | None:
@@ -229,23 +236,53 @@ class GlobalBatches(Stream):
     def begin_epoch(self, all_gather: AllGatherNumbers) -> None:
         """Starts an epoch: from the beginning, or where the last one stopped with `steps` given."""
         if self._shuffles_in_python and self.layout.workers > 1:
-            _follow_the_chief_in_python_random(all_gather)
-        self._adapter.on_epoch_begin()
+            python_random.follow_the_chief(all_gather)
+        self._call_hook("on_epoch_begin")
         super().begin_epoch(all_gather)
 
     def end_epoch(self) -> None:
         """Ends an epoch."""
         super().end_epoch()
-        self._adapter.on_epoch_end()
+        self._call_hook("on_epoch_end")
 
     def rewind(self) -> None:
         """Makes the next epoch begin at the stream's first batch."""
         super().rewind()
-        self._adapter.on_epoch_end()  # as Keras does before `fit` and at every `evaluate`
+        self._call_hook("on_epoch_end")  # as Keras does before `fit` and at every `evaluate`
 
-    def make_iterator(self) -> Any:
-        """Begins the stream anew."""
-        return iter(self._steps)
+    def _call_hook(self, name: str) -> None:
+        self._events.append(name)
+        getattr(self._adapter, name)()
+
+    def make_iterator(self, skip: int = 0) -> Any:
+        """Begins the stream anew, after its first batches."""
+        if self._is_python:
+            self._python = python_random.get_state()
+        if skip and not self._cached:
+            return iter(self._shared_out(skip).prefetch(2))
+        return iter((self._steps.skip(skip) if skip else self._steps).prefetch(2))
+
+    # ------------------------------------------------------------ to resume
+
+    @functools.cached_property
+    def _is_python(self) -> bool:
+        """Whether Python code makes the batches: a `PyDataset`, a generator."""
+        return "python" in tf_datasets.varies_with(self._batches)
+
+    @property
+    def makes_every_batch_again(self) -> bool:
+        """Whether only the batches of a pass tell how the next one goes."""
+        if isinstance(self._data, keras.utils.PyDataset):
+            return False  # its hooks do
+        return tf_datasets.depends_on_the_pass_before(self._batches)
+
+    def position(self, begun: int) -> Position:
+        """Returns where the stream stands."""
+        return dataclasses.replace(super().position(begun), python=self._python)
+
+    def _prepare_last_pass(self, position: Position) -> None:
+        if position.python is not None:
+            python_random.set_state(position.python)
 
     def take(self, count: int, all_gather: AllGatherNumbers) -> list[Step]:
         """Takes the next steps that every worker has, up to `count`.

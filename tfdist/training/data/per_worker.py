@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfdist.compat import tf_datasets
 from tfdist.errors import DataError
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training.data.stream import (
@@ -65,9 +66,14 @@ class PerWorkerData(Stream):
         """Specs of one replica's batch."""
         return self._dataset.element_spec
 
-    def make_iterator(self) -> Any:
-        """Begins this worker's stream anew."""
-        return iter(self._dataset)
+    @property
+    def makes_every_batch_again(self) -> bool:
+        """Whether only the batches of a pass tell how the next one goes."""
+        return tf_datasets.depends_on_the_pass_before(self._dataset)
+
+    def make_iterator(self, skip: int = 0) -> Any:
+        """Begins this worker's stream anew, after its first batches."""
+        return iter(self._dataset.skip(skip).prefetch(2) if skip else self._dataset.prefetch(2))
 
     def take(self, count: int, all_gather: AllGatherNumbers) -> list[Step]:
         """Takes the next steps, until nobody has any data left."""
@@ -84,7 +90,7 @@ class PerWorkerData(Stream):
         self.ended = run < count
         batches = self._pulled[: run * local]
         self._pulled = self._pulled[run * local :]
-        self.took(run)
+        self.took(run, len(batches))
         batches += [self._stand_in()] * (run * local - len(batches))
         sizes += [0] * (run * local - len(sizes))
         return [
@@ -126,7 +132,7 @@ def is_input_function(x: Any) -> bool:
 def dataset_of(
     function: Callable[..., Any], context: tf.distribute.InputContext
 ) -> tf.data.Dataset:
-    """Returns what a function of `tf.distribute.InputContext` returns, read ahead.
+    """Returns what a function of `tf.distribute.InputContext` returns.
 
     Raises:
         DataError: it is no batched dataset.
@@ -145,4 +151,4 @@ def dataset_of(
                 "dimension: batch it by "
                 "input_context.get_per_replica_batch_size(global_batch_size)"
             )
-    return dataset.prefetch(2)
+    return dataset

@@ -12,6 +12,7 @@ import tensorflow as tf
 from tfdist.compat import keras_build
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training.data.iterator_cleanup import let_go
+from tfdist.training.data.position import Event, Position
 
 __all__ = [
     "AllGatherNumbers",
@@ -69,6 +70,12 @@ class Stream:
         steps_asked: steps of an epoch, where the user has said so.
     """
 
+    has_position = True
+    """Whether a run can go on in the middle of an epoch; else it begins the epoch's data anew."""
+
+    is_global = False
+    """Whether every worker has the same stream, of which it takes its rows."""
+
     def __init__(self, layout: ReplicaLayout, steps: int | None) -> None:
         limit = keras.config.max_steps_per_epoch()
         self.steps_asked = min(steps, limit) if steps and limit else steps or limit
@@ -79,6 +86,9 @@ class Stream:
         self._iterator: Iterator[Step] | None = None
         self._pulled: list[Any] = []
         self._seen = 0
+        self._begun = 0
+        self._events: list[Event] = []
+        self._pass = 0
 
     # What each kind of stream has of its own.
 
@@ -96,8 +106,13 @@ class Stream:
         """Specs or tensors of one batch, to build the model with."""
         raise NotImplementedError
 
-    def make_iterator(self) -> Any:
-        """Begins the stream anew."""
+    @property
+    def makes_every_batch_again(self) -> bool:
+        """Whether only the batches of a pass tell how the next one goes."""
+        return False
+
+    def make_iterator(self, skip: int = 0) -> Any:
+        """Begins the stream anew, after its first batches."""
         raise NotImplementedError
 
     def take(self, count: int, all_gather: AllGatherNumbers) -> list[Step]:
@@ -124,6 +139,7 @@ class Stream:
     def begin_epoch(self, all_gather: AllGatherNumbers) -> None:
         """Starts an epoch: from the beginning, or where the last one stopped with `steps` given."""
         del all_gather  # some streams make sure that the workers read the same
+        self._begun = 0
         if self._iterator is None or self.steps_asked is None:
             self._start_over()
 
@@ -133,11 +149,56 @@ class Stream:
             # As Keras does: each new iterator draws a shuffle's next order.
             self._start_over()
 
-    def _start_over(self) -> None:
+    def _start_over(self, skip: int = 0) -> None:
         self._drop_iterator()
-        self._iterator = self.make_iterator()
+        self._pass = len(self._events)
+        self._events.append(skip)
+        self._iterator = self.make_iterator(skip)
         self._pulled = []
         self._seen = 0
+
+    def position(self, begun: int) -> Position:
+        """Returns where this worker's stream stands.
+
+        Args:
+            begun: steps that were taken of the epoch.
+        """
+        is_open = self._iterator is not None
+        return Position(tuple(self._events), begun, self._seen, self.num_batches, is_open)
+
+    def go_to(self, position: Position) -> None:
+        """Does what has been done to the stream of another run; both have begun alike.
+
+        Args:
+            position: where that one stood.
+        """
+        self.num_batches = position.length
+        passes = [i for i, event in enumerate(position.events) if not isinstance(event, str)]
+        for i, event in list(enumerate(position.events))[len(self._events) :]:
+            if isinstance(event, str):
+                self._call_hook(event)
+            elif i == passes[-1] and position.is_open:
+                self._prepare_last_pass(position)
+                self._start_over(event)
+            else:
+                self._pass_again(event)
+        self._seen, self._begun = position.seen, position.begun
+
+    def _pass_again(self, taken: int) -> None:
+        """Draws what an earlier pass has drawn, of which so many batches were taken."""
+        self._pass = len(self._events)
+        self._events.append(taken)
+        passed = self.make_iterator()
+        for _ in range(taken if self.makes_every_batch_again else min(taken, 1)):
+            next(passed, None)
+        let_go([passed])
+
+    def _prepare_last_pass(self, position: Position) -> None:
+        """Sees that the pass that goes on begins as it did."""
+
+    def _call_hook(self, name: str) -> None:
+        """Calls a hook of the data's adapter."""
+        raise NotImplementedError
 
     def rewind(self) -> None:
         """Makes the next epoch begin at the stream's first batch."""
@@ -153,15 +214,22 @@ class Stream:
             self._drop_iterator()
 
     def left(self, step: int) -> int | None:
-        """Steps that remain in this epoch after `step` of them, or None where nobody knows."""
-        asked = None if self.steps_asked is None else self.steps_asked - step
+        """Steps that remain in this epoch, or None where nobody knows.
+
+        Args:
+            step: how many were taken of it since it began or, in a resumed run, went on.
+        """
+        asked = None if self.steps_asked is None else self.steps_asked - self._begun - step
         there = None if self.num_batches is None else self.num_batches - self._seen
         known = [count for count in (asked, there) if count is not None]
         return min(known) if known else None
 
-    def took(self, steps: int) -> None:
-        """Notes that `steps` steps were taken from the stream."""
+    def took(self, steps: int, batches: int | None = None) -> None:
+        """Notes that `steps` steps were taken from the stream, of so many batches (one each)."""
         self._seen += steps
+        taken = self._events[self._pass]
+        assert not isinstance(taken, str)
+        self._events[self._pass] = taken + (steps if batches is None else batches)
 
     def ran_out(self) -> None:
         """Notes that the stream ended here: its length is known from now on."""

@@ -15,7 +15,7 @@ import keras
 from tfdist.compat import keras_trainer
 from tfdist.training.mode import Mode
 
-__all__ = ["callbacks_for", "may_stop_mid_epoch", "restores_the_model", "wants_every_batch"]
+__all__ = ["callbacks_for", "flat", "may_stop_mid_epoch", "restores_the_model", "wants_every_batch"]
 
 CHIEF_ONLY: tuple[type[keras.callbacks.Callback], ...] = (
     keras.callbacks.BackupAndRestore,
@@ -37,19 +37,19 @@ _HOOKS = {
 
 def callbacks_for(callbacks: Any, is_chief: bool) -> list[keras.callbacks.Callback]:
     """Returns the callbacks that this worker runs."""
-    flat = _flatten(callbacks)
-    return [callback for callback in flat if is_chief or not _chief_only(callback)]
+    return [callback for callback in flat(callbacks) if is_chief or not _chief_only(callback)]
 
 
 def _chief_only(callback: keras.callbacks.Callback) -> bool:
     return isinstance(callback, CHIEF_ONLY) or getattr(callback, "chief_only", False)
 
 
-def _flatten(callbacks: Any) -> list[keras.callbacks.Callback]:
+def flat(callbacks: Any) -> list[keras.callbacks.Callback]:
+    """Returns the callbacks of nested lists, or of one alone, in one list."""
     if callbacks is None:
         return []
     if isinstance(callbacks, Iterable) and not isinstance(callbacks, keras.callbacks.Callback):
-        return [one for entry in callbacks for one in _flatten(entry)]
+        return [one for entry in callbacks for one in flat(entry)]
     return [callbacks]
 
 
@@ -58,7 +58,7 @@ def restores_the_model(callbacks: Any) -> bool:
     return any(
         isinstance(callback, keras.callbacks.BackupAndRestore)
         or getattr(callback, "restores_the_model", False)
-        for callback in _flatten(callbacks)
+        for callback in flat(callbacks)
     )
 
 
@@ -69,7 +69,7 @@ def wants_every_batch(callbacks: Any, mode: Mode) -> bool:
         callbacks: the user's callbacks.
         mode: "train", "test" or "predict".
     """
-    return any(_looks_at_batches(callback, mode) for callback in _flatten(callbacks))
+    return any(_looks_at_batches(callback, mode) for callback in flat(callbacks))
 
 
 def _looks_at_batches(callback: keras.callbacks.Callback, mode: Mode) -> bool:
@@ -89,7 +89,7 @@ def may_stop_mid_epoch(callbacks: Any) -> bool:
     """Whether a callback could ask to stop between two steps, so that the workers must agree."""
     return any(
         _has_hook(callback, mode) and not isinstance(callback, CHIEF_ONLY)
-        for callback in _flatten(callbacks)
+        for callback in flat(callbacks)
         for mode in ("train", "test")
     )
 

@@ -16,14 +16,17 @@ import keras
 import numpy as np
 
 from tfdist import log
-from tfdist.compat import keras_trainer
+from tfdist.compat import keras_build, keras_trainer
 from tfdist.errors import DataError, PlugError
 from tfdist.training.data.global_batches import GlobalBatches
 from tfdist.training.data.stream import Stream
-from tfdist.training.loop import callback_routing
+from tfdist.training.loop import agreement, callback_routing
+from tfdist.training.loop.agreement import Agreed
 from tfdist.training.loop.chunking import ChunkLength
 from tfdist.training.loop.family import Family
+from tfdist.training.loop.job_state import JobState
 from tfdist.training.loop.prediction import Prediction
+from tfdist.training.loop.saving import Saving
 from tfdist.training.mode import Mode
 from tfdist.training.model_parts import optimizers_of, unique
 from tfdist.training.peers.watchdog import Watchdog
@@ -89,9 +92,7 @@ class Loop:
             "rows of a global batch": data.batch_size or -1,
             "steps of a validation": -1 if validation is None else validation.num_steps or -2,
         }
-        chunk_length, test_chunk_length, restores = self.agree(
-            "fit", wanted, callbacks, ("train", "test")
-        )
+        agreed = self.agree("fit", wanted, callbacks, ("train", "test"))
         size = data.batch_size
         if size and size != self._told_size and self.layout.replicas > 1 and self.layout.is_chief:
             self._told_size = size
@@ -99,22 +100,53 @@ class Loop:
         callback_list = self.callback_list(
             callbacks, verbose, add_history=True, epochs=epochs.epochs, steps=data.num_steps
         )
+        saving = Saving(model, family, data, validation, callback_list.callbacks, agreed.cadence)
         model.stop_training = False
         family.prepare_to_train()
         data.rewind()
-        if restores:
+        if agreed.restores:
             self._build_what_is_restored()
+        with saving.running():
+            self._train(data, validation, epochs, callback_list, saving, agreed, own_evaluate)
+        return model.history
+
+    def _train(
+        self,
+        data: Stream,
+        validation: Stream | None,
+        epochs: Epochs,
+        callback_list: Any,
+        saving: Saving,
+        agreed: Agreed,
+        own_evaluate: Callable[[Any], dict[str, Any]] | None,
+    ) -> None:
+        """Runs the epochs of one `fit`."""
+        model, family = self.model, self.family
+        chunk_length, test_chunk_length = agreed.paces
         callback_list.on_train_begin()
         first = keras_trainer.restored_epoch(model) or epochs.initial_epoch
-        if restores:
+        state: JobState | None = None
+        if agreed.restores:
             first = self._follow_the_chief(first)
+            state = saving.restored()
         family.begin_to_train()
         training_logs: dict[str, Any] | None = None
         logs: dict[str, Any] = {}
+        if state is not None:
+            saving.go_on(state)
+            training_logs = logs = dict(state.logs)
+            first = epochs.epochs if state.stopped and not state.step else first
         for epoch in range(first, epochs.epochs):
-            family.reset_metrics()
-            callback_list.on_epoch_begin(epoch)
-            logs = self._run("train", data, chunk_length, callback_list, logs)
+            begun = 0 if state is None or epoch > first else state.step
+            if state is not None and begun:
+                with saving.rates_kept():
+                    callback_list.on_epoch_begin(epoch)
+                saving.go_on_in_epoch(state)
+            else:
+                family.reset_metrics()
+                callback_list.on_epoch_begin(epoch)
+            saving.begin_epoch(epoch, begun, chunk_length)
+            logs = self._run("train", data, chunk_length, callback_list, logs, begun, saving)
             epoch_logs = dict(logs)
             val_logs = None
             if own_evaluate is not None and epochs.validates(epoch):
@@ -125,12 +157,13 @@ class Loop:
                 epoch_logs.update({f"val_{name}": value for name, value in val_logs.items()})
             callback_list.on_epoch_end(epoch, epoch_logs)
             training_logs = epoch_logs
-            if self._stops_after_epoch():
+            stops = self._stops_after_epoch()
+            saving.after_epoch(epoch, epoch_logs, stops or epoch + 1 == epochs.epochs)
+            if stops:
                 break
         if isinstance(model.optimizer, keras.optimizers.Optimizer) and epochs.epochs > 0:
             model.optimizer.finalize_variable_values(model.trainable_weights)
         callback_list.on_train_end(logs=training_logs)
-        return model.history
 
     def _build_what_is_restored(self) -> None:
         """Builds the optimizer of `compile`, which `BackupAndRestore` would, on the chief alone.
@@ -146,7 +179,8 @@ class Loop:
         """After the chief's callbacks may have restored a model: everybody takes it over."""
         model = self.model
         optimizers = [v for optimizer in optimizers_of(model) for v in optimizer.variables]
-        self.family.broadcast(unique([*model.variables, *optimizers]))
+        seeds = keras_build.global_seeds()
+        self.family.broadcast(unique([*model.variables, *optimizers, *seeds]))
         return int(self.family.all_gather([epoch])[0, 0])
 
     # ------------------------------------------------------------ evaluate
@@ -157,7 +191,7 @@ class Loop:
             "steps": data.num_steps or -1,
             "rows of a global batch": data.batch_size or -1,
         }
-        (chunk_length, _, _) = self.agree("evaluate", wanted, callbacks, ("test",))
+        chunk_length, _ = self.agree("evaluate", wanted, callbacks, ("test",)).paces
         callback_list = self.callback_list(callbacks, verbose, epochs=1, steps=data.num_steps)
         return self._evaluate(data, chunk_length, callback_list)
 
@@ -183,7 +217,7 @@ class Loop:
             DataError: there are no data.
         """
         wanted = {"steps": data.num_steps or -1, "rows of a global batch": data.batch_size or -1}
-        chunk_length, _, _ = self.agree("predict", wanted, callbacks, ("predict",))
+        chunk_length, _ = self.agree("predict", wanted, callbacks, ("predict",)).paces
         callback_list = self.callback_list(callbacks, verbose, epochs=1, steps=data.num_steps)
         self.model.stop_predicting = False
         callback_list.on_predict_begin()
@@ -214,15 +248,18 @@ class Loop:
         chunk_length: ChunkLength,
         callback_list: Any,
         logs: dict[str, Any],
+        begun: int = 0,
+        saving: Saving | None = None,
     ) -> dict[str, Any]:
-        """Runs the steps of one epoch; returns the last logs."""
+        """Runs the steps of one epoch, or what is left after `begun`; returns the last logs."""
         family = self.family
         begin = getattr(callback_list, f"on_{mode}_batch_begin")
         end = getattr(callback_list, f"on_{mode}_batch_end")
         flag = "stop_training" if mode == "train" else "stop_evaluating"
         what = f"{self.layout.task} in its {mode} steps"
-        data.begin_epoch(family.all_gather)
-        step = 0
+        if not begun:
+            data.begin_epoch(family.all_gather)
+        step = begun
         chunks = family.chunks(mode, data, chunk_length)
         with (
             Watchdog(what, active=self.layout.task != "") as watch,
@@ -231,6 +268,8 @@ class Loop:
             for run in chunks:
                 begin(step)
                 self._check_compiled("fit" if mode == "train" else "evaluate")
+                if saving is not None:
+                    saving.before_chunk(chunk_length)
                 count, logs = run()
                 step += count
                 if count:
@@ -238,8 +277,10 @@ class Loop:
                 watch.moved()
                 if self._stops_are_agreed and self.stops(flag):
                     break
+                if saving is not None:
+                    saving.after_chunk(step, logs, chunk_length)
         family.bring_together()
-        self._check_length(data, step)
+        self._check_length(data, step, begun)
         data.end_epoch()
         return logs
 
@@ -264,9 +305,10 @@ class Loop:
         self.family.retrace()
         self.model.train_function = self.made_for
 
-    def _check_length(self, data: Stream, step: int) -> None:
+    def _check_length(self, data: Stream, step: int, begun: int) -> None:
         """Notes where the stream has ended, and warns if the user has asked for more."""
-        exhausted = data.ended or (data.left(step) == 0 and step < (data.steps_asked or 0))
+        all_taken = data.left(step - begun) == 0
+        exhausted = data.ended or (all_taken and step < (data.steps_asked or 0))
         if not exhausted:
             return
         data.ran_out()
@@ -290,54 +332,11 @@ class Loop:
 
     def agree(
         self, what: str, wanted: dict[str, int], callbacks: Any, modes: Sequence[Mode]
-    ) -> tuple[ChunkLength, ChunkLength, bool]:
-        """Makes sure that every worker is about to do the same thing, and at the same pace.
-
-        Args:
-            what: the method, for the message.
-            wanted: numbers that must be the same on every worker, by name.
-            callbacks: this worker's callbacks; any worker's may ask for every batch.
-            modes: "train", "test" or "predict": what steps will be taken.
-
-        Returns:
-            A pace for each of two modes (the same twice for one), and whether some worker's
-            callbacks may restore the model.
-
-        Raises:
-            DataError: the workers called `fit` or `evaluate` with different arguments.
-        """
-        batches = [float(callback_routing.wants_every_batch(callbacks, mode)) for mode in modes]
-        batches = batches if len(batches) == 2 else batches * 2
-        restores = float(callback_routing.restores_the_model(callbacks))
-        stops = float(callback_routing.may_stop_mid_epoch(callbacks))
-        each = float(self.model.steps_per_execution or 1)
-        own = [*wanted.values(), *batches, restores, stops, each]
-        table, digests = self._tell_with_digest(own)
-        for column, name in enumerate(wanted):
-            values = table[:, column]
-            if (values != values[0]).any():
-                given = ", ".join(f"worker {i}: {int(v)}" for i, v in enumerate(values))
-                raise DataError(
-                    f"the workers called {what} with different arguments ({name}: {given}): every "
-                    "worker must run the same program on the same data"
-                )
-        looks = table[:, -5:-3].max(axis=0) > 0
-        restores_any, stops_any, exact = table[:, -3:].max(axis=0)
-        if not restores_any:  # else the chief's values are taken over anyway
-            self.family.drift.check(digests)
-        every = int(exact) if exact > 1 else None
-        self._stops_are_agreed = stops_any > 0
-        seconds = self.family.chunk_seconds
-        paces = [ChunkLength(every or (1 if look else None), seconds) for look in looks]
-        return paces[0], paces[1], restores_any > 0
-
-    def _tell_with_digest(
-        self, numbers: Sequence[float], training: bool = False
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Shows this worker's numbers to all, and the digest of its model beside."""
-        table = self.family.all_gather([*numbers, *self.family.drift.digest(training)])
-        told, digests = np.split(table, [len(numbers)], axis=1)
-        return told, digests
+    ) -> Agreed:
+        """Makes sure that every worker is about to do the same thing; see `agreement.agree`."""
+        agreed = agreement.agree(self.model, self.family, what, wanted, callbacks, modes)
+        self._stops_are_agreed = agreed.stops
+        return agreed
 
     def _stops_after_epoch(self) -> bool:
         """`stops`, and makes sure that no callback has changed one worker's model alone.
@@ -346,7 +345,7 @@ class Loop:
             PlugError: one has.
         """
         own = bool(getattr(self.model, "stop_training", False))
-        told, digests = self._tell_with_digest([float(own)], training=True)
+        told, digests = agreement.tell_with_digest(self.family, [float(own)], training=True)
         self.family.drift.check(digests)
         self.model.stop_training = bool(told.any())
         return self.model.stop_training

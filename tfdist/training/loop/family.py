@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, TypeAlias
 
 import keras
@@ -40,6 +40,8 @@ class Family(Protocol):
         layout: the replicas, as this process sees them.
         drift: compares the processes' models.
         chunk_seconds: what the steps between two looks should take.
+        at_rest: whether no step is on its way: then the variables are those of the steps that
+            chunks have told of.
     """
 
     model: keras.Model
@@ -47,6 +49,10 @@ class Family(Protocol):
     layout: ReplicaLayout
     drift: DriftCheck
     chunk_seconds: float
+
+    @property
+    def at_rest(self) -> bool:
+        """See above."""
 
     def working(self) -> contextlib.AbstractContextManager[None]:
         """For all that traces and runs steps: may explain their errors."""
@@ -82,6 +88,23 @@ class Family(Protocol):
 
     def bring_together(self) -> None:
         """Has everything that steps have changed be where the model's user looks for it."""
+
+    def replica_states(self) -> list[dict[str, list[np.ndarray]]]:
+        """What the replicas of this process have each for themselves, beside the model's weights.
+
+        Returns:
+            For each replica: "metrics", and perhaps more, to lists of arrays.
+        """
+
+    def set_replica_states(self, states: Sequence[Mapping[str, Sequence[np.ndarray]]]) -> None:
+        """Goes on from what the replicas of another run have had.
+
+        Args:
+            states: of all its replicas, in their order; there may have been another number.
+
+        Raises:
+            CheckpointError: they are of another model.
+        """
 
     def broadcast(self, variables: Sequence[keras.Variable]) -> None:
         """Gives every process the chief's values of these variables."""

@@ -12,7 +12,7 @@ import contextlib
 import functools
 import math
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -46,6 +46,7 @@ from tfdist.training.parameter_server.worker_step import WorkerStep
 from tfdist.training.peers.drift import DriftCheck
 from tfdist.training.peers.lost_servers import told_of_lost_servers
 from tfdist.training.plug_options import TrainingOptions
+from tfdist.training.replica import replica_states
 from tfdist.training.replica.step_logs import StepLogs, as_plain
 
 __all__ = ["Asynchronous"]
@@ -88,6 +89,7 @@ class Asynchronous:
         self._warm = options.warm_start
         self._told = False
         self._alone_since: float | None = None
+        self._queue: WorkQueue | None = None
         self._logs = StepLogs(model)
         self.drift = DriftCheck(model, strategy, layout, {}, False)  # there is one copy of all
 
@@ -111,7 +113,7 @@ class Asynchronous:
         self, mode: Mode, data: Stream, chunk_length: ChunkLength
     ) -> Generator[Chunk, None, None]:
         """Yields, until an epoch's data end, what waits for the next steps that workers take."""
-        queue = WorkQueue(self.coordinator)
+        queue = self._queue = WorkQueue(self.coordinator)
         give: Any = self._give_own if isinstance(data, WorkerPipelines) else self._give_rows
         given = 0
         try:
@@ -133,9 +135,9 @@ class Asynchronous:
     def _limit(self, mode: Mode) -> int:
         return 1 if mode == "train" and self._warm > 0 else _AHEAD * self.workers
 
-    def _length(self, chunk_length: ChunkLength, left: int | None) -> int:
+    def _length(self, chunk_length: ChunkLength, left: int | None, given: int) -> int:
         """Steps of the next chunk: the fewer are left, the smaller the parts they are shared in."""
-        length = chunk_length.next_length(left)
+        length = chunk_length.next_length(left, given)
         if chunk_length.every is not None:
             return length
         together = math.lcm(self._options.fetch_every, self._options.push_every)
@@ -149,9 +151,10 @@ class Asynchronous:
     ) -> int:
         """Hands out the next batches; returns how many."""
         left = data.left(given)
-        if left == 0:
+        length = 0 if left == 0 else self._length(chunk_length, left, given)
+        if length == 0:
             return 0
-        steps = data.take(self._length(chunk_length, left), self.all_gather)
+        steps = data.take(length, self.all_gather)
         for rows in pack([step.parts[0] for step in steps]):
             self._start(mode, rows, queue)
         return len(steps)
@@ -176,7 +179,9 @@ class Asynchronous:
             return 0
         if data.ended_workers and busy:
             return 0
-        count = self._length(chunk_length, left)
+        count = self._length(chunk_length, left, given)
+        if count == 0:
+            return 0
         specs = (tf_strategies.spec_of_remote(data.iterators), tf.TensorSpec([], tf.int32))
         function = self._programs.function(mode, "own", specs)
         data.promised += count
@@ -196,7 +201,7 @@ class Asynchronous:
             own = result["logs"] or own
             self._totals.add(result["metrics"])
             if result["steps"]:
-                chunk_length.agreed(chunk_length.seconds)
+                chunk_length.agreed(*([one] for one in chunk_length.told))
                 chunk_length.took(int(result["steps"]), float(result["seconds"]))
             if isinstance(data, WorkerPipelines):
                 data.returned(int(result["steps"]), promised)
@@ -281,6 +286,21 @@ class Asynchronous:
 
     def bring_together(self) -> None:
         """Nothing: the variables are on the servers, where everybody reads them."""
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether no worker has anything to do, so that the variables stay as they are."""
+        return self._queue is None or not len(self._queue)
+
+    def replica_states(self) -> list[dict[str, list[np.ndarray]]]:
+        """What all workers have counted, as one replica would have."""
+        return [{"metrics": [np.asarray(value) for _, value in self._totals.states()]}]
+
+    def set_replica_states(self, states: Sequence[Mapping[str, Sequence[np.ndarray]]]) -> None:
+        """Goes on from what the replicas of a run have had; see `Family`."""
+        kinds = [v.aggregation for v in self._totals.variables]
+        metrics = replica_states.shared_out([state["metrics"] for state in states], kinds, 1)
+        self._totals.go_on_from(metrics[0])
 
     def broadcast(self, variables: Sequence[keras.Variable]) -> None:
         """Nothing: there is one copy of each variable."""

@@ -9,6 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfdist.errors import CheckpointError
+
 __all__ = ["MetricTotals"]
 
 
@@ -32,6 +34,23 @@ class MetricTotals:
         self._sums = [np.zeros(value.shape, np.float64) for value in self.rest]
         self._last = [np.asarray(value, np.float64) for value in self.rest]
         self._chunks = 0
+
+    def go_on_from(self, states: Sequence[np.ndarray]) -> None:
+        """Begins with what another run has counted.
+
+        Args:
+            states: the variables' values over all workers, as `states` has returned them.
+
+        Raises:
+            CheckpointError: they are of other metrics.
+        """
+        if [np.shape(state) for state in states] != [value.shape for value in self.rest]:
+            raise CheckpointError(
+                "the checkpoint's metrics have other variables than the model's: compile the model "
+                "as in the run that wrote it, or begin anew with resume=False"
+            )
+        self.reset()
+        self.add(states)
 
     def add(self, states: Sequence[Any]) -> None:
         """Adds what one chunk of steps has left in the variables, from rest on."""

@@ -32,6 +32,8 @@ class WorkerPipelines(Stream):
             run out.
     """
 
+    has_position = False  # workers read each at its own pace
+
     def __init__(
         self,
         layout: ReplicaLayout,
@@ -72,7 +74,7 @@ class WorkerPipelines(Stream):
         """The dataset of whichever worker runs this."""
         index = tf.distribute.coordinator.experimental_get_current_worker_index()
         branches = [
-            lambda worker=worker: tf.data.experimental.to_variant(self._dataset(worker))
+            lambda worker=worker: tf.data.experimental.to_variant(self._dataset(worker).prefetch(2))
             for worker in range(self.workers)
         ]
         variant = tf.switch_case(tf.cast(index, tf.int32), branches)

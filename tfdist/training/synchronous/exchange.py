@@ -52,6 +52,11 @@ class Compressed:
                     id(v): own_copy(tf.zeros(v.shape, v.dtype)) for v in model.trainable_variables
                 }
 
+    @property
+    def own_variables(self) -> list[tf.Variable]:
+        """What it remembers from step to step."""
+        return list(self._residuals.values())
+
     def gradients(
         self, step: ReplicaStep, gradients: Sequence[Any], variables: Sequence[Any]
     ) -> list[Any]:
@@ -108,6 +113,11 @@ class LocalSteps:
             self._since = own_copy(tf.zeros((), tf.int32))
             self._common = [own_copy(v.value) for v in self._variables]
             self._velocity = [own_copy(tf.zeros(v.shape, v.dtype)) for v in self._variables]
+
+    @property
+    def own_variables(self) -> list[tf.Variable]:
+        """What it remembers from one meeting to the next."""
+        return self._velocity
 
     def begin(self) -> None:
         """Takes the weights as they are now (restored, or set by the user) for the common ones."""

@@ -13,6 +13,7 @@ import tensorflow as tf
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training.data import fingerprint as fingerprint_of
 from tfdist.training.mode import Mode
+from tfdist.training.model_parts import unique
 from tfdist.training.peers import packing
 from tfdist.training.peers.drift import DriftCheck
 from tfdist.training.replica.step_logs import Reading, StepLogs, as_plain, to_be_summed
@@ -46,6 +47,11 @@ class MetricReduction:
         self._logs = logs
         self._drift = drift
         self._functions: dict[Any, Callable[..., Any]] = {}
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """Those of the metrics."""
+        return unique(v for metric in self._model.metrics for v in metric.variables)
 
     def reset(self) -> None:
         """Sets every metric back, on every replica."""
@@ -84,9 +90,7 @@ class MetricReduction:
         Raises:
             DataError: the workers have read different data.
         """
-        variables = list(
-            {id(v): v for metric in self._model.metrics for v in metric.variables}.values()
-        )
+        variables = self.variables
         marked = [*variables, *self._drift.scalars]
         key = (mode, "read", tuple(map(id, marked)), tuple(step_logs), len(numbers))
         if key not in self._functions:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -28,7 +28,7 @@ from tfdist.training.peers import packing
 from tfdist.training.peers.all_gather import AllGather
 from tfdist.training.peers.drift import DriftCheck
 from tfdist.training.plug_options import TrainingOptions
-from tfdist.training.replica import ReplicaStep, one_machine_semantics
+from tfdist.training.replica import ReplicaStep, one_machine_semantics, replica_states
 from tfdist.training.replica.local_state import LocalState
 from tfdist.training.replica.step_logs import Reading, StepLogs
 from tfdist.training.synchronous.exchange import LocalSteps, make_exchange
@@ -101,7 +101,7 @@ class Synchronous:
         gathers = self.layout.replicas > 1 and chunk_length.every is None
         while (left := data.left(step)) != 0:
             started = time.perf_counter()
-            count = chunk_length.next_length(left)
+            count = chunk_length.next_length(left, step)
             if gathers and data.counted and 1 < count == left:
                 count -= 1  # a shorter last batch in a loop of its own: see `run_loop`
             steps = None if data.counted else data.take(count, self.all_gather)
@@ -129,10 +129,8 @@ class Synchronous:
             ran = self.run_steps(mode, steps, data.may_leave_replicas_out)
         if mode == "train" and chunk_length.every is not None:
             self.bring_together()  # a callback may look at them now
-        reading = self.read(
-            mode, *ran, numbers=[chunk_length.seconds], varies_with=data.varies_with
-        )
-        chunk_length.agreed(float(np.mean(reading.numbers[:, 0])))
+        reading = self.read(mode, *ran, numbers=chunk_length.told, varies_with=data.varies_with)
+        chunk_length.agreed(*reading.numbers.T)
         chunk_length.took(count, time.perf_counter() - started)
         return count, reading.logs
 
@@ -247,6 +245,34 @@ class Synchronous:
         if variables := self._local.variables:
             self._local.warn()
             self._on_replicas(("average", *map(id, variables)), self._local.average)
+
+    at_rest = True  # between two chunks
+
+    def replica_states(self) -> list[dict[str, list[np.ndarray]]]:
+        """What each replica of this process has counted, and what the exchange remembers."""
+        metrics = replica_states.read(self.strategy, self._metrics)
+        exchange = replica_states.read(self.strategy, self._of_exchange)
+        return [{"metrics": m, "exchange": e} for m, e in zip(metrics, exchange, strict=False)]
+
+    def set_replica_states(self, states: Sequence[Mapping[str, Sequence[np.ndarray]]]) -> None:
+        """Goes on from what the replicas of a run, all of them, have had; see `Family`."""
+        kinds = [v.aggregation for v in self._totals.variables]
+        metrics = replica_states.shared_out(
+            [state["metrics"] for state in states], kinds, self.layout.replicas
+        )
+        own = slice(self.layout.first, self.layout.first + self.layout.local)
+        replica_states.write(self.strategy, self._metrics, metrics[own])
+        if len(states) == self.layout.replicas and states[0]["exchange"]:
+            exchange = [state["exchange"] for state in states]
+            replica_states.write(self.strategy, self._of_exchange, exchange[own])
+
+    @property
+    def _metrics(self) -> list[Any]:
+        return [v.value for v in self._totals.variables]
+
+    @property
+    def _of_exchange(self) -> list[tf.Variable]:
+        return self.programs.exchange.own_variables if self.programs.exchange else []
 
     def broadcast(self, variables: Sequence[keras.Variable]) -> None:
         """Gives every worker the chief's values of these variables."""

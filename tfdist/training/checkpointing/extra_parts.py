@@ -1,8 +1,9 @@
-"""The random state of a model in its checkpoint: Keras' own files leave it out.
+"""What Keras leaves out of its own files: random states, and how far a job has come.
 
 The seeds of layers such as Dropout are variables that count the numbers drawn. Without them a
 resumed model would draw the masks of its first epochs again. They are one more part, `tfdist.json`,
-of the `.keras` archive, which plain Keras does not look at.
+of the `.keras` archive, and the state of the job another, `tfdist.npz`; plain Keras looks at
+neither.
 """
 
 from __future__ import annotations
@@ -14,18 +15,22 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from tfdist.compat import keras_build
 from tfdist.errors import CheckpointError
+from tfdist.training.loop.job_state import JobState
 
-__all__ = ["add_random_state", "restore_random_state"]
+__all__ = ["add_job_state", "add_random_state", "read_job_state", "restore_random_state"]
 
 _PART = "tfdist.json"
+_JOB = "tfdist.npz"
 
 
 def add_random_state(path: Path, model: keras.Model) -> None:
-    """Adds the seeds of a model to a `.keras` file that was just written."""
+    """Adds the seeds of a model, and Keras' global one, to a `.keras` file just written."""
     seeds = [[seed.path, np.asarray(seed.value).tolist()] for seed in _seeds_of(model)]
+    common = [np.asarray(seed.value).tolist() for seed in keras_build.global_seeds()]
     with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(_PART, json.dumps({"seeds": seeds}))
+        archive.writestr(_PART, json.dumps({"seeds": seeds, "global": common}))
 
 
 def restore_random_state(path: Path, model: keras.Model) -> None:
@@ -37,15 +42,30 @@ def restore_random_state(path: Path, model: keras.Model) -> None:
     with zipfile.ZipFile(path) as archive:
         if _PART not in archive.namelist():
             return
-        saved = json.loads(archive.read(_PART))["seeds"]
-    seeds = _seeds_of(model)
+        entry = json.loads(archive.read(_PART))
+    saved, seeds = entry["seeds"], _seeds_of(model)
     if len(saved) != len(seeds):
         raise CheckpointError(
             f"{path} has the state of {len(saved)} random layers, but the model has {len(seeds)}: "
             "it is of another one; give another directory, or resume=False to start anew"
         )
-    for seed, (_, value) in zip(seeds, saved, strict=True):
+    values = [value for _, value in saved] + entry.get("global", [])
+    for seed, value in zip([*seeds, *keras_build.global_seeds()], values, strict=False):
         seed.assign(np.asarray(value, np.dtype(seed.dtype)))
+
+
+def add_job_state(path: Path, state: JobState) -> None:
+    """Adds the state of a job to a `.keras` file just written."""
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(_JOB, state.to_bytes())
+
+
+def read_job_state(path: Path) -> JobState | None:
+    """Returns the state of the job that wrote a file; None where the file has none."""
+    with zipfile.ZipFile(path) as archive:
+        if _JOB not in archive.namelist():
+            return None
+        return JobState.from_bytes(archive.read(_JOB))
 
 
 def _seeds_of(model: keras.Model) -> list[keras.Variable]:

@@ -1,0 +1,47 @@
+"""Work that goes on beside the training: one piece at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+__all__ = ["Background"]
+
+
+class Background:
+    """Does one piece of work after the other in a thread of its own.
+
+    A process that ends in order waits for what has begun.
+
+    Args:
+        active: False does each piece at once, in the caller's thread.
+    """
+
+    def __init__(self, active: bool) -> None:
+        self._active = active
+        self._pool: ThreadPoolExecutor | None = None
+        self._begun: Future[None] | None = None
+
+    def begin(self, work: Callable[[], None]) -> None:
+        """Begins a piece of work, once the one before it has ended; raises what that has raised."""
+        self.settle()
+        if not self._active:
+            work()
+            return
+        self._pool = self._pool or ThreadPoolExecutor(1, thread_name_prefix="tfdist-checkpoint")
+        self._begun = self._pool.submit(work)
+
+    def settle(self) -> None:
+        """Waits until all has ended; raises what it has raised."""
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            begun.result()
+
+    def close(self) -> None:
+        """The same, and ends the thread."""
+        pool, self._pool = self._pool, None
+        try:
+            self.settle()
+        finally:
+            if pool is not None:
+                pool.shutdown()

@@ -1,0 +1,52 @@
+"""Where a stream of batches stands, and what another process does to stand there, too.
+
+A seeded stream gives the same batches to whoever does the same to it: passes over a dataset draw
+the orders of its shuffles one after the other, and a `PyDataset` is told of the ends of epochs. So
+a position is the list of what has been done; doing it again costs little, as no batch of an earlier
+pass is made (unless only that tells how the next pass goes), and those of the last are skipped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+__all__ = ["Event", "Position"]
+
+Event = int | str
+"""A pass, as the batches that were taken of it, or a hook of a data adapter that was called."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Position:
+    """Where a stream stands on one worker.
+
+    Attributes:
+        events: what has been done to the stream, in order.
+        begun: steps that were taken of the epoch.
+        seen: steps that were taken of the pass.
+        length: steps of a pass, where it is known.
+        is_open: whether the last pass goes on.
+        python: the state of Python's and NumPy's random numbers as the last pass began, where the
+            stream draws from them; None where it does not.
+    """
+
+    events: tuple[Event, ...] = ()
+    begun: int = 0
+    seen: int = 0
+    length: int | None = None
+    is_open: bool = False
+    python: Any = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns what `from_json` takes."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, entry: dict[str, Any]) -> Position:
+        """Reads what `to_json` wrote.
+
+        Raises:
+            TypeError: it is something else.
+        """
+        return cls(**{**entry, "events": tuple(entry["events"])})

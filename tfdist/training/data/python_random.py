@@ -1,0 +1,36 @@
+"""The random numbers of Python and of NumPy, from which Keras and people's data code draw."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+
+from tfdist.training.data.stream import AllGatherNumbers
+
+__all__ = ["follow_the_chief", "get_state", "set_state"]
+
+
+def get_state() -> list[Any]:
+    """Returns the state of both global generators, as JSON has it."""
+    version, numbers, gauss = random.getstate()
+    name, keys, place, has_gauss, cached = np.random.get_state(legacy=True)
+    return [
+        [version, list(numbers), gauss],
+        [name, np.asarray(keys).tolist(), int(place), int(has_gauss), float(cached)],
+    ]
+
+
+def set_state(state: list[Any]) -> None:
+    """Sets both global generators to what `get_state` has returned."""
+    (version, numbers, gauss), (name, keys, place, has_gauss, cached) = state
+    random.setstate((version, tuple(numbers), gauss))
+    np.random.set_state((name, np.asarray(keys, np.uint32), place, has_gauss, cached))
+
+
+def follow_the_chief(all_gather: AllGatherNumbers) -> None:
+    """Sets Python's generator on every worker to the chief's state."""
+    version, numbers, gauss = random.getstate()
+    told = all_gather([*numbers])[0].astype(int)
+    random.setstate((version, tuple(int(n) for n in told), gauss))

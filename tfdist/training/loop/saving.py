@@ -1,0 +1,337 @@
+"""When a `fit` has its state kept, what that is, and how another `fit` goes on from it.
+
+A callback that keeps states (`tfdist.callbacks.Checkpoint`) only says how often; the loop brings
+everything to rest, asks every worker for its part, and hands the whole to the chief's callback.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import keras
+
+from tfdist import log
+from tfdist.errors import CheckpointError, Preempted
+from tfdist.training.data import python_random
+from tfdist.training.data.stream import Stream
+from tfdist.training.loop import callback_state
+from tfdist.training.loop.chunking import ChunkLength
+from tfdist.training.loop.family import Family
+from tfdist.training.loop.job_state import JobState, WorkerState, from_bytes, to_bytes
+from tfdist.training.loop.preemption import Preemption
+from tfdist.training.model_parts import optimizers_of
+from tfdist.training.peers.byte_messages import all_gather_bytes
+
+__all__ = ["Cadence", "Keeper", "Saving", "keepers_among"]
+
+_SAVE, _SAVE_AND_END = 1.0, 2.0
+_MOST_BYTES = 32 << 20  # that a worker tells the others
+
+
+@runtime_checkable
+class Keeper(Protocol):
+    """A callback that keeps the states of a job.
+
+    Attributes:
+        every: epochs between two states.
+        every_steps: steps between two in an epoch, or None.
+        every_secs: seconds after which the next is kept, at the end of a chunk of steps; or None.
+        restored: the state that training is to go on from, on the chief, once it has begun.
+    """
+
+    every: int
+    every_steps: int | None
+    every_secs: float | None
+    restored: JobState | None
+
+    def keep(self, state: JobState, now: bool) -> None:
+        """Keeps a state, with the model as it is.
+
+        Args:
+            state: of the job, at rest.
+            now: False where it was not asked for, but is perhaps the last.
+        """
+
+    def settle(self) -> None:
+        """Waits until what was kept is on the disk."""
+
+
+def keepers_among(callbacks: Sequence[Any]) -> list[Keeper]:
+    """Returns those of the callbacks that keep states.
+
+    Raises:
+        CheckpointError: several would do so within epochs.
+    """
+    keepers = [callback for callback in callbacks if isinstance(callback, Keeper)]
+    within = [k for k in keepers if k.every_steps is not None or k.every_secs is not None]
+    if len(within) > 1:
+        raise CheckpointError(
+            f"{len(within)} Checkpoint callbacks with every_steps or every_secs: give these to one "
+            "of them"
+        )
+    return keepers
+
+
+@dataclasses.dataclass(frozen=True)
+class Cadence:
+    """How often states are kept, as all workers have agreed; 0 is never.
+
+    Attributes:
+        epochs: after every so many epochs.
+        steps: after every so many steps of an epoch.
+        seconds: after so many.
+    """
+
+    epochs: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+
+    @classmethod
+    def of(cls, keepers: Sequence[Keeper]) -> Cadence:
+        """Returns what callbacks ask for."""
+        return cls(
+            math.gcd(*(k.every for k in keepers)),
+            max((k.every_steps or 0 for k in keepers), default=0),
+            max((k.every_secs or 0.0 for k in keepers), default=0.0),
+        )
+
+
+class Saving:
+    """Keeps the states of one `fit`.
+
+    Args:
+        model: the model.
+        family: what takes its steps.
+        data: of the training.
+        validation: the held-out data, or None.
+        callbacks: those that run on this worker.
+        cadence: how often, as agreed.
+
+    Raises:
+        CheckpointError: states within epochs are asked for, of data that have no position.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        family: Family,
+        data: Stream,
+        validation: Stream | None,
+        callbacks: Sequence[keras.callbacks.Callback],
+        cadence: Cadence,
+    ) -> None:
+        if (cadence.steps or cadence.seconds) and not data.has_position:
+            raise CheckpointError(
+                "every_steps and every_secs need to know where the data stand, but the workers "
+                "read their own, each at its own pace: save at the ends of epochs (every=), or "
+                "give fit a dataset instead of a function"
+            )
+        self._model = model
+        self._family = family
+        self._data = data
+        self._validation = validation
+        self._callbacks = callbacks
+        self._cadence = cadence
+        self._keepers = keepers_among(callbacks)
+        self._preemption = Preemption()
+        self._epoch = 0
+        self._begun = 0
+        self._last = time.monotonic()
+        self._told_of_size = False
+
+    @property
+    def active(self) -> bool:
+        """Whether any state will be kept."""
+        return self._cadence.epochs > 0
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Around the epochs: a signal has the state kept first, and what was begun is written."""
+        if not self.active:
+            yield
+            return
+        with self._preemption.listening():
+            try:
+                yield
+            except BaseException:
+                for keeper in self._keepers:
+                    with contextlib.suppress(CheckpointError):  # the first error says more
+                        keeper.settle()
+                raise
+
+    # ------------------------------------------------------------ when
+
+    def begin_epoch(self, epoch: int, begun: int, chunk_length: ChunkLength) -> None:
+        """Notes that an epoch begins, or goes on after `begun` steps."""
+        self._epoch, self._begun = epoch, begun
+        self._set_border(begun, chunk_length)
+
+    def before_chunk(self, chunk_length: ChunkLength) -> None:
+        """Tells the others what this worker wants to be done after the next chunk."""
+        seconds = self._cadence.seconds
+        overdue = self._keepers and seconds and time.monotonic() - self._last > seconds
+        chunk_length.wish = _SAVE if overdue and self._family.layout.is_chief else 0.0
+        if self._preemption.asked_by:
+            chunk_length.wish = _SAVE_AND_END
+
+    def after_chunk(self, step: int, logs: Mapping[str, Any], chunk_length: ChunkLength) -> None:
+        """Keeps the state, where its time has come.
+
+        Args:
+            step: steps that were taken of the epoch.
+            logs: the metrics of these.
+            chunk_length: of the epoch.
+
+        Raises:
+            Preempted: somebody has asked for the end, and the state is kept.
+        """
+        if not self.active:
+            return
+        steps, wished = self._cadence.steps, chunk_length.wished
+        if not wished and not (steps and step % steps == 0):
+            return
+        if not self._family.at_rest:
+            if wished:
+                chunk_length.border = 0
+            return
+        self._keep(self._epoch, step, logs, wished >= _SAVE_AND_END)
+        self._set_border(step, chunk_length)
+        if wished >= _SAVE_AND_END:
+            self._end(f"epoch {self._epoch + 1}, step {step}")
+
+    def after_epoch(self, epoch: int, logs: Mapping[str, Any], last: bool) -> None:
+        """Keeps the state at the end of an epoch, where its time has come; see `after_chunk`.
+
+        Args:
+            epoch: its number, from 0.
+            logs: its metrics.
+            last: whether no other follows.
+        """
+        if not self.active:
+            return
+        own = _SAVE_AND_END if self._preemption.asked_by else 0.0
+        ends = not last and self._family.all_gather([own]).max() >= _SAVE_AND_END
+        due = (epoch + 1) % self._cadence.epochs == 0 or ends
+        if due or last:
+            self._keep(epoch + 1, 0, logs, ends)
+        if ends:
+            self._end(f"the end of epoch {epoch + 1}")
+
+    def _set_border(self, step: int, chunk_length: ChunkLength) -> None:
+        steps = self._cadence.steps
+        chunk_length.border = (step // steps + 1) * steps - self._begun if steps else None
+        chunk_length.wished = 0.0
+
+    def _end(self, where: str) -> None:
+        for keeper in self._keepers:
+            keeper.settle()
+        self._family.all_gather([0.0])  # nobody ends before the chief has written
+        by = self._preemption.asked_by or "a signal to another task"
+        raise Preempted(
+            f"{by} has asked for the end: all is saved as of {where}; start the job again, and it "
+            "goes on from there"
+        )
+
+    # ------------------------------------------------------------ what
+
+    def _keep(self, epoch: int, step: int, logs: Mapping[str, Any], ends: bool) -> None:
+        self._family.bring_together()
+        parts = all_gather_bytes(self._family.all_gather, self._own_state(step))
+        self._last = time.monotonic()
+        if not self._keepers or not self._family.layout.is_chief:
+            return
+        state = JobState(
+            epoch,
+            step,
+            dict(logs),
+            bool(getattr(self._model, "stop_training", False)),
+            callback_state.states_of(self._callbacks),
+            [WorkerState.from_tree(from_bytes(part)) for part in parts],
+        )
+        for keeper in self._keepers:
+            within = keeper.every_steps is not None or keeper.every_secs is not None
+            keeper.keep(state, ends or (within if step else epoch % keeper.every == 0))
+
+    def _own_state(self, step: int) -> bytes:
+        there = self._validation is not None and self._validation.has_position
+        replicas = self._family.replica_states()
+        state = WorkerState(
+            self._data.position(step) if self._data.has_position else None,
+            self._validation.position(0) if there and self._validation else None,
+            replicas,
+            python_random.get_state(),
+        )
+        data = to_bytes(state.to_tree())
+        if len(data) <= _MOST_BYTES or self._family.layout.workers == 1:
+            return data
+        if not self._told_of_size:
+            self._told_of_size = True
+            log.warning(
+                "the residuals of error_feedback (%d MB on this worker) are too large for a "
+                "checkpoint: a resumed run begins with none",
+                len(data) >> 20,
+            )
+        small = [{**one, "exchange": []} for one in replicas]
+        return to_bytes(dataclasses.replace(state, replicas=small).to_tree())
+
+    # ------------------------------------------------------------ to go on
+
+    def restored(self) -> JobState | None:
+        """Returns the state that the chief's callbacks have restored, on every worker."""
+        own = [k.restored for k in self._keepers if k.restored is not None]
+        data = own[0].to_bytes() if own and self._family.layout.is_chief else b""
+        data = all_gather_bytes(self._family.all_gather, data)[0]
+        return JobState.from_bytes(data) if data else None
+
+    def go_on(self, state: JobState) -> None:
+        """Brings the data and the callbacks to where they stood, before the epochs begin.
+
+        Raises:
+            CheckpointError: they cannot stand there.
+        """
+        layout = self._family.layout
+        callback_state.give_back(self._callbacks, state.callbacks)
+        same = len(state.workers) == layout.workers
+        worker = state.workers[layout.worker if same else 0]
+        if worker.position is not None and self._data.has_position:
+            if not same and not self._data.is_global and state.step:
+                raise CheckpointError(
+                    f"the checkpoint is of the middle of an epoch with {len(state.workers)} "
+                    f"workers that read their own data, and there are {layout.workers} now: start "
+                    f"{len(state.workers)}, or resume from the end of an epoch"
+                )
+            if same or self._data.is_global:
+                self._data.go_to(worker.position)
+        elif state.step:
+            log.warning(
+                "nobody knows where the data stood after step %d: the epoch begins with its first "
+                "batch",
+                state.step,
+            )
+        if worker.validation is not None and self._validation is not None:
+            self._validation.go_to(worker.validation)
+        draws_from_data = worker.position is not None and worker.position.python is not None
+        if not draws_from_data:
+            python_random.set_state(worker.python)
+
+    def go_on_in_epoch(self, state: JobState) -> None:
+        """Brings the metrics to where they stood, in the middle of an epoch."""
+        self._family.set_replica_states([one for w in state.workers for one in w.replicas])
+
+    @contextlib.contextmanager
+    def rates_kept(self) -> Iterator[None]:
+        """Leaves the optimizers' numbers as they are, whatever callbacks do as an epoch goes on.
+
+        A schedule sets its rate where an epoch begins; this one has begun before.
+        """
+        optimizers = optimizers_of(self._model)
+        scalars = [v for one in optimizers for v in one.variables if not v.shape.rank]
+        before = [v.numpy() for v in scalars]
+        yield
+        for variable, value in zip(scalars, before, strict=True):
+            variable.assign(value)
