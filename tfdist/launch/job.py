@@ -7,7 +7,8 @@
                 │       restarts left, and go on
                 ├─────► a task failed: end the others, then start all again, while there are
                 │       restarts left (there are none in a parameter-server job) ──► its exit code
-                └─────► Ctrl-C, SIGTERM or SIGHUP: end all                       ──► 128 + signal
+                └─────► Ctrl-C, SIGTERM, SIGHUP, SIGUSR1 or SIGUSR2: end all     ──► 128 + signal,
+                        or 75 where they train with a checkpoint, and have saved first
 
 One thread does it all, the one that started the tasks: the kernel ends them with it (start.py).
 """
@@ -26,7 +27,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Literal, TextIO
 
-from tfdist.errors import ClusterError, LaunchError
+from tfdist.errors import ClusterError, LaunchError, Preempted
 from tfdist.launch import announcing
 from tfdist.launch.failure import (
     TaskResult,
@@ -330,7 +331,8 @@ class Job:
         tasks = tuple(self._results[process.name] for process in self._processes)
         failure = None
         if self._ending == "signal":
-            returncode = 128 + self._asked[0]
+            saved = any(result.returncode == Preempted.exit_code for result in tasks)
+            returncode = Preempted.exit_code if saved else 128 + self._asked[0]
         else:
             failure = find_failure([result for result in tasks if not self._is_forgiven(result)])
             returncode = exit_code(failure.result) if failure else 0

@@ -10,12 +10,12 @@ from types import FrameType
 
 __all__ = ["caught"]
 
-_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
 
 
 @contextlib.contextmanager
 def caught(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Gives Ctrl-C, SIGTERM and SIGHUP to a handler until the end of the block.
+    """Gives Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 and 2 to a handler until the end of the block.
 
     Signals that are ignored stay so, which is how `nohup` and a shell's background jobs work. In
     another thread than the main one, where Python allows no handlers, nothing happens.

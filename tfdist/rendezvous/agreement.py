@@ -69,13 +69,16 @@ class Agreement:
     def wait_for_the_end(self) -> None:
         """On a server that listens: tells the chief so, and returns once the job has ended well.
 
+        A signal that asks for the end is told to the chief, which has the job saved first.
+
         Raises:
             ClusterError: This task is no server of a job whose tasks stay.
             TaskLost: The job has ended badly, or the chief has died.
         """
         if self.session is None:
             raise ClusterError("no chief to wait for; meet(..., stay=True) on a server task")
-        self.session.wait()
+        with self.session.asking_to_end():
+            self.session.wait()
 
     def close(self) -> None:
         """Lets go of the task's port. Those who stay go on staying."""

@@ -64,6 +64,9 @@ class Membership:
         server: Listening at the chief's address; closed here.
         members: The tasks that came, with their connections; closed here.
         log: Takes one line an event.
+        saves: Whether a training is running that saves before it ends: a server that is sent a
+            signal to end then stays until it has.
+        asked_by: Which signal to which server has asked for the job's end; "" where none has.
     """
 
     cluster: Cluster
@@ -73,6 +76,8 @@ class Membership:
     server: socket.socket
     members: dict[Task, tuple[Connection, Handshake]]
     log: Log
+    saves: bool = False
+    asked_by: str = field(default="", init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
     _serving: set[Task] = field(default_factory=set, init=False)
     _times: dict[Task, int] = field(default_factory=dict, init=False)
@@ -202,6 +207,8 @@ class Membership:
                     self._receive(connection, handshake)
                 elif message.get("say") == "serving":
                     self._note_that_it_serves(connection)
+                elif message.get("say") == "asked to end":
+                    self._note_that_it_is_to_end(connection, str(message.get("by"))[:20])
                 elif message.get("round") == self._round:
                     self._hear_that_it_lives(connection)
         except Gone:
@@ -258,6 +265,14 @@ class Membership:
         with self._changed:
             self._serving |= {task for task, (own, _) in self.members.items() if own is connection}
             self._changed.notify_all()
+
+    def _note_that_it_is_to_end(self, connection: Connection, by: str) -> None:
+        if not self.saves:
+            self._tell(connection, {"say": "end"})
+            return
+        for task, (own, _) in list(self.members.items()):
+            if own is connection:
+                self.asked_by = f"{by} to {task}"
 
     def _hear_that_it_lives(self, connection: Connection) -> None:
         for task, (own, handshake) in list(self.members.items()):

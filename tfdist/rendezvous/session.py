@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import selectors
+import signal
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from types import FrameType
 
+from tfdist import process
 from tfdist.cluster.spec import Cluster
 from tfdist.errors import ClusterError, TaskLost
 from tfdist.rendezvous.messages import Connection, Gone, Message, Stranger
@@ -66,6 +72,40 @@ class Session:
         finally:
             self.close()
 
+    @contextlib.contextmanager
+    def asking_to_end(self) -> Iterator[None]:
+        """While it is entered, signals that ask for the end are told to the chief."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def tell(number: int, frame: FrameType | None) -> None:
+            del frame
+            self._ask_to_end(signal.Signals(number).name)
+
+        numbers = [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2]
+        if process.current().launched:
+            numbers.append(signal.SIGINT)  # the launcher hands it on to all tasks at once
+        before = {number: signal.signal(number, tell) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def _ask_to_end(self, by: str) -> None:
+        """Tells the chief that this task was sent a signal to end, so that the job saves first.
+
+        Where nothing would be saved, the chief's answer ends this process by SIGTERM.
+
+        Args:
+            by: The signal's name.
+        """
+        try:
+            self.connection.send({"say": "asked to end", "by": by})
+        except Gone:
+            _end_by_signal()
+
     def close(self) -> None:
         """Leaves the chief, which takes this task for gone."""
         self.connection.close()
@@ -76,6 +116,8 @@ class Session:
         if said == "status":
             with contextlib.suppress(Gone):
                 self.connection.send({"say": "here", "round": message.get("round")})
+        elif said == "end":
+            _end_by_signal()
         elif said == "stop":
             raise TaskLost(f"{text}; this one, {self.cluster.task}, ends")
         elif said == "ended" and not message.get("well"):
@@ -101,3 +143,8 @@ class Session:
     def _when(self) -> str:
         waited = seconds(time.monotonic() - self._since)
         return f"{waited} after {self.cluster.task} had begun to serve it"
+
+
+def _end_by_signal() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -2,8 +2,9 @@
 
 Slurm (`--signal`), Kubernetes and most clouds send SIGTERM some time before they take a machine
 away; Slurm can send SIGUSR1 or SIGUSR2. While a `fit` with a checkpoint runs, these ask for an end
-after the next chunk of steps. TensorFlow handles SIGTERM itself from the moment a strategy of
-several workers is made, and does nothing; here it is taken back.
+after the next chunk of steps, and so does Ctrl-C where `tfdist run` hands it on. TensorFlow handles
+SIGTERM itself from the moment a strategy of several workers is made, and does nothing; here it is
+taken back.
 """
 
 from __future__ import annotations
@@ -14,40 +15,59 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
+import tensorflow as tf
+
+from tfdist import process
+from tfdist.strategies import registry
+
 __all__ = ["Preemption"]
 
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Preemption:
-    """Whether this process was asked to end.
+    """Whether this process, or a server of its job, was asked to end.
 
-    Attributes:
-        asked_by: the signal's name; "" where none came.
+    Args:
+        strategy: of the job.
     """
 
-    def __init__(self) -> None:
-        self.asked_by = ""
+    def __init__(self, strategy: tf.distribute.Strategy) -> None:
+        self._membership = registry.membership_of(strategy)
+        self._signal = ""
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        del frame
-        self.asked_by = signal.Signals(number).name
+    @property
+    def asked_by(self) -> str:
+        """The signal's name, and the server that it was sent to; "" where none came."""
+        there = self._membership
+        return self._signal or ("" if there is None else there.asked_by)
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Takes the signals while it is entered; outside of the main thread nothing can."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        # A SIGUSR that a program handles itself stays its own (a debugger's, a profiler's).
-        taken = [
-            one
-            for one in _SIGNALS
-            if one is signal.SIGTERM or signal.getsignal(one) in (signal.SIG_DFL, None)
-        ]
-        before = {one: signal.signal(one, self._note) for one in taken}
+        """Takes the signals while it is entered; outside of the main thread only the servers'."""
+        if self._membership is not None:
+            self._membership.saves = True
+        before = {one: signal.signal(one, self._note) for one in _ours()}
         try:
             yield
         finally:
+            if self._membership is not None:
+                self._membership.saves = False
             for one, handler in before.items():
                 signal.signal(one, signal.SIG_DFL if handler is None else handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self._signal:
+            signal.default_int_handler(number, frame)  # a second Ctrl-C waits for nothing
+        self._signal = signal.Signals(number).name
+
+
+def _ours() -> list[signal.Signals]:
+    if threading.current_thread() is not threading.main_thread():
+        return []
+    # A SIGUSR that a program handles itself stays its own: a debugger's, a profiler's.
+    free = (signal.SIG_DFL, None)
+    taken = [one for one in _SIGNALS if one is signal.SIGTERM or signal.getsignal(one) in free]
+    if process.current().launched and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        taken.append(signal.SIGINT)
+    return taken

@@ -138,7 +138,7 @@ class Saving:
         self._callbacks = callbacks
         self._cadence = cadence
         self._keepers = keepers_among(callbacks)
-        self._preemption = Preemption()
+        self._preemption = Preemption(family.strategy)
         self._epoch = 0
         self._begun = 0
         self._last = time.monotonic()

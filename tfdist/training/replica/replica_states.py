@@ -13,10 +13,11 @@ from tfdist.errors import CheckpointError
 __all__ = ["read", "shared_out", "write"]
 
 
-def read(strategy: tf.distribute.Strategy, variables: Sequence[Any]) -> list[list[np.ndarray]]:
-    """Returns, for each replica of this process, the values of the variables."""
+def read(
+    strategy: tf.distribute.Strategy, variables: Sequence[Any], count: int
+) -> list[list[np.ndarray]]:
+    """Returns, for each of the `count` replicas of this process, the values of the variables."""
     parts = [strategy.experimental_local_results(variable) for variable in variables]
-    count = max(map(len, parts), default=1)
     return [[np.asarray(part[min(i, len(part) - 1)]) for part in parts] for i in range(count)]
 
 

@@ -250,9 +250,10 @@ class Synchronous:
 
     def replica_states(self) -> list[dict[str, list[np.ndarray]]]:
         """What each replica of this process has counted, and what the exchange remembers."""
-        metrics = replica_states.read(self.strategy, self._metrics)
-        exchange = replica_states.read(self.strategy, self._of_exchange)
-        return [{"metrics": m, "exchange": e} for m, e in zip(metrics, exchange, strict=False)]
+        local = self.layout.local
+        metrics = replica_states.read(self.strategy, self._metrics, local)
+        exchange = replica_states.read(self.strategy, self._of_exchange, local)
+        return [{"metrics": m, "exchange": e} for m, e in zip(metrics, exchange, strict=True)]
 
     def set_replica_states(self, states: Sequence[Mapping[str, Sequence[np.ndarray]]]) -> None:
         """Goes on from what the replicas of a run, all of them, have had; see `Family`."""

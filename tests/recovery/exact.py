@@ -1,0 +1,109 @@
+"""Trains with a checkpoint of every second step; a task may be killed, or sent a signal.
+
+tfdist run --workers 2 [--ps 1] exact.py FOLDER KIND [TASK EPOCH STEP SIGNAL]
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import tfdist
+
+folder, kind = Path(sys.argv[1]), sys.argv[2]
+fault = sys.argv[3:7]
+
+strategy = tfdist.strategy(kind, rendezvous_timeout=60)
+cluster = tfdist.environments.detect_cluster()
+task = str(cluster.task) if cluster and cluster.task else "chief:0"
+
+keras.utils.set_random_seed(1)
+rng = np.random.default_rng(0)
+x = rng.normal(size=(105, 8)).astype("float32")
+y = rng.integers(0, 3, 105)
+# A random order in each epoch, and a last batch that is shared out unevenly.
+data = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(60).map(lambda a, b: (2 * a, b)).batch(16)
+with strategy.scope():
+    model = keras.Sequential(
+        [
+            keras.Input((8,)),
+            keras.layers.Dense(16, "relu"),
+            keras.layers.Dropout(0.3),
+            keras.layers.Dense(3),
+        ]
+    )
+    model.compile(
+        optimizer=keras.optimizers.Adam(0.01),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+tfdist.plug(model)
+
+
+class Fault(keras.callbacks.Callback):
+    """Sends this process, or the ones named, a signal in the middle of an epoch, the first time."""
+
+    def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: object = None) -> None:
+        done = folder / "done"
+        if not fault or fault[0] != task or done.exists():
+            return
+        if self.epoch >= int(fault[1]) and batch >= int(fault[2]):
+            done.touch()
+            os.kill(os.getpid(), getattr(signal, fault[3]))
+
+
+class Seen(keras.callbacks.Callback):
+    """Has a state of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.losses: list[float] = []
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.losses.append(float(logs["loss"]))
+
+    def get_state(self) -> Any:
+        return {"losses": self.losses}
+
+    def set_state(self, state: Any) -> None:
+        self.losses = state["losses"]
+
+
+seen = Seen()
+started = time.monotonic()
+history = model.fit(
+    data,
+    epochs=4,
+    verbose=0,
+    validation_data=(x[:30], y[:30]),
+    callbacks=[
+        keras.callbacks.LearningRateScheduler(lambda epoch, rate: 0.9 * rate),
+        keras.callbacks.EarlyStopping("val_loss", patience=9),
+        keras.callbacks.ReduceLROnPlateau("val_loss", patience=1),
+        seen,
+        # Only the chief needs to see the checkpoints.
+        tfdist.callbacks.Checkpoint(folder / f"run-{task.replace(':', '-')}", every_steps=2),
+        Fault(),
+    ],
+)
+every = [*model.variables, *model.optimizer.variables]
+result = {
+    "history": history.history,
+    "epochs": history.epoch,
+    "losses": seen.losses,
+    "iterations": int(model.optimizer.iterations.numpy()),
+    "values": [np.asarray(v).tobytes().hex() for v in every],
+}
+(folder / f"result-{task.replace(':', '-')}.json").write_text(json.dumps(result))
