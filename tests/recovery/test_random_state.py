@@ -42,7 +42,7 @@ def test_a_resumed_model_draws_the_masks_it_would_have_drawn(tmp_path: Path) -> 
     undisturbed = fit(whole, 4, tmp_path / "whole")
     fit(model_of(strategy), 2, tmp_path / "parts")
     resumed = model_of(strategy)
-    assert fit(resumed, 4, tmp_path / "parts")["loss"] == undisturbed["loss"][2:]
+    assert fit(resumed, 4, tmp_path / "parts")["loss"] == undisturbed["loss"]
     for own, expected in zip(resumed.get_weights(), whole.get_weights(), strict=True):
         np.testing.assert_array_equal(own, expected)
 

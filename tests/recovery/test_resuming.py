@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from tests.conftest import RunJob
@@ -42,10 +41,6 @@ def test_a_killed_job_resumes_and_ends_the_same(
     assert "resuming after epoch 3" in second.stdout + second.stderr
     results = [json.loads((tmp_path / f"result-{i}.json").read_text()) for i in range(2)]
     assert results[0] == results[1]
-    assert results[0]["epochs"] == [3, 4]
-    assert results[0]["iterations"] == undisturbed["iterations"]
-    for name, values in undisturbed["history"].items():
-        np.testing.assert_allclose(results[0]["history"][name], values[3:], rtol=1e-6)
-    for weight, expected in zip(results[0]["weights"], undisturbed["weights"], strict=True):
-        np.testing.assert_allclose(weight, expected, rtol=0, atol=1e-6)
+    assert results[0]["epochs"] == [0, 1, 2, 3, 4]
+    assert results[0] == undisturbed  # to the last bit
     assert not (tmp_path / "run-1").exists()  # the chief alone has written

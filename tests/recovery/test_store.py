@@ -270,3 +270,40 @@ def test_weights_that_are_not_finite_never_become_the_checkpoint(
     model.load_weights(tmp_path / "epoch-00001.keras")
     for weight, expected in zip(model.get_weights(), good, strict=True):
         np.testing.assert_array_equal(weight, expected)
+
+
+def test_checkpoints_within_epochs_come_after_the_epoch_before_them(tmp_path: Path) -> None:
+    store = Store(tmp_path, keep=4)
+    for epoch, step in [(1, 0), (1, 200), (1, 1200), (2, 0)]:
+        store.write(write(f"{epoch}+{step}"), epoch, {}, step)
+    assert store.read().saved is not None
+    for expected in [(2, 0), (1, 1200), (1, 200), (1, 0)]:
+        latest = store.latest()
+        assert latest is not None
+        assert (latest.epoch, latest.step) == expected
+        latest.path.write_bytes(b"cut off")
+
+
+def test_what_a_killed_run_was_writing_is_cleared_away(tmp_path: Path) -> None:
+    (tmp_path / ".writing-abc").mkdir()
+    (tmp_path / ".writing-abc" / "epoch-00001.keras").write_bytes(b"half of it")
+    Store(tmp_path).begin(None)
+    assert not list(tmp_path.glob(".writing-*"))
+
+
+def test_an_error_of_a_write_beside_the_training_ends_it(tmp_path: Path) -> None:
+    strategy = tfdist.strategy("one_device")
+    with strategy.scope():
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+    keep = tfdist.callbacks.Checkpoint(tmp_path / "run")
+
+    def full(*_: object, **__: object) -> None:
+        raise CheckpointError("no space left")
+
+    keep.store.write = full  # type: ignore[method-assign, assignment]
+    with pytest.raises(CheckpointError, match="no space left"):
+        tfdist.plug(model).fit(
+            np.ones((4, 2)), np.ones((4, 1)), epochs=1, verbose=0, callbacks=[keep]
+        )
+    assert not keep.store.read().finished

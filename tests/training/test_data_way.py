@@ -46,12 +46,14 @@ def test_the_way_from_fit_to_the_step_is_short() -> None:
         sys.setprofile(before)
     files = list(dict.fromkeys(way[: way.index(LAST) + 1]))
     assert len(files) <= MOST_FILES, files
-    # From `plug` to the data, from there to the loop, and by the loop to the family.
+    # From `plug` to the data, from there to the loop, which has their position saved, and by the
+    # loop to the family.
     rooms = [file for file in files if not file.startswith(("training/data/", "compat/"))]
     assert rooms == [
         "training/own_methods.py",
         "training/plugged.py",
         "training/loop/epoch_loop.py",
+        "training/loop/saving.py",
         "training/synchronous/synchronous.py",
         LAST,
     ]

@@ -20,8 +20,8 @@ from tfdist.compat import keras_build, keras_trainer
 from tfdist.errors import DataError, PlugError
 from tfdist.training.data.global_batches import GlobalBatches
 from tfdist.training.data.stream import Stream
-from tfdist.training.loop import agreement, callback_routing
-from tfdist.training.loop.agreement import Agreed
+from tfdist.training.loop import call_agreement, callback_routing
+from tfdist.training.loop.call_agreement import Agreed
 from tfdist.training.loop.chunking import ChunkLength
 from tfdist.training.loop.family import Family
 from tfdist.training.loop.job_state import JobState
@@ -333,8 +333,8 @@ class Loop:
     def agree(
         self, what: str, wanted: dict[str, int], callbacks: Any, modes: Sequence[Mode]
     ) -> Agreed:
-        """Makes sure that every worker is about to do the same thing; see `agreement.agree`."""
-        agreed = agreement.agree(self.model, self.family, what, wanted, callbacks, modes)
+        """Makes sure that every worker is about to do the same; see `call_agreement.agree`."""
+        agreed = call_agreement.agree(self.model, self.family, what, wanted, callbacks, modes)
         self._stops_are_agreed = agreed.stops
         return agreed
 
@@ -345,7 +345,7 @@ class Loop:
             PlugError: one has.
         """
         own = bool(getattr(self.model, "stop_training", False))
-        told, digests = agreement.tell_with_digest(self.family, [float(own)], training=True)
+        told, digests = call_agreement.tell_with_digest(self.family, [float(own)], training=True)
         self.family.drift.check(digests)
         self.model.stop_training = bool(told.any())
         return self.model.stop_training
