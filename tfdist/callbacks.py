@@ -181,7 +181,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _restore(self, saved: Saved) -> None:
         try:
-            self.model.load_weights(str(saved.path))
+            keras_trainer.load_weights(self.model, str(saved.path))
             restore_random_state(saved.path, self.model)
             self.restored = read_job_state(saved.path)
             if self.restored is not None and self.store.read().finished:

@@ -321,7 +321,7 @@ def _run_parser() -> command_line.Parser:
         type=command_line.restarts,
         metavar="N",
         help="how many times a failed worker of a parameter-server job is started again (default: "
-        "3), or all tasks of another job, to resume from a checkpoint (default: 0)",
+        "3), or all tasks of a job, to resume from a checkpoint (default: 0)",
     )
     parser.option(
         how,

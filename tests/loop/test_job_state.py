@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import keras
@@ -69,9 +68,9 @@ def test_a_state_of_a_later_format_is_refused() -> None:
         JobState.from_bytes(to_bytes(tree))
 
 
-def test_a_position_is_json() -> None:
+def test_a_position_comes_back() -> None:
     position = Position((3, "on_epoch_end", 2), 2, 2, None, True)
-    assert Position.from_json(json.loads(json.dumps(position.to_json()))) == position
+    assert Position.from_tree(from_bytes(to_bytes(position.to_tree()))) == position
 
 
 class Own(keras.callbacks.Callback):

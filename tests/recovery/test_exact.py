@@ -45,12 +45,13 @@ def results_in(folder: Path, kind: str) -> list[dict[str, Any]]:
     [
         ("multi_worker_mirrored", ("worker:1", 2, 3, "SIGKILL"), 137),
         ("multi_worker_mirrored", ("worker:1", 1, 2, "SIGTERM"), 75),
-        ("parameter_server", ("chief:0", 1, 3, "SIGTERM"), 75),
+        ("parameter_server", ("ps:0", 1, 3, "SIGTERM"), 75),
         ("pipeline", ("chief:0", 2, 4, "SIGKILL"), 137),
         pytest.param("multi_worker_mirrored", ("worker:0", 1, 4, "SIGKILL"), 137, marks=thorough),
         pytest.param("multi_worker_mirrored", ("worker:0", 0, 2, "SIGUSR1"), 75, marks=thorough),
         pytest.param("parameter_server", ("chief:0", 2, 3, "SIGKILL"), 137, marks=thorough),
-        pytest.param("pipeline", ("chief:0", 1, 2, "SIGUSR2"), 75, marks=thorough),
+        pytest.param("parameter_server", ("chief:0", 1, 1, "SIGUSR1"), 75, marks=thorough),
+        pytest.param("pipeline", ("worker:0", 1, 2, "SIGUSR2"), 75, marks=thorough),
     ],
 )
 def test_a_job_goes_on_in_the_middle_of_an_epoch(
@@ -75,6 +76,28 @@ def test_a_job_goes_on_in_the_middle_of_an_epoch(
     assert len(list(tmp_path.glob("run-*"))) == 1  # the chief alone has written
 
 
+@pytest.mark.parametrize(
+    ("kind", "task"),
+    [
+        ("parameter_server", "ps:0"),
+        pytest.param("parameter_server", "chief:0", marks=thorough),
+        pytest.param("pipeline", "worker:0", marks=thorough),
+    ],
+)
+def test_the_launcher_starts_the_job_again(
+    kind: str,
+    task: str,
+    run_job: RunJob,
+    undisturbed: dict[str, dict[str, Any]],
+    tmp_path: Path,
+) -> None:
+    restarts = ["--max_restarts", 1]
+    ran = run_job([*TASKS[kind][0], *restarts, SCRIPT, tmp_path, kind, task, 1, 3, "SIGKILL"])
+    assert ran.returncode == 0, ran.stderr
+    assert "starting all tasks again (1 of 1)" in ran.stderr
+    assert results_in(tmp_path, kind)[0] == undisturbed[kind]
+
+
 def test_the_undisturbed_run_has_trained_every_step(
     undisturbed: dict[str, dict[str, Any]],
 ) -> None:
@@ -82,3 +105,16 @@ def test_the_undisturbed_run_has_trained_every_step(
     assert result["epochs"] == [0, 1, 2, 3]
     assert result["iterations"] == 4 * 7
     assert result["losses"] == result["history"]["loss"]
+
+
+@pytest.mark.parametrize("kind", ["arrays", pytest.param("dataset", marks=thorough)])
+def test_without_a_seed_every_example_is_trained_once_an_epoch(
+    kind: str, run_job: RunJob, tmp_path: Path
+) -> None:
+    script = SCRIPT.with_name("unseeded.py")
+    first = run_job(["--workers", 2, script, tmp_path, kind, 5])
+    assert first.returncode == 3, first.stderr
+    second = run_job(["--workers", 2, script, tmp_path, kind])
+    assert second.returncode == 0, second.stderr
+    assert "resuming after epoch 0 and 4 steps" in second.stdout + second.stderr
+    assert json.loads((tmp_path / "seen.json").read_text()) == [2.0] * 60

@@ -64,3 +64,41 @@ def test_a_file_that_plain_keras_has_written_has_no_random_state(tmp_path: Path)
     model = model_of(tfdist.strategy("one_device"))
     model.save(tmp_path / "plain.keras")
     restore_random_state(tmp_path / "plain.keras", model)
+
+
+class TwoNetworks(keras.Model):
+    """Like a GAN: no `call`, two networks, an optimizer for each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = keras.Sequential([keras.Input((6,)), keras.layers.Dense(4)])
+        self.second = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+        self.optimizers = [keras.optimizers.Adam(0.05), keras.optimizers.Adam(0.1)]
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        x, y = data
+        with tf.GradientTape(persistent=True) as tape:
+            loss = tf.reduce_mean(tf.square(self.second(self.first(x)) - y))
+        for part, optimizer in zip((self.first, self.second), self.optimizers, strict=True):
+            weights = part.trainable_variables
+            optimizer.apply(tape.gradient(loss, weights), weights)
+        return {"loss": loss}
+
+
+def test_a_model_without_call_and_with_optimizers_of_its_own_resumes(tmp_path: Path) -> None:
+    strategy = tfdist.strategy("one_device")
+
+    def make() -> keras.Model:
+        with strategy.scope():
+            keras.utils.set_random_seed(7)
+            model = TwoNetworks()
+            model.compile()
+        return tfdist.plug(model)
+
+    whole = make()
+    undisturbed = fit(whole, 4, tmp_path / "whole")
+    fit(make(), 2, tmp_path / "parts")
+    resumed = make()
+    assert fit(resumed, 4, tmp_path / "parts") == undisturbed
+    for own, expected in zip(resumed.variables, whole.variables, strict=True):
+        np.testing.assert_array_equal(own, expected)

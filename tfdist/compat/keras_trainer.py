@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -18,6 +19,7 @@ __all__ = [
     "in_order",
     "keras_predict",
     "keras_writer",
+    "load_weights",
     "loss_tracker",
     "overrides",
     "prepare_to_save",
@@ -75,7 +77,24 @@ def keras_writer(model: keras.Model, name: str) -> Callable[..., None]:
 
 def save(model: keras.Model, path: str) -> None:
     """Saves with Keras' own method, whatever the plugged model's does beside."""
-    keras_writer(model, "save")(path)
+    with _taken_for_built(model):
+        keras_writer(model, "save")(path)
+
+
+def load_weights(model: keras.Model, path: str) -> None:
+    """Loads what `save` wrote into a model whose parts are built."""
+    with _taken_for_built(model):
+        model.load_weights(path)
+
+
+@contextlib.contextmanager
+def _taken_for_built(model: keras.Model) -> Iterator[None]:
+    """A model without `call` (a GAN) never counts as built, whatever its parts are."""
+    built, model.built = model.built, True
+    try:
+        yield
+    finally:
+        model.built = built
 
 
 _attributes_skipped = names.of(keras_saving, "get_attr_skipset")

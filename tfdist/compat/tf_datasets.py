@@ -8,12 +8,21 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfdist.compat.names import tf_batch, tf_dataset, tf_map, tf_prefetch, tf_repeat, tf_structure
+from tfdist.compat.names import (
+    tf_batch,
+    tf_dataset,
+    tf_map,
+    tf_prefetch,
+    tf_repeat,
+    tf_shuffle,
+    tf_structure,
+)
 
 __all__ = [
     "DatasetMap",
     "MappedBatches",
     "depends_on_the_pass_before",
+    "draws_anew",
     "maps_before_batch",
     "skip_batches",
     "varies_with",
@@ -133,6 +142,10 @@ _RANDOM = ("Random", "TruncatedNormal", "Multinomial", "Stateful", "Rng", "Assig
 """How the names of operations begin that draw random numbers, Keras' own by a seed's variable."""
 
 
+_SEEDED = ("Random", "TruncatedNormal", "Multinomial", "ParameterizedTruncatedNormal")
+"""Those that have a seed when they are made, or none."""
+
+
 _PYTHON = ("PyFunc", "EagerPyFunc", "PyFuncStateless")
 
 
@@ -148,15 +161,38 @@ def varies_with(dataset: Any) -> set[str]:
         found.add("order")
     function = getattr(getattr(dataset, "_map_func", None), "function", None)
     if function is not None:
-        graph = function.graph.as_graph_def()
-        nodes = [graph.node, *(one.node_def for one in graph.library.function)]
-        kinds = {node.op for some in nodes for node in some}
+        kinds = {node.op for node in _nodes_of(function)}
         parallel = hasattr(dataset, "_num_parallel_calls")
         if parallel and any(kind.startswith(_RANDOM) for kind in kinds):
             found.add("random")
         if kinds & set(_PYTHON):
             found.add("python")
     return found.union(*(varies_with(one) for one in dataset._inputs()))
+
+
+def draws_anew(dataset: Any, any_seed: bool) -> bool:
+    """Whether a dataset draws random numbers that another run of the program would not.
+
+    Args:
+        dataset: the dataset.
+        any_seed: whether seeds of operations do not help, as another run has another global seed.
+    """
+    if isinstance(dataset, tf_shuffle._ShuffleDataset):
+        seeds = [tf.get_static_value(seed) for seed in (dataset._seed, dataset._seed2)]
+        if any_seed or not any(seeds):
+            return True
+    function = getattr(getattr(dataset, "_map_func", None), "function", None)
+    for node in [] if function is None else _nodes_of(function):
+        if node.op.startswith(_SEEDED) and (
+            any_seed or not (node.attr["seed"].i or node.attr["seed2"].i)
+        ):
+            return True
+    return any(draws_anew(one, any_seed) for one in dataset._inputs())
+
+
+def _nodes_of(function: Any) -> list[Any]:
+    graph = function.graph.as_graph_def()
+    return [*graph.node, *(node for one in graph.library.function for node in one.node_def)]
 
 
 def _map_of(mapped: Any) -> Callable[[Any], Any]:

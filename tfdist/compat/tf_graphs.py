@@ -15,6 +15,7 @@ from tfdist.compat.names import tf_context, tf_control, tf_func_graphs, tf_ops, 
 __all__ = [
     "captured",
     "constant_value",
+    "has_seed_of_this_run",
     "is_in_a_loop",
     "is_symbolic",
     "run_after",
@@ -23,10 +24,20 @@ __all__ = [
 ]
 
 
+_own_seed: int | None = None
+
+
 def seed_if_unseeded(seed: int) -> None:
     """Sets TensorFlow's global seed, unless the program has set one."""
+    global _own_seed
     if tf_context.global_seed() is None:
         tf.random.set_seed(seed)
+        _own_seed = seed
+
+
+def has_seed_of_this_run() -> bool:
+    """Whether TensorFlow's global seed is not the program's, which another run would set again."""
+    return _own_seed is not None and tf_context.global_seed() == _own_seed
 
 
 def is_symbolic(tensor: tf.Tensor) -> bool:

@@ -6,7 +6,7 @@
                 ├─────► a worker of a parameter-server job failed: start it again, while there are
                 │       restarts left, and go on
                 ├─────► a task failed: end the others, then start all again, while there are
-                │       restarts left (there are none in a parameter-server job) ──► its exit code
+                │       restarts left (of those that were asked for)             ──► its exit code
                 └─────► Ctrl-C, SIGTERM, SIGHUP, SIGUSR1 or SIGUSR2: end all     ──► 128 + signal,
                         or 75 where they train with a checkpoint, and have saved first
 
@@ -90,8 +90,8 @@ class Job:
                 fresh one under ./tfdist_logs.
             grace: Seconds between the first signal to a task and SIGKILL.
             max_restarts: How many restarts the job has. In a parameter-server job, one starts a
-                failed worker again; the failure of a chief or a ps ends the job. In others, one
-                starts all tasks again, at the same ports, to resume from a checkpoint. None: 3 in
+                failed worker again; else, and where the chief or a ps has failed, it starts all
+                tasks again, at the same ports, to resume from a checkpoint. None: 3 for workers of
                 a parameter-server job, else 0.
             environ: The variables that the plan's come on top of; None for those of this process.
             out: Where the tasks' output goes; None for standard output.

@@ -1,7 +1,7 @@
 """Which failures are mended by starting a task, or the whole job, again.
 
     parameter-server job    a worker failed        ──► it alone; the others go on meanwhile
-                            the chief or a ps did  ──► nothing: the job ends
+                            the chief or a ps did  ──► all tasks, if restarts were asked for
     other jobs              any task failed        ──► all tasks, which resume from a checkpoint
 
 A wrong cluster spec (exit code 64) and tasks that do not come (69) fail the next time, too.
@@ -29,11 +29,14 @@ class Restarts:
     Attributes:
         most: How many there are.
         has_servers: Whether it is a parameter-server job.
+        asked_for: Whether somebody has given their number, who then has checkpoints: by default
+            only lost workers are replaced.
         used: How many there have been.
     """
 
     most: int
     has_servers: bool
+    asked_for: bool = True
     used: int = 0
 
     def __post_init__(self) -> None:
@@ -43,7 +46,8 @@ class Restarts:
     @classmethod
     def of(cls, most: int | None, has_servers: bool) -> Restarts:
         """The restarts that a job is given, or where that is None, those that it has by default."""
-        return cls((DEFAULT_RESTARTS if has_servers else 0) if most is None else most, has_servers)
+        default = DEFAULT_RESTARTS if has_servers else 0
+        return cls(default if most is None else most, has_servers, most is not None)
 
     def mends_alone(self, result: TaskResult) -> bool:
         """Whether this task alone is to be started again.
@@ -66,4 +70,4 @@ class Restarts:
         Args:
             first: How the first task that failed has ended.
         """
-        return not self.has_servers and first.returncode not in _HOPELESS and self.used < self.most
+        return self.asked_for and first.returncode not in _HOPELESS and self.used < self.most

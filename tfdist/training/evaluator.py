@@ -27,6 +27,7 @@ import keras
 import tensorflow as tf
 
 from tfdist import log
+from tfdist.compat import keras_trainer
 from tfdist.errors import CheckpointError, PlugError
 from tfdist.strategies.strategy_options import Options
 from tfdist.training.checkpointing.store import Index, Saved, Store
@@ -129,7 +130,7 @@ class Evaluator:
                 run.look(index)
                 saved = index.saved
                 if saved is not None and _differ(saved, scored) and run.may_score(index):
-                    model.load_weights(str(saved.path))
+                    keras_trainer.load_weights(model, str(saved.path))
                     scored, failures = saved, 0
                     yield saved
                     patience.moved()

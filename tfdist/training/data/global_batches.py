@@ -24,7 +24,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfdist.compat import keras_data, tf_datasets
+from tfdist.compat import keras_data, tf_datasets, tf_graphs
 from tfdist.errors import DataError
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training.data import python_random
@@ -268,6 +268,11 @@ class GlobalBatches(Stream):
     def _is_python(self) -> bool:
         """Whether Python code makes the batches: a `PyDataset`, a generator."""
         return "python" in tf_datasets.varies_with(self._batches)
+
+    @property
+    def draws_anew(self) -> bool:
+        """Whether another run of the program would draw another order, as it has no seed."""
+        return tf_datasets.draws_anew(self._batches, tf_graphs.has_seed_of_this_run())
 
     @property
     def makes_every_batch_again(self) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfdist.compat import tf_datasets
+from tfdist.compat import tf_datasets, tf_graphs
 from tfdist.errors import DataError
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training.data.stream import (
@@ -65,6 +65,11 @@ class PerWorkerData(Stream):
     def sample_batch(self) -> Any:
         """Specs of one replica's batch."""
         return self._dataset.element_spec
+
+    @property
+    def draws_anew(self) -> bool:
+        """Whether another run of the program would draw another order, as it has no seed."""
+        return tf_datasets.draws_anew(self._dataset, tf_graphs.has_seed_of_this_run())
 
     @property
     def makes_every_batch_again(self) -> bool:

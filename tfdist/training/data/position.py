@@ -4,6 +4,8 @@ A seeded stream gives the same batches to whoever does the same to it: passes ov
 the orders of its shuffles one after the other, and a `PyDataset` is told of the ends of epochs. So
 a position is the list of what has been done; doing it again costs little, as no batch of an earlier
 pass is made (unless only that tells how the next pass goes), and those of the last are skipped.
+
+A stream without a seed cannot be made to do the same again: its iterator's own state is kept.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ class Position:
         is_open: whether the last pass goes on.
         python: the state of Python's and NumPy's random numbers as the last pass began, where the
             stream draws from them; None where it does not.
+        iterator: the last pass's, where nobody can draw its order again; else None.
     """
 
     events: tuple[Event, ...] = ()
@@ -37,14 +40,15 @@ class Position:
     length: int | None = None
     is_open: bool = False
     python: Any = None
+    iterator: Any = None
 
-    def to_json(self) -> dict[str, Any]:
-        """Returns what `from_json` takes."""
-        return dataclasses.asdict(self)
+    def to_tree(self) -> dict[str, Any]:
+        """Returns what `from_tree` takes."""
+        return dict(vars(self))
 
     @classmethod
-    def from_json(cls, entry: dict[str, Any]) -> Position:
-        """Reads what `to_json` wrote.
+    def from_tree(cls, entry: dict[str, Any]) -> Position:
+        """Reads what `to_tree` wrote.
 
         Raises:
             TypeError: it is something else.

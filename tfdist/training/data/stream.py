@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tfdist.compat import keras_build
 from tfdist.strategies.layout import ReplicaLayout
+from tfdist.training.data import iterator_state
 from tfdist.training.data.iterator_cleanup import let_go
 from tfdist.training.data.position import Event, Position
 
@@ -107,6 +108,11 @@ class Stream:
         raise NotImplementedError
 
     @property
+    def draws_anew(self) -> bool:
+        """Whether another run of the program would draw another order, as it has no seed."""
+        return False
+
+    @property
     def makes_every_batch_again(self) -> bool:
         """Whether only the batches of a pass tell how the next one goes."""
         return False
@@ -164,7 +170,12 @@ class Stream:
             begun: steps that were taken of the epoch.
         """
         is_open = self._iterator is not None
-        return Position(tuple(self._events), begun, self._seen, self.num_batches, is_open)
+        state = None
+        if is_open and self.draws_anew and not self._pulled:
+            state = iterator_state.save(self.iterator)
+        return Position(
+            tuple(self._events), begun, self._seen, self.num_batches, is_open, iterator=state
+        )
 
     def go_to(self, position: Position) -> None:
         """Does what has been done to the stream of another run; both have begun alike.
@@ -177,9 +188,15 @@ class Stream:
         for i, event in list(enumerate(position.events))[len(self._events) :]:
             if isinstance(event, str):
                 self._call_hook(event)
+            elif i == passes[-1] and position.iterator is not None:
+                self._start_over()
+                iterator_state.restore(self.iterator, position.iterator)
+                self._events[-1] = event
             elif i == passes[-1] and position.is_open:
                 self._prepare_last_pass(position)
                 self._start_over(event)
+            elif position.iterator is not None:
+                self._events.append(event)  # what it has drawn is in the iterator's state
             else:
                 self._pass_again(event)
         self._seen, self._begun = position.seen, position.begun

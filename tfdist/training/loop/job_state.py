@@ -44,8 +44,8 @@ class WorkerState:
     def to_tree(self) -> dict[str, Any]:
         """Returns what `from_tree` takes."""
         return {
-            "position": None if self.position is None else self.position.to_json(),
-            "validation": None if self.validation is None else self.validation.to_json(),
+            "position": None if self.position is None else self.position.to_tree(),
+            "validation": None if self.validation is None else self.validation.to_tree(),
             "replicas": [dict(one) for one in self.replicas],
             "python": self.python,
         }
@@ -54,7 +54,7 @@ class WorkerState:
     def from_tree(cls, tree: dict[str, Any]) -> WorkerState:
         """Reads what `to_tree` wrote."""
         position, validation = (
-            None if tree[name] is None else Position.from_json(tree[name])
+            None if tree[name] is None else Position.from_tree(tree[name])
             for name in ("position", "validation")
         )
         return cls(position, validation, tree["replicas"], tree["python"])

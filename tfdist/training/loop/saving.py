@@ -18,6 +18,7 @@ import keras
 from tfdist import log
 from tfdist.errors import CheckpointError, Preempted
 from tfdist.training.data import python_random
+from tfdist.training.data.position import Position
 from tfdist.training.data.stream import Stream
 from tfdist.training.loop import callback_state
 from tfdist.training.loop.chunking import ChunkLength
@@ -31,6 +32,7 @@ __all__ = ["Cadence", "Keeper", "Saving", "keepers_among"]
 
 _SAVE, _SAVE_AND_END = 1.0, 2.0
 _MOST_BYTES = 32 << 20  # that a worker tells the others
+_MOST_BYTES_ALONE = 256 << 20
 
 
 @runtime_checkable
@@ -267,17 +269,20 @@ class Saving:
             python_random.get_state(),
         )
         data = to_bytes(state.to_tree())
-        if len(data) <= _MOST_BYTES or self._family.layout.workers == 1:
+        if len(data) <= (_MOST_BYTES if self._family.layout.workers > 1 else _MOST_BYTES_ALONE):
             return data
         if not self._told_of_size:
             self._told_of_size = True
             log.warning(
-                "the residuals of error_feedback (%d MB on this worker) are too large for a "
-                "checkpoint: a resumed run begins with none",
+                "the buffers of unseeded shuffles and the residuals of error_feedback (%d MB on "
+                "this worker) are too large for a checkpoint: a run that resumes in the middle of "
+                "an epoch will see some examples twice, unless keras.utils.set_random_seed is "
+                "called before the data are made",
                 len(data) >> 20,
             )
+        position = state.position and dataclasses.replace(state.position, iterator=None)
         small = [{**one, "exchange": []} for one in replicas]
-        return to_bytes(dataclasses.replace(state, replicas=small).to_tree())
+        return to_bytes(dataclasses.replace(state, position=position, replicas=small).to_tree())
 
     # ------------------------------------------------------------ to go on
 
@@ -306,7 +311,7 @@ class Saving:
                     f"{len(state.workers)}, or resume from the end of an epoch"
                 )
             if same or self._data.is_global:
-                self._data.go_to(worker.position)
+                self._data.go_to(self._for_us(worker.position, state))
         elif state.step:
             log.warning(
                 "nobody knows where the data stood after step %d: the epoch begins with its first "
@@ -318,6 +323,20 @@ class Saving:
         draws_from_data = worker.position is not None and worker.position.python is not None
         if not draws_from_data:
             python_random.set_state(worker.python)
+
+    def _for_us(self, position: Position, state: JobState) -> Position:
+        """A position without what only the replicas that wrote it can read."""
+        before = [len(worker.replicas) for worker in state.workers]
+        layout = self._family.layout
+        if position.iterator is None or before == [layout.local] * layout.workers:
+            return position
+        if state.step and layout.is_chief:
+            log.warning(
+                "the data have no seed, and there are other replicas than in the run that wrote "
+                "the checkpoint: the rest of this epoch has another order, with some examples of "
+                "its beginning; call keras.utils.set_random_seed before the data are made"
+            )
+        return dataclasses.replace(position, iterator=None)
 
     def go_on_in_epoch(self, state: JobState) -> None:
         """Brings the metrics to where they stood, in the middle of an epoch."""
