@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import RunJob
 
 
+@pytest.mark.thorough  # `scripts/train` and the README's first example do the same
 def test_two_workers_learn_the_digits_and_save_a_plain_keras_model(
     run_job: RunJob, tmp_path: Path
 ) -> None:

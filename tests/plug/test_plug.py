@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import keras
+import pytest
 
 from tests.conftest import RunJob
 
@@ -23,6 +24,7 @@ def test_a_multi_worker_script_trains_unchanged(run_job: RunJob, tmp_path: Path)
     assert len(bars) == 1
 
 
+@pytest.mark.thorough
 def test_without_plug_the_script_fails_as_ever(run_job: RunJob, tmp_path: Path) -> None:
     # If this passes one day, Keras trains on several workers by itself.
     ran = run_job(["--workers", 2, HERE / "tutorial.py", tmp_path])

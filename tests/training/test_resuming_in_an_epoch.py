@@ -179,17 +179,20 @@ def check(strategy: tf.distribute.Strategy, folder: Path, kind: str, **plug: Any
     assert whole["epochs"] == [0, 1, 2]
 
 
-SLOW = ("shuffled in each repetition", "of unknown length", "a generator")
+def kinds(*usual: str) -> list[Any]:
+    """All kinds of data; those that are not usual take long."""
+    long = [pytest.mark.thorough]
+    return [pytest.param(kind, marks=[] if kind in usual else long) for kind in DATA]
 
 
 @pytest.mark.parametrize(
-    "kind", [pytest.param(k, marks=[pytest.mark.thorough] if k in SLOW else []) for k in DATA]
+    "kind", kinds("arrays", "shuffled, mapped and batched", "a PyDataset", "of each worker")
 )
 def test_on_two_replicas(kind: str, two_replicas: tf.distribute.Strategy, tmp_path: Path) -> None:
     check(two_replicas, tmp_path, kind)
 
 
-@pytest.mark.parametrize("kind", ["arrays", *SLOW])
+@pytest.mark.parametrize("kind", kinds("cut into epochs by steps", "a generator"))
 def test_on_one_device(kind: str, tmp_path: Path) -> None:
     check(tfdist.strategy("one_device"), tmp_path, kind)
 
