@@ -37,6 +37,8 @@ for _variable in ("TF_CONFIG", "TFDIST_CLUSTER", "TFDIST_TASK"):
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell's background job ignores Ctrl-C, and so would all jobs that the tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # so does `nohup`
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

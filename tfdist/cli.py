@@ -97,6 +97,7 @@ def _run(given: list[str]) -> int:
             plug_options=options.plug_options,
             threads=options.threads,
             rendezvous_timeout=options.rendezvous_timeout,
+            stall_timeout=options.stall_timeout,
         )
         if options.dry_run:
             print(plan.shell(), end="")
@@ -306,6 +307,13 @@ def _run_parser() -> command_line.Parser:
         type=command_line.seconds,
         metavar="SECONDS",
         help="how long the tasks wait for each other at the start",
+    )
+    parser.option(
+        how,
+        "--stall_timeout",
+        type=command_line.seconds,
+        metavar="SECONDS",
+        help="how long a task waits for a server or a chief that does not answer (default: 60)",
     )
     parser.option(
         how,

@@ -15,9 +15,10 @@ from tfdist.cluster import Cluster, Task
 from tfdist.environments import detect_cluster
 from tfdist.errors import StrategyError
 
-__all__ = ["Process", "current", "is_chief", "join", "rendezvous_timeout"]
+__all__ = ["Process", "current", "is_chief", "join", "rendezvous_timeout", "stall_timeout"]
 
 _RENDEZVOUS_TIMEOUT = 120.0
+_STALL_TIMEOUT = 60.0
 
 
 @dataclass(frozen=True)
@@ -98,13 +99,29 @@ def rendezvous_timeout() -> float:
     Raises:
         StrategyError: it says no number above 0.
     """
-    text = os.environ.get("TFDIST_RENDEZVOUS_TIMEOUT", str(_RENDEZVOUS_TIMEOUT))
+    return _seconds("TFDIST_RENDEZVOUS_TIMEOUT", _RENDEZVOUS_TIMEOUT)
+
+
+def stall_timeout() -> float:
+    """Returns the seconds after which a task that waits for one that is lost ends.
+
+    Returns:
+        What TFDIST_STALL_TIMEOUT says; 60 without it.
+
+    Raises:
+        StrategyError: it says no number above 0.
+    """
+    return _seconds("TFDIST_STALL_TIMEOUT", _STALL_TIMEOUT)
+
+
+def _seconds(name: str, default: float) -> float:
+    text = os.environ.get(name, str(default))
     try:
         seconds = float(text)
     except ValueError:
         seconds = 0.0
     if not seconds > 0:
-        raise StrategyError(f"TFDIST_RENDEZVOUS_TIMEOUT={text!r}: give seconds above 0")
+        raise StrategyError(f"{name}={text!r}: give seconds above 0")
     return seconds
 
 

@@ -101,6 +101,7 @@ def make_plan(
     plug_options: str = "",
     threads: int | Literal["auto"] = "auto",
     rendezvous_timeout: float | None = None,
+    stall_timeout: float | None = None,
     cores: int | None = None,
     environ: Mapping[str, str] | None = None,
     python: str = sys.executable,
@@ -116,6 +117,7 @@ def make_plan(
         threads: Threads for each chief and worker. "auto" shares this machine's cores out among
             them, and leaves alone what the environment sets already.
         rendezvous_timeout: Seconds for the tasks to come together; None for tfdist's default.
+        stall_timeout: Seconds to wait for a task that does not answer; None for tfdist's default.
         cores: How many cores there are to share out; None for those of this process.
         environ: The launcher's variables; None for those of this process.
         python: The Python interpreter.
@@ -132,8 +134,10 @@ def make_plan(
         raise ClusterError("no script; give a script or -m package.module")
     if threads != "auto" and threads < 1:
         raise ClusterError(f"{threads} threads; give a number of 1 or more, or auto")
-    if rendezvous_timeout is not None and rendezvous_timeout <= 0:
-        raise ClusterError(f"rendezvous_timeout of {rendezvous_timeout:g} s; give more than 0")
+    timeouts = {"rendezvous_timeout": rendezvous_timeout, "stall_timeout": stall_timeout}
+    for name, value in timeouts.items():
+        if value is not None and value <= 0:
+            raise ClusterError(f"{name} of {value:g} s; give more than 0")
     chosen = cluster.tasks if tasks is None else tuple(tasks)
     prefix: tuple[str, ...] = (python, "-m", AUTOPLUG_MODULE) if plug else (python,)
     if plug and plug_options:
@@ -147,8 +151,9 @@ def make_plan(
         # The launcher holds the ports while the tasks bind them (tfdist.machine.ports), which
         # Linux allows without it, and then refuses a second server at the port.
         common["TF_GRPC_REUSE_PORT"] = "1"
-    if rendezvous_timeout is not None:
-        common["TFDIST_RENDEZVOUS_TIMEOUT"] = f"{rendezvous_timeout:g}"
+    for name, value in timeouts.items():
+        if value is not None:
+            common[f"TFDIST_{name.upper()}"] = f"{value:g}"
     defaults = {"TF_CPP_MIN_LOG_LEVEL": "2"}
     if plug and len(cluster) > 1:
         # A script that knows no other tasks may go through a set of words, in the order of hashes.

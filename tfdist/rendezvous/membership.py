@@ -34,6 +34,8 @@ ANSWER = 10.0
 """How long a task may take to say that it still lives when another process claims its name."""
 
 _TICK = 1.0
+_BEAT_SECONDS = 2.0
+_PAUSE = 5.0  # between two looks, after which nobody is blamed for a silence
 _SILENCE = 10.0  # seconds for a handshake
 _FAREWELL = 2.0  # seconds for the last word to reach all
 _MAX_GUESTS = 64
@@ -85,6 +87,9 @@ class Membership:
     _claims: dict[Connection, _Claim] = field(default_factory=dict, init=False)
     _strangers: set[str] = field(default_factory=set, init=False)
     _last: Message | None = field(default=None, init=False)
+    _heard: dict[Task, float] = field(default_factory=dict, init=False)
+    _beat: float = field(default=0.0, init=False)
+    _tended: float = field(default_factory=time.monotonic, init=False)
     _round: int = field(default=1 << 20, init=False)  # above those of the rendezvous
 
     def __post_init__(self) -> None:
@@ -115,6 +120,16 @@ class Membership:
         """The tasks that have gone and not come back, in the cluster's order."""
         here = set(self.present())
         return tuple(task for task in self.tasks if task not in here)
+
+    def silent(self, longest: float) -> list[tuple[Task, float]]:
+        """The tasks that are here but have not answered for so long, and for how long, in seconds.
+
+        Each is asked every two seconds.
+        """
+        now = time.monotonic()
+        with self._lock:
+            quiet = [(task, now - self._heard.get(task, now)) for task in self.members]
+        return [(task, seconds) for task, seconds in quiet if seconds > longest]
 
     def times(self, task: Task) -> int:
         """How many times a task has come, each time as another process; 0 where it never did."""
@@ -200,6 +215,7 @@ class Membership:
     def _hear(self, connection: Connection) -> None:
         try:
             for message in connection.receive():
+                self._note_that_it_lives(connection)
                 if connection in self._guests:
                     handshake = Handshake.from_message(message)
                     if handshake is None:
@@ -274,6 +290,11 @@ class Membership:
             if own is connection:
                 self.asked_by = f"{by} to {task}"
 
+    def _note_that_it_lives(self, connection: Connection) -> None:
+        for task, (own, _) in list(self.members.items()):
+            if own is connection:
+                self._heard[task] = time.monotonic()
+
     def _hear_that_it_lives(self, connection: Connection) -> None:
         for task, (own, handshake) in list(self.members.items()):
             if own is connection:
@@ -298,6 +319,14 @@ class Membership:
         for connection in self._everybody():
             with contextlib.suppress(Gone):
                 connection.flush()
+        if now > self._tended + _PAUSE:  # this process has stood still itself
+            self._heard.clear()
+        self._tended = now
+        if now > self._beat + _BEAT_SECONDS:
+            self._beat = now
+            for task, (own, _) in list(self.members.items()):
+                self._heard.setdefault(task, now)
+                self._tell(own, {"say": "status", "round": -1, "missing": []})
 
     def _drop(self, connection: Connection, *, quietly: bool = False) -> None:
         if connection not in self._everybody():
@@ -308,6 +337,7 @@ class Membership:
             if own is connection:
                 with self._lock:
                     del self.members[task]
+                    self._heard.pop(task, None)
                     self._serving.discard(task)
                 if not quietly and self._last is None:
                     self.log(f"{task} is gone")

@@ -20,6 +20,9 @@ from tfdist.rendezvous.wording import seconds
 
 __all__ = ["Session"]
 
+_TICK = 1.0
+_PAUSE = 5.0  # between two looks, after which nobody is blamed for a silence
+
 
 @dataclass
 class Session:
@@ -35,6 +38,7 @@ class Session:
     connection: Connection
     heard: list[Message]
     _since: float = field(default_factory=time.monotonic, init=False)
+    _last_word: float = field(default_factory=time.monotonic, init=False)
 
     def __post_init__(self) -> None:
         self.connection.keep_alive()
@@ -42,7 +46,7 @@ class Session:
     def wait(self) -> None:
         """Tells the chief that this task serves; returns once the job has ended well.
 
-        Silence is not taken for an end, however long: a chief that computes need not speak.
+        A chief says something every two seconds, whatever it computes.
 
         Raises:
             TaskLost: The chief said that the job has ended badly, or is gone.
@@ -58,8 +62,7 @@ class Session:
                     while self.heard:
                         if self._obey(self.heard.pop(0)):
                             return
-                    selector.select()
-                    self.heard += self.connection.receive()
+                    self._listen(selector)
         except Gone as gone:
             how = (
                 "can no longer be reached: its machine has stopped, or the network was cut"
@@ -109,6 +112,22 @@ class Session:
     def close(self) -> None:
         """Leaves the chief, which takes this task for gone."""
         self.connection.close()
+
+    def _listen(self, selector: selectors.BaseSelector) -> None:
+        looked = time.monotonic()
+        if selector.select(_TICK):
+            self.heard += self.connection.receive()
+            self._last_word = time.monotonic()
+        now = time.monotonic()
+        if now - looked > _PAUSE:  # this process has stood still itself
+            self._last_word = now
+        if (silence := now - self._last_word) > process.stall_timeout():
+            raise TaskLost(
+                self._lost(
+                    f"has said nothing for {silence:.0f} s: its process is stopped, or its host "
+                    "cannot be reached"
+                )
+            )
 
     def _obey(self, message: Message) -> bool:
         """Returns whether it was the last word, of a job that has ended well."""

@@ -17,14 +17,17 @@ from typing import Any, Protocol, TypeAlias
 import keras
 import tensorflow as tf
 
+from tfdist import process
 from tfdist.compat import tf_strategies
 from tfdist.errors import PlugError
+from tfdist.strategies import registry
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training.model_parts import optimizers_of
 from tfdist.training.peers.all_gather import CALLS, AllGather
 from tfdist.training.peers.hyperparameters import agree_on_hyperparameters
 from tfdist.training.peers.key_value_store import KeyValueStore
 from tfdist.training.peers.peer_errors import told_of_lost_tasks
+from tfdist.training.peers.stall_watch import StallWatch
 
 __all__ = ["METHODS", "Calls", "Receiver", "has_own", "reach", "stand_in"]
 
@@ -122,12 +125,16 @@ def reach(receiver: Receiver, name: str) -> Callable[..., Any]:
 def _with_the_others(receiver: Receiver, name: str) -> Iterator[None]:
     """Makes sure that all workers of a job call a method, and tells of those that have gone."""
     layout, strategy = receiver.layout, receiver.strategy
-    if not layout.task:
+    membership = registry.membership_of(strategy)
+    task = layout.task or str(process.current().task or "")
+    if not layout.task and membership is None:
         yield
         return
     board = KeyValueStore.of(strategy, layout)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(told_of_lost_tasks(layout.task, name, board))
+        if layout.task:
+            stack.enter_context(told_of_lost_tasks(task, name, board))
+        stack.enter_context(StallWatch(task, name, board, membership, process.stall_timeout()))
         if layout.workers > 1:  # a variable that one of them makes must not wait for the others
             stack.enter_context(tf_strategies.out_of_scope())
         if board is not None and name in CALLS:

@@ -29,6 +29,7 @@ from tfdist.training.loop.prediction import Prediction
 from tfdist.training.loop.saving import Saving
 from tfdist.training.mode import Mode
 from tfdist.training.model_parts import optimizers_of, unique
+from tfdist.training.peers.stall_watch import note
 from tfdist.training.peers.watchdog import Watchdog
 
 __all__ = ["Epochs", "Loop", "MadeFor"]
@@ -123,6 +124,7 @@ class Loop:
         """Runs the epochs of one `fit`."""
         model, family = self.model, self.family
         chunk_length, test_chunk_length = agreed.paces
+        note("in its callbacks, as the training begins", alone=True)
         callback_list.on_train_begin()
         first = keras_trainer.restored_epoch(model) or epochs.initial_epoch
         state: JobState | None = None
@@ -137,6 +139,7 @@ class Loop:
             training_logs = logs = dict(state.logs)
             first = epochs.epochs if state.stopped and not state.step else first
         for epoch in range(first, epochs.epochs):
+            note(f"in its callbacks, as epoch {epoch + 1} begins", alone=True)
             begun = 0 if state is None or epoch > first else state.step
             if state is not None and begun:
                 with saving.rates_kept():
@@ -155,7 +158,9 @@ class Loop:
                 val_logs = self._evaluate(validation, test_chunk_length, callback_list)
             if val_logs is not None:
                 epoch_logs.update({f"val_{name}": value for name, value in val_logs.items()})
+            note(f"in its callbacks at the end of epoch {epoch + 1}", alone=True)
             callback_list.on_epoch_end(epoch, epoch_logs)
+            note(f"at the border after epoch {epoch + 1}, where workers meet")
             training_logs = epoch_logs
             stops = self._stops_after_epoch()
             saving.after_epoch(epoch, epoch_logs, stops or epoch + 1 == epochs.epochs)
@@ -266,19 +271,24 @@ class Loop:
             contextlib.closing(chunks),
         ):
             for run in chunks:
+                note(f"in its callbacks around {mode} steps", alone=True)
                 begin(step)
                 self._check_compiled("fit" if mode == "train" else "evaluate")
                 if saving is not None:
                     saving.before_chunk(chunk_length)
+                note(f"in its {mode} steps")
                 count, logs = run()
                 step += count
+                note(f"in its callbacks around {mode} steps", alone=True)
                 if count:
                     end(step - 1, logs)
                 watch.moved()
                 if self._stops_are_agreed and self.stops(flag):
                     break
                 if saving is not None:
+                    note("saving a checkpoint")
                     saving.after_chunk(step, logs, chunk_length)
+                note("in the input pipeline", alone=True)
         family.bring_together()
         self._check_length(data, step, begun)
         data.end_epoch()

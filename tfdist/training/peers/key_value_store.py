@@ -35,6 +35,8 @@ class KeyValueStore:
     def __init__(self, layout: ReplicaLayout) -> None:
         self._layout = layout
         self._calls = 0
+        self._phases = 0
+        self._seen: dict[int, tuple[int, str]] = {}
         exits.watch_the_end()
         atexit.register(self._say_how_it_ended)
 
@@ -60,6 +62,23 @@ class KeyValueStore:
             if worker != self._layout.worker
             and tf_collectives.posted(self._key("call", worker, self._calls), _PATIENCE) is None
         ]
+
+    def note_phase(self, text: str) -> None:
+        """Notes what this worker does, for those who wait for it."""
+        self._phases += 1
+        tf_collectives.post(self._key("phase", self._layout.worker, self._phases), text)
+
+    def phases(self) -> list[str]:
+        """What the other workers have noted last."""
+        for worker in range(self._layout.workers):
+            number, text = self._seen.get(worker, (0, ""))
+            while worker != self._layout.worker:
+                found = tf_collectives.posted(self._key("phase", worker, number + 1), _PATIENCE)
+                if found is None:
+                    break
+                number, text = number + 1, found
+            self._seen[worker] = number, text
+        return [text for _, text in self._seen.values() if text]
 
     def ended(self) -> dict[str, str]:
         """The tasks that have ended in order, and why badly; "" for those that ended well."""
