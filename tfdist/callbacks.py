@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -44,6 +43,9 @@ class Checkpoint(keras.callbacks.Callback):
     one that was not. Data are brought there by doing again what was done to them: earlier epochs
     draw their shuffles without being read, and the batches of this one are skipped; what Python
     code makes (a generator, a `PyDataset`) is made again and thrown away.
+
+    A run that has ended well lends the next one its model, optimizer and random numbers alone: give
+    each `fit` of a program a directory of its own.
 
     SIGTERM, SIGUSR1 or SIGUSR2 to any task, or to `tfdist run`, has all of them end after the steps
     they are at, with a checkpoint and exit code 75.
@@ -183,10 +185,9 @@ class Checkpoint(keras.callbacks.Callback):
         try:
             keras_trainer.load_weights(self.model, str(saved.path))
             restore_random_state(saved.path, self.model)
-            self.restored = read_job_state(saved.path)
-            if self.restored is not None and self.store.read().finished:
-                # A run that has ended well is taken up to train more epochs than it was asked for.
-                self.restored = dataclasses.replace(self.restored, stopped=False)
+            # A run that has ended well is taken up by another one, to train more epochs perhaps.
+            if not self.store.read().finished:
+                self.restored = read_job_state(saved.path)
         except (ValueError, OSError, KeyError, TypeError) as error:
             raise CheckpointError(
                 f"{saved.path} cannot be restored into this model, as it is of another one or "

@@ -42,7 +42,7 @@ def test_a_resumed_model_draws_the_masks_it_would_have_drawn(tmp_path: Path) -> 
     undisturbed = fit(whole, 4, tmp_path / "whole")
     fit(model_of(strategy), 2, tmp_path / "parts")
     resumed = model_of(strategy)
-    assert fit(resumed, 4, tmp_path / "parts")["loss"] == undisturbed["loss"]
+    assert fit(resumed, 4, tmp_path / "parts")["loss"] == undisturbed["loss"][2:]
     for own, expected in zip(resumed.get_weights(), whole.get_weights(), strict=True):
         np.testing.assert_array_equal(own, expected)
 
@@ -99,6 +99,6 @@ def test_a_model_without_call_and_with_optimizers_of_its_own_resumes(tmp_path: P
     undisturbed = fit(whole, 4, tmp_path / "whole")
     fit(make(), 2, tmp_path / "parts")
     resumed = make()
-    assert fit(resumed, 4, tmp_path / "parts") == undisturbed
+    assert fit(resumed, 4, tmp_path / "parts")["loss"] == undisturbed["loss"][2:]
     for own, expected in zip(resumed.variables, whole.variables, strict=True):
         np.testing.assert_array_equal(own, expected)

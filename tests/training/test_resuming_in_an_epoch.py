@@ -223,6 +223,21 @@ def test_another_number_of_replicas_goes_on(
         np.testing.assert_allclose(other["history"][name], values, rtol=1e-5)
 
 
+def test_a_run_that_has_ended_well_is_taken_up_with_other_data(tmp_path: Path) -> None:
+    strategy = tfdist.strategy("one_device")
+    with strategy.scope():
+        model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(3, "softmax")])
+        model.compile("sgd", "sparse_categorical_crossentropy")
+    tfdist.plug(model)
+    keep = tfdist.callbacks.Checkpoint(tmp_path, every_steps=2)
+    callbacks = keras.callbacks.CallbackList([keep], model=model, add_history=True)
+    model.fit(elements().take(30).batch(15), epochs=1, verbose=0, callbacks=callbacks)
+    assert keep.store.read().finished
+    history = model.fit(elements().batch(15), epochs=3, verbose=0, callbacks=[keep])
+    assert history.epoch == [1, 2]
+    assert int(model.optimizer.iterations.numpy()) == 2 + 2 * 7
+
+
 def test_a_callback_that_refuses_its_state_is_named(
     two_replicas: tf.distribute.Strategy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

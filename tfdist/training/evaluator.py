@@ -96,7 +96,8 @@ class Evaluator:
             prepare: builds the model with a sample batch, and returns its loop.
 
         Returns:
-            `val_loss` and the other metrics of each scored epoch, by the epoch's number from 0.
+            `val_loss` and the other metrics of each scored checkpoint, by the number, from 0, of
+            the epoch that it was written in.
 
         Raises:
             CheckpointError: a checkpoint is of another model, or stays unreadable.
@@ -112,10 +113,11 @@ class Evaluator:
                 logs = loop.evaluate(self._validation, None, 0)
                 scores = {name: float(value) for name, value in logs.items()}
                 text = ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
-                log.info("checkpoint of epoch %d: %s", saved.epoch, text)
-                board.write(saved.epoch - 1, scores)
+                log.info("checkpoint of %s: %s", saved, text)
+                epoch = saved.epoch if saved.step else saved.epoch - 1  # that it was written in
+                board.write(epoch, scores)
                 marked = {f"val_{name}": value for name, value in scores.items()}
-                history.on_epoch_end(saved.epoch - 1, marked)
+                history.on_epoch_end(epoch, marked)
         return history
 
     def _loaded(self, model: keras.Model) -> Iterator[Saved]:

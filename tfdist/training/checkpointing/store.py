@@ -31,6 +31,7 @@ _INDEX = "checkpoint.json"
 _FORMAT = 1
 _NAME = re.compile(r"epoch-(\d+)(?:-step-(\d+))?\.keras")
 _SCRATCH = ".writing-"
+_ABANDONED_SECONDS = 600.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +138,8 @@ class Store:
             saved = dataclasses.replace(saved, stale=resumed is None)
         self._write_index(Index(saved, secrets.token_hex(8), time.time()))
         for scratch in self.directory.glob(f"{_SCRATCH}*"):  # of a run that was killed
-            shutil.rmtree(scratch, ignore_errors=True)
+            if time.time() - _written(scratch) > _ABANDONED_SECONDS:
+                shutil.rmtree(scratch, ignore_errors=True)
 
     def finish(self) -> None:
         """Notes that the run has ended well: nothing will be written any more.

@@ -183,7 +183,8 @@ class Stream:
         Args:
             position: where that one stood.
         """
-        self.num_batches = position.length
+        if self.num_batches is None:
+            self.num_batches = position.length
         passes = [i for i, event in enumerate(position.events) if not isinstance(event, str)]
         for i, event in list(enumerate(position.events))[len(self._events) :]:
             if isinstance(event, str):

@@ -48,6 +48,8 @@ def flat(callbacks: Any) -> list[keras.callbacks.Callback]:
     """Returns the callbacks of nested lists, or of one alone, in one list."""
     if callbacks is None:
         return []
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        return list(callbacks.callbacks)
     if isinstance(callbacks, Iterable) and not isinstance(callbacks, keras.callbacks.Callback):
         return [one for entry in callbacks for one in flat(entry)]
     return [callbacks]

@@ -136,17 +136,15 @@ class Loop:
         logs: dict[str, Any] = {}
         if state is not None:
             saving.go_on(state)
+            saving.give_back_to_replicas(state)
             training_logs = logs = dict(state.logs)
             first = epochs.epochs if state.stopped and not state.step else first
         for epoch in range(first, epochs.epochs):
             note(f"in its callbacks, as epoch {epoch + 1} begins", alone=True)
             begun = 0 if state is None or epoch > first else state.step
-            if state is not None and begun:
-                with saving.rates_kept():
-                    callback_list.on_epoch_begin(epoch)
-                saving.go_on_in_epoch(state)
-            else:
+            if not begun:
                 family.reset_metrics()
+            with saving.rates_kept() if begun else contextlib.nullcontext():
                 callback_list.on_epoch_begin(epoch)
             saving.begin_epoch(epoch, begun, chunk_length)
             logs = self._run("train", data, chunk_length, callback_list, logs, begun, saving)

@@ -101,6 +101,7 @@ class Family(Protocol):
 
         Args:
             states: of all its replicas, in their order; there may have been another number.
+                "metrics" is empty where an epoch begins.
 
         Raises:
             CheckpointError: they are of another model.

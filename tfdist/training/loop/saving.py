@@ -197,6 +197,8 @@ class Saving:
         steps, wished = self._cadence.steps, chunk_length.wished
         if not wished and not (steps and step % steps == 0):
             return
+        if not wished and step == self._data.num_steps and self._epoch_is_kept():
+            return
         if not self._family.at_rest:
             if wished:
                 chunk_length.border = 0
@@ -223,6 +225,10 @@ class Saving:
             self._keep(epoch + 1, 0, logs, ends)
         if ends:
             self._end(f"the end of epoch {epoch + 1}")
+
+    def _epoch_is_kept(self) -> bool:
+        """Whether the state is kept anyway as soon as the last step is taken."""
+        return self._validation is None and (self._epoch + 1) % self._cadence.epochs == 0
 
     def _set_border(self, step: int, chunk_length: ChunkLength) -> None:
         steps = self._cadence.steps
@@ -338,9 +344,12 @@ class Saving:
             )
         return dataclasses.replace(position, iterator=None)
 
-    def go_on_in_epoch(self, state: JobState) -> None:
-        """Brings the metrics to where they stood, in the middle of an epoch."""
-        self._family.set_replica_states([one for w in state.workers for one in w.replicas])
+    def give_back_to_replicas(self, state: JobState) -> None:
+        """Brings what each replica has to where it stood; metrics in the middle of an epoch."""
+        states = [one for worker in state.workers for one in worker.replicas]
+        if not state.step:
+            states = [{**one, "metrics": []} for one in states]
+        self._family.set_replica_states(states)
 
     @contextlib.contextmanager
     def rates_kept(self) -> Iterator[None]:

@@ -298,6 +298,8 @@ class Asynchronous:
 
     def set_replica_states(self, states: Sequence[Mapping[str, Sequence[np.ndarray]]]) -> None:
         """Goes on from what the replicas of a run have had; see `Family`."""
+        if not states[0]["metrics"]:
+            return
         kinds = [v.aggregation for v in self._totals.variables]
         metrics = replica_states.shared_out([state["metrics"] for state in states], kinds, 1)
         self._totals.go_on_from(metrics[0])

@@ -257,13 +257,14 @@ class Synchronous:
 
     def set_replica_states(self, states: Sequence[Mapping[str, Sequence[np.ndarray]]]) -> None:
         """Goes on from what the replicas of a run, all of them, have had; see `Family`."""
-        kinds = [v.aggregation for v in self._totals.variables]
-        metrics = replica_states.shared_out(
-            [state["metrics"] for state in states], kinds, self.layout.replicas
-        )
         own = slice(self.layout.first, self.layout.first + self.layout.local)
-        replica_states.write(self.strategy, self._metrics, metrics[own])
-        if len(states) == self.layout.replicas and states[0]["exchange"]:
+        if states[0]["metrics"]:
+            kinds = [v.aggregation for v in self._totals.variables]
+            metrics = replica_states.shared_out(
+                [state["metrics"] for state in states], kinds, self.layout.replicas
+            )
+            replica_states.write(self.strategy, self._metrics, metrics[own])
+        if len(states) == self.layout.replicas and states[0].get("exchange"):
             exchange = [state["exchange"] for state in states]
             replica_states.write(self.strategy, self._of_exchange, exchange[own])
 
