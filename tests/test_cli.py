@@ -248,7 +248,7 @@ def test_a_task_that_a_platform_has_named_is_the_one_that_is_started(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("rum", "unknown command 'rum'; the commands are run, bench; see tfdist --help"),
+        ("rum", "unknown command 'rum'; the commands are run, bench, chaos; see tfdist --help"),
         ("--verison", "unrecognized arguments: --verison"),
         ("run", "no script; give script.py or -m package.module after the options"),
         ("run -m", "no script; give script.py or -m package.module after the options"),

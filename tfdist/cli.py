@@ -61,7 +61,8 @@ def _top(given: list[str]) -> int:
         description="Train Keras 3 models on many machines with TensorFlow.",
         epilog="commands:\n"
         "  run        start one process per task of a job, watch them, end them together\n"
-        "  bench      measure a script on 1, 2, ... workers, and predict it on more\n\n"
+        "  bench      measure a script on 1, 2, ... workers, and predict it on more\n"
+        "  chaos      run a job with a fault in each run, and compare how it ends\n\n"
         "`tfdist COMMAND --help` tells more about a command.",
     )
     parser.add_argument("--version", action="store_true", help="show the version and exit")
@@ -346,4 +347,11 @@ def _run_parser() -> command_line.Parser:
     return parser
 
 
-_COMMANDS: dict[str, Callable[[list[str]], int]] = {"run": _run, "bench": _bench}
+def _chaos(given: list[str]) -> int:
+    """`tfdist chaos`."""
+    from tfdist.diagnose import chaos_command
+
+    return chaos_command.main(given)
+
+
+_COMMANDS: dict[str, Callable[[list[str]], int]] = {"run": _run, "bench": _bench, "chaos": _chaos}
