@@ -6,12 +6,9 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from tfdist.errors import CheckpointError
 
@@ -19,7 +16,6 @@ __all__ = ["JobOutcome", "newest_checkpoint"]
 
 _WEIGHTS = "model.weights.h5"
 _JOB = "tfdist.npz"
-_COUNT = "iteration"
 
 
 @dataclass(frozen=True)
@@ -48,9 +44,10 @@ class JobOutcome:
         counts: list[int] = []
         for name, array in _arrays_of(path):
             digest.update(f"{name} {array.dtype} {array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
-            if array.ndim == 0 and np.issubdtype(array.dtype, np.integer):
+            digest.update(array.tobytes())
+            if array.shape == () and array.dtype.kind in "iu":
                 counts.append(int(array))
+        digest.update(json.dumps(_history_of(path)).encode())
         return cls(digest.hexdigest(), tuple(counts))
 
 
@@ -71,29 +68,29 @@ def newest_checkpoint(folder: Path) -> tuple[Path, bool]:
     )
 
 
-def _arrays_of(path: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """The weights and the optimizer's variables, in order, and the history."""
+def _arrays_of(path: Path) -> list[tuple[str, Any]]:
+    """The weights and the optimizer's variables, as arrays by name, in order."""
     import h5py  # comes with Keras
 
-    with zipfile.ZipFile(path) as archive:
-        weights = archive.read(_WEIGHTS)
-        job = archive.read(_JOB) if _JOB in archive.namelist() else None
-    found: list[tuple[str, np.ndarray]] = []
+    found: list[tuple[str, Any]] = []
 
     def note(name: str, entry: Any) -> None:
         if isinstance(entry, h5py.Dataset):
-            found.append((name, np.asarray(entry)))
+            found.append((name, entry[()]))
 
-    with h5py.File(io.BytesIO(weights)) as file:
+    with zipfile.ZipFile(path) as archive:
+        weights = io.BytesIO(archive.read(_WEIGHTS))
+    with h5py.File(weights) as file:
         file.visititems(note)
-    yield from sorted(found, key=lambda one: one[0])
-    if job is not None:
-        with np.load(io.BytesIO(job), allow_pickle=False) as parts:
-            history = _history_of(json.loads(parts["tree"].tobytes()))
-        yield "history", np.frombuffer(json.dumps(history).encode(), np.uint8)
+    return sorted(found, key=lambda one: one[0])
 
 
-def _history_of(tree: Any) -> Any:
-    """What the callback History remembers, of a state as `job_state.to_bytes` has written it."""
-    whole = dict(tree["dict"])
-    return dict(whole["callbacks"]["dict"]).get("History/0")
+def _history_of(path: Path) -> Any:
+    """What the callback History remembers, in a state that `job_state.to_bytes` has written."""
+    with zipfile.ZipFile(path) as archive:
+        if _JOB not in archive.namelist():
+            return None
+        with zipfile.ZipFile(io.BytesIO(archive.read(_JOB))) as parts:
+            text = parts.read("tree.npy").partition(b"\n")[2]  # after NumPy's header
+    callbacks = dict(dict(json.loads(text)["dict"])["callbacks"]["dict"])
+    return callbacks.get("History/0")
