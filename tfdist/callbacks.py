@@ -198,7 +198,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Saves, if this epoch's turn has come, in a plain `fit`; tfdist's asks for it itself."""
-        if Plugged.of(self.model) is None:
+        if Plugged.of(self.model) is None and self._is_chief:
             state = JobState(epoch + 1, 0, dict(logs or {}), False, {}, [])
             self.keep(state, (epoch + 1) % self.every == 0)
 

@@ -304,3 +304,23 @@ def test_what_a_restart_of_all_tasks_mends() -> None:
     assert not restarts.mends_all(ended("worker:0", 1))
     assert not Restarts.of(None, has_servers=False).mends_all(ended("worker:0", 1))
     assert not Restarts.of(None, has_servers=True).mends_all(ended("ps:0", 1))
+
+
+def test_a_job_whose_chief_has_ended_well_is_not_begun_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that has just come back is ended with it, which is no failure."""
+    body = """
+    if name == "worker:0" and starts == 1:
+        sys.exit(3)
+    if name == "worker:0":
+        open("back", "w")
+    if name == "chief:0":
+        until("back")
+        sys.exit(0)
+    time.sleep(60)
+    """
+    ran = run(tmp_path, monkeypatch, body, max_restarts=4, grace=0.5)
+    assert ran.result.returncode == 0
+    assert ran.result.restarts == 1
+    assert "starting all tasks again" not in ran.err

@@ -38,10 +38,10 @@ def test_a_stopped_task_is_named_and_the_job_ends(
     assert time.monotonic() - began < 90
     assert ran.returncode == 75, ran.stderr
     said = ran.stdout + ran.stderr
-    found = re.search(rf"{stopped}\b.* has said nothing for (\d+) s", said)
-    assert found is not None, said
+    found = re.findall(rf"{stopped}\b.* has said nothing for (\d+) s", said)
+    assert found, said
     if stopped != "chief:0":  # then nobody can say it before the limit
-        assert int(found[1]) <= 10
+        assert min(map(int, found)) <= 10
 
 
 @pytest.mark.thorough

@@ -247,7 +247,7 @@ class Job:
     def _may_begin_again(self) -> bool:
         """Whether all tasks are to be started again; says so."""
         results = [self._results[process.name] for process in self._processes]
-        failure = find_failure(results)
+        failure = find_failure([one for one in results if not self._is_forgiven(one)])
         if self._asked or failure is None or not self._restarts.mends_all(failure.result):
             return False
         if lost_another(failure.result) and ended_well_before(failure.result, results):

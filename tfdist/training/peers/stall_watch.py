@@ -25,7 +25,7 @@ from tfdist.training.peers.key_value_store import KeyValueStore
 
 __all__ = ["StallWatch", "note"]
 
-_QUIET = 8.0
+_QUIET = 6.0
 """Seconds without a move after which it is said who is waited for."""
 
 _POST_SECONDS = 4.0
