@@ -1,4 +1,4 @@
-"""What checkpoints within an epoch cost: every 100 steps, written beside the training or not.
+"""What checkpoints within an epoch cost, written beside the training or not.
 
     python -m tests.benchmarks.checkpointing                    # mlp and cnn, two workers
     python -m tests.benchmarks.checkpointing --models big       # 400 MB of weights, one process
@@ -27,9 +27,10 @@ from tests.benchmarks.models import MODELS, REPLICA_BATCH, dataset, keras_layers
 
 ROOT = Path(__file__).parents[2]
 VARIANTS = ("without", "background", "waiting")
-EVERY = 100
-STEPS = {"big": 100}
-"""Of one call; 300 of the others."""
+EVERY = {"big": 20}
+"""Steps between two states; 100 with the others."""
+STATES = {"big": 2}
+"""Of one call, the last at its end; 3 with the others."""
 WIDTH, DEPTH = 3600, 8
 
 
@@ -42,7 +43,8 @@ def _train(folder: Path, name: str, rounds: int) -> None:
     import numpy as np
     import tensorflow as tf
 
-    steps = STEPS.get(name, 300)
+    every = EVERY.get(name, 100)
+    steps = every * STATES.get(name, 3)
     with strategy.scope():
         if name == "big":
             layers = [keras.Input((WIDTH,)), *(keras.layers.Dense(WIDTH) for _ in range(DEPTH))]
@@ -63,7 +65,7 @@ def _train(folder: Path, name: str, rounds: int) -> None:
             shutil.rmtree(folder / "run", ignore_errors=True)
             keep = tfdist.callbacks.Checkpoint(
                 folder / "run",
-                every_steps=EVERY // 2 if name == "big" else EVERY,
+                every_steps=every,
                 keep=1,
                 save_on_background=variant == "background",
             )
@@ -107,21 +109,26 @@ def main() -> None:
     options = parser.parse_args()
     print(", ".join(f"{name} {value}" for name, value in describe().items()))
     print(f"Medians of {options.rounds} rounds of calls that take turns.\n")
-    print("| model | steps | states | without, s | on the background | waiting |")
+    print(
+        "| model | states, each after steps | a step without, ms | more for a state, ms: ", end=""
+    )
+    print("on the background | waiting | percent, every 100 steps |")
     print("|---|---:|---:|---:|---:|---:|")
     for name in options.models:
         spent = measure(name, options.rounds)
-        without = statistics.median(spent["without"])
-        more = [
-            statistics.median(
-                100 * (one / plain - 1)
-                for one, plain in zip(spent[variant], spent["without"], strict=True)
+        every, states = EVERY.get(name, 100), STATES.get(name, 3)
+        step = 1e3 * statistics.median(spent["without"]) / (every * states)
+        beside, waiting = (
+            1e3
+            * statistics.median(
+                one - plain for one, plain in zip(spent[variant], spent["without"], strict=True)
             )
+            / states
             for variant in VARIANTS[1:]
-        ]
-        states = 3 if name == "big" else 4
-        cells = f"{STEPS.get(name, 300)} | {states} | {without:.2f}"
-        print(f"| {name} | {cells} | {more[0]:+.1f} % | {more[1]:+.1f} % |", flush=True)
+        )
+        percent = f"{beside / step:.1f} %, {waiting / step:.1f} %"
+        cells = f"{states} x {every} | {step:.2f} | {beside:.0f} | {waiting:.0f} | {percent}"
+        print(f"| {name} | {cells} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -24,8 +24,7 @@ class Board:
     """As the workers' key-value store: what others have noted, and what this worker has."""
 
     def __init__(self, *others: tuple[str, str, bool, str]) -> None:
-        since = time.time() - 41
-        self.others = [json.dumps([*other, since]) for other in others]
+        self.others = [json.dumps([*other, 41.0, time.time()]) for other in others]
         self.noted: list[Any] = []
 
     def note_phase(self, text: str) -> None:
@@ -38,6 +37,7 @@ class Board:
 class Membership:
     def __init__(self, silent: list[tuple[Task, float]], absent: list[Task]) -> None:
         self._silent, self._absent = silent, absent
+        self.tasks = [Task("chief", 0), Task("worker", 0), Task("worker", 1), Task("ps", 0)]
 
     def silent(self, longest: float) -> list[tuple[Task, float]]:
         return [one for one in self._silent if one[1] > longest]
@@ -82,9 +82,9 @@ def test_a_worker_that_stands_elsewhere_is_named_with_its_place(said: list[str])
         "worker:0 is in its train steps for 0 s: it waits for worker:1, which is in its callbacks "
         "for 41 s (train.py, line 41, in fit)"
     )
-    task, phase, alone, _, since = board.noted[0]
+    task, phase, alone, _, still, _ = board.noted[0]
     assert (task, phase, alone) == ("worker:0", "in its train steps", False)
-    assert time.time() - since < 10
+    assert QUIET <= still < 10
 
 
 def test_the_one_that_is_waited_for_blames_nobody(said: list[str]) -> None:
@@ -100,6 +100,16 @@ def test_the_one_that_is_waited_for_blames_nobody(said: list[str]) -> None:
 
 def test_workers_that_all_wait_are_not_blamed(said: list[str]) -> None:
     with watch(Board(("worker:1", "in its train steps", False, ""))):
+        note("in its train steps")
+        time.sleep(4 * QUIET)
+    assert said == []
+
+
+def test_what_a_worker_has_noted_long_ago_blames_nobody(said: list[str]) -> None:
+    board = Board()
+    old = time.time() - 60
+    board.others = [json.dumps(["worker:1", "in its callbacks", True, "", 9.0, old])]
+    with watch(board):
         note("in its train steps")
         time.sleep(4 * QUIET)
     assert said == []
@@ -126,6 +136,19 @@ def test_silent_and_lost_servers_are_named_and_end_the_process_at_the_limit(
     )
     assert isinstance(ended[0], TaskLost)
     assert "would be for ever: it waits for ps:0, which has said nothing for 12 s" in str(ended[0])
+
+
+def test_a_worker_that_has_gone_and_a_callback_that_takes_long_end_nothing(
+    said: list[str], ended: list[BaseException]
+) -> None:
+    with watch(None, Membership([], [Task("worker", 1)]), limit=QUIET):
+        note("in its train steps")
+        until(lambda: said)
+        time.sleep(4 * QUIET)
+    with watch(None, Membership([(Task("ps", 0), 12.0)], []), limit=QUIET):
+        note("in its callbacks", alone=True)
+        time.sleep(6 * QUIET)
+    assert ended == []
 
 
 def test_a_long_step_of_servers_that_answer_ends_nothing(

@@ -21,6 +21,7 @@ from tfdist.rendezvous.wording import seconds
 __all__ = ["Session"]
 
 _TICK = 1.0
+_PATIENCE = 10  # times the stall timeout
 _PAUSE = 5.0  # between two looks, after which nobody is blamed for a silence
 
 
@@ -46,7 +47,8 @@ class Session:
     def wait(self) -> None:
         """Tells the chief that this task serves; returns once the job has ended well.
 
-        A chief says something every two seconds, whatever it computes.
+        A chief says something every two seconds, unless a library that it calls lets no other
+        thread run (it loads a large pickle): so its silence is borne for long.
 
         Raises:
             TaskLost: The chief said that the job has ended badly, or is gone.
@@ -121,7 +123,7 @@ class Session:
         now = time.monotonic()
         if now - looked > _PAUSE:  # this process has stood still itself
             self._last_word = now
-        if (silence := now - self._last_word) > process.stall_timeout():
+        if (silence := now - self._last_word) > _PATIENCE * process.stall_timeout():
             raise TaskLost(
                 self._lost(
                     f"has said nothing for {silence:.0f} s: its process is stopped, or its host "

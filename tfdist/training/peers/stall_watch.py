@@ -9,6 +9,7 @@ a task that never answers cannot be interrupted: after `stall_timeout` it is end
 from __future__ import annotations
 
 import json
+import re
 import sys
 import sysconfig
 import threading
@@ -29,6 +30,7 @@ _QUIET = 6.0
 """Seconds without a move after which it is said who is waited for."""
 
 _POST_SECONDS = 4.0
+_STALE_SECONDS = 15.0  # more than between two notes of a worker that stands still, by any clock
 _LIBRARIES = (Path(tfdist.__file__).parent, *map(Path, sysconfig.get_paths().values()))
 _open: list[StallWatch] = []
 
@@ -101,58 +103,70 @@ class StallWatch:
                 continue
             where = place_of(sys._current_frames().get(self._thread))
             self._tell_the_others(phase, alone, still, where)
-            lost = self._lost()
+            silent, gone = self._silent(), self._gone()
             who = f"{self._task} is {phase} for {still:.0f} s"
             if alone and self._others(alone=False):
                 self._say(who, [f"the others wait for it{where}"])
             elif not alone:
-                self._say(who, [*lost, *self._others(alone=True)])
-            if lost and still >= self._limit and not self._done.is_set():
+                self._say(who, [*silent, *gone, *self._others(alone=True)])
+            # The work of a worker that has gone is done by another one, where there are servers.
+            lost = [*silent, *(text for text in gone if self._is_needed(text))]
+            if lost and not alone and still >= self._limit and not self._done.is_set():
                 exits.end_by(
                     TaskLost(
-                        f"{self._task} is {phase} for {still:.0f} s, and would be for ever: "
-                        f"{'; '.join(lost)}; its own log may tell why; start the job again, "
-                        "with tfdist.callbacks.Checkpoint it resumes where it was "
-                        "(TFDIST_STALL_TIMEOUT sets the seconds)"
+                        f"{who}, and would be for ever: {'; '.join(lost)}; its own log may tell "
+                        "why; start the job again, with tfdist.callbacks.Checkpoint it resumes "
+                        "where it was (TFDIST_STALL_TIMEOUT sets the seconds)"
                     )
                 )
 
     def _say(self, who: str, named: Iterable[str]) -> None:
         """Says who is waited for, once for each reason."""
-        news = [text for text in named if text.partition(" for ")[0] not in self._told]
+        news = [text for text in named if _without_times(text) not in self._told]
         if news:
-            self._told |= {text.partition(" for ")[0] for text in news}
+            self._told |= {_without_times(text) for text in news}
             log.warning("%s: %s", who, "; ".join(news))
 
-    def _lost(self) -> list[str]:
+    def _silent(self) -> list[str]:
         """The servers that do not answer."""
         if self._membership is None:
             return []
-        silent = [
+        return [
             f"it waits for {task}, which has said nothing for {seconds:.0f} s (its process is "
             "stopped, or its host cannot be reached)"
-            for task, seconds in self._membership.silent(self._quiet / 2)
+            for task, seconds in self._membership.silent(max(self._quiet / 2, self._quiet - 1.0))
         ]
-        gone = self._membership.absent()
-        return [*silent, *(f"it waits for {task}, which has gone" for task in gone)]
+
+    def _gone(self) -> list[str]:
+        """The servers that have ended, or were cut off, and have not come back."""
+        gone = () if self._membership is None else self._membership.absent()
+        return [f"it waits for {task}, which has gone" for task in gone]
+
+    def _is_needed(self, text: str) -> bool:
+        tasks = () if self._membership is None else self._membership.tasks
+        return "for ps:" in text or not any(task.type == "ps" for task in tasks)
 
     # ------------------------------------------------------------ workers in step
 
     def _tell_the_others(self, phase: str, alone: bool, still: float, where: str) -> None:
         if self._board is not None and time.monotonic() - self._posted > _POST_SECONDS:
             self._posted = time.monotonic()
-            since = time.time() - still
-            self._board.note_phase(json.dumps([self._task, phase, alone, where, since]))
+            self._board.note_phase(
+                json.dumps([self._task, phase, alone, where, still, time.time()])
+            )
 
     def _others(self, alone: bool) -> list[str]:
         """The workers that stand still, and wait for nobody there, or wait as others do."""
         found = []
         for text in self._board.phases() if self._board is not None else []:
-            task, phase, is_alone, where, since = json.loads(text)
-            age = time.time() - since
-            if is_alone == alone and age >= self._quiet:
-                found.append(f"it waits for {task}, which is {phase} for {age:.0f} s{where}")
+            task, phase, is_alone, where, still, posted = json.loads(text)
+            if is_alone == alone and abs(time.time() - posted) < _STALE_SECONDS:
+                found.append(f"it waits for {task}, which is {phase} for {still:.0f} s{where}")
         return found
+
+
+def _without_times(text: str) -> str:
+    return re.sub(r"for \d+ s", "", text)
 
 
 def place_of(frame: FrameType | None) -> str:
