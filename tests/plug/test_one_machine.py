@@ -116,4 +116,5 @@ def test_a_tutorials_server_job_trains_and_its_error_is_the_jobs(
     assert ran.returncode == 1
     assert "the first failure: chief:0 ended with exit code 1" in ran.stderr
     assert "ValueError: the script's own error" in ran.stderr
+    assert "own loop: PlugError: a training loop of the script's own, outside" in ran.stdout
     assert "start the job again" not in ran.stderr

@@ -77,10 +77,16 @@ def _prepare_tensorflow() -> None:
 def _plug_keras(options: Mapping[str, Any]) -> None:
     import keras
 
+    from tfdist.training import autostrategy
+
     for name in _METHODS:
         setattr(keras.Model, name, _plugging(name, getattr(keras.Model, name), options))
     for name in _WRITERS:
         setattr(keras.Model, name, _writing(getattr(keras.Model, name)))
+    optimizer = next(k for k in keras.optimizers.Optimizer.__mro__ if "apply" in vars(k))
+    optimizer.apply = autostrategy.told_of_loops(
+        optimizer.apply, AttributeError, "'NoneType' object has no attribute 'merge_call'"
+    )
     # Who makes its first variable is in the middle of it when TensorFlow's first operation begins.
     keras.Layer.__new__ = _beginning(keras.Layer.__new__)
     keras.Variable.__init__ = _beginning(keras.Variable.__init__)

@@ -27,7 +27,7 @@ from tfdist.compat.first_operation import before_the_first_operation, enter_for_
 from tfdist.errors import PlugError, StrategyError
 from tfdist.strategies import current, registry
 
-__all__ = ["begin", "has_others", "job_of_several", "prepare"]
+__all__ = ["begin", "has_others", "job_of_several", "prepare", "told_of_loops"]
 
 _process = os.getpid()
 _over = False
@@ -51,7 +51,9 @@ def prepare() -> None:
     kind.__new__ = _coordinating
     kind.__init__ = _once(kind.__init__)
     places.Server.__init__ = _serving(places.Server.__init__)
-    tf.GradientTape.gradient = _told_of_loops(tf.GradientTape.gradient)
+    tf.GradientTape.gradient = told_of_loops(
+        tf.GradientTape.gradient, ValueError, "DistributedVariable.handle"
+    )
     before_the_first_operation(begin)
 
 
@@ -252,24 +254,33 @@ def _serving(original: Callable[..., None]) -> Callable[..., None]:
     return init
 
 
-def _told_of_loops(original: Callable[..., Any]) -> Callable[..., Any]:
-    """`tf.GradientTape.gradient`, whose own error about a loop outside of `fit` names no cause."""
+def told_of_loops(
+    original: Callable[..., Any], kind: type[Exception], says: str
+) -> Callable[..., Any]:
+    """A method whose own error about a training loop outside of `fit` names no cause.
+
+    Args:
+        original: the method.
+        kind: of the error.
+        says: what the error has in it.
+    """
 
     @functools.wraps(original)
-    def gradient(*args: Any, **kwargs: Any) -> Any:
+    def method(*args: Any, **kwargs: Any) -> Any:
         try:
             return original(*args, **kwargs)
-        except ValueError as error:
-            if "DistributedVariable.handle" not in str(error) or job_of_several() is None:
+        except kind as error:
+            if says not in str(error) or job_of_several() is None:
                 raise
             raise PlugError(
                 "a training loop of the script's own, outside of Keras' fit and of strategy.run "
                 "(so is a class's own fit that does not call super().fit), in which each worker of "
-                "the job would train alone: give the model a train_step and call fit, or run the "
-                "step by strategy.run of a MultiWorkerMirroredStrategy"
+                "the job would train alone, and servers' workers not at all: give the model a "
+                "train_step and call fit, or run the step by strategy.run of a "
+                "MultiWorkerMirroredStrategy"
             ) from error
 
-    return gradient
+    return method
 
 
 def _made_for_servers(cluster: Cluster) -> tf.distribute.Strategy:
