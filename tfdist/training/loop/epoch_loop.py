@@ -260,7 +260,7 @@ class Loop:
         end = getattr(callback_list, f"on_{mode}_batch_end")
         flag = "stop_training" if mode == "train" else "stop_evaluating"
         what = f"{self.layout.task} in its {mode} steps"
-        if not begun:
+        if not begun or not data.has_position:
             data.begin_epoch(family.all_gather)
         step = begun
         chunks = family.chunks(mode, data, chunk_length)
