@@ -124,8 +124,9 @@ class Checkpoint(keras.callbacks.Callback):
         """
         self._pending = None if now else state
         if now:
-            snapshot = Snapshot(self.model)
-            self._background.begin(lambda: self._write(snapshot, state))
+            # All that changes as training goes on is taken here, in its own thread.
+            snapshot, data = Snapshot(self.model), state.to_bytes()
+            self._background.begin(lambda: self._write(snapshot, state, data))
 
     def settle(self) -> None:
         """Waits until what was kept is on the disk.
@@ -135,12 +136,12 @@ class Checkpoint(keras.callbacks.Callback):
         """
         self._background.settle()
 
-    def _write(self, snapshot: Snapshot, state: JobState) -> None:
+    def _write(self, snapshot: Snapshot, state: JobState, data: bytes) -> None:
         def save(path: str) -> None:
             with snapshot.shown():
                 keras_trainer.save(snapshot.model, path)
-                add_random_state(Path(path), snapshot.model)
-            add_job_state(Path(path), state)
+                add_random_state(Path(path), snapshot.model, snapshot.global_seeds)
+            add_job_state(Path(path), data)
 
         if lost := snapshot.not_finite():
             log.warning(
@@ -186,8 +187,8 @@ class Checkpoint(keras.callbacks.Callback):
             keras_trainer.load_weights(self.model, str(saved.path))
             restore_random_state(saved.path, self.model)
             # A run that has ended well is taken up by another one, to train more epochs perhaps.
-            if not self.store.read().finished:
-                self.restored = read_job_state(saved.path)
+            state = read_job_state(saved.path) if saved.step or not saved.lent else None
+            self.restored = state if state is not None and state.workers else None
         except (ValueError, OSError, KeyError, TypeError) as error:
             raise CheckpointError(
                 f"{saved.path} cannot be restored into this model, as it is of another one or "

@@ -77,6 +77,7 @@ class TwoNetworks(keras.Model):
 
     def train_step(self, data: Any) -> dict[str, Any]:
         x, y = data
+        x += 0.1 * keras.random.normal((6,))  # drawn by Keras' global seed
         with tf.GradientTape(persistent=True) as tape:
             loss = tf.reduce_mean(tf.square(self.second(self.first(x)) - y))
         for part, optimizer in zip((self.first, self.second), self.optimizers, strict=True):

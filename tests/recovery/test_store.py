@@ -16,6 +16,7 @@ import pytest
 import tfdist
 from tfdist import log
 from tfdist.errors import CheckpointError
+from tfdist.training.checkpointing.background import Background
 from tfdist.training.checkpointing.store import Store, replacing_directory, replacing_file
 
 
@@ -310,3 +311,38 @@ def test_an_error_of_a_write_beside_the_training_ends_it(tmp_path: Path) -> None
             np.ones((4, 2)), np.ones((4, 1)), epochs=1, verbose=0, callbacks=[keep]
         )
     assert not keep.store.read().finished
+
+
+def test_what_a_run_that_has_ended_well_lends_is_known_until_another_has_written(
+    tmp_path: Path,
+) -> None:
+    store = Store(tmp_path)
+    store.begin(None)
+    store.write(write("one"), 1, {})
+    store.finish()
+    lent = store.latest()
+    assert lent is not None
+    assert lent.lent
+    again = Store(tmp_path)
+    again.begin(lent)  # and it is killed before it has written anything
+    third = Store(tmp_path).latest()
+    assert third is not None
+    assert third.lent
+    again.write(write("two"), 2, {})
+    newest = again.latest()
+    assert newest is not None
+    assert not newest.lent
+
+
+def test_work_that_failed_does_not_cost_the_next_piece() -> None:
+    background = Background(active=True)
+    done: list[str] = []
+
+    def fail() -> None:
+        raise OSError("full")
+
+    background.begin(fail)
+    with pytest.raises(OSError, match="full"):
+        background.begin(lambda: done.append("the last"))
+    assert done == ["the last"]
+    background.close()

@@ -75,6 +75,7 @@ DATA: dict[str, Callable[[], dict[str, Any]]] = {
         "x": elements().shuffle(50).repeat(4).batch(15),
         "steps_per_epoch": 5,
     },
+    "shuffled and cached": lambda: {"x": elements().shuffle(50).cache().batch(15)},
     "of unknown length": lambda: {
         "x": elements().shuffle(50).filter(lambda x, _: x[0] < 1).batch(15)
     },
@@ -192,7 +193,7 @@ def test_on_two_replicas(kind: str, two_replicas: tf.distribute.Strategy, tmp_pa
     check(two_replicas, tmp_path, kind)
 
 
-@pytest.mark.parametrize("kind", kinds("cut into epochs by steps", "a generator"))
+@pytest.mark.parametrize("kind", kinds("shuffled and cached", "a generator"))
 def test_on_one_device(kind: str, tmp_path: Path) -> None:
     check(tfdist.strategy("one_device"), tmp_path, kind)
 
@@ -221,6 +222,15 @@ def test_another_number_of_replicas_goes_on(
     other = run(two_replicas, "parts")
     for name, values in whole["history"].items():
         np.testing.assert_allclose(other["history"][name], values, rtol=1e-5)
+
+
+def test_batches_of_another_size_are_refused_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
+    strategy = tfdist.strategy("one_device")
+    with pytest.raises(Interrupted):
+        train(strategy, tmp_path, DATA["arrays"](), (1, 3))
+    said = "epoch with 15 rows of a global batch, and there are 30 now: give 15"
+    with pytest.raises(CheckpointError, match=said):
+        train(strategy, tmp_path, {"x": X, "y": Y, "batch_size": 30})
 
 
 def test_a_run_that_has_ended_well_is_taken_up_with_other_data(tmp_path: Path) -> None:

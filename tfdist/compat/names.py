@@ -71,6 +71,7 @@ tf_dataset = module("tensorflow.python.data.ops.dataset_ops")
 tf_map = module("tensorflow.python.data.ops.map_op")
 tf_prefetch = module("tensorflow.python.data.ops.prefetch_op")
 tf_repeat = module("tensorflow.python.data.ops.repeat_op")
+tf_cache = module("tensorflow.python.data.ops.cache_op")
 tf_shuffle = module("tensorflow.python.data.ops.shuffle_op")
 tf_functions = module("tensorflow.python.data.ops.structured_function")
 tf_structure = module("tensorflow.python.data.util.structure")
@@ -161,6 +162,7 @@ PARTS: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (of(tf_map, "_ParallelMapDataset"), (*_MAP, "_deterministic", "_num_parallel_calls")),
     (of(tf_prefetch, "_PrefetchDataset"), ("_input_dataset",)),
     (of(tf_repeat, "_RepeatDataset"), ("_count", "_input_dataset")),
+    (of(tf_cache, "CacheDataset"), ("_input_dataset",)),
     (of(tf_shuffle, "_ShuffleDataset"), ("_seed", "_seed2")),
     (of(tf_functions, "StructuredFunctionWrapper"), ("function",)),
     (tf_structure, ("from_tensor_list", "to_tensor_list")),

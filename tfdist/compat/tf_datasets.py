@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfdist.compat.names import (
     tf_batch,
+    tf_cache,
     tf_dataset,
     tf_map,
     tf_prefetch,
@@ -23,6 +24,7 @@ __all__ = [
     "MappedBatches",
     "depends_on_the_pass_before",
     "draws_anew",
+    "has_cache",
     "maps_before_batch",
     "skip_batches",
     "varies_with",
@@ -127,6 +129,11 @@ def depends_on_the_pass_before(dataset: Any) -> bool:
     if repeats or "python" in varies_with(dataset):
         return True
     return any(depends_on_the_pass_before(one) for one in dataset._inputs())
+
+
+def has_cache(dataset: Any) -> bool:
+    """Whether a dataset, or what it is made of, is cached."""
+    return isinstance(dataset, tf_cache.CacheDataset) or any(map(has_cache, dataset._inputs()))
 
 
 _READERS = ("Assert", "LookupTableFindV2", "LookupTableSizeV2", "ReadVariableOp", "ResourceGather")

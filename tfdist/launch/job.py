@@ -331,7 +331,9 @@ class Job:
         tasks = tuple(self._results[process.name] for process in self._processes)
         failure = None
         if self._ending == "signal":
-            saved = any(result.returncode == Preempted.exit_code for result in tasks)
+            # A task that has lost another one ends with the same code: the chief knows.
+            chief = [result for result in tasks if result.task == self.plan.cluster.chief]
+            saved = any(one.returncode == Preempted.exit_code for one in chief or tasks)
             returncode = Preempted.exit_code if saved else 128 + self._asked[0]
         else:
             failure = find_failure([result for result in tasks if not self._is_forgiven(result)])

@@ -39,6 +39,7 @@ class Session:
     connection: Connection
     heard: list[Message]
     _since: float = field(default_factory=time.monotonic, init=False)
+    _asked: bool = field(default=False, init=False)
     _last_word: float = field(default_factory=time.monotonic, init=False)
 
     def __post_init__(self) -> None:
@@ -66,6 +67,8 @@ class Session:
                             return
                     self._listen(selector)
         except Gone as gone:
+            if self._asked:
+                _end_by_signal()
             how = (
                 "can no longer be reached: its machine has stopped, or the network was cut"
                 if gone.unreachable
@@ -106,6 +109,7 @@ class Session:
         Args:
             by: The signal's name.
         """
+        self._asked = True
         try:
             self.connection.send({"say": "asked to end", "by": by})
         except Gone:

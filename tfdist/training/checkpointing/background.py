@@ -23,8 +23,16 @@ class Background:
         self._begun: Future[None] | None = None
 
     def begin(self, work: Callable[[], None]) -> None:
-        """Begins a piece of work, once the one before it has ended; raises what that has raised."""
-        self.settle()
+        """Begins a piece of work, once the one before it has ended.
+
+        What that one has raised is raised here, but only once the new piece is done, too: it may be
+        the last for which there is time.
+        """
+        try:
+            self.settle()
+        except Exception:
+            work()
+            raise
         if not self._active:
             work()
             return

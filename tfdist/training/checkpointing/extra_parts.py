@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -25,10 +26,12 @@ _PART = "tfdist.json"
 _JOB = "tfdist.npz"
 
 
-def add_random_state(path: Path, model: keras.Model) -> None:
+def add_random_state(
+    path: Path, model: keras.Model, global_seeds: Sequence[keras.Variable]
+) -> None:
     """Adds the seeds of a model, and Keras' global one, to a `.keras` file just written."""
     seeds = [[seed.path, np.asarray(seed.value).tolist()] for seed in _seeds_of(model)]
-    common = [np.asarray(seed.value).tolist() for seed in keras_build.global_seeds()]
+    common = [np.asarray(seed.value).tolist() for seed in global_seeds]
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(_PART, json.dumps({"seeds": seeds, "global": common}))
 
@@ -54,10 +57,10 @@ def restore_random_state(path: Path, model: keras.Model) -> None:
         seed.assign(np.asarray(value, np.dtype(seed.dtype)))
 
 
-def add_job_state(path: Path, state: JobState) -> None:
-    """Adds the state of a job to a `.keras` file just written."""
+def add_job_state(path: Path, data: bytes) -> None:
+    """Adds the bytes of a job's state to a `.keras` file just written."""
     with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(_JOB, state.to_bytes())
+        archive.writestr(_JOB, data)
 
 
 def read_job_state(path: Path) -> JobState | None:

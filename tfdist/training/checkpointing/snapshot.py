@@ -23,12 +23,17 @@ class Snapshot:
 
     Args:
         model: a built model; no step may be on its way.
+
+    Attributes:
+        model: the same.
+        global_seeds: the variable of the thread's global seed, if it has one.
     """
 
     def __init__(self, model: keras.Model) -> None:
         self.model = model
+        self.global_seeds = keras_build.global_seeds()  # each thread has its own
         optimizers = [v for one in optimizers_of(model) for v in one.variables]
-        variables = unique([*model.variables, *optimizers, *keras_build.global_seeds()])
+        variables = unique([*model.variables, *optimizers, *self.global_seeds])
         self._values = [(v, tf.convert_to_tensor(v.value)) for v in variables]
 
     @contextlib.contextmanager

@@ -45,6 +45,7 @@ class Saved:
         name: random, another one for each that is written; "" where an older tfdist wrote it.
         stale: whether the run that the directory now belongs to has started without it.
         step: how many steps of the next epoch it has seen.
+        lent: whether the run that wrote it has ended well: another goes on from it.
     """
 
     path: Path
@@ -53,6 +54,7 @@ class Saved:
     name: str = ""
     stale: bool = False
     step: int = 0
+    lent: bool = False
 
     def __str__(self) -> str:
         return f"epoch {self.epoch}" + (f" and {self.step} steps" if self.step else "")
@@ -84,6 +86,7 @@ class Index:
             entry["name"] = self.saved.name
             entry["stale"] = self.saved.stale
             entry["step"] = self.saved.step
+            entry["lent"] = self.saved.lent
         entry |= {"run": self.run, "began": self.began, "finished": self.finished}
         return json.dumps(entry, indent=2) + "\n"
 
@@ -100,7 +103,8 @@ class Index:
             path, logs = directory / entry["file"], dict(entry["logs"])
             name, stale = str(entry.get("name", "")), bool(entry.get("stale", False))
             step = int(entry.get("step", 0))
-            saved = Saved(path, int(entry["epoch"]), logs, name, stale, step)
+            lent = bool(entry.get("lent", False) or entry.get("finished", False))
+            saved = Saved(path, int(entry["epoch"]), logs, name, stale, step, lent)
         run, began = str(entry.get("run", "")), float(entry.get("began", 0.0))
         return cls(saved, run, began, bool(entry.get("finished", False)))
 

@@ -279,7 +279,12 @@ class GlobalBatches(Stream):
         """Whether only the batches of a pass tell how the next one goes."""
         if isinstance(self._data, keras.utils.PyDataset):
             return False  # its hooks do
-        return tf_datasets.depends_on_the_pass_before(self._batches)
+        return self.is_cached or tf_datasets.depends_on_the_pass_before(self._batches)
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether the first pass is kept, for the others to be its copies."""
+        return self._cached or tf_datasets.has_cache(self._batches)
 
     def position(self, begun: int) -> Position:
         """Returns where the stream stands."""

@@ -74,7 +74,12 @@ class PerWorkerData(Stream):
     @property
     def makes_every_batch_again(self) -> bool:
         """Whether only the batches of a pass tell how the next one goes."""
-        return tf_datasets.depends_on_the_pass_before(self._dataset)
+        return self.is_cached or tf_datasets.depends_on_the_pass_before(self._dataset)
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether the first pass is kept, for the others to be its copies."""
+        return tf_datasets.has_cache(self._dataset)
 
     def make_iterator(self, skip: int = 0) -> Any:
         """Begins this worker's stream anew, after its first batches."""

@@ -32,6 +32,8 @@ class Position:
         python: the state of Python's and NumPy's random numbers as the last pass began, where the
             stream draws from them; None where it does not.
         iterator: the last pass's, where nobody can draw its order again; else None.
+        batch_size: rows of a global batch, where it is known.
+        steps_asked: steps of an epoch, where the user has said so.
     """
 
     events: tuple[Event, ...] = ()
@@ -41,6 +43,8 @@ class Position:
     is_open: bool = False
     python: Any = None
     iterator: Any = None
+    batch_size: int | None = None
+    steps_asked: int | None = None
 
     def to_tree(self) -> dict[str, Any]:
         """Returns what `from_tree` takes."""

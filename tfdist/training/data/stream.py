@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdist.compat import keras_build
+from tfdist.errors import CheckpointError
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training.data import iterator_state
 from tfdist.training.data.iterator_cleanup import let_go
@@ -113,6 +114,11 @@ class Stream:
         return False
 
     @property
+    def is_cached(self) -> bool:
+        """Whether the first pass is kept, for the others to be its copies."""
+        return False
+
+    @property
     def makes_every_batch_again(self) -> bool:
         """Whether only the batches of a pass tell how the next one goes."""
         return False
@@ -174,7 +180,14 @@ class Stream:
         if is_open and self.draws_anew and not self._pulled:
             state = iterator_state.save(self.iterator)
         return Position(
-            tuple(self._events), begun, self._seen, self.num_batches, is_open, iterator=state
+            tuple(self._events),
+            begun,
+            self._seen,
+            self.num_batches,
+            is_open,
+            iterator=state,
+            batch_size=self.batch_size,
+            steps_asked=self.steps_asked,
         )
 
     def go_to(self, position: Position) -> None:
@@ -182,7 +195,14 @@ class Stream:
 
         Args:
             position: where that one stood.
+
+        Raises:
+            CheckpointError: it stood in the middle of an epoch of other batches.
         """
+        if position.begun:
+            self._check_same("rows of a global batch", position.batch_size, self.batch_size)
+            self._check_same("steps_per_epoch", position.steps_asked, self.steps_asked)
+            self._check_same("batches of a pass", position.length, self.num_batches)
         if self.num_batches is None:
             self.num_batches = position.length
         passes = [i for i, event in enumerate(position.events) if not isinstance(event, str)]
@@ -202,6 +222,14 @@ class Stream:
                 self._pass_again(event)
         self._seen, self._begun = position.seen, position.begun
 
+    def _check_same(self, what: str, before: int | None, now: int | None) -> None:
+        if before is not None and now is not None and before != now:
+            raise CheckpointError(
+                f"the checkpoint is of the middle of an epoch with {before} {what}, and there are "
+                f"{now} now: give {before}, or resume from the end of an epoch (put the later "
+                "checkpoints away), or begin anew with resume=False"
+            )
+
     def _pass_again(self, taken: int) -> None:
         """Draws what an earlier pass has drawn, of which so many batches were taken."""
         self._pass = len(self._events)
@@ -209,6 +237,8 @@ class Stream:
         passed = self.make_iterator()
         for _ in range(taken if self.makes_every_batch_again else min(taken, 1)):
             next(passed, None)
+        if taken and self.is_cached:
+            next(passed, None)  # a cache is whole once it has seen the end
         let_go([passed])
 
     def _prepare_last_pass(self, position: Position) -> None:
@@ -240,7 +270,7 @@ class Stream:
         asked = None if self.steps_asked is None else self.steps_asked - self._begun - step
         there = None if self.num_batches is None else self.num_batches - self._seen
         known = [count for count in (asked, there) if count is not None]
-        return min(known) if known else None
+        return max(0, min(known)) if known else None
 
     def took(self, steps: int, batches: int | None = None) -> None:
         """Notes that `steps` steps were taken from the stream, of so many batches (one each)."""

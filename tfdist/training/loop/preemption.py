@@ -10,6 +10,7 @@ taken back.
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -50,11 +51,16 @@ class Preemption:
         before = {one: signal.signal(one, self._note) for one in _ours()}
         try:
             yield
+        except BaseException:
+            self._signal = ""
+            raise
         finally:
             if self._membership is not None:
-                self._membership.saves = False
+                self._membership.saves, self._membership.asked_by = False, ""
             for one, handler in before.items():
                 signal.signal(one, signal.SIG_DFL if handler is None else handler)
+        if self._signal:  # it came too late to end this training; what comes after it ends
+            os.kill(os.getpid(), signal.Signals[self._signal])
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self._signal:

@@ -144,6 +144,7 @@ class Saving:
         self._epoch = 0
         self._begun = 0
         self._last = time.monotonic()
+        self._python: Any = None
         self._told_of_size = False
 
     @property
@@ -171,6 +172,9 @@ class Saving:
     def begin_epoch(self, epoch: int, begun: int, chunk_length: ChunkLength) -> None:
         """Notes that an epoch begins, or goes on after `begun` steps."""
         self._epoch, self._begun = epoch, begun
+        if begun and self._python is not None:
+            python_random.set_state(self._python)  # whatever callbacks have drawn meanwhile
+        self._python = None
         self._set_border(begun, chunk_length)
 
     def before_chunk(self, chunk_length: ChunkLength) -> None:
@@ -308,7 +312,10 @@ class Saving:
         layout = self._family.layout
         callback_state.give_back(self._callbacks, state.callbacks)
         same = len(state.workers) == layout.workers
+        # First: the training data set the random numbers that they go on with.
         worker = state.workers[layout.worker if same else 0]
+        if worker.validation is not None and self._validation is not None:
+            self._validation.go_to(worker.validation)
         if worker.position is not None and self._data.has_position:
             if not same and not self._data.is_global and state.step:
                 raise CheckpointError(
@@ -318,14 +325,13 @@ class Saving:
                 )
             if same or self._data.is_global:
                 self._data.go_to(self._for_us(worker.position, state))
+                self._python = worker.position.python
         elif state.step:
             log.warning(
                 "nobody knows where the data stood after step %d: the epoch begins with its first "
                 "batch",
                 state.step,
             )
-        if worker.validation is not None and self._validation is not None:
-            self._validation.go_to(worker.validation)
         draws_from_data = worker.position is not None and worker.position.python is not None
         if not draws_from_data:
             python_random.set_state(worker.python)
@@ -334,7 +340,15 @@ class Saving:
         """A position without what only the replicas that wrote it can read."""
         before = [len(worker.replicas) for worker in state.workers]
         layout = self._family.layout
-        if position.iterator is None or before == [layout.local] * layout.workers:
+        if position.iterator is None:
+            if state.step and layout.is_chief and self._data.draws_anew:
+                log.warning(
+                    "the data have no seed, and TensorFlow cannot keep where they stand: the rest "
+                    "of this epoch has another order, with some examples of its beginning; call "
+                    "keras.utils.set_random_seed before the data are made"
+                )
+            return position
+        if before == [layout.local] * layout.workers:
             return position
         if state.step and layout.is_chief:
             log.warning(

@@ -8,6 +8,7 @@ from tfdist.training.data.stream import AllGatherNumbers
 
 __all__ = ["all_gather_bytes"]
 
+_PIECE = 2**19  # words of a message
 _WORD = 4  # bytes that a float64 holds exactly, whatever it is multiplied with
 
 
@@ -25,6 +26,11 @@ def all_gather_bytes(all_gather: AllGatherNumbers, own: bytes) -> list[bytes]:
     if len(sizes) == 1:
         return [own]
     words = -(-max(sizes) // _WORD)
-    padded = own.ljust(words * _WORD, b"\0")
-    table = all_gather(np.frombuffer(padded, "<u4").astype(np.float64).tolist())
-    return [row.astype("<u4").tobytes()[:size] for row, size in zip(table, sizes, strict=True)]
+    numbers = np.frombuffer(own.ljust(words * _WORD, b"\0"), "<u4").astype(np.float64)
+    told = [b""] * len(sizes)
+    for begin in range(0, words, _PIECE):
+        table = all_gather(numbers[begin : begin + _PIECE].tolist())
+        told = [
+            so_far + row.astype("<u4").tobytes() for so_far, row in zip(told, table, strict=True)
+        ]
+    return [one[:size] for one, size in zip(told, sizes, strict=True)]

@@ -30,6 +30,7 @@ _QUIET = 6.0
 """Seconds without a move after which it is said who is waited for."""
 
 _POST_SECONDS = 4.0
+_PAUSE = 5.0  # between two looks, after which nobody is blamed for a silence
 _STALE_SECONDS = 15.0  # more than between two notes of a worker that stands still, by any clock
 _LIBRARIES = (Path(tfdist.__file__).parent, *map(Path, sysconfig.get_paths().values()))
 _open: list[StallWatch] = []
@@ -79,7 +80,7 @@ class StallWatch:
 
     def moved(self, phase: str, alone: bool = False) -> None:
         """Notes that something has been done, and what comes now; see `note`."""
-        self._now, self._since = (phase, alone), time.monotonic()
+        self._now = (phase, alone, time.monotonic())
 
     def __enter__(self) -> StallWatch:
         _open.append(self)
@@ -96,8 +97,14 @@ class StallWatch:
         _open.remove(self)
 
     def _watch(self) -> None:
+        looked = time.monotonic()
         while not self._done.wait(min(1.0, self._quiet / 4)):
-            (phase, alone), still = self._now, time.monotonic() - self._since
+            phase, alone, since = self._now
+            before, looked = looked, time.monotonic()
+            if looked - before > _PAUSE:  # this process has stood still itself
+                self.moved(phase, alone)
+                continue
+            still = looked - since
             if still < self._quiet:
                 self._told.clear()
                 continue
