@@ -62,7 +62,8 @@ def _train(folder: Path, name: str, rounds: int) -> None:
     spent: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
     for turn in range(rounds + 1):
         for variant in VARIANTS[turn % 3 :] + VARIANTS[: turn % 3]:
-            shutil.rmtree(folder / "run", ignore_errors=True)
+            if tfdist.is_chief():
+                shutil.rmtree(folder / "run", ignore_errors=True)
             keep = tfdist.callbacks.Checkpoint(
                 folder / "run",
                 every_steps=every,
