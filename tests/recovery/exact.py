@@ -11,13 +11,13 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 import tfdist
+from tests.recovery.losses import Losses
 
 folder, kind = Path(sys.argv[1]), sys.argv[2]
 fault = sys.argv[3:7]
@@ -67,24 +67,7 @@ class Fault(keras.callbacks.Callback):
             os.kill(pid, getattr(signal, fault[3]))
 
 
-class Seen(keras.callbacks.Callback):
-    """Has a state of its own."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.losses: list[float] = []
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self.losses.append(float(logs["loss"]))
-
-    def get_state(self) -> Any:
-        return {"losses": self.losses}
-
-    def set_state(self, state: Any) -> None:
-        self.losses = state["losses"]
-
-
-seen = Seen()
+losses = Losses()
 started = time.monotonic()
 history = model.fit(
     data,
@@ -95,7 +78,7 @@ history = model.fit(
         keras.callbacks.LearningRateScheduler(lambda epoch, rate: 0.9 * rate),
         keras.callbacks.EarlyStopping("val_loss", patience=9),
         keras.callbacks.ReduceLROnPlateau("val_loss", patience=1),
-        seen,
+        losses,
         # Only the chief needs to see the checkpoints.
         tfdist.callbacks.Checkpoint(folder / f"run-{task.replace(':', '-')}", every_steps=2),
         Fault(),
@@ -105,7 +88,7 @@ every = [*model.variables, *model.optimizer.variables]
 result = {
     "history": history.history,
     "epochs": history.epoch,
-    "losses": seen.losses,
+    "losses": losses.seen,
     "iterations": int(model.optimizer.iterations.numpy()),
     "values": [np.asarray(v).tobytes().hex() for v in every],
 }

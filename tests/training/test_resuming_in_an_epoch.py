@@ -15,6 +15,7 @@ import pytest
 import tensorflow as tf
 
 import tfdist
+from tests.recovery.losses import Losses
 from tfdist.errors import CheckpointError
 
 RNG = np.random.default_rng(0)
@@ -102,21 +103,6 @@ class Interrupt(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         if (self.epoch, batch) == self.at:
             raise Interrupted
-
-
-class Losses(keras.callbacks.Callback):
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[float] = []
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self.seen.append(float(logs["loss"]))
-
-    def get_state(self) -> Any:
-        return {"seen": self.seen}
-
-    def set_state(self, state: Any) -> None:
-        self.seen = state["seen"]
 
 
 def train(

@@ -98,7 +98,10 @@ def _taken_for_built(model: keras.Model) -> Iterator[None]:
 
 
 _attributes_skipped = names.of(keras_saving, "get_attr_skipset")
-_KINDS = ("Operation", "Layer", "Functional", "Sequential", "Metric", "Optimizer", "Loss")
+_KINDS = (
+    *("Operation", "Layer", "Functional", "Sequential", "Metric", "Optimizer", "Loss"),
+    *("Cross", "Feature"),
+)
 
 
 def prepare_to_save() -> None:
@@ -107,7 +110,7 @@ def prepare_to_save() -> None:
     Their variables cannot be made in a `keras.StatelessScope`. Keras means to keep what it finds,
     but looks for it under this name and keeps it under another.
     """
-    for kind in (*_KINDS, "Cross", "Feature"):
+    for kind in _KINDS:
         keras_global_state.set_global_attribute(
             f"saving_attr_skiplist_{kind}", _attributes_skipped(kind)
         )

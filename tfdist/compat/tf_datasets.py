@@ -28,6 +28,7 @@ __all__ = [
     "maps_before_batch",
     "skip_batches",
     "varies_with",
+    "whole_elements",
 ]
 
 
@@ -104,15 +105,16 @@ def skip_batches(dataset: tf.data.Dataset, count: int) -> tf.data.Dataset:
     elements = found.base.skip(count * found.size)
     for one in found.maps:
         elements = elements.map(
-            _on_whole(elements, one.function), tf.data.AUTOTUNE if one.parallel else None
+            whole_elements(elements, one.function), tf.data.AUTOTUNE if one.parallel else None
         )
     return elements.batch(found.size, found.drop_remainder).with_options(dataset.options())
 
 
-def _on_whole(dataset: tf.data.Dataset, function: Callable[[Any], Any]) -> Callable[..., Any]:
+def whole_elements(dataset: tf.data.Dataset, function: Callable[[Any], Any]) -> Callable[..., Any]:
+    """Returns a function for `dataset.map` that sees an element as one, a tuple too."""
     is_tuple = isinstance(dataset.element_spec, tuple)
 
-    @tf.autograph.experimental.do_not_convert
+    @tf.autograph.experimental.do_not_convert  # it would hide the function's errors
     def see(*components: Any) -> Any:
         return function(components if is_tuple else components[0])
 

@@ -7,18 +7,19 @@ import json
 import os
 from pathlib import Path
 
+from tfdist.launch.guardian import process_ids, read_proc
+
 __all__ = ["at_work_in", "tasks_of"]
 
 
 def tasks_of(launcher: int) -> dict[str, int]:
     """Returns the process ids of a launcher's tasks, by task, as "worker:1"."""
     found = {}
-    for pid in _processes():
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, IndexError):
-            stat = Path(f"/proc/{pid}/stat").read_text()
-            if int(stat.rpartition(")")[2].split()[1]) != launcher:
+    for pid in process_ids():
+        with contextlib.suppress(ValueError, KeyError, TypeError, IndexError):
+            if int(read_proc(pid, "stat").rpartition(b")")[2].split()[1]) != launcher:
                 continue
-            for entry in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+            for entry in read_proc(pid, "environ").split(b"\0"):
                 if entry.startswith(b"TF_CONFIG="):
                     task = json.loads(entry.partition(b"=")[2])["task"]
                     found[f"{task['type']}:{task['index']}"] = pid
@@ -28,12 +29,8 @@ def tasks_of(launcher: int) -> dict[str, int]:
 def at_work_in(folder: Path) -> list[int]:
     """Returns the processes whose working directory is a folder; none of the dead ones."""
     found = []
-    for pid in _processes():
+    for pid in process_ids():
         with contextlib.suppress(OSError):
             if Path(os.readlink(f"/proc/{pid}/cwd")) == folder:
                 found.append(pid)
     return found
-
-
-def _processes() -> list[int]:
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()]

@@ -35,6 +35,8 @@ __all__ = [
     "group_is_alive",
     "group_members",
     "marked_processes",
+    "process_ids",
+    "read_proc",
 ]
 
 JOB_VARIABLE = "TFDIST_JOB"
@@ -61,9 +63,9 @@ def group_is_alive(group: int) -> bool:
 def group_members(group: int) -> list[int]:
     """The processes of a process group that run (Linux; elsewhere none is found)."""
     members = []
-    for pid in _process_ids():
+    for pid in process_ids():
         # After the name, which may hold blanks: state, parent, group.
-        fields = _read_proc(pid, "stat").rpartition(b")")[2].split()
+        fields = read_proc(pid, "stat").rpartition(b")")[2].split()
         if len(fields) > 2 and int(fields[2]) == group and fields[0] not in (b"Z", b"X"):
             members.append(pid)
     return members
@@ -71,7 +73,7 @@ def group_members(group: int) -> list[int]:
 
 def command_of(pid: int) -> str:
     """The command line of a process, shortened; "" if it has ended."""
-    text = _read_proc(pid, "cmdline").replace(b"\0", b" ").decode(errors="replace")
+    text = read_proc(pid, "cmdline").replace(b"\0", b" ").decode(errors="replace")
     return " ".join(text.split())[:80]
 
 
@@ -93,8 +95,8 @@ def marked_processes(job: str) -> list[int]:
     mark = f"{JOB_VARIABLE}={job}".encode()
     return [
         pid
-        for pid in _process_ids()
-        if pid != os.getpid() and mark in _read_proc(pid, "environ").split(b"\0")
+        for pid in process_ids()
+        if pid != os.getpid() and mark in read_proc(pid, "environ").split(b"\0")
     ]
 
 
@@ -210,14 +212,15 @@ def guard(job: str, launcher: int, pipe: int = 0) -> None:
     sweep(job)
 
 
-def _process_ids() -> list[int]:
+def process_ids() -> list[int]:
+    """The processes that run (Linux; elsewhere none is found)."""
     try:
         return [int(name) for name in os.listdir("/proc") if name.isdigit()]
     except OSError:
         return []
 
 
-def _read_proc(pid: int, name: str) -> bytes:
+def read_proc(pid: int, name: str) -> bytes:
     """A file of /proc, empty if the process has ended or belongs to somebody else."""
     try:
         with open(f"/proc/{pid}/{name}", "rb") as file:

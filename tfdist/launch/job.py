@@ -43,8 +43,8 @@ from tfdist.launch.plan import JobPlan
 from tfdist.launch.presence import Presence
 from tfdist.launch.restarts import Restarts
 from tfdist.launch.result import JobResult
-from tfdist.launch.signals import caught
 from tfdist.launch.task_process import Starter, TaskProcess
+from tfdist.machine.signals import ENDS, caught
 
 __all__ = ["DEFAULT_GRACE", "LOGS", "Job", "JobResult"]
 
@@ -61,6 +61,7 @@ _SETTLE_SECONDS = 2.0
 # Servers end by the word of a chief that has failed, and it takes TensorFlow down after that.
 _CHIEF_SECONDS = 20.0
 _SERVERS = ("worker", "ps")
+_SIGNALS = (signal.SIGINT, signal.SIGHUP, *ENDS)
 
 
 class Job:
@@ -150,7 +151,7 @@ class Job:
         mark = secrets.token_hex(8)
         environ = {**self._environ, JOB_VARIABLE: mark}
         with contextlib.ExitStack() as stack:
-            stack.enter_context(caught(self._on_signal))
+            stack.enter_context(caught(self._on_signal, _SIGNALS))
             guardian = stack.enter_context(Guardian(mark))
             stack.callback(self._kill_what_is_left)
             self._display.say(announcing.starting(self.plan, log_dir))

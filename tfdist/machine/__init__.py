@@ -1,1 +1,1 @@
-"""This machine, as a job meets it: its cores, its ports, and the hosts that it can look up."""
+"""This machine, as a job meets it: cores, ports, signals, and the hosts it can look up."""

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from tfdist.cluster.spec import Cluster
 from tfdist.cluster.task import Task
 from tfdist.errors import RendezvousTimeout
+from tfdist.machine.standstill import Standstill
 from tfdist.rendezvous.handshake import Handshake
 from tfdist.rendezvous.messages import Connection, Gone, Message, Stranger
 from tfdist.rendezvous.wording import Log, late_text
@@ -35,7 +36,6 @@ ANSWER = 10.0
 
 _TICK = 1.0
 _BEAT_SECONDS = 2.0
-_PAUSE = 5.0  # between two looks, after which nobody is blamed for a silence
 _SILENCE = 10.0  # seconds for a handshake
 _FAREWELL = 2.0  # seconds for the last word to reach all
 _MAX_GUESTS = 64
@@ -89,7 +89,7 @@ class Membership:
     _last: Message | None = field(default=None, init=False)
     _heard: dict[Task, float] = field(default_factory=dict, init=False)
     _beat: float = field(default=0.0, init=False)
-    _tended: float = field(default_factory=time.monotonic, init=False)
+    _standstill: Standstill = field(default_factory=Standstill, init=False)
     _round: int = field(default=1 << 20, init=False)  # above those of the rendezvous
 
     def __post_init__(self) -> None:
@@ -319,9 +319,8 @@ class Membership:
         for connection in self._everybody():
             with contextlib.suppress(Gone):
                 connection.flush()
-        if now > self._tended + _PAUSE:  # this process has stood still itself
+        if self._standstill.is_over():
             self._heard.clear()
-        self._tended = now
         if now > self._beat + _BEAT_SECONDS:
             self._beat = now
             for task, (own, _) in list(self.members.items()):

@@ -6,15 +6,15 @@ import contextlib
 import os
 import selectors
 import signal
-import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import FrameType
 
 from tfdist import process
 from tfdist.cluster.spec import Cluster
 from tfdist.errors import ClusterError, TaskLost
+from tfdist.machine.signals import ENDS, caught
+from tfdist.machine.standstill import Standstill
 from tfdist.rendezvous.messages import Connection, Gone, Message, Stranger
 from tfdist.rendezvous.wording import seconds
 
@@ -22,7 +22,6 @@ __all__ = ["Session"]
 
 _TICK = 1.0
 _PATIENCE = 10  # times the stall timeout
-_PAUSE = 5.0  # between two looks, after which nobody is blamed for a silence
 
 
 @dataclass
@@ -40,6 +39,7 @@ class Session:
     heard: list[Message]
     _since: float = field(default_factory=time.monotonic, init=False)
     _asked: bool = field(default=False, init=False)
+    _standstill: Standstill = field(default_factory=Standstill, init=False)
     _last_word: float = field(default_factory=time.monotonic, init=False)
 
     def __post_init__(self) -> None:
@@ -80,38 +80,21 @@ class Session:
         finally:
             self.close()
 
-    @contextlib.contextmanager
-    def asking_to_end(self) -> Iterator[None]:
+    def asking_to_end(self) -> contextlib.AbstractContextManager[None]:
         """While it is entered, signals that ask for the end are told to the chief."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
+        # The launcher hands Ctrl-C on to all tasks at once.
+        ctrl_c = (signal.SIGINT,) if process.current().launched else ()
+        return caught(self._ask_to_end, (*ENDS, *ctrl_c))
 
-        def tell(number: int, frame: FrameType | None) -> None:
-            del frame
-            self._ask_to_end(signal.Signals(number).name)
-
-        numbers = [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2]
-        if process.current().launched:
-            numbers.append(signal.SIGINT)  # the launcher hands it on to all tasks at once
-        before = {number: signal.signal(number, tell) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, signal.SIG_DFL if handler is None else handler)
-
-    def _ask_to_end(self, by: str) -> None:
+    def _ask_to_end(self, number: int, frame: FrameType | None) -> None:
         """Tells the chief that this task was sent a signal to end, so that the job saves first.
 
         Where nothing would be saved, the chief's answer ends this process by SIGTERM.
-
-        Args:
-            by: The signal's name.
         """
+        del frame
         self._asked = True
         try:
-            self.connection.send({"say": "asked to end", "by": by})
+            self.connection.send({"say": "asked to end", "by": signal.Signals(number).name})
         except Gone:
             _end_by_signal()
 
@@ -120,12 +103,11 @@ class Session:
         self.connection.close()
 
     def _listen(self, selector: selectors.BaseSelector) -> None:
-        looked = time.monotonic()
         if selector.select(_TICK):
             self.heard += self.connection.receive()
             self._last_word = time.monotonic()
         now = time.monotonic()
-        if now - looked > _PAUSE:  # this process has stood still itself
+        if self._standstill.is_over():
             self._last_word = now
         if (silence := now - self._last_word) > _PATIENCE * process.stall_timeout():
             raise TaskLost(

@@ -24,7 +24,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfdist.compat import keras_data, tf_datasets, tf_graphs
+from tfdist.compat import keras_data, tf_datasets
 from tfdist.errors import DataError
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training.data import python_random
@@ -40,7 +40,6 @@ from tfdist.training.data.stream import (
     leaves,
     map_leaves,
     slice_rows,
-    whole_elements,
     without_optionals,
 )
 
@@ -51,7 +50,7 @@ def share_out(dataset: tf.data.Dataset, layout: ReplicaLayout) -> tf.data.Datase
     """Turns a dataset of global batches into one of `Step`s for this process's replicas."""
     if layout.replicas == 1:
         return _all_to_one_replica(dataset)
-    return dataset.map(whole_elements(dataset, lambda batch: to_step(batch, layout)))
+    return dataset.map(tf_datasets.whole_elements(dataset, lambda batch: to_step(batch, layout)))
 
 
 def to_step(batch: Any, layout: ReplicaLayout) -> Step:
@@ -256,39 +255,38 @@ class GlobalBatches(Stream):
 
     def make_iterator(self, skip: int = 0) -> Any:
         """Begins the stream anew, after its first batches."""
-        if self._is_python:
-            self._python = python_random.get_state()
+        self._python = python_random.get_state()
         if skip and not self._cached:
             return iter(self._shared_out(skip).prefetch(2))
         return iter((self._steps.skip(skip) if skip else self._steps).prefetch(2))
 
     # ------------------------------------------------------------ to resume
 
-    @functools.cached_property
-    def _is_python(self) -> bool:
-        """Whether Python code makes the batches: a `PyDataset`, a generator."""
-        return "python" in tf_datasets.varies_with(self._batches)
-
     @property
-    def draws_anew(self) -> bool:
-        """Whether another run of the program would draw another order, as it has no seed."""
-        return tf_datasets.draws_anew(self._batches, tf_graphs.has_seed_of_this_run())
-
-    @property
-    def makes_every_batch_again(self) -> bool:
-        """Whether only the batches of a pass tell how the next one goes."""
-        if isinstance(self._data, keras.utils.PyDataset):
-            return False  # its hooks do
-        return self.is_cached or tf_datasets.depends_on_the_pass_before(self._batches)
+    def source(self) -> tf.data.Dataset:
+        """The dataset that the stream is made of."""
+        return self._batches
 
     @property
     def is_cached(self) -> bool:
         """Whether the first pass is kept, for the others to be its copies."""
-        return self._cached or tf_datasets.has_cache(self._batches)
+        return self._cached or super().is_cached
+
+    @property
+    def makes_every_batch_again(self) -> bool:
+        """Whether only the batches of a pass tell how the next one goes."""
+        hooks_do = isinstance(self._data, keras.utils.PyDataset)
+        return not hooks_do and super().makes_every_batch_again
+
+    @functools.cached_property
+    def _is_python(self) -> bool:
+        """Whether Python code makes the batches: a `PyDataset`, a generator."""
+        return "python" in self.varies_with()
 
     def position(self, begun: int) -> Position:
         """Returns where the stream stands."""
-        return dataclasses.replace(super().position(begun), python=self._python)
+        python = self._python if self._is_python else None
+        return dataclasses.replace(super().position(begun), python=python)
 
     def _prepare_last_pass(self, position: Position) -> None:
         if position.python is not None:

@@ -18,7 +18,7 @@ from tfdist.compat import tf_datasets
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training.data.fingerprint import fingerprint_of
 from tfdist.training.data.sharding import bounds_of, make_step
-from tfdist.training.data.stream import Step, map_leaves, slice_rows, whole_elements
+from tfdist.training.data.stream import Step, map_leaves, slice_rows
 
 __all__ = ["share_out_before_maps"]
 
@@ -64,7 +64,7 @@ def share_out_before_maps(
         return make_step([part(*rows) for rows in bounds.rows], bounds, marks[0, 1])
 
     batches = found.base.batch(found.size, found.drop_remainder)
-    rows = batches.map(whole_elements(batches, own_rows)).unbatch()
+    rows = batches.map(tf_datasets.whole_elements(batches, own_rows)).unbatch()
     for one in found.maps:
         rows = rows.map(_on_first(one.function), tf.data.AUTOTUNE if one.parallel else None)
     own_size = found.size // layout.replicas * layout.local

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfdist.compat import tf_datasets, tf_graphs
 from tfdist.errors import DataError
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training.data.stream import (
@@ -67,19 +66,9 @@ class PerWorkerData(Stream):
         return self._dataset.element_spec
 
     @property
-    def draws_anew(self) -> bool:
-        """Whether another run of the program would draw another order, as it has no seed."""
-        return tf_datasets.draws_anew(self._dataset, tf_graphs.has_seed_of_this_run())
-
-    @property
-    def makes_every_batch_again(self) -> bool:
-        """Whether only the batches of a pass tell how the next one goes."""
-        return self.is_cached or tf_datasets.depends_on_the_pass_before(self._dataset)
-
-    @property
-    def is_cached(self) -> bool:
-        """Whether the first pass is kept, for the others to be its copies."""
-        return tf_datasets.has_cache(self._dataset)
+    def source(self) -> tf.data.Dataset:
+        """The dataset that the stream is made of."""
+        return self._dataset
 
     def make_iterator(self, skip: int = 0) -> Any:
         """Begins this worker's stream anew, after its first batches."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -9,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfdist.compat import keras_build
+from tfdist.compat import keras_build, tf_datasets, tf_graphs
 from tfdist.errors import CheckpointError
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training.data import iterator_state
@@ -24,7 +25,6 @@ __all__ = [
     "leaves",
     "map_leaves",
     "slice_rows",
-    "whole_elements",
     "without_optionals",
 ]
 
@@ -109,19 +109,27 @@ class Stream:
         raise NotImplementedError
 
     @property
+    def source(self) -> tf.data.Dataset | None:
+        """The dataset that the stream is made of; None where each worker's is its own."""
+        return None
+
+    @functools.cached_property
     def draws_anew(self) -> bool:
         """Whether another run of the program would draw another order, as it has no seed."""
-        return False
+        any_seed = tf_graphs.has_seed_of_this_run()
+        return self.source is not None and tf_datasets.draws_anew(self.source, any_seed)
 
     @property
     def is_cached(self) -> bool:
         """Whether the first pass is kept, for the others to be its copies."""
-        return False
+        return self.source is not None and tf_datasets.has_cache(self.source)
 
     @property
     def makes_every_batch_again(self) -> bool:
         """Whether only the batches of a pass tell how the next one goes."""
-        return False
+        source = self.source
+        depends = source is not None and tf_datasets.depends_on_the_pass_before(source)
+        return self.is_cached or depends
 
     def make_iterator(self, skip: int = 0) -> Any:
         """Begins the stream anew, after its first batches."""
@@ -323,14 +331,3 @@ def leaves(batch: Any) -> list[Any]:
 def without_optionals(data: Any) -> Any:
     """Keras' adapters carry None through tf.data as an empty Optional."""
     return tf.nest.map_structure(lambda leaf: None if keras_build.is_absent(leaf) else leaf, data)
-
-
-def whole_elements(dataset: tf.data.Dataset, function: Callable[[Any], Any]) -> Callable[..., Any]:
-    """Returns a function for `dataset.map` that sees an element as one, a tuple too."""
-    is_tuple = isinstance(dataset.element_spec, tuple)
-
-    @tf.autograph.experimental.do_not_convert  # it would hide the function's errors
-    def see(*components: Any) -> Any:
-        return function(components if is_tuple else components[0])
-
-    return see

@@ -284,7 +284,6 @@ class Loop:
                 if self._stops_are_agreed and self.stops(flag):
                     break
                 if saving is not None:
-                    note("saving a checkpoint")
                     saving.after_chunk(step, logs, chunk_length)
                 note("in the input pipeline", alone=True)
         family.bring_together()

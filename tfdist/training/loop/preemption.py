@@ -12,18 +12,16 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from types import FrameType
 
 import tensorflow as tf
 
 from tfdist import process
+from tfdist.machine.signals import ENDS, caught
 from tfdist.strategies import registry
 
 __all__ = ["Preemption"]
-
-_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Preemption:
@@ -48,17 +46,12 @@ class Preemption:
         """Takes the signals while it is entered; outside of the main thread only the servers'."""
         if self._membership is not None:
             self._membership.saves = True
-        before = {one: signal.signal(one, self._note) for one in _ours()}
         try:
-            yield
-        except BaseException:
-            self._signal = ""
-            raise
+            with caught(self._note, _ours()):
+                yield
         finally:
             if self._membership is not None:
                 self._membership.saves, self._membership.asked_by = False, ""
-            for one, handler in before.items():
-                signal.signal(one, signal.SIG_DFL if handler is None else handler)
         if self._signal:  # it came too late to end this training; what comes after it ends
             os.kill(os.getpid(), signal.Signals[self._signal])
 
@@ -69,11 +62,9 @@ class Preemption:
 
 
 def _ours() -> list[signal.Signals]:
-    if threading.current_thread() is not threading.main_thread():
-        return []
     # A SIGUSR that a program handles itself stays its own: a debugger's, a profiler's.
     free = (signal.SIG_DFL, None)
-    taken = [one for one in _SIGNALS if one is signal.SIGTERM or signal.getsignal(one) in free]
+    taken = [one for one in ENDS if one is signal.SIGTERM or signal.getsignal(one) in free]
     if process.current().launched and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         taken.append(signal.SIGINT)
     return taken

@@ -27,6 +27,7 @@ from tfdist.training.loop.job_state import JobState, WorkerState, from_bytes, to
 from tfdist.training.loop.preemption import Preemption
 from tfdist.training.model_parts import optimizers_of
 from tfdist.training.peers.byte_messages import all_gather_bytes
+from tfdist.training.peers.stall_watch import note
 
 __all__ = ["Cadence", "Keeper", "Saving", "keepers_among"]
 
@@ -252,6 +253,7 @@ class Saving:
     # ------------------------------------------------------------ what
 
     def _keep(self, epoch: int, step: int, logs: Mapping[str, Any], ends: bool) -> None:
+        note("saving a checkpoint")
         self._family.bring_together()
         parts = all_gather_bytes(self._family.all_gather, self._own_state(step))
         self._last = time.monotonic()

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfdist.errors import CheckpointError
+from tfdist.training.replica import replica_states
 
 __all__ = ["MetricTotals"]
 
@@ -44,11 +44,7 @@ class MetricTotals:
         Raises:
             CheckpointError: they are of other metrics.
         """
-        if [np.shape(state) for state in states] != [value.shape for value in self.rest]:
-            raise CheckpointError(
-                "the checkpoint's metrics have other variables than the model's: compile the model "
-                "as in the run that wrote it, or begin anew with resume=False"
-            )
+        replica_states.check_shapes(states, self.rest)
         self.reset()
         self.add(states)
 

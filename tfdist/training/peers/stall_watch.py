@@ -21,6 +21,7 @@ from types import FrameType, TracebackType
 import tfdist
 from tfdist import exits, log
 from tfdist.errors import TaskLost
+from tfdist.machine.standstill import Standstill
 from tfdist.rendezvous.membership import Membership
 from tfdist.training.peers.key_value_store import KeyValueStore
 
@@ -30,7 +31,6 @@ _QUIET = 6.0
 """Seconds without a move after which it is said who is waited for."""
 
 _POST_SECONDS = 4.0
-_PAUSE = 5.0  # between two looks, after which nobody is blamed for a silence
 _STALE_SECONDS = 15.0  # more than between two notes of a worker that stands still, by any clock
 _LIBRARIES = (Path(tfdist.__file__).parent, *map(Path, sysconfig.get_paths().values()))
 _open: list[StallWatch] = []
@@ -97,14 +97,13 @@ class StallWatch:
         _open.remove(self)
 
     def _watch(self) -> None:
-        looked = time.monotonic()
+        standstill = Standstill()
         while not self._done.wait(min(1.0, self._quiet / 4)):
             phase, alone, since = self._now
-            before, looked = looked, time.monotonic()
-            if looked - before > _PAUSE:  # this process has stood still itself
+            if standstill.is_over():
                 self.moved(phase, alone)
                 continue
-            still = looked - since
+            still = time.monotonic() - since
             if still < self._quiet:
                 self._told.clear()
                 continue

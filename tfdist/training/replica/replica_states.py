@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfdist.errors import CheckpointError
 
-__all__ = ["read", "shared_out", "write"]
+__all__ = ["check_shapes", "read", "shared_out", "write"]
 
 
 def read(
@@ -32,14 +32,23 @@ def write(
         CheckpointError: they were read of other variables.
     """
     for replica in values:
-        if [np.shape(v) for v in replica] != [tuple(v.shape) for v in variables]:
-            raise CheckpointError(
-                "the checkpoint's metrics have other variables than the model's: compile the model "
-                "as in the run that wrote it, or begin anew with resume=False"
-            )
+        check_shapes(replica, variables)
     for k, variable in enumerate(variables):
         for i, part in enumerate(strategy.experimental_local_results(variable)):
             part.assign(values[i][k])
+
+
+def check_shapes(values: Sequence[np.ndarray], variables: Sequence[Any]) -> None:
+    """Checks that values are of these variables, or of arrays of their shapes.
+
+    Raises:
+        CheckpointError: they are not.
+    """
+    if [np.shape(value) for value in values] != [tuple(variable.shape) for variable in variables]:
+        raise CheckpointError(
+            "the checkpoint's metrics have other variables than the model's: compile the model as "
+            "in the run that wrote it, or begin anew with resume=False"
+        )
 
 
 def shared_out(
