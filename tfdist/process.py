@@ -14,8 +14,17 @@ from tfdist import log
 from tfdist.cluster import Cluster, Task
 from tfdist.environments import detect_cluster
 from tfdist.errors import StrategyError
+from tfdist.machine.places import available_cores
 
-__all__ = ["Process", "current", "is_chief", "join", "rendezvous_timeout", "stall_timeout"]
+__all__ = [
+    "Process",
+    "current",
+    "is_chief",
+    "join",
+    "rendezvous_timeout",
+    "stall_timeout",
+    "threads",
+]
 
 _RENDEZVOUS_TIMEOUT = 120.0
 _STALL_TIMEOUT = 60.0
@@ -112,6 +121,16 @@ def stall_timeout() -> float:
         StrategyError: it says no number above 0.
     """
     return _seconds("TFDIST_STALL_TIMEOUT", _STALL_TIMEOUT)
+
+
+def threads() -> int:
+    """Returns the threads that TensorFlow gives one operation, where the program does not say.
+
+    Returns:
+        What TF_NUM_INTRAOP_THREADS says; without it the cores that this process may use.
+    """
+    text = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
+    return int(text) if text.isdigit() and int(text) else available_cores()
 
 
 def _seconds(name: str, default: float) -> float:

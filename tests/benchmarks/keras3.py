@@ -43,6 +43,8 @@ def run(assignment: Assignment, turns: Turns) -> None:
         )
     if way == "tfdist_fit_bfloat16":
         tfdist.plug(network, gradient_dtype="bfloat16")
+    elif way.startswith("tfdist_fit_virtual"):
+        tfdist.plug(network, virtual_replicas=int(way.rpartition("_")[2]))
     elif way == "tfdist_fit":
         tfdist.plug(network)
     turns.stage("build")

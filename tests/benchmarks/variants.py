@@ -63,6 +63,16 @@ VARIANTS = {
             "keras3",
             "tfdist_fit_bfloat16",
         ),
+        *(
+            Variant(
+                f"tfdist_fit_virtual_{count}",
+                f"tfdist fit, {count} virtual replicas",
+                WORKERS,
+                "keras3",
+                f"tfdist_fit_virtual_{count}",
+            )
+            for count in (4, 8)
+        ),
         Variant("hand_loop", "hand-written, in-graph loop", WORKERS, "keras3", "loop"),
         Variant("hand_step", "hand-written, 1 step a call", WORKERS, "keras3", "step"),
         Variant("tf_keras_fit", "tf_keras fit", WORKERS, "legacy", "1", ("tf_keras",), _LEGACY),

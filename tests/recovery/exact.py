@@ -1,5 +1,7 @@
 """Trains with a checkpoint of every second step; a task may be killed, or sent a signal.
 
+The kind "virtual" is multi_worker_mirrored with eight virtual replicas, on any number of workers.
+
 tfdist run --workers 2 [--ps 1] exact.py FOLDER KIND [TASK EPOCH STEP SIGNAL]
 """
 
@@ -25,7 +27,8 @@ fault = sys.argv[3:7]
 cluster = tfdist.environments.detect_cluster()
 task = str(cluster.task) if cluster and cluster.task else "chief:0"
 (folder / f"{task}.pid").write_text(str(os.getpid()))
-strategy = tfdist.strategy(kind, rendezvous_timeout=60)
+virtual = kind == "virtual"
+strategy = tfdist.strategy("auto" if virtual else kind, rendezvous_timeout=60)
 
 keras.utils.set_random_seed(1)
 rng = np.random.default_rng(0)
@@ -38,6 +41,7 @@ with strategy.scope():
         [
             keras.Input((8,)),
             keras.layers.Dense(16, "relu"),
+            *([keras.layers.BatchNormalization()] if virtual else []),
             keras.layers.Dropout(0.3),
             keras.layers.Dense(3),
         ]
@@ -47,7 +51,7 @@ with strategy.scope():
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-tfdist.plug(model)
+tfdist.plug(model, virtual_replicas=8 if virtual else None)
 
 
 class Fault(keras.callbacks.Callback):

@@ -112,15 +112,23 @@ def in_plain_keras(make: Make, use: Use) -> Outcome:
 
 def on_replicas(replicas: int, make: Make, use: Use) -> Outcome:
     """Runs the program on so many logical CPUs."""
+    if os.environ.get("TFDIST_TEST_VIRTUAL"):
+        return on_strategy(alone(), make, use, virtual_replicas=replicas)
     return on_strategy(mirrored(replicas), make, use)
 
 
-def on_strategy(strategy: tf.distribute.Strategy, make: Make, use: Use) -> Outcome:
+@functools.cache
+def alone() -> tf.distribute.Strategy:
+    """One device, one for the whole session."""
+    return tfdist.strategy("one_device")
+
+
+def on_strategy(strategy: tf.distribute.Strategy, make: Make, use: Use, **options: Any) -> Outcome:
     """Runs the program on all replicas of this strategy."""
     with seeded():
         with strategy.scope():
             model = make()
-        tfdist.plug(model)
+        tfdist.plug(model, **options)
         outcome = _outcome(use(model), model)
     check_replicas_agree(model, strategy)
     return outcome

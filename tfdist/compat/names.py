@@ -84,6 +84,7 @@ tf_one_device = module("tensorflow.python.distribute.one_device_strategy")
 tf_distribute = module("tensorflow.python.distribute.distribute_lib")
 tf_values = module("tensorflow.python.distribute.values")
 tf_context = module("tensorflow.python.eager.context")
+tf_record = module("tensorflow.python.eager.record")
 tf_function = module("tensorflow.python.eager.polymorphic_function.polymorphic_function")
 tf_control = module("tensorflow.python.framework.auto_control_deps")
 tf_func_graph = module("tensorflow.python.framework.func_graph")
@@ -196,10 +197,20 @@ PARTS: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (of(tf_function, "Function"), ("_autograph", "_jit_compile", "python_function")),
     (of(tf_func_graph, "FuncGraph"), ("captures", "outer_graph")),
     (of(tf_func_graphs, "WhileBodyFuncGraph"), ()),
-    (of(tf_ops, "Graph"), ("_c_graph", "_variable_creator_stack")),
+    (
+        of(tf_ops, "Graph"),
+        (
+            "_c_graph",
+            "_current_control_dependencies",
+            "_variable_creator_stack",
+            "get_name_scope",
+            "switch_to_thread_local",
+        ),
+    ),
+    (tf_record, ("record_operation", "stop_recording")),
     (of(tf_ops, "SymbolicTensor"), ("_as_tf_output",)),
     (tf_session, ("TF_TryEvaluateConstant_wrapper",)),
-    (tf_context, ("global_seed",)),
+    (tf_context, ("eager_mode", "global_seed")),
     (tf_control, ("ASYNC_STATEFUL_OPS",)),
     (tf.Operation, ("_add_control_inputs",)),
 )

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfdist.compat.names import tf_context
 
-__all__ = ["gather_small_sums", "post", "posted", "separate_collectives"]
+__all__ = ["gather", "gather_small_sums", "post", "posted", "separate_collectives"]
 
 
 _lock = threading.RLock()
@@ -106,6 +106,30 @@ def _in_pairs(tensor: tf.Tensor) -> tf.Tensor:
     if flat.shape[0] % 2:
         flat = tf.pad(flat, [[0, 1]])
     return tf.bitcast(tf.reshape(flat, [-1, 2]), tf.int32)
+
+
+def gather(strategy: tf.distribute.Strategy, tensor: tf.Tensor) -> tf.Tensor:
+    """Returns the tensors of all workers of a multi-worker strategy, one behind the other.
+
+    Args:
+        strategy: with one replica in each process, in whose context it is called.
+        tensor: of a static shape, the same on every worker.
+
+    Returns:
+        `[workers, *shape]`, in the order of the workers.
+    """
+    (launcher,) = strategy.extended._cross_device_ops._launchers
+    pairs = tensor.dtype == tf.bfloat16
+    own = _in_pairs(tensor) if pairs else tensor
+    with tf.device(launcher._device):
+        gathered = launcher._all_gather(
+            tf.expand_dims(own, 0), tf.distribute.experimental.CommunicationOptions()
+        )
+        if not pairs:
+            return gathered
+        count = tensor.shape.num_elements()
+        halves = tf.reshape(tf.bitcast(gathered, tensor.dtype), [launcher._group_size, -1])
+        return tf.reshape(halves[:, :count], [launcher._group_size, *tensor.shape])
 
 
 def post(key: str, text: str) -> None:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfdist.compat import names
-from tfdist.compat.names import tf_context, tf_control, tf_func_graphs, tf_ops, tf_session
+from tfdist.compat.names import (
+    tf_context,
+    tf_control,
+    tf_func_graphs,
+    tf_ops,
+    tf_record,
+    tf_session,
+)
 
 __all__ = [
     "captured",
@@ -18,6 +25,8 @@ __all__ = [
     "has_seed_of_this_run",
     "is_in_a_loop",
     "is_symbolic",
+    "kept_as_written",
+    "recorded",
     "run_after",
     "seed_if_unseeded",
     "unordered_stamps",
@@ -73,6 +82,31 @@ def is_in_a_loop(graph: Any) -> bool:
 
 
 _eager_tensor = names.of(tf_ops, "EagerTensor")
+
+
+def kept_as_written(tensor: tf.Tensor) -> tf.Tensor:
+    """Keeps TensorFlow's optimizer from making one operation of this sum and others around it."""
+    return tf.raw_ops.Snapshot(input=tensor)
+
+
+def recorded(
+    name: str,
+    inputs: Sequence[tf.Tensor],
+    compute: Callable[[], Sequence[tf.Tensor]],
+    backward: Callable[..., Sequence[tf.Tensor]],
+) -> list[tf.Tensor]:
+    """Computes something that this thread's tapes are to see as one operation.
+
+    Args:
+        name: of the operation.
+        inputs: what it is computed from.
+        compute: returns its outputs, as many as there are inputs; tapes do not look into it.
+        backward: from the gradients of the outputs to those of the inputs.
+    """
+    with tf_record.stop_recording():
+        outputs = [tf.identity(one) for one in compute()]
+    tf_record.record_operation(name, outputs, list(inputs), lambda *flow: list(backward(*flow)))
+    return outputs
 
 
 @contextlib.contextmanager

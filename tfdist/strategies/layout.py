@@ -49,6 +49,20 @@ class ReplicaLayout:
         """The job-wide numbers of this process's replicas."""
         return range(self.first, self.first + self.local)
 
+    def span_of(self, worker: int) -> tuple[int, int]:
+        """Returns which virtual replicas a worker has: `[start, stop)`; see `virtual`."""
+        return worker * self.replicas // self.workers, (worker + 1) * self.replicas // self.workers
+
+    def virtual(self, replicas: int) -> ReplicaLayout:
+        """Returns the layout of so many replicas over the same workers, who share their devices.
+
+        Args:
+            replicas: at least one a worker.
+        """
+        shared = dataclasses.replace(self, replicas=replicas, first=0, local=1)
+        start, stop = shared.span_of(self.worker)
+        return dataclasses.replace(shared, first=start, local=stop - start)
+
     def bounds(self, total: int, replica: int) -> tuple[int, int]:
         """Returns which rows of a global batch a replica gets: `[start, stop)`.
 

@@ -22,6 +22,7 @@ FAMILY_OPTIONS: Mapping[str, tuple[str, ...]] = {
         "outer_learning_rate",
         "outer_momentum",
         "cache_data",
+        "virtual_replicas",
     ),
     "parameter_server": (
         "fetch_every",
@@ -47,6 +48,7 @@ class TrainingOptions:
     outer_learning_rate: float = 1.0
     outer_momentum: float = 0.0
     cache_data: bool = False
+    virtual_replicas: int | None = None
     fetch_every: int = 1
     push_every: int = 1
     local_learning_rate: float | None = None
@@ -74,6 +76,19 @@ class TrainingOptions:
                 "local_steps with a gradient_dtype: with local steps no gradients are exchanged; "
                 "choose one of the two"
             )
+        others = [
+            name
+            for name, used in (
+                ("gradient_dtype", self.gradient_dtype is not None),
+                ("local_steps", self.local_steps > 1),
+            )
+            if used
+        ]
+        if self.virtual_replicas and others:
+            raise PlugError(
+                f"virtual_replicas with {others[0]}: what that exchanges depends on the number of "
+                "workers; choose one of the two"
+            )
         if not self.outer_learning_rate > 0 or not 0 <= self.outer_momentum < 1:
             raise PlugError(
                 f"outer_learning_rate={self.outer_learning_rate!r}, outer_momentum="
@@ -84,7 +99,7 @@ class TrainingOptions:
             value = getattr(self, name)
             if type(value) is not int or value < least:
                 raise PlugError(f"{name}={value!r}: give a number of steps, at least {least}")
-        for name in ("shard_embeddings_from", "embedding_shards"):
+        for name in ("shard_embeddings_from", "embedding_shards", "virtual_replicas"):
             value = getattr(self, name)
             if value is not None and (type(value) is not int or value < 1):
                 raise PlugError(f"{name}={value!r}: give a number of at least 1, or None")

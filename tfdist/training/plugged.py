@@ -48,6 +48,7 @@ class Plugged:
         registry.check_belongs(self.strategy, what="the model")
         self.layout: ReplicaLayout = registry.layout_of(self.strategy)
         self._kind = families.family_of(self.strategy)
+        self._rows = self._kind.rows(self.layout, options)
         if not process.current().is_evaluator:  # it scores, and takes no step
             options.check_for(self._kind.name, self._kind.options)
         model_checks.check_scope(self._kind, self.strategy, model.variables, "the model was built")
@@ -70,7 +71,7 @@ class Plugged:
     @property
     def is_shared_out(self) -> bool:
         """Whether training is more than what plain Keras would do in this process."""
-        return self._kind.is_shared_out(self.layout)
+        return self._kind.is_shared_out(self._rows)
 
     # ------------------------------------------------------------ the model's methods
 
@@ -202,7 +203,7 @@ class Plugged:
         """`keras.Model.predict`: all outputs, in the order of the data, on every worker."""
         if self._kind.predicts_as_keras(self.layout) and not is_input_function(x):
             return keras_trainer.keras_predict(self.model, x, batch_size, verbose, steps, callbacks)
-        data = self._data(x, batch_size=batch_size, steps=steps)
+        data = self._data(x, batch_size=batch_size, steps=steps, layout=self.layout)
         if not isinstance(data, GlobalBatches):
             raise DataError(
                 "predict takes arrays or a dataset, the same on every worker; with a function of "
@@ -240,7 +241,7 @@ class Plugged:
 
     def predict_on_batch(self, x: Any) -> Any:
         """`keras.Model.predict_on_batch` of one global batch; all outputs on every worker."""
-        step = self._step((x,))
+        step = self._step((x,), self.layout)
         loop, prediction = self._prepared_to_predict(step.parts[0])
         with loop.family.working():
             return prediction.batch(step)
@@ -248,7 +249,7 @@ class Plugged:
     # ------------------------------------------------------------ how they do it
 
     def _on_batch(self, mode: Mode, batch: tuple[Any, ...], return_dict: bool) -> Any:
-        step = self._step(batch)
+        step = self._step(batch, self._rows)
         loop = self._prepared(step.parts[0], mode)
         family = loop.family
         if mode == "train":
@@ -260,14 +261,27 @@ class Plugged:
             logs = family.on_batch(mode, step)
         return dict(sorted(logs.items())) if return_dict else self._in_order(logs)
 
-    def _step(self, batch: tuple[Any, ...]) -> Step:
+    def _step(self, batch: tuple[Any, ...], layout: ReplicaLayout) -> Step:
         while batch and batch[-1] is None:
             batch = batch[:-1]
-        return to_step(as_tensors(batch), self.layout)
+        return to_step(as_tensors(batch), layout)
 
-    def _data(self, x: Any, y: Any = None, sample_weight: Any = None, **kwargs: Any) -> Stream:
+    def _data(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        layout: ReplicaLayout | None = None,
+        **kwargs: Any,
+    ) -> Stream:
         if not is_input_function(x):
-            return GlobalBatches(self.layout, x, y, sample_weight, **kwargs)
+            return GlobalBatches(layout or self._rows, x, y, sample_weight, **kwargs)
+        if self._rows != self.layout:
+            raise DataError(
+                "virtual_replicas with a function of tf.distribute.InputContext: what each worker "
+                "reads for itself depends on how many workers there are; give the dataset itself"
+            )
         for name, value in {"y": y, "sample_weight": sample_weight, **kwargs}.items():
             if value is not None and name not in ("steps", "shuffle", "cache"):
                 raise DataError(

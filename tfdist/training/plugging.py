@@ -26,6 +26,7 @@ def plug(
     outer_learning_rate: float = 1.0,
     outer_momentum: float = 0.0,
     cache_data: bool = False,
+    virtual_replicas: int | None = None,
     fetch_every: int = 1,
     push_every: int = 1,
     local_learning_rate: float | None = None,
@@ -65,6 +66,13 @@ def plug(
             with few, such steps are too large.
         cache_data: in step: keeps this process's rows of a `tf.data.Dataset` in memory after the
             first pass of a `fit`; only for a dataset that gives the same batches in every epoch.
+        virtual_replicas: in step, one device a worker: cuts the global batch into so many slices,
+            whatever the number of workers is, computes each slice's gradients by themselves and
+            adds them up in one order. So weights and optimizer slots have the same bits on any
+            number of workers up to it, also when that changes in the middle of a training; give
+            every task one thread (`tfdist run --threads 1`), since TensorFlow's convolutions add up
+            in as many parts as they have threads. A power of two is best, such as 8; a step costs
+            more, the more slices a worker has.
         fetch_every: parameter servers: a worker fetches the weights before every so many steps, and
             goes on with its own copy in between (Downpour SGD: Dean et al., 2012).
         push_every: parameter servers: a worker sends the sum of its gradients after every so many

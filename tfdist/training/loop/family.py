@@ -168,6 +168,20 @@ class FamilyKind(abc.ABC):
         del strategy
         return PerWorkerData(layout, function, steps)
 
+    def rows(self, layout: ReplicaLayout, options: TrainingOptions) -> ReplicaLayout:
+        """Returns the replicas that share the rows of a batch in training, by default all there
+        are.
+
+        Args:
+            layout: the replicas there are.
+            options: of `plug`.
+
+        Raises:
+            PlugError: it cannot be as the options say.
+        """
+        del options
+        return layout
+
     def prepare(
         self, model: keras.Model, strategy: tf.distribute.Strategy, options: TrainingOptions
     ) -> Any:

@@ -83,6 +83,8 @@ def _all_reduce(self: Any, reduce_op: Any, value: Any, options: Any = None) -> A
         for part in tf.nest.flatten(value, expand_composites=False)
     ]
     packed = tf.nest.pack_sequence_as(value, parts)
+    if step.lockstep is not None:
+        return step.sum_over_replicas(packed)
     total = whole(self, tf.distribute.ReduceOp.SUM, packed, options)
     step.replication.mark(tf.nest.flatten(total, expand_composites=False))
     return total
@@ -108,8 +110,7 @@ def _gathered(step: ReplicaStep, part: tf.Tensor) -> tf.Tensor:
             f"a gather over the replicas of a {part.dtype.name} tensor of shape {part.shape}: give "
             "a tensor of numbers whose first dimension is the batch"
         )
-    context = tf.distribute.get_replica_context()
-    replicas = context.num_replicas_in_sync
+    replicas = step.replicas
     count = step.if_present(tf.shape(part)[:1])
     counts = step.sum_over_replicas(tf.one_hot(step.replica, replicas, dtype=tf.int32) * count)
     before = tf.reduce_sum(counts * tf.cast(tf.range(replicas) < step.replica, tf.int32))
@@ -118,8 +119,7 @@ def _gathered(step: ReplicaStep, part: tf.Tensor) -> tf.Tensor:
     padding = tf.concat([[[before, after]], tf.zeros([tf.rank(part) - 1, 2], tf.int32)], 0)
     carried = tf.cast(own, tf.int32) if part.dtype == tf.bool else own
     padded = tf.pad(carried, padding)
-    whole = patches.original("all_reduce")(context, tf.distribute.ReduceOp.SUM, padded)
-    whole = tf.cast(whole, part.dtype)
+    whole = tf.cast(step.sum_over_replicas(padded), part.dtype)
     whole.set_shape([None, *part.shape[1:]])
     step.replication.mark([whole])
     return whole

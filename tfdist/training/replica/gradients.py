@@ -23,7 +23,7 @@ from tfdist.compat import keras_optimizers, patches, tf_graphs
 from tfdist.compat.patches import Patches
 from tfdist.training.replica.reductions import parts_of
 from tfdist.training.replica.replication import Kind
-from tfdist.training.replica.step import ReplicaStep, current
+from tfdist.training.replica.step import ReplicaStep, current, replica_step
 
 __all__ = ["PATCHES", "compiled"]
 
@@ -125,11 +125,16 @@ def _applying(name: str) -> Callable[..., Any]:
             return None
         variables = list(trainable_variables or keras_optimizers.trained_by(self))
         grads = _agreed(step, grads, variables)
-        step.applies = True
-        try:
-            return patches.original(name)(self, grads, trainable_variables)
-        finally:
-            step.applies = False
+
+        def update() -> Any:
+            with replica_step(step):
+                step.applies = True
+                try:
+                    return patches.original(name)(self, grads, trainable_variables)
+                finally:
+                    step.applies = False
+
+        return update() if step.lockstep is None else step.lockstep.once(update)
 
     return apply
 

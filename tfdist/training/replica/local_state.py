@@ -75,6 +75,15 @@ class LocalState:
         if step.may_be_absent and self._present is not None:
             self._present.assign(tf.cast(step.present, tf.float32))
 
+    def took_means(self, step: ReplicaStep) -> None:
+        """Names, once, what virtual replicas have written the mean of though nobody has said so."""
+        expected = keras_layers.batch_statistics(self._model)
+        new = {k: v for k, v in step.local_state.items() if k not in self._compared}
+        self._compared |= set(new)
+        for key, variable in new.items():
+            if key not in expected:
+                log.warning("%s", self._describe(variable))
+
     def average(self) -> None:
         """Takes the mean of what the replicas hold; call it in each replica's context.
 
@@ -117,7 +126,7 @@ class LocalState:
         differences = self._compare(new)
         for variable, difference in zip(new, differences, strict=True):
             if difference > 0:
-                log.warning("%s", self._describe(variable, float(difference)))
+                log.warning("%s", self._describe(variable, f" (by {difference:.2g})"))
 
     def _compare(self, variables: Sequence[tf.Variable]) -> np.ndarray:
         """Returns how far the replicas are from their mean, at most, a number a variable."""
@@ -134,12 +143,12 @@ class LocalState:
         run = traced(lambda: self._strategy.run(on_replica))
         return np.asarray(self._strategy.experimental_local_results(run())[0])
 
-    def _describe(self, variable: tf.Variable, difference: float) -> str:
+    def _describe(self, variable: tf.Variable, by: str = "") -> str:
         paths = {id(v.value): v.path for v in self._model.variables}
         path = paths.get(id(variable), variable.name)
         taken = "their mean is" if variable.dtype.is_floating else "the first replica's is"
         return (
-            f"the variable {path!r} differs between the replicas (by {difference:.2g}), since each "
+            f"the variable {path!r} differs between the replicas{by}, since each "
             f"writes what it sees of the batch; {taken} taken, which may not be one machine's: "
             "make it with add_weight(..., aggregation='mean', 'sum' or 'only_first_replica') to "
             "say what replicas make together, or compute it from tfdist.gather_batch(...), the "

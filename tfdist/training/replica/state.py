@@ -8,6 +8,7 @@ BatchNormalization wants it, and the loop takes the mean wherever somebody looks
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -70,7 +71,9 @@ def _writing(name: str) -> Callable[..., Any]:
 def _write(step: ReplicaStep, variable: tf.Variable, method: str, value: tf.Tensor) -> None:
     none = variable.aggregation == tf.VariableAggregation.NONE
     adds = method != "assign"
-    if step.applies:
+    if step.lockstep is not None and not step.applies:
+        value = _of_all(step, variable, value)
+    elif step.applies:
         pass  # an optimizer's own variables come out equal
     elif not none:
         value = _aggregated(step, value, variable.aggregation)
@@ -84,9 +87,32 @@ def _write(step: ReplicaStep, variable: tf.Variable, method: str, value: tf.Tens
         if step.may_be_absent:
             kept = tf.zeros_like(value) if adds else tf.convert_to_tensor(variable)
             value = tf.where(step.present, value, kept)
-    step.strategy.extended.update(
-        variable, lambda own, new: getattr(own, method)(new), args=(value,), group=False
+    write = functools.partial(
+        step.strategy.extended.update,
+        variable,
+        lambda own, new: getattr(own, method)(new),
+        args=(value,),
+        group=False,
     )
+    if step.lockstep is None or step.applies:
+        write()
+    else:
+        step.lockstep.once(write)
+
+
+def _of_all(step: ReplicaStep, variable: tf.Variable, value: tf.Tensor) -> tf.Tensor:
+    """What virtual replicas write into the one copy of a variable that they share.
+
+    Where nothing is declared that is their mean at once, which other replicas come to later.
+    """
+    aggregation = variable.aggregation
+    if aggregation == tf.VariableAggregation.NONE:
+        aggregation = tf.VariableAggregation.MEAN
+        if not value.dtype.is_floating:
+            aggregation = tf.VariableAggregation.ONLY_FIRST_REPLICA
+        elif step.replication.of(value) is not Kind.REPLICATED:
+            step.local_state[id(variable)] = variable
+    return _aggregated(step, value, aggregation)
 
 
 def _is_the_same(step: ReplicaStep, variable: tf.Variable, value: tf.Tensor, adds: bool) -> bool:

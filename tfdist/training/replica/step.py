@@ -11,6 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfdist.compat import patches
+from tfdist.training.replica.lockstep import Lockstep
 from tfdist.training.replica.replication import Replication
 
 __all__ = ["ReplicaStep", "Rows", "current", "replica_step"]
@@ -63,6 +64,7 @@ class ReplicaStep:
             sums them as they are.
         rows: which rows of the global batch are its own; None where nobody knows.
         replication: which tensors are the same on all replicas.
+        lockstep: where the replica shares its process' copy of the variables with others.
         means: the losses that are known to be means over the rows, by identity.
         local_state: the variables that the step wrote on each replica for itself (the moving
             statistics of BatchNormalization are the typical ones), by identity.
@@ -79,6 +81,7 @@ class ReplicaStep:
     exchange: Any = None
     rows: Rows | None = None
     replication: Replication = dataclasses.field(default_factory=Replication)
+    lockstep: Lockstep | None = None
     means: dict[int, tf.Tensor] = dataclasses.field(default_factory=dict)
     local_state: dict[int, tf.Variable] = dataclasses.field(default_factory=dict)
     applies: bool = False
@@ -97,6 +100,11 @@ class ReplicaStep:
         """The replica's number in the job: an integer, or an int32 scalar."""
         return tf.distribute.get_replica_context().replica_id_in_sync_group
 
+    @property
+    def replicas(self) -> int:
+        """How many replicas the job has."""
+        return int(tf.distribute.get_replica_context().num_replicas_in_sync)
+
     def if_present(self, value: Any) -> Any:
         """Returns the value, or zeros where this replica has no examples."""
         if not self.may_be_absent:
@@ -108,8 +116,12 @@ class ReplicaStep:
 
     def sum_over_replicas(self, values: Any) -> Any:
         """Sums a structure of tensors over all replicas; every replica gets the result."""
-        context = tf.distribute.get_replica_context()
-        total = patches.original("all_reduce")(context, tf.distribute.ReduceOp.SUM, values)
+        if self.lockstep is not None:
+            flat = tf.nest.flatten(values, expand_composites=False)
+            total = tf.nest.pack_sequence_as(values, self.lockstep.sum(flat))
+        else:
+            context = tf.distribute.get_replica_context()
+            total = patches.original("all_reduce")(context, tf.distribute.ReduceOp.SUM, values)
         self.replication.mark(tf.nest.flatten(total, expand_composites=False))
         return total
 

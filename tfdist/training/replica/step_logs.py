@@ -104,11 +104,14 @@ def _of_all_replicas(metric: keras.metrics.Metric, result: Callable[[], Any]) ->
     if step is None:
         return result()
     variables = list(metric.variables)
-    replicas = step.strategy.num_replicas_in_sync
-    own = [to_be_summed(v, step.replica, replicas) for v in variables]
-    with keras.StatelessScope(
-        state_mapping=list(zip(variables, step.sum_over_replicas(own), strict=True))
-    ):
+    if step.lockstep is None:
+        own = [to_be_summed(v, step.replica, step.replicas) for v in variables]
+        sums = step.sum_over_replicas(own)
+    else:  # which share the states of their process
+        sums = step.lockstep.sum_of_processes(
+            lambda process, processes: [to_be_summed(v, process, processes) for v in variables]
+        )
+    with keras.StatelessScope(state_mapping=list(zip(variables, sums, strict=True))):
         return result()
 
 

@@ -6,16 +6,20 @@ every global batch, and `exchange` brings together what they have learnt.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from tfdist import log, process
 from tfdist.compat import keras_trainer
 from tfdist.errors import PlugError
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training.loop.family import FamilyKind
 from tfdist.training.plug_options import FAMILY_OPTIONS, TrainingOptions
+from tfdist.training.replica.ordered_sum import OrderedSum
+from tfdist.training.synchronous.replica_programs import ReplicaPrograms
 from tfdist.training.synchronous.synchronous import Synchronous
 
 __all__ = ["SynchronousKind"]
@@ -40,7 +44,29 @@ class SynchronousKind(FamilyKind):
         prepared: Any,
     ) -> Synchronous:
         """What takes the steps of a model; see `FamilyKind`."""
-        return Synchronous(model, strategy, layout, options)
+        if options.virtual_replicas is None:
+            return Synchronous(model, strategy, layout, options)
+        rows = self.rows(layout, options)
+        _warn_of_what_moves_bits(model)
+        programs = functools.partial(ReplicaPrograms, virtual=OrderedSum(strategy, rows))
+        return Synchronous(model, strategy, layout, options, programs, rows)
+
+    def rows(self, layout: ReplicaLayout, options: TrainingOptions) -> ReplicaLayout:
+        """Of virtual replicas there are as many as the options say; see `FamilyKind`."""
+        virtual = options.virtual_replicas
+        if virtual is None:
+            return layout
+        if layout.local > 1:
+            raise PlugError(
+                f"virtual_replicas={virtual} where this process has {layout.local} devices: "
+                "virtual replicas share one; use a strategy of one device a process"
+            )
+        if virtual < layout.workers:
+            raise PlugError(
+                f"virtual_replicas={virtual} for {layout.workers} workers: give at least one for "
+                "each worker"
+            )
+        return layout.virtual(virtual)
 
     def is_shared_out(self, layout: ReplicaLayout) -> bool:
         """Over several replicas, that is."""
@@ -63,3 +89,16 @@ class SynchronousKind(FamilyKind):
                     'several replicas need one number: use reduction="sum_over_batch_size", "sum" '
                     'or "mean_with_sample_weight"'
                 )
+
+
+def _warn_of_what_moves_bits(model: keras.Model) -> None:
+    """Says what virtual replicas cannot do, and what their bits depend on."""
+    if model.jit_compile and not model.run_eagerly:
+        log.warning("virtual_replicas without XLA: jit_compile is left out of this training")
+    threads = tf.config.threading.get_intra_op_parallelism_threads() or process.threads()
+    if threads != 1:
+        log.warning(
+            "virtual_replicas with %d threads in this task: its weights have the bits of tasks "
+            "with as many threads only; give every task one (tfdist run --threads 1)",
+            threads,
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import keras
@@ -25,6 +25,8 @@ from tfdist.training.replica import (
     replica_step,
 )
 from tfdist.training.replica.local_state import LocalState
+from tfdist.training.replica.lockstep import Lockstep
+from tfdist.training.replica.ordered_sum import OrderedSum
 from tfdist.training.replica.reductions import weighted_part
 from tfdist.training.replica.step_logs import StepLogs, are_used, recorded_results
 from tfdist.training.synchronous.replica_prediction import ReplicaPrediction, spread
@@ -92,6 +94,7 @@ class ReplicaPrograms:
         layout: the strategy's replicas.
         logs: sorts what a step returns.
         local: what steps write on each replica for itself.
+        virtual: sums over the virtual replicas, where there are any.
 
     Attributes:
         exchange: how gradients reach the other replicas; None sums them.
@@ -106,12 +109,14 @@ class ReplicaPrograms:
         layout: ReplicaLayout,
         logs: StepLogs,
         local: LocalState,
+        virtual: OrderedSum | None = None,
     ) -> None:
         self._model = model
         self._strategy = strategy
         self._layout = layout
         self._logs = logs
         self._local = local
+        self._virtual = virtual
         self.exchange: Any = None
         self._whole_results = bool(model.run_eagerly)  # else it shows when a step is traced
 
@@ -124,7 +129,8 @@ class ReplicaPrograms:
         run = functools.partial(self._one_step, mode, may_be_absent)
         if self._model.run_eagerly:
             return run
-        jit = bool(self._model.jit_compile) and self._layout.replicas == 1
+        alone = self._layout.replicas == 1 and self._virtual is None
+        jit = bool(self._model.jit_compile) and alone
         return traced(run, reduce_retracing=True, jit_compile=jit)
 
     def loop(self, mode: Mode, may_be_absent: bool, one: Any) -> Callable[..., Any]:
@@ -176,7 +182,7 @@ class ReplicaPrograms:
             *numbers: `shares`, `starts`, `sizes` and `total` of the `Step`.
         """
         step_function = self._model.train_step if mode == "train" else self._model.test_step
-        if self._layout.replicas == 1:
+        if self._layout.replicas == 1 and self._virtual is None:
             with recorded_results(self._model) as results:
                 return self._strategy.run(
                     lambda data: self._logs.sort(
@@ -187,6 +193,7 @@ class ReplicaPrograms:
         *split, total = numbers
         in_sync = self._local.in_sync()
         replications: list[Replication] = []
+        lockstep = None if self._virtual is None else Lockstep(self._strategy, self._virtual)
 
         def on_replica(
             data: Any, share: tf.Tensor, start: tf.Tensor, size: tf.Tensor
@@ -199,6 +206,7 @@ class ReplicaPrograms:
                 self.exchange,
                 Rows.of(data, start, size, total),
                 Replication(in_sync),
+                lockstep,
             )
             replications.append(step.replication)
             with replica_step(step):
@@ -206,9 +214,12 @@ class ReplicaPrograms:
                 def take(data: Any) -> dict[str, tf.Tensor]:
                     return self._logs.sort(mode, step_function(data), results)
 
-                jit = self._model.jit_compile and not self._model.run_eagerly
+                jit = self._model.jit_compile and not self._model.run_eagerly and not lockstep
                 logs = compiled(step, take, data) if jit else take(data)
-                self._local.wrote(step)
+                if lockstep is None:
+                    self._local.wrote(step)
+                else:
+                    self._local.took_means(step)
                 if mode == "train" and self.exchange is not None:
                     self.exchange.after_step(step)
                 return {name: weighted_part(step, value) for name, value in logs.items()}
@@ -218,18 +229,31 @@ class ReplicaPrograms:
             known_metrics(self._model),
             one_machine_semantics(self._strategy),
         ):
-            per_replica = self._strategy.run(
-                on_replica,
-                args=tuple(
-                    spread(self._strategy, self._layout, values)
-                    for values in (parts, *map(tf.unstack, split))
-                ),
-            )
+            per_replica = self._run(on_replica, [parts, *map(tf.unstack, split)], lockstep)
         uses = are_used(results) and not self._whole_results
         if uses or not all(replication.holds() for replication in replications):
             self._whole_results = uses or self._whole_results
             raise TraceAgain
-        return {
-            name: tf.add_n(self._strategy.experimental_local_results(value))
-            for name, value in per_replica.items()
+        return {name: tf.add_n([one[name] for one in per_replica]) for name in per_replica[0]}
+
+    def _run(
+        self, on_replica: Callable[..., Any], values: Sequence[Sequence[Any]], lockstep: Any
+    ) -> list[dict[str, tf.Tensor]]:
+        """Runs a step on the replicas of this process; returns what it has returned for each.
+
+        Args:
+            on_replica: the step.
+            values: for each of its arguments, those of the replicas.
+            lockstep: takes it with virtual replicas; None for real ones.
+        """
+        if lockstep is not None:
+            each = list(zip(*values, strict=True))
+            return list(self._strategy.run(lambda: tuple(lockstep.run(on_replica, each))))
+        args = tuple(spread(self._strategy, self._layout, value) for value in values)
+        logs = self._strategy.run(on_replica, args=args)
+        found = {
+            name: self._strategy.experimental_local_results(value) for name, value in logs.items()
         }
+        return [
+            {name: values[i] for name, values in found.items()} for i in range(self._layout.local)
+        ]

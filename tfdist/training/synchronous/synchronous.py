@@ -54,6 +54,7 @@ class Synchronous:
         options: how the replicas exchange gradients.
         make_programs: makes what writes the steps, given the model, the strategy, the layout, what
             sorts a step's logs and what steps write on each replica for itself.
+        rows: the replicas that share the rows of a batch; None for those of the layout.
 
     Attributes:
         programs: what writes the steps.
@@ -66,10 +67,12 @@ class Synchronous:
         layout: ReplicaLayout,
         options: TrainingOptions,
         make_programs: Callable[..., Programs] = ReplicaPrograms,
+        rows: ReplicaLayout | None = None,
     ) -> None:
         self.model = model
         self.strategy = strategy
         self.layout = layout
+        self._rows = rows or layout
         tf_collectives.separate_collectives(strategy)
         self._options = options
         self._local = LocalState(model, strategy)
@@ -98,7 +101,7 @@ class Synchronous:
     ) -> Generator[Chunk, None, None]:
         """Yields, until an epoch's data end, what runs the next steps on all replicas."""
         step = 0
-        gathers = self.layout.replicas > 1 and chunk_length.every is None
+        gathers = self._rows.replicas > 1 and chunk_length.every is None
         while (left := data.left(step)) != 0:
             started = time.perf_counter()
             count = chunk_length.next_length(left, step)
@@ -136,7 +139,7 @@ class Synchronous:
 
     def on_batch(self, mode: Mode, step: Step) -> dict[str, Any]:
         """Takes one step by itself; returns its logs."""
-        absent = int(step.total) < self.layout.replicas
+        absent = int(step.total) < self._rows.replicas
         step_logs, fingerprint = self.run_steps(mode, [step], absent)
         if mode == "train":
             self.bring_together()
