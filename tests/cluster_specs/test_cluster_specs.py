@@ -77,13 +77,9 @@ def test_the_parameter_server_spec_starts_every_one_of_its_tasks(run_job: RunJob
         assert f"# {task}\n" in done.stdout
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
-    "spec",
-    [
-        pytest.param(spec, marks=[] if "local" in spec else pytest.mark.thorough)
-        for spec, kind in KINDS.items()
-        if kind == "multi_worker_mirrored"
-    ],
+    "spec", [spec for spec, kind in KINDS.items() if kind == "multi_worker_mirrored"]
 )
 def test_a_multi_worker_spec_trains(spec: str, run_job: RunJob, tmp_path: Path) -> None:
     path = on_free_ports(FOLDER / spec, tmp_path)

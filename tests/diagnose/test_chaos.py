@@ -33,6 +33,7 @@ def rows_of(output: str) -> list[list[str]]:
     ]
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(220)
 def test_killed_and_told_to_end_a_job_ends_with_the_same_bits() -> None:
     faults = ["--rounds", 2, "--faults", "kill,term-launcher", "--limit", 60]

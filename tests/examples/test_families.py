@@ -12,7 +12,15 @@ from tests.conftest import RunJob
 @pytest.mark.parametrize(
     ("example", "launch", "flags", "told", "low", "high"),
     [
-        ("spam", ["--workers", "2", "--ps", "1"], ["--epochs", "3"], "accuracy", 0.8, 1.0),
+        pytest.param(
+            "spam",
+            ["--workers", "2", "--ps", "1"],
+            ["--epochs", "3"],
+            "accuracy",
+            0.8,
+            1.0,
+            marks=pytest.mark.thorough,  # the README's script runs on servers, too
+        ),
         pytest.param(
             "sunspots",
             ["--workers", "2"],

@@ -45,7 +45,7 @@ def results_in(folder: Path, kind: str) -> list[dict[str, Any]]:
     ("kind", "fault", "code"),
     [
         ("multi_worker_mirrored", ("worker:1", 2, 4, "SIGKILL"), 137),
-        ("parameter_server", ("ps:0", 1, 3, "SIGTERM"), 75),
+        pytest.param("parameter_server", ("ps:0", 1, 3, "SIGTERM"), 75, marks=thorough),
         pytest.param("multi_worker_mirrored", ("worker:1", 1, 2, "SIGTERM"), 75, marks=thorough),
         pytest.param("pipeline", ("chief:0", 2, 4, "SIGKILL"), 137, marks=thorough),
         pytest.param("multi_worker_mirrored", ("worker:0", 1, 4, "SIGKILL"), 137, marks=thorough),
@@ -108,7 +108,8 @@ def test_the_undisturbed_run_has_trained_every_step(
     assert result["losses"] == result["history"]["loss"]
 
 
-@pytest.mark.parametrize("kind", ["arrays", pytest.param("dataset", marks=thorough)])
+@thorough
+@pytest.mark.parametrize("kind", ["arrays", "dataset"])
 def test_without_a_seed_every_example_is_trained_once_an_epoch(
     kind: str, run_job: RunJob, tmp_path: Path
 ) -> None:

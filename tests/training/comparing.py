@@ -112,8 +112,6 @@ def in_plain_keras(make: Make, use: Use) -> Outcome:
 
 def on_replicas(replicas: int, make: Make, use: Use) -> Outcome:
     """Runs the program on so many logical CPUs."""
-    if os.environ.get("TFDIST_TEST_VIRTUAL"):
-        return on_strategy(alone(), make, use, virtual_replicas=replicas)
     return on_strategy(mirrored(replicas), make, use)
 
 

@@ -164,6 +164,27 @@ def test_state_follows_its_declared_aggregation(aggregation: str, of: Any) -> No
     same(keeping(aggregation, of), fit, on=BOTH, weights=2e-5 if aggregation == "sum" else WEIGHTS)
 
 
+def test_rows_are_counted_where_the_graph_knows_their_number() -> None:
+    """A constant of the graph then, which looks the same on all replicas."""
+
+    class Counts(Base):
+        def train_step(self, data: Any) -> Any:
+            self.statistic.assign_add(tf.cast(tf.shape(data[0])[0], tf.float32))
+            return super().train_step(data)
+
+    def make() -> keras.Model:
+        model = Counts()
+        model.statistic = model.add_weight(
+            shape=(), initializer="zeros", trainable=False, aggregation="sum"
+        )
+        model.compile("sgd", "mse")
+        return model
+
+    whole = tf.data.Dataset.from_tensor_slices((X, TARGETS)).batch(16, drop_remainder=True)
+    outcome = on_replicas(2, make, lambda model: model.fit(whole, verbose=0).history)
+    assert len(X) // 16 * 16 in [np.ravel(weight)[0] for weight in outcome.weights]
+
+
 def test_state_that_differs_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
     on_replicas(3, keeping("none", tf.reduce_sum), lambda m: [fit(m), fit(m)])
     told = [r.getMessage() for r in caplog.records if "differs between" in r.getMessage()]

@@ -33,14 +33,10 @@ def plain(name: str) -> Outcome:
 
 
 USUAL = (
-    "VAE",
     "VQ-VAE",
     "SimSiam with a gather",
-    "EMA teacher",
     "accumulation by hand",
     "several optimizers",
-    "a metric that sums a loss",
-    "several outputs",
     "dropout and noise",
 )
 """A program of each kind; the others are long."""

@@ -28,11 +28,13 @@ class Builder:
     Args:
         model: a model made in the strategy's scope.
         strategy: the strategy.
+        replicas: how many take a step of it together.
     """
 
-    def __init__(self, model: keras.Model, strategy: tf.distribute.Strategy) -> None:
+    def __init__(self, model: keras.Model, strategy: tf.distribute.Strategy, replicas: int) -> None:
         self._model = model
         self._strategy = strategy
+        self._replicas = replicas
         self._tried: set[str] = set()
 
     def begin_anew(self) -> None:
@@ -47,7 +49,7 @@ class Builder:
             batch: tensors or specs of one batch, as the step takes them.
         """
         model = self._model
-        if self._strategy.num_replicas_in_sync > 1:
+        if self._replicas > 1:
             keras_build.make_global_seeds(self._strategy)
         if not self._has_own_steps() and mode != "predict":
             with self._strategy.scope():

@@ -56,7 +56,7 @@ class Plugged:
         self._prediction: Prediction | None = None
         self._prepared_model = self._kind.prepare(model, self.strategy, options)
         self._built_for: Any = None
-        self._builder = Builder(model, self.strategy)
+        self._builder = Builder(model, self.strategy, self._rows.replicas)
         self._held_out: Callable[[], Stream] | None = None
         self.calls = own_methods.Calls()
         object.__setattr__(model, self._ATTRIBUTE, self)

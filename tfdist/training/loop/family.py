@@ -169,8 +169,7 @@ class FamilyKind(abc.ABC):
         return PerWorkerData(layout, function, steps)
 
     def rows(self, layout: ReplicaLayout, options: TrainingOptions) -> ReplicaLayout:
-        """Returns the replicas that share the rows of a batch in training, by default all there
-        are.
+        """Returns the replicas that share a batch's rows in training, by default all there are.
 
         Args:
             layout: the replicas there are.

@@ -134,7 +134,7 @@ def _applying(name: str) -> Callable[..., Any]:
                 finally:
                     step.applies = False
 
-        return update() if step.lockstep is None else step.lockstep.once(update)
+        return update() if step.lockstep is None else step.lockstep.once(self, update)
 
     return apply
 

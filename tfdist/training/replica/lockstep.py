@@ -64,6 +64,7 @@ class _Replica(threading.Thread):
         self.done = False
         self.result: Any = None
         self.error: BaseException | None = None
+        self.what: Any = None
         self.brought: Any = None
         self.together: Callable[[list[Any]], Any] | None = None
         self.place: Place | None = None
@@ -144,18 +145,19 @@ class Lockstep:
             thread.has_stopped.acquire()
             if thread.error is not None:
                 raise thread.error
-        done = {thread.done for thread in self._threads}
-        if len(done) > 1:
+        first, *others = self._threads
+        if any((one.done, one.what) != (first.done, first.what) for one in others):
             raise PlugError(
-                "a step with virtual_replicas in which one replica has a sum or a write more than "
-                "another: what a step does must not depend on which replica takes it"
+                "a step with virtual_replicas in which one replica sums or writes what another does"
+                " not: what a step does must not depend on which replica takes it"
             )
-        return done.pop()
+        return first.done
 
     def _together(self) -> None:
         """Does once what all wait for."""
         leader = self._threads[0]
-        assert leader.place is not None and leader.together is not None
+        assert leader.place is not None
+        assert leader.together is not None
         with leader.place.entered():
             result = leader.together([thread.brought for thread in self._threads])
         for thread in self._threads:
@@ -163,10 +165,11 @@ class Lockstep:
 
     # ------------------------------------------------------------ in a replica's thread
 
-    def meet(self, brought: Any, together: Callable[[list[Any]], Any]) -> Any:
+    def meet(self, what: Any, brought: Any, together: Callable[[list[Any]], Any]) -> Any:
         """Waits for the other replicas, and returns what one of them makes of all they bring.
 
         Args:
+            what: is the same on all, or they do not do the same.
             brought: this replica's.
             together: takes what each has brought, in the order of the replicas.
         """
@@ -179,16 +182,22 @@ class Lockstep:
                 "within a step, which virtual_replicas cannot write once for all: move it out "
                 "of there, or leave virtual_replicas out"
             )
-        thread.brought, thread.together, thread.place = brought, together, Place()
+        thread.what, thread.brought, thread.together = what, brought, together
+        thread.place = Place()
         thread.has_stopped.release()
         thread.may_go.acquire()
         if thread.stopped:
             raise _Stopped
         return thread.brought
 
-    def once(self, action: Callable[[], Any]) -> Any:
-        """Has one of the replicas do, when all have come, what each of them would."""
-        return self.meet(action, lambda actions: actions[0]())
+    def once(self, what: object, action: Callable[[], Any]) -> Any:
+        """Has one of the replicas do, when all have come, what each of them would.
+
+        Args:
+            what: the object that it is done to.
+            action: does it.
+        """
+        return self.meet(("once", id(what)), action, lambda actions: actions[0]())
 
     def sum_of_processes(self, read: Callable[[int, int], list[tf.Tensor]]) -> list[tf.Tensor]:
         """Sums what each process has once.
@@ -197,7 +206,8 @@ class Lockstep:
             read: returns it, when all have come; takes the process' number and how many there are.
         """
         own = functools.partial(read, self._layout.worker, self._layout.workers)
-        return list(self.meet(own, lambda reads: self._add_up.over_processes(reads[0]())))
+        reads = self.meet("read", own, lambda reads: self._add_up.over_processes(reads[0]()))
+        return list(reads)
 
     def sum(self, values: Sequence[Any]) -> list[Any]:
         """Sums tensors, or sparse gradients, over all replicas of the job, in one order.
@@ -211,16 +221,17 @@ class Lockstep:
                 sums[i] = found
         if len(dense) < len(sums):
             rest = [i for i in range(len(sums)) if i not in set(dense)]
-            found = self.meet([values[i] for i in rest], self._add_up)
+            found = self.meet(("sparse", len(rest)), [values[i] for i in rest], self._add_up)
             for i, one in zip(rest, found, strict=True):
                 sums[i] = one
         return sums
 
     def _sum_dense(self, values: list[tf.Tensor]) -> list[tf.Tensor]:
         values = [tf.convert_to_tensor(value) for value in values]
+        kinds = [(value.dtype, str(value.shape)) for value in values]
         return tf_graphs.recorded(
             "SumOverVirtualReplicas",
             values,
-            lambda: self.meet(values, self._add_up),
+            lambda: self.meet(("sum", *kinds), values, self._add_up),
             lambda *flow: self._sum_dense(list(flow)),
         )

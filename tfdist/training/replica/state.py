@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from tfdist.compat import patches, tf_strategies
 from tfdist.compat.patches import Patches
+from tfdist.training.replica.reductions import may_count_rows
 from tfdist.training.replica.replication import Kind
 from tfdist.training.replica.step import ReplicaStep, current
 
@@ -97,7 +98,7 @@ def _write(step: ReplicaStep, variable: tf.Variable, method: str, value: tf.Tens
     if step.lockstep is None or step.applies:
         write()
     else:
-        step.lockstep.once(write)
+        step.lockstep.once(variable, write)
 
 
 def _of_all(step: ReplicaStep, variable: tf.Variable, value: tf.Tensor) -> tf.Tensor:
@@ -105,14 +106,16 @@ def _of_all(step: ReplicaStep, variable: tf.Variable, value: tf.Tensor) -> tf.Te
 
     Where nothing is declared that is their mean at once, which other replicas come to later.
     """
-    aggregation = variable.aggregation
-    if aggregation == tf.VariableAggregation.NONE:
-        aggregation = tf.VariableAggregation.MEAN
-        if not value.dtype.is_floating:
-            aggregation = tf.VariableAggregation.ONLY_FIRST_REPLICA
-        elif step.replication.of(value) is not Kind.REPLICATED:
-            step.local_state[id(variable)] = variable
-    return _aggregated(step, value, aggregation)
+    if variable.aggregation != tf.VariableAggregation.NONE:
+        return _aggregated(step, value, variable.aggregation)
+    if not value.dtype.is_floating:
+        return _aggregated(step, value, tf.VariableAggregation.ONLY_FIRST_REPLICA)
+    if step.replication.of(value) is Kind.REPLICATED:
+        return value
+    step.local_state[id(variable)] = variable
+    present = tf.cast(step.present, value.dtype)
+    total, count = step.sum_over_replicas([step.if_present(value), present])
+    return total / count
 
 
 def _is_the_same(step: ReplicaStep, variable: tf.Variable, value: tf.Tensor, adds: bool) -> bool:
@@ -123,16 +126,29 @@ def _is_the_same(step: ReplicaStep, variable: tf.Variable, value: tf.Tensor, add
 
 def _aggregated(step: ReplicaStep, value: tf.Tensor, aggregation: Any) -> tf.Tensor:
     """Returns what the replicas' values make."""
+    sums = aggregation == tf.VariableAggregation.SUM
+    if sums and _is_number_of_rows(step, value):
+        return step.sum_over_replicas(step.if_present(value))
     if step.replication.of(value) is Kind.REPLICATED:
         return value
     if aggregation == tf.VariableAggregation.ONLY_FIRST_REPLICA:
         return step.first_of_replicas([value])[0]
-    if aggregation == tf.VariableAggregation.SUM:
+    if sums:
         return step.sum_over_replicas(step.if_present(value))
     exact = value if value.dtype.is_floating else tf.cast(value, tf.float64)
     mean = tf.cast(step.mean_over_replicas([exact])[0], value.dtype)
     step.replication.mark([mean])
     return mean
+
+
+def _is_number_of_rows(step: ReplicaStep, value: Any) -> bool:
+    """Whether a constant is the replica's number of rows, which a graph of whole batches has.
+
+    (1 is a step that is counted, more likely.)
+    """
+    if step.rows is None or step.rows.static in (None, 1):
+        return False
+    return may_count_rows(step, tf.convert_to_tensor(value))
 
 
 PATCHES = Patches(

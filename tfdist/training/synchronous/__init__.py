@@ -46,6 +46,7 @@ class SynchronousKind(FamilyKind):
         """What takes the steps of a model; see `FamilyKind`."""
         if options.virtual_replicas is None:
             return Synchronous(model, strategy, layout, options)
+        _check_losses(model)
         rows = self.rows(layout, options)
         _warn_of_what_moves_bits(model)
         programs = functools.partial(ReplicaPrograms, virtual=OrderedSum(strategy, rows))
@@ -82,13 +83,17 @@ class SynchronousKind(FamilyKind):
                 "over several replicas (the update must stay outside): compile the model with "
                 "jit_compile=False, or override compute_loss instead"
             )
-        for loss in keras_trainer.flat_losses(model):
-            if getattr(loss, "reduction", "mean") in (None, "none"):
-                raise PlugError(
-                    f"the loss {loss.name!r} has reduction=None, which gives one loss per example; "
-                    'several replicas need one number: use reduction="sum_over_batch_size", "sum" '
-                    'or "mean_with_sample_weight"'
-                )
+        _check_losses(model)
+
+
+def _check_losses(model: keras.Model) -> None:
+    for loss in keras_trainer.flat_losses(model):
+        if getattr(loss, "reduction", "mean") in (None, "none"):
+            raise PlugError(
+                f"the loss {loss.name!r} has reduction=None, which gives one loss per example; "
+                'several replicas need one number: use reduction="sum_over_batch_size", "sum" '
+                'or "mean_with_sample_weight"'
+            )
 
 
 def _warn_of_what_moves_bits(model: keras.Model) -> None:
