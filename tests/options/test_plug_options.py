@@ -60,6 +60,23 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         ({"local_steps": value}, f"local_steps={value!r}: give a number of steps, at least 1")
         for value in (0, -3, 2.0, True, "4")
     ),
+    *(
+        (
+            {"virtual_replicas": 8, name: value},
+            (
+                f"virtual_replicas with {name}: what that exchanges depends on the number of "
+                "workers; choose one of the two"
+            ),
+        )
+        for name, value in (("local_steps", 4), ("gradient_dtype", "bfloat16"))
+    ),
+    *(
+        (
+            {"virtual_replicas": value},
+            f"virtual_replicas={value!r}: give a number of at least 1, or None",
+        )
+        for value in (0, -1, 2.0, True)
+    ),
     (
         {"local_steps": 2, "gradient_dtype": "bfloat16"},
         (
@@ -161,6 +178,7 @@ GIVEN: dict[str, Any] = {
     "outer_learning_rate": 0.5,
     "outer_momentum": 0.5,
     "cache_data": True,
+    "virtual_replicas": 8,
     "fetch_every": 2,
     "push_every": 2,
     "local_learning_rate": 0.5,

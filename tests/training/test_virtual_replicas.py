@@ -223,24 +223,6 @@ def test_an_error_of_one_replica_comes_through_and_no_thread_stays() -> None:
     assert not [t for t in threading.enumerate() if t.name.startswith("tfdist-replica")]
 
 
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [
-        ({"virtual_replicas": 0}, "virtual_replicas=0: give a number of at least 1"),
-        ({"virtual_replicas": 8, "local_steps": 4}, "virtual_replicas with local_steps"),
-        (
-            {"virtual_replicas": 8, "gradient_dtype": "bfloat16"},
-            "virtual_replicas with gradient_dtype",
-        ),
-    ],
-)
-def test_options_that_do_not_go_together_are_refused(options: dict[str, Any], says: str) -> None:
-    with alone().scope():
-        model = make(keras.Input((6,)))
-    with pytest.raises(PlugError, match=says):
-        tfdist.plug(model, **options)
-
-
 def test_several_devices_of_one_process_are_refused() -> None:
     with comparing.mirrored(2).scope():
         model = make(keras.Input((6,)))
