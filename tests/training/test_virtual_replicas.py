@@ -143,6 +143,39 @@ def test_the_bits_are_those_of_the_slices_and_not_of_the_sums_of_tensorflow() ->
     assert trained(8).tobytes() != trained(None).tobytes()
 
 
+class LeavesThings(keras.layers.Layer):
+    """Adds a loss, and leaves a tensor for later, before and after the replicas have met."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Any] = []
+
+    def call(self, x: Any) -> Any:
+        self.kept = x
+        self.seen.append(tf.reduce_mean(x))
+        self.add_loss(0.1 * tf.reduce_mean(tf.square(x)))
+        whole = tfdist.gather_batch(x)
+        self.add_loss(0.1 * tf.reduce_mean(tf.square(self.kept)) + 0.1 * self.seen.pop())
+        return x - tf.reduce_mean(whole, 0)
+
+
+def test_what_a_replica_leaves_in_a_layer_is_its_own() -> None:
+    def made() -> keras.Model:
+        dense = keras.layers.Dense(8, "relu", activity_regularizer="l2")
+        return make(
+            keras.Input((6,)),
+            dense,
+            LeavesThings(),
+            keras.layers.BatchNormalization(synchronized=True),
+        )
+
+    assert_same(
+        in_plain_keras(made, fit(X)),
+        on_strategy(alone(), made, fit(X), virtual_replicas=5),
+        where="virtual",
+    )
+
+
 class Branches(keras.Model):
     """Writes a variable inside of a condition."""
 

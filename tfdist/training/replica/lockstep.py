@@ -20,6 +20,7 @@ from tfdist.compat.tf_threads import Place, ThreadState
 from tfdist.errors import PlugError
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training.replica.ordered_sum import OrderedSum
+from tfdist.training.replica.python_state import PythonState
 
 __all__ = ["Lockstep"]
 
@@ -64,6 +65,7 @@ class _Replica(threading.Thread):
         self.done = False
         self.result: Any = None
         self.error: BaseException | None = None
+        self.python: Any = None
         self.what: Any = None
         self.brought: Any = None
         self.together: Callable[[list[Any]], Any] | None = None
@@ -90,10 +92,14 @@ class Lockstep:
     Args:
         strategy: the strategy whose one replica this process has.
         add_up: sums what they bring over all processes; knows which replicas there are.
+        python: what each leaves in the model.
     """
 
-    def __init__(self, strategy: tf.distribute.Strategy, add_up: OrderedSum) -> None:
+    def __init__(
+        self, strategy: tf.distribute.Strategy, add_up: OrderedSum, python: PythonState
+    ) -> None:
         self._strategy = strategy
+        self._python = python
         self._layout = add_up.layout
         self._add_up = add_up
         self._state: ThreadState | None = None
@@ -125,6 +131,7 @@ class Lockstep:
             _Replica(f"tfdist-replica-{layout.first + i}", replica(i)) for i in range(layout.local)
         ]
         for thread in self._threads:
+            thread.python = self._python.save()
             thread.start()
         try:
             while not self._all_have_gone_on():
@@ -141,10 +148,14 @@ class Lockstep:
     def _all_have_gone_on(self) -> bool:
         """Has each replica go on to where it waits next; returns whether all have ended."""
         for thread in self._threads:
+            if len(self._threads) > 1:
+                self._python.restore(thread.python)
             thread.may_go.release()
             thread.has_stopped.acquire()
             if thread.error is not None:
                 raise thread.error
+            if len(self._threads) > 1:
+                thread.python = self._python.save()
         first, *others = self._threads
         if any((one.done, one.what) != (first.done, first.what) for one in others):
             raise PlugError(

@@ -27,6 +27,7 @@ from tfdist.training.replica import (
 from tfdist.training.replica.local_state import LocalState
 from tfdist.training.replica.lockstep import Lockstep
 from tfdist.training.replica.ordered_sum import OrderedSum
+from tfdist.training.replica.python_state import PythonState
 from tfdist.training.replica.reductions import weighted_part
 from tfdist.training.replica.step_logs import StepLogs, are_used, recorded_results
 from tfdist.training.synchronous.replica_prediction import ReplicaPrediction, spread
@@ -193,7 +194,10 @@ class ReplicaPrograms:
         *split, total = numbers
         in_sync = self._local.in_sync()
         replications: list[Replication] = []
-        lockstep = None if self._virtual is None else Lockstep(self._strategy, self._virtual)
+        lockstep = None
+        if self._virtual is not None:
+            python = PythonState(self._model)
+            lockstep = Lockstep(self._strategy, self._virtual, python)
 
         def on_replica(
             data: Any, share: tf.Tensor, start: tf.Tensor, size: tf.Tensor
