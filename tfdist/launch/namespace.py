@@ -113,6 +113,8 @@ def start_way_out(command: list[str], insider: int) -> int:
             nothing = os.open(os.devnull, os.O_RDWR)
             for descriptor in (0, 1, 2):
                 os.dup2(nothing, descriptor)
+            # Python ignores it, exec would hand that on, and pasta refuses to start so.
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
             os.execvp(command[0], [str(insider) if one == "PID" else one for one in command])
         os._exit(127)
     until = time.monotonic() + _WAY_OUT_SECONDS
