@@ -35,6 +35,9 @@ _PASTA = ("pasta", "-f", "-q", "--config-net", "-t", "none", "-u", "none", "PID"
 _SLIRP = ("slirp4netns", "--configure", "--mtu=65520", "--disable-host-loopback", "PID", "tap0")
 
 
+_OWN = "the tasks have a network of their own, where no other host reaches them"
+
+
 @contextlib.contextmanager
 def network_for(
     plan: JobPlan, how: How, guardian: Guardian, say: Callable[[str], None]
@@ -55,22 +58,30 @@ def network_for(
         LaunchError: It was to be the job's own, and the system does not allow it.
     """
     with contextlib.ExitStack() as stack:
+        insider = None
+        elsewhere = _elsewhere(plan)
         if how == "on":
-            if elsewhere := _elsewhere(plan):
+            if elsewhere:
                 raise ClusterError(f"--isolate on for a job with {elsewhere}; leave it out")
             try:
-                yield stack.enter_context(_namespace((), guardian))
+                insider = stack.enter_context(_namespace((), guardian))
             except _NotAllowed as error:
                 raise LaunchError(
                     f"--isolate on, but this system allows no network of the job's own ({error}); "
                     "leave it out, and close the machine's ports with a firewall"
                 ) from None
-            return
-        insider = None
-        alone = how == "auto" and plan.opens_ports and not _elsewhere(plan)
-        if alone and (addresses := outer_addresses()):
+            say(f"{_OWN}, and they reach no other host")
+        elif (
+            how == "auto"
+            and plan.opens_ports
+            and not elsewhere
+            and (addresses := outer_addresses())
+        ):
             try:
-                insider = stack.enter_context(_namespace(_way_out(), guardian))
+                way_out = _way_out()
+                insider = stack.enter_context(_namespace(way_out, guardian))
+                localhost = "" if way_out is _PASTA else ", but not this machine's localhost"
+                say(f"{_OWN}; they reach others by {way_out[0]}{localhost}")
             except _NotAllowed as error:
                 say(_warning(addresses, str(error)))
         yield insider
