@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.launch.support import run_script
+from tests.conftest import ROOT
+from tests.launch.support import run_script, write_script
 from tfdist.cluster import Cluster, Task
 from tfdist.errors import ClusterError
 from tfdist.launch import Job, make_plan
 from tfdist.launch.job_secret import secret_variables
+from tfdist.machine.ports import Reservation
+
+pytestmark = pytest.mark.timeout(60)
 
 LOCAL = Cluster.local(2, ports=(4001, 4002))
 WORD = "a word of 16 characters or more"
@@ -66,3 +75,52 @@ def test_a_secret_that_is_none_is_refused_before_anything_starts() -> None:
 
 def test_a_dry_run_tells_none() -> None:
     assert "SECRET" not in make_plan(["x.py"], LOCAL, environ={"TFDIST_SECRET": WORD}).shell()
+
+
+MEET = """
+from tfdist.cluster import Cluster
+from tfdist.rendezvous.agreement import meet
+assert meet(Cluster.from_environment(), timeout=float(sys.argv[1])).seed >= 0
+"""
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_tasks_that_are_started_one_by_one_take_it_from_a_file(tmp_path: Path, same: bool) -> None:
+    script = write_script(tmp_path, MEET)
+    for number, word in enumerate((WORD, WORD if same else f"{WORD}, another")):
+        file = tmp_path / f"secret-{number}"
+        file.write_text(word + "\n")
+        file.chmod(0o600)
+    with Reservation(2) as reservation:
+        workers = [f"127.0.0.1:{port}" for port in reservation.ports]
+    spec = tmp_path / "spec.json"
+    spec.write_text(json.dumps({"cluster": {"worker": workers}}))
+    with contextlib.ExitStack() as stack:
+        launchers = []
+        for number in (0, 1):
+            task = ["--cluster", str(spec), "--task", f"worker:{number}", "--log_dir", f"l{number}"]
+            timeout = "20" if same or number == 1 else "4"
+            launcher = subprocess.Popen(
+                [sys.executable, "-m", "tfdist", "run", *task, str(script), timeout],
+                cwd=tmp_path,
+                env={
+                    **os.environ,
+                    "PYTHONPATH": str(ROOT),
+                    "TFDIST_SECRET_FILE": str(tmp_path / f"secret-{number}"),
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            stack.callback(launcher.kill)
+            launchers.append(launcher)
+        told = [launcher.communicate(timeout=40)[0] for launcher in launchers]
+    codes = [launcher.returncode for launcher in launchers]
+    assert [bool(code) for code in codes] == [not same, not same], told
+    if not same:
+        how = "came with another secret than worker:0's; give every task the same TFDIST_SECRET or"
+        assert how in told[1]
+        assert "worker:1 (127.0.0.1:" in told[0]
+        assert "did not come within 4 s" in told[0]
+    assert not any(WORD in text for text in told)
