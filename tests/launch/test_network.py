@@ -179,6 +179,11 @@ def test_a_job_that_cannot_be_isolated_is_refused_where_it_must_be(tmp_path: Pat
         pass
 
 
+def test_a_way_that_there_is_not_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ClusterError, match="isolate='yes'; give one of auto, on, off"):
+        run_script(tmp_path, "", isolate="yes")
+
+
 def warnings_of(ran_err: str) -> list[str]:
     return [line for line in ran_err.splitlines() if "OTHER HOSTS" in line]
 
@@ -191,7 +196,7 @@ def test_who_is_not_isolated_is_warned_once(
     monkeypatch.setenv("PATH", str(tmp_path))  # none of the programs is there
     (line,) = warnings_of(run_script(tmp_path, "", max_restarts=1).err)
     assert "reach this job's TensorFlow servers at 192.0.2.7 and 1 more, and they let in" in line
-    assert " is not installed; --isolate on gives it one without a way out, --isolate off" in line
+    assert " is not installed; install it, or give --isolate on where the script needs no" in line
     assert warnings_of(run_script(tmp_path, "", isolate="off").err) == []
     assert warnings_of(run_script(tmp_path, "", counts={"workers": 1}).err) == []
     monkeypatch.setattr(network, "name_servers", lambda: ["127.0.0.53"])

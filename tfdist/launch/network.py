@@ -34,7 +34,7 @@ HOWS: tuple[How, ...] = ("auto", "on", "off")
 _PASTA = ("pasta", "-f", "-q", "--config-net", "-t", "none", "-u", "none", "PID")
 _SLIRP = ("slirp4netns", "--configure", "--mtu=65520", "--disable-host-loopback", "PID", "tap0")
 
-
+_WITHOUT = "give --isolate on where the script needs no network"
 _OWN = "the tasks have a network of their own, where no other host reaches them"
 
 
@@ -54,9 +54,12 @@ def network_for(
         A process in the job's own network; None where the tasks run in this machine's.
 
     Raises:
-        ClusterError: It was to be the job's own, and the job is not of this machine alone.
+        ClusterError: It was to be the job's own, and the job is not of this machine alone; or `how`
+            is none of `HOWS`.
         LaunchError: It was to be the job's own, and the system does not allow it.
     """
+    if how not in HOWS:
+        raise ClusterError(f"isolate={how!r}; give one of {', '.join(HOWS)}")
     with contextlib.ExitStack() as stack:
         insider = None
         elsewhere = _elsewhere(plan)
@@ -68,7 +71,7 @@ def network_for(
             except _NotAllowed as error:
                 raise LaunchError(
                     f"--isolate on, but this system allows no network of the job's own ({error}); "
-                    "leave it out, and close the machine's ports with a firewall"
+                    f"leave it out, and {error.advice}"
                 ) from None
             say(f"{_OWN}, and they reach no other host")
         elif (
@@ -83,12 +86,22 @@ def network_for(
                 localhost = "" if way_out is _PASTA else ", but not this machine's localhost"
                 say(f"{_OWN}; they reach others by {way_out[0]}{localhost}")
             except _NotAllowed as error:
-                say(_warning(addresses, str(error)))
+                say(_warning(addresses, error))
         yield insider
 
 
 class _NotAllowed(Exception):
-    """The job can have no network of its own; the text says why."""
+    """The job can have no network of its own; the text says why.
+
+    Attributes:
+        advice: What to do.
+    """
+
+    def __init__(
+        self, why: str, advice: str = "close this machine's ports with a firewall"
+    ) -> None:
+        super().__init__(why)
+        self.advice = advice
 
 
 def _elsewhere(plan: JobPlan) -> str:
@@ -111,12 +124,13 @@ def _way_out() -> tuple[str, ...]:
     """
     servers = name_servers()
     if servers and all(_is_loopback(server) for server in servers):
-        raise _NotAllowed(f"the name server, {servers[0]}, would be out of reach in it")
+        why = f"the name server, {servers[0]}, would be out of reach in it"
+        raise _NotAllowed(why, _WITHOUT)
     for command in (_SLIRP,) if os.geteuid() == 0 else (_PASTA, _SLIRP):
         if shutil.which(command[0]):
             return command
     package = "slirp4netns" if os.geteuid() == 0 else "passt (pasta)"
-    raise _NotAllowed(f"{package} is not installed")
+    raise _NotAllowed(f"{package} is not installed", f"install it, or {_WITHOUT}")
 
 
 def _is_loopback(address: str) -> bool:
@@ -126,12 +140,12 @@ def _is_loopback(address: str) -> bool:
         return False
 
 
-def _warning(addresses: list[str], why: str) -> str:
+def _warning(addresses: list[str], error: _NotAllowed) -> str:
     more = f" and {len(addresses) - 1} more" if len(addresses) > 1 else ""
     return (
         f"OTHER HOSTS can reach this job's TensorFlow servers at {addresses[0]}{more}, and they "
-        f"let in whoever comes: the job has no network of its own, as {why}; --isolate on gives it "
-        "one without a way out, --isolate off leaves it so without this warning"
+        f"let in whoever comes: the job has no network of its own, as {error}; {error.advice} "
+        "(--isolate off leaves it so without this warning)"
     )
 
 
