@@ -30,7 +30,13 @@ PROC = Path("/proc")
 os.environ[SESSION] = f"{os.getpid()}-{secrets.token_hex(8)}"
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-for _variable in ("TF_CONFIG", "TFDIST_CLUSTER", "TFDIST_TASK"):
+for _variable in (
+    "TF_CONFIG",
+    "TFDIST_CLUSTER",
+    "TFDIST_TASK",
+    "TFDIST_SECRET",
+    "TFDIST_SECRET_FILE",
+):
     os.environ.pop(_variable, None)  # of the job that these tests are perhaps run in
 
 

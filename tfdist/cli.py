@@ -110,6 +110,7 @@ def _run(given: list[str]) -> int:
             log_dir=options.log_dir,
             grace=options.grace,
             max_restarts=options.max_restarts,
+            isolate=options.isolate,
             prefix=not alone,
         )
         return job.run().returncode
@@ -331,6 +332,14 @@ def _run_parser() -> command_line.Parser:
         metavar="N",
         help="how many times a failed worker of a parameter-server job is started again (default: "
         "3), or all tasks of a job, to resume from a checkpoint (default: 0)",
+    )
+    parser.option(
+        how,
+        "--isolate",
+        choices=("auto", "on", "off"),
+        default="auto",
+        help="a network of its own for a job on this machine, which no other host reaches: on, "
+        "without a way out; auto, where pasta or slirp4netns keeps one (default: auto)",
     )
     parser.option(
         how,

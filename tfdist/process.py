@@ -8,23 +8,30 @@ says. Before, and in a process without a strategy, the environment tells.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tfdist import log
 from tfdist.cluster import Cluster, Task
+from tfdist.cluster.secret import Secret
 from tfdist.environments import detect_cluster
-from tfdist.errors import StrategyError
+from tfdist.errors import ClusterError, StrategyError
 from tfdist.machine.places import available_cores
 
 __all__ = [
+    "SECRET_VARIABLE",
     "Process",
     "current",
     "is_chief",
     "join",
     "rendezvous_timeout",
+    "secret",
     "stall_timeout",
     "threads",
 ]
+
+SECRET_VARIABLE = "TFDIST_SECRET"
+"""The job's secret, as the launcher hands it to its tasks; the name of its file ends in _FILE."""
 
 _RENDEZVOUS_TIMEOUT = 120.0
 _STALL_TIMEOUT = 60.0
@@ -131,6 +138,26 @@ def threads() -> int:
     """
     text = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
     return int(text) if text.isdigit() and int(text) else available_cores()
+
+
+def secret(environ: Mapping[str, str] | None = None) -> Secret:
+    """Returns the job's secret, which its tasks prove to each other to know.
+
+    Args:
+        environ: the variables; those of this process by default.
+
+    Returns:
+        What TFDIST_SECRET says, or the file that TFDIST_SECRET_FILE names; without them, none.
+
+    Raises:
+        ClusterError: both are set, the secret is too short, or others can read the file.
+    """
+    environ = os.environ if environ is None else environ
+    file = environ.get(f"{SECRET_VARIABLE}_FILE", "")
+    word = environ.get(SECRET_VARIABLE, "").strip()
+    if file and word:
+        raise ClusterError(f"{SECRET_VARIABLE} and {SECRET_VARIABLE}_FILE are both set; unset one")
+    return Secret.from_file(file) if file else Secret(word)
 
 
 def _seconds(name: str, default: float) -> float:

@@ -92,13 +92,14 @@ def test_losing_the_guardian_is_no_error() -> None:
 
 
 def test_a_task_whose_launcher_has_already_ended_does_not_start() -> None:
-    command = [sys.executable, "-I", "-S", start.__file__, "-1", sys.executable, "-c", "print(1)"]
+    command = [sys.executable, "-I", "-S", start.__file__, "-1", "0", "echo", "1"]
     ran = subprocess.run(command, capture_output=True, check=False)
     assert (ran.returncode, ran.stdout) == (143, b"")
 
 
 def test_a_program_that_cannot_be_started_says_so() -> None:
-    command = [sys.executable, "-I", "-S", start.__file__, str(os.getpid()), "/no/such/program"]
+    start_it = [sys.executable, "-I", "-S", start.__file__, str(os.getpid()), "0"]
+    command = [*start_it, "/no/such/program"]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ran.returncode == 127
     assert ran.stderr == "cannot start '/no/such/program': No such file or directory\n"
@@ -106,7 +107,7 @@ def test_a_program_that_cannot_be_started_says_so() -> None:
 
 def test_a_task_starts_with_the_signals_as_they_are_by_default() -> None:
     # Python ignores SIGPIPE for itself; a shell tells whether that was handed on.
-    command = [sys.executable, "-I", "-S", start.__file__, str(os.getpid()), "sh", "-c"]
+    command = [sys.executable, "-I", "-S", start.__file__, str(os.getpid()), "0", "sh", "-c"]
     ran = subprocess.run(
         [*command, "kill -PIPE $$; echo ignored"], check=False, capture_output=True
     )

@@ -71,7 +71,7 @@ def test_a_job_that_failed_is_told_why_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_where_the_system_does_not_tell_nobody_is_accused(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unknown() -> set[int]:
+    def unknown(process: str) -> set[int]:
         raise FileNotFoundError
 
     monkeypatch.setattr("tfdist.launch.presence._listening_ports", unknown)

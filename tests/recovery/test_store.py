@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -158,6 +159,27 @@ def test_what_is_put_aside_is_no_checkpoint(tmp_path: Path) -> None:
     latest = store.latest()
     assert latest is not None
     assert text_of(latest.path) == "good"
+
+
+def test_checkpoints_are_their_owners_alone(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    there.chmod(0o755)
+    before = os.umask(0)
+    try:
+        for folder in (tmp_path / "new", there):
+            store = Store(folder)
+            store.begin(None)
+            store.write(write("one"), 1, {})
+            store.put_aside(write("nan"))
+            store.finish()
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "new").iterdir()}
+    assert sorted(modes) == ["checkpoint.json", "epoch-00001.keras", "not-finite.keras"]
+    assert set(modes.values()) == {0o600}
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
+    assert stat.S_IMODE(there.stat().st_mode) == 0o755  # it was there
 
 
 @pytest.mark.parametrize("keep", [0, -1, "3"])

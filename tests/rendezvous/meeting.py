@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -14,10 +15,23 @@ from typing import Any
 
 from tests.conftest import ROOT
 from tfdist.cluster import Cluster
+from tfdist.cluster.secret import NO_SECRET, Secret
 from tfdist.machine.ports import Reservation
 from tfdist.rendezvous.agreement import Agreement, meet
+from tfdist.rendezvous.greeting import Host, Newcomer
+from tfdist.rendezvous.handshake import Handshake
+from tfdist.rendezvous.messages import Connection
 
-__all__ = ["Coming", "a_cluster", "come", "process", "together"]
+__all__ = [
+    "Coming",
+    "a_cluster",
+    "a_handshake",
+    "come",
+    "hosting",
+    "process",
+    "speaking",
+    "together",
+]
 
 
 @dataclass
@@ -84,6 +98,34 @@ def come(cluster: Cluster, task: str, **options: Any) -> Coming:
 def together(cluster: Cluster, tasks: Iterable[str], **options: Any) -> list[Coming]:
     """Lets several tasks come at once and waits for the end of all."""
     return [one.join() for one in [come(cluster, task, **options) for task in tasks]]
+
+
+def a_handshake(cluster: Cluster, task: str, token: str = "its own") -> Handshake:
+    """What a task says of itself."""
+    return Handshake(task, cluster.jobs, "", {}, 9.0, 9.0, token=token)
+
+
+def speaking(
+    connected: socket.socket, cluster: Cluster, task: str = "worker:1", secret: Secret = NO_SECRET
+) -> Connection:
+    """A newcomer's connection, of which the greeting is over."""
+    return _greeted(Connection(connected, Newcomer(a_handshake(cluster, task), secret)))
+
+
+def hosting(connected: socket.socket, cluster: Cluster, secret: Secret = NO_SECRET) -> Connection:
+    """A chief's connection, of which the greeting is over."""
+    chief = a_handshake(cluster, str(cluster.chief))
+    return _greeted(Connection(connected, Host(chief, secret)))
+
+
+def _greeted(connection: Connection) -> Connection:
+    end = time.monotonic() + 10
+    connection.flush()
+    while connection._is_greeting:
+        assert connection.receive() == []
+        assert time.monotonic() < end
+        time.sleep(0.005)
+    return connection
 
 
 ALONE = """

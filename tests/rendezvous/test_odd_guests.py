@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.rendezvous.meeting import Coming, a_cluster, come
+from tests.rendezvous.meeting import Coming, a_cluster, a_handshake, come, hosting, speaking
 from tests.rendezvous.test_membership import Waiting, door, met, until
 from tfdist.cluster import Cluster
 from tfdist.errors import ClusterError, RendezvousError, RendezvousTimeout, TaskLost
@@ -25,17 +25,18 @@ pytestmark = pytest.mark.timeout(40)
 
 
 @contextlib.contextmanager
-def guest(cluster: Cluster) -> Iterator[Connection]:
+def guest(cluster: Cluster, *, silent: bool = False) -> Iterator[Connection]:
     """A connection to the chief, which may have to begin to listen."""
     host, _, port = cluster.address(cluster.chief).rpartition(":")
     end = time.monotonic() + 10
     while True:
         try:
-            connection = Connection(socket.create_connection((host, int(port)), timeout=5))
+            connected = socket.create_connection((host, int(port)), timeout=5)
             break
         except ConnectionRefusedError:
             assert time.monotonic() < end
             time.sleep(0.05)
+    connection = Connection(connected) if silent else speaking(connected, cluster)
     try:
         yield connection
     finally:
@@ -43,8 +44,7 @@ def guest(cluster: Cluster) -> Iterator[Connection]:
 
 
 def hello(cluster: Cluster, task: str, token: str = "its own") -> Message:
-    word = Handshake(task, cluster.jobs, "", {}, 9.0, 9.0, token=token)
-    return dict(word.to_message())
+    return a_handshake(cluster, task, token).to_message()
 
 
 def heard(connection: Connection, seconds: float = 10.0) -> Message:
@@ -130,11 +130,11 @@ def test_who_says_nothing_is_let_go_of(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(membership, "_SILENCE", 0.3)
     with a_cluster(2) as cluster:
         chief = come(cluster, "worker:0")
-        with guest(cluster) as silent:
+        with guest(cluster, silent=True) as silent:
             until(lambda: is_closed(silent))
         monkeypatch.setattr(coordinator, "SILENCE", 10.0)
         finish(cluster, chief, "worker:1")
-    with met() as (cluster, _, _), guest(cluster) as silent:
+    with met() as (cluster, _, _), guest(cluster, silent=True) as silent:
         until(lambda: is_closed(silent))
 
 
@@ -143,10 +143,14 @@ def test_of_too_many_guests_the_first_has_to_go(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(membership, "_MAX_GUESTS", 1)
     with a_cluster(2) as cluster:
         chief = come(cluster, "worker:0")
-        with guest(cluster) as first, guest(cluster):
+        with guest(cluster, silent=True) as first, guest(cluster, silent=True):
             until(lambda: is_closed(first))
         finish(cluster, chief, "worker:1")
-    with met() as (cluster, _, _), guest(cluster) as first, guest(cluster) as second:
+    with (
+        met() as (cluster, _, _),
+        guest(cluster, silent=True) as first,
+        guest(cluster, silent=True) as second,
+    ):
         until(lambda: is_closed(first))
         assert not is_closed(second)
 
@@ -194,7 +198,7 @@ def odd_chief(cluster: Cluster, *messages: Message) -> Iterator[None]:
         def serve() -> None:
             while not done.is_set():
                 with contextlib.suppress(TimeoutError):
-                    connection = Connection(server.accept()[0])
+                    connection = hosting(server.accept()[0], cluster)
                     stack.callback(connection.close)
                     for message in messages:
                         connection.send(message)

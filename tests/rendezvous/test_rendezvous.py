@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from tests.machine.names import Names
-from tests.rendezvous.meeting import a_cluster, come, process, together
+from tests.rendezvous.meeting import a_cluster, come, process, speaking, together
 from tfdist.cluster import Cluster, Task
 from tfdist.errors import ClusterError, RendezvousTimeout
 from tfdist.machine.ports import Reservation, busy
 from tfdist.rendezvous.agreement import meet
 from tfdist.rendezvous.handshake import Handshake
-from tfdist.rendezvous.messages import MAGIC, Connection
+from tfdist.rendezvous.messages import MAGIC
 from tfdist.rendezvous.wording import WaitingLog, seconds
 
 pytestmark = pytest.mark.timeout(40)
@@ -271,7 +271,7 @@ def test_a_hello_that_stays_open_without_answers_is_not_enough() -> None:
         chief = come(cluster, "worker:0", timeout=1.5)
         time.sleep(0.3)
         host, _, port = cluster.address("worker:0").rpartition(":")
-        silent = Connection(socket.create_connection((host, int(port))))
+        silent = speaking(socket.create_connection((host, int(port))), cluster)
         silent.send(Handshake("worker:1", cluster.jobs, "", {}, 9.0, 9.0).to_message())
         said = chief.join().failed(RendezvousTimeout)
         silent.close()

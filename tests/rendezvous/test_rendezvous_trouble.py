@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.rendezvous.meeting import a_cluster, come, process, together
+from tests.rendezvous.meeting import a_cluster, come, hosting, process, speaking, together
 from tfdist.cluster import Cluster
 from tfdist.errors import (
     PortInUse,
@@ -25,7 +25,7 @@ from tfdist.errors import (
 )
 from tfdist.machine.ports import Reservation
 from tfdist.rendezvous.handshake import Handshake
-from tfdist.rendezvous.messages import MAGIC, Connection
+from tfdist.rendezvous.messages import MAGIC
 
 pytestmark = pytest.mark.timeout(40)
 THREE = ("worker:0", "worker:1", "worker:2")
@@ -152,7 +152,7 @@ def test_two_processes_that_claim_to_be_the_chief_are_told_by_their_port() -> No
 def test_a_stranger_with_the_chiefs_own_name_is_a_mismatch() -> None:
     with a_cluster(2) as cluster:
         chief = come(cluster, "worker:0")
-        impostor = Connection(connect(cluster))
+        impostor = speaking(connect(cluster), cluster)
         impostor.send(Handshake("worker:0", cluster.jobs, "", {}, 9.0, 9.0).to_message())
         assert "two processes claim to be worker:0" in chief.join().failed(RendezvousMismatch)
         impostor.close()
@@ -206,7 +206,7 @@ def test_a_chief_that_stops_before_its_last_word_is_named() -> None:
         chief = f"127.0.0.1:{server.getsockname()[1]}"
         cluster = Cluster({"worker": (chief, f"127.0.0.1:{reservation.ports[0]}")})
         other = come(cluster, "worker:1", timeout=1.0)
-        connection = Connection(server.accept()[0])
+        connection = hosting(server.accept()[0], cluster)
         connection.send({"say": "status", "round": 1, "missing": []})
         text = other.join().failed(RendezvousTimeout)
         connection.close()
@@ -256,7 +256,7 @@ def test_garbage_at_the_chiefs_port_is_logged_and_ignored(data: bytes) -> None:
                 stranger.sendall(data)
             else:
                 handshake = Handshake("worker:9", cluster.jobs, "", {}, 9.0, 9.0)
-                Connection(stranger).send(handshake.to_message())
+                speaking(stranger, cluster).send(handshake.to_message())
             time.sleep(0.2)
             other = come(cluster, "worker:1").join()
         assert chief.join().agreement.seed == other.agreement.seed
@@ -314,7 +314,7 @@ def test_a_task_that_dies_can_come_again() -> None:
 def test_a_task_that_comes_just_in_time_is_in_time() -> None:
     with a_cluster(2) as cluster:
         chief = come(cluster, "worker:0", timeout=1.0)
-        connection = Connection(connect(cluster))
+        connection = speaking(connect(cluster), cluster)
         time.sleep(0.8)
         connection.send(Handshake("worker:1", cluster.jobs, "", {}, 9.0, 9.0).to_message())
         time.sleep(0.3)  # its answer comes after the deadline

@@ -191,7 +191,7 @@ class Chaos:
 
     def _home(self, name: str) -> Path:
         home = self._folder / name
-        home.mkdir(parents=True)
+        home.mkdir(0o700, parents=True)
         return home.resolve()
 
     def _start(self, home: Path) -> subprocess.Popen[bytes]:

@@ -3,6 +3,7 @@
     command + cluster ──► make_plan ──► Job.run ──► JobResult
                           (pure)        ├─ process.py   one task and all that it starts
                                         ├─ guardian.py  what ends them if the launcher is killed
+                                        ├─ network.py   one of their own, that no other host reaches
                                         ├─ output.py    prefixed lines and whole logs
                                         ├─ failure.py   which task failed first
                                         ├─ presence.py  which tasks take part in their job

@@ -38,7 +38,9 @@ from tfdist.launch.failure import (
     lost_another,
 )
 from tfdist.launch.guardian import JOB_VARIABLE, Guardian, command_of, marked_processes
-from tfdist.launch.output import Console, Display, Passthrough, fresh_log_dir
+from tfdist.launch.job_secret import secret_variables
+from tfdist.launch.network import How, network_for
+from tfdist.launch.output import Console, Display, Passthrough, fresh_log_dir, own_folder
 from tfdist.launch.plan import JobPlan
 from tfdist.launch.presence import Presence
 from tfdist.launch.restarts import Restarts
@@ -78,6 +80,7 @@ class Job:
         log_dir: str | os.PathLike[str] | None = None,
         grace: float = DEFAULT_GRACE,
         max_restarts: int | None = None,
+        isolate: How = "auto",
         environ: Mapping[str, str] | None = None,
         out: TextIO | None = None,
         err: TextIO | None = None,
@@ -94,6 +97,7 @@ class Job:
                 failed worker again; else, and where the chief or a ps has failed, it starts all
                 tasks again, at the same ports, to resume from a checkpoint. None: 3 for workers of
                 a parameter-server job, else 0.
+            isolate: Whether a job of this machine alone has a network of its own; see `network`.
             environ: The variables that the plan's come on top of; None for those of this process.
             out: Where the tasks' output goes; None for standard output.
             err: Where the launcher's own lines go; None for standard error.
@@ -105,7 +109,9 @@ class Job:
             raise ClusterError(f"{len(plan.tasks)} tasks without a prefix; only one can be so")
         self.plan = plan
         self.grace = grace
+        self.isolate = isolate
         self._environ = dict(os.environ if environ is None else environ)
+        self._environ |= secret_variables(plan, self._environ)
         self._log_dir = None if log_dir is None else Path(log_dir)
         out, err = out or sys.stdout, err or sys.stderr
         names = [str(task.task) for task in plan.tasks]
@@ -153,9 +159,11 @@ class Job:
         with contextlib.ExitStack() as stack:
             stack.enter_context(caught(self._on_signal, _SIGNALS))
             guardian = stack.enter_context(Guardian(mark))
-            stack.callback(self._kill_what_is_left)
             self._display.say(announcing.starting(self.plan, log_dir))
-            starter = Starter(log_dir, environ, guardian)
+            network = network_for(self.plan, self.isolate, guardian, self._display.say)
+            insider = stack.enter_context(network)
+            stack.callback(self._kill_what_is_left)
+            starter = Starter(log_dir, environ, guardian, insider)
             while True:
                 for plan in self.plan.tasks:
                     self._processes.append(starter.start(plan, again=self._restarts.used > 0))
@@ -174,7 +182,7 @@ class Job:
             self._read(_TICK_SECONDS)
             for process in self._processes:
                 self._look_at(process, starter.guardian)
-            self._presence.look()
+            self._presence.look(starter.insider)
             self._replace_lost_workers(starter)
             self._decide(time.monotonic())
             self._display.refresh()
@@ -187,7 +195,7 @@ class Job:
         try:
             if self._log_dir is None:
                 return fresh_log_dir(Path(LOGS))
-            self._log_dir.mkdir(parents=True, exist_ok=True)
+            own_folder(self._log_dir)
         except OSError as error:
             where = self._log_dir or Path.cwd() / LOGS
             raise LaunchError(

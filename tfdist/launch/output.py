@@ -21,7 +21,15 @@ from typing import Protocol, TextIO
 
 from tfdist.launch.terminal import TerminalLine, clip, is_premature_log, visible_width
 
-__all__ = ["Console", "Display", "Passthrough", "TaskLog", "fresh_log_dir", "wants_colours"]
+__all__ = [
+    "Console",
+    "Display",
+    "Passthrough",
+    "TaskLog",
+    "fresh_log_dir",
+    "own_folder",
+    "wants_colours",
+]
 
 _COLOURS = (36, 33, 35, 32, 34, 96, 93, 95, 92, 94)  # cyan, yellow, ...; then bright
 _REDRAW_SECONDS = 0.05
@@ -53,17 +61,23 @@ def fresh_log_dir(parent: Path, now: float | None = None) -> Path:
         parent: The folder that holds the logs of all jobs; made where it is missing.
         now: Seconds since the epoch.
     """
-    parent.mkdir(parents=True, exist_ok=True)
+    own_folder(parent)
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S", time.localtime(now))
     number = 1
     while True:
         folder = parent / (stamp if number == 1 else f"{stamp}_{number}")
         try:
-            folder.mkdir()
+            folder.mkdir(mode=0o700)
         except FileExistsError:
             number += 1
         else:
             return folder
+
+
+def own_folder(path: Path) -> None:
+    """Makes a folder, where it is missing, that only its owner can enter."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.mkdir(mode=0o700, exist_ok=True)
 
 
 class TaskLog:
@@ -86,7 +100,9 @@ class TaskLog:
         self.path = path
         self.error = ""
         self.start = 0
-        self._file = path.open("ab" if append else "wb", buffering=0)
+        how = os.O_APPEND if append else os.O_TRUNC
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | how, 0o600)
+        self._file = os.fdopen(descriptor, "ab" if append else "wb", buffering=0)
         if append:
             self.write(b"\n[tfdist] started again\n")
             self.start = self._file.tell()

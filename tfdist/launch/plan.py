@@ -87,6 +87,11 @@ class JobPlan:
         """Whether this is a parameter-server job, which ends when its chief has ended."""
         return "ps" in self.cluster.jobs
 
+    @property
+    def opens_ports(self) -> bool:
+        """Whether the tasks listen for each other."""
+        return len(self.cluster) > 1
+
     def shell(self) -> str:
         """The job as a text for `--dry-run`: each task as a command, under its name."""
         return "\n\n".join(f"# {plan.task}\n{plan.shell()}" for plan in self.tasks) + "\n"

@@ -43,14 +43,18 @@ class Presence:
         self._began = time.monotonic()
         self._due = 0.0
 
-    def look(self) -> None:
-        """Looks, where it is time to and somebody has not been seen."""
+    def look(self, insider: int | None = None) -> None:
+        """Looks, where it is time to and somebody has not been seen.
+
+        Args:
+            insider: A process in the network in which the tasks run; None for this process' own.
+        """
         now = time.monotonic()
         if not self._known or now < self._due or len(self._seen) == len(self._ports):
             return
         began = time.thread_time()
         try:
-            listening = set(_listening_ports())
+            listening = set(_listening_ports("self" if insider is None else str(insider)))
         except OSError:
             self._known = False
             return
@@ -66,13 +70,13 @@ class Presence:
         return tuple(task for task in self._ports.values() if task not in self._seen)
 
 
-def _listening_ports() -> Iterable[int]:
-    """The ports at which somebody listens.
+def _listening_ports(process: str) -> Iterable[int]:
+    """The ports at which somebody listens in the network of a process.
 
     Raises:
         OSError: The system does not tell.
     """
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+    for table in (f"/proc/{process}/net/tcp", f"/proc/{process}/net/tcp6"):
         try:
             with open(table, "rb") as file:
                 lines = file.read().splitlines()[1:]

@@ -8,6 +8,7 @@ from typing import Literal, TextIO
 
 from tfdist.cluster import Cluster, Task
 from tfdist.launch.job import DEFAULT_GRACE, Job
+from tfdist.launch.network import How
 from tfdist.launch.plan import make_plan
 from tfdist.launch.result import JobResult
 
@@ -27,6 +28,7 @@ def run_job(
     log_dir: str | os.PathLike[str] | None = None,
     grace: float = DEFAULT_GRACE,
     max_restarts: int | None = None,
+    isolate: How = "auto",
     out: TextIO | None = None,
     err: TextIO | None = None,
     prefix: bool = True,
@@ -51,6 +53,7 @@ def run_job(
         log_dir: As for `Job`.
         grace: As for `Job`.
         max_restarts: As for `Job`.
+        isolate: As for `Job`.
         out: As for `Job`.
         err: As for `Job`.
         prefix: As for `Job`.
@@ -77,6 +80,7 @@ def run_job(
         log_dir=log_dir,
         grace=grace,
         max_restarts=max_restarts,
+        isolate=isolate,
         environ=environ,
         out=out,
         err=err,

@@ -1,6 +1,7 @@
 """The first moments of a task's process: tie it to the launcher, then become the task.
 
-Run as a program, `python -I -S start.py LAUNCHER_PID command...`, and never imported by the rest.
+Run as a program, `python -I -S start.py LAUNCHER_PID INSIDER_PID command...`, and never imported by
+the rest. Where the job has a network of its own, it enters that of the insider (`namespace.py`).
 On Linux it asks the kernel to kill this process when the launcher ends (`prctl(PR_SET_PDEATHSIG)`,
 which survives `exec`), so that no orphan is left even when launcher and guardian are both killed.
 The kernel counts the *thread* that started this process as its parent: the launcher starts tasks
@@ -36,21 +37,50 @@ def tie_to_parent(parent: int) -> None:
         sys.exit(143)
 
 
+def enter_network(insider: int) -> None:
+    """Moves this process into the network namespace of another, and the user namespace it is of.
+
+    Args:
+        insider: The other process.
+
+    Raises:
+        OSError: It has ended.
+    """
+    import ctypes
+
+    library = ctypes.CDLL(None, use_errno=True)
+    spaces = [os.open(f"/proc/{insider}/ns/{kind}", os.O_RDONLY) for kind in ("user", "net")]
+    own = os.stat("/proc/self/ns/user")
+    for number, space in enumerate(spaces):
+        is_own = number == 0 and os.fstat(space).st_ino == own.st_ino
+        if not is_own and library.setns(space, 0):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        os.close(space)
+
+
 def main(arguments: list[str]) -> None:
     """Becomes the task.
 
     Args:
-        arguments: The launcher's process id, then the command.
+        arguments: The launcher's process id, that of a process in the job's own network or 0, then
+            the command.
     """
-    tie_to_parent(int(arguments[0]))
+    launcher, insider, *command = arguments
+    if int(insider):
+        try:
+            enter_network(int(insider))
+        except OSError as error:
+            print(f"cannot enter the job's network: {error.strerror}", file=sys.stderr)
+            sys.exit(1)
+    tie_to_parent(int(launcher))  # last: a process that enters a namespace is untied
     # This interpreter has set these to "ignored", and exec would hand that on to the task.
     for name in ("SIGPIPE", "SIGXFSZ"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_DFL)
     try:
-        os.execvp(arguments[1], arguments[1:])
+        os.execvp(command[0], command)
     except OSError as error:
-        print(f"cannot start {arguments[1]!r}: {error.strerror}", file=sys.stderr)
+        print(f"cannot start {command[0]!r}: {error.strerror}", file=sys.stderr)
         sys.exit(127)
 
 

@@ -45,7 +45,13 @@ class TaskProcess:
     """
 
     def __init__(
-        self, plan: TaskPlan, log: Path, environ: Mapping[str, str], *, again: bool = False
+        self,
+        plan: TaskPlan,
+        log: Path,
+        environ: Mapping[str, str],
+        *,
+        again: bool = False,
+        insider: int | None = None,
     ) -> None:
         """Starts the process.
 
@@ -54,6 +60,7 @@ class TaskProcess:
             log: The file for its output.
             environ: All environment variables of the process.
             again: Whether the task ran before, so that its log goes on.
+            insider: A process in the job's own network; None where it has none.
 
         Raises:
             LaunchError: The log cannot be written or the process cannot be started.
@@ -70,13 +77,14 @@ class TaskProcess:
         self._remains_until = 0.0
         self._killed_at = 0.0
         start = os.path.join(os.path.dirname(__file__), "start.py")
+        ids = (str(os.getpid()), str(insider or 0))
         try:
             self.log = TaskLog(log, append=again)
         except OSError as error:
             raise LaunchError(f"the log {log} cannot be written: {error.strerror}") from None
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", start, str(os.getpid()), *plan.command],
+                [sys.executable, "-I", "-S", start, *ids, *plan.command],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -189,15 +197,18 @@ class Starter:
         log_dir: The folder of the logs.
         environ: The variables that the plans' come on top of.
         guardian: Is told of each process.
+        insider: A process in the job's own network; None where it has none.
     """
 
     log_dir: Path
     environ: Mapping[str, str]
     guardian: Guardian
+    insider: int | None = None
 
     def start(self, plan: TaskPlan, *, again: bool) -> TaskProcess:
         """Starts a task; `again` where it ran before, so that its log goes on."""
         log = self.log_dir / f"{plan.task.type}-{plan.task.index}.log"
-        process = TaskProcess(plan, log, plan.environ(self.environ), again=again)
+        environ = plan.environ(self.environ)
+        process = TaskProcess(plan, log, environ, again=again, insider=self.insider)
         self.guardian.watch(process.pid)
         return process

@@ -24,10 +24,12 @@ from types import MappingProxyType, TracebackType
 
 from absl import logging
 
+from tfdist import process
 from tfdist.cluster.address import Address
+from tfdist.cluster.secret import Secret
 from tfdist.cluster.spec import Cluster
 from tfdist.cluster.task import Task
-from tfdist.errors import ClusterError, PortInUse, RendezvousError
+from tfdist.errors import ClusterError, PortInUse, TfdistError
 from tfdist.machine.hosts import look_up
 from tfdist.machine.places import check_own_port
 from tfdist.machine.ports import Reservation, listen, shareable
@@ -40,6 +42,10 @@ from tfdist.rendezvous.wording import Log
 
 __all__ = ["Agreement", "meet", "refusals_told"]
 
+_UNPROVEN = (
+    "no secret: whoever reaches {} can come as a task of this job, or end it; give every task the "
+    "same TFDIST_SECRET or TFDIST_SECRET_FILE (a word of 16 characters or more)"
+)
 _REFUSAL = 0.5  # seconds for telling the others that one cannot come
 
 
@@ -114,8 +120,9 @@ def refusals_told(cluster: Cluster, kind: str = "") -> Iterator[None]:
             refusal = Handshake(str(cluster.task), cluster.jobs, kind, {}, 0.0, 0.0)
             refusal = replace(refusal, refusal=str(error))
             until = time.monotonic() + _REFUSAL
-            with contextlib.suppress(RendezvousError):
-                Participant(cluster, refusal, until, log=lambda _: None).run()
+            with contextlib.suppress(TfdistError):
+                secret = process.secret()
+                Participant(cluster, refusal, until, lambda _: None, secret=secret).run()
         raise
 
 
@@ -126,6 +133,7 @@ def meet(
     versions: Mapping[str, str] = MappingProxyType({}),
     kind: str = "",
     stay: bool = False,
+    secret: Secret | None = None,
     log: Log = logging.info,
 ) -> Agreement:
     """Waits until all tasks of a job are here and agree.
@@ -141,6 +149,8 @@ def meet(
         kind: The kind of strategy that the task is going to make, which must be the same too.
         stay: Whether the chief keeps its port and the tasks their connections until the job ends,
             for kinds whose other tasks are servers. A server that has died may then come back.
+        secret: What the tasks prove to each other to know; None for this process' own
+            (`tfdist.process.secret`).
         log: Takes one line an event.
 
     Returns:
@@ -163,6 +173,7 @@ def meet(
         raise ClusterError(f"task {cluster.task}, which works beside the others and meets nobody")
     if len(tasks) == 1:
         return Agreement(secrets.randbits(31), tasks, 0.0)
+    secret = process.secret() if secret is None else secret
     with refusals_told(cluster, kind):
         check_own_port(cluster)
     own = Address.parse(cluster.address(cluster.task))
@@ -171,19 +182,21 @@ def meet(
     try:
         handshake = Handshake(str(cluster.task), cluster.jobs, kind, versions, timeout, timeout)
         if cluster.is_chief:
+            if not secret and not _is_of_one_host(cluster):
+                log(_UNPROVEN.format(own))
             with contextlib.ExitStack() as stack:
                 server = stack.enter_context(_listening(cluster, own))
                 coordinator = Coordinator(
-                    cluster, tasks, handshake, server, start + timeout, log, stay
+                    cluster, tasks, handshake, server, start + timeout, log, stay, secret
                 )
                 seed = coordinator.run()
                 if stay:
                     membership = Membership(
-                        cluster, tasks, handshake, seed, server, coordinator.parted, log
+                        cluster, tasks, handshake, seed, server, coordinator.parted, log, secret
                     )
                     stack.pop_all()
         else:
-            participant = Participant(cluster, handshake, start + timeout, log, stay)
+            participant = Participant(cluster, handshake, start + timeout, log, stay, secret)
             seed = participant.run()
             if participant.parted is not None:
                 session = Session(cluster, *participant.parted)
@@ -191,6 +204,10 @@ def meet(
         held.close()
         raise
     return Agreement(seed, tasks, time.monotonic() - start, held, membership, session)
+
+
+def _is_of_one_host(cluster: Cluster) -> bool:
+    return all(Address.parse(cluster.address(task)).is_loopback for task in cluster.tasks)
 
 
 def _listening(cluster: Cluster, own: Address) -> socket.socket:

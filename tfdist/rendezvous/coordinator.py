@@ -8,11 +8,14 @@ import socket
 import time
 from dataclasses import dataclass, field
 
+from tfdist.cluster.secret import NO_SECRET, Secret
 from tfdist.cluster.spec import Cluster
 from tfdist.cluster.task import Task
 from tfdist.errors import RendezvousMismatch, RendezvousTimeout
+from tfdist.rendezvous.greeting import Host
+from tfdist.rendezvous.guests import StrangerLog, crowded_out
 from tfdist.rendezvous.handshake import Handshake
-from tfdist.rendezvous.messages import Connection, Gone, Message, Stranger
+from tfdist.rendezvous.messages import Connection, Gone, Message, Refusal, Stranger
 from tfdist.rendezvous.wording import Log, WaitingLog, late_text
 
 __all__ = ["Coordinator"]
@@ -25,7 +28,6 @@ SILENCE = 10.0
 
 _ANSWER = 0.3  # seconds for the last answers, where the last task came just at the deadline
 _MAX_GUESTS = 256
-_MAX_STRANGERS = 20
 
 
 @dataclass
@@ -51,6 +53,7 @@ class Coordinator:
         deadline: On the clock of `time.monotonic`.
         log: Where the waiting is told.
         stay: Whether the connections stay open once all have come; see `parted`.
+        secret: The job's, which whoever comes must prove to know.
         parted: Then, the open connection of each task and what the task said of itself.
     """
 
@@ -61,12 +64,16 @@ class Coordinator:
     deadline: float
     log: Log
     stay: bool = False
+    secret: Secret = NO_SECRET
     parted: dict[Task, tuple[Connection, Handshake]] = field(default_factory=dict, init=False)
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector, init=False)
     _participants: dict[Task, _Participant] = field(default_factory=dict, init=False)
     _guests: dict[Connection, float] = field(default_factory=dict, init=False)
-    _strangers: set[str] = field(default_factory=set, init=False)
+    _strangers: StrangerLog = field(init=False)
     _round: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self._strangers = StrangerLog(self.log)
 
     def run(self) -> int:
         """Waits for all tasks.
@@ -166,11 +173,11 @@ class Coordinator:
         except OSError:  # it was gone before it was taken, or there are too many open files
             time.sleep(0.01)
             return None
-        connection = Connection(connected)
+        connection = Connection(connected, Host(self.handshake, self.secret))
         self._selector.register(connected, selectors.EVENT_READ, connection)
         self._guests[connection] = time.monotonic()
         if len(self._guests) > _MAX_GUESTS:
-            self._drop(next(iter(self._guests)))
+            self._drop(crowded_out(self._guests))
         return connection
 
     def _hear(self, connection: Connection) -> None:
@@ -183,10 +190,9 @@ class Coordinator:
         except Gone:
             self._drop(connection)
         except Stranger as stranger:
-            host = connection.peer.rpartition(":")[0]
-            if host not in self._strangers and len(self._strangers) < _MAX_STRANGERS:
-                self._strangers.add(host)
-                self.log(f"ignored a connection from {connection.peer}, no task but {stranger}")
+            if isinstance(stranger, Refusal) and not self.secret:  # there is nothing to protect
+                raise RendezvousMismatch(str(stranger)) from None
+            self._strangers.note(connection, stranger)
             self._drop(connection)
 
     def _note(self, connection: Connection, message: Message) -> None:

@@ -6,16 +6,15 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, NoReturn
 
 from tfdist.cluster.spec import Cluster
-from tfdist.errors import ClusterError
 
-__all__ = ["PROTOCOL", "Handshake"]
+__all__ = ["PROTOCOL", "Handshake", "plain"]
 
-PROTOCOL = 1
+PROTOCOL = 2
 
 
 @dataclass(frozen=True)
@@ -60,23 +59,25 @@ class Handshake:
         """
         try:
             handshake = cls(
-                task=_plain(message["task"]),
+                task=_text(message["task"]),
                 jobs={
-                    str(job): tuple(str(one) for one in at) for job, at in message["jobs"].items()
+                    _exactly(job): tuple(_exactly(one) for one in at)
+                    for job, at in _mapping(message["jobs"])
+                    if isinstance(at, list) or _no("list of addresses", at)
                 },
-                kind=_plain(message["kind"]),
-                versions={_plain(name): _plain(of) for name, of in message["versions"].items()},
-                timeout=float(message["timeout"]),
-                remaining=float(message["remaining"]),
-                pid=int(message["pid"]),
-                host=_plain(message["host"]),
-                token=_plain(message["token"]),
-                protocol=int(message["protocol"]),
-                refusal=_plain(message.get("refusal", ""), 1000),
+                kind=_text(message["kind"]),
+                versions={_text(name): _text(of) for name, of in _mapping(message["versions"])},
+                timeout=_seconds(message["timeout"]),
+                remaining=_seconds(message["remaining"]),
+                pid=_count(message["pid"]),
+                host=_text(message["host"]),
+                token=_text(message["token"]),
+                protocol=_count(message["protocol"]),
+                refusal=plain(_exactly(message.get("refusal", "")), 1000),
             )
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        except (KeyError, ValueError):
             return None
-        return handshake if message.get("say") == "hello" and handshake.remaining >= 0 else None
+        return handshake if message.get("say") == "hello" else None
 
     def to_message(self) -> dict[str, Any]:
         """Returns the message that `from_message` reads."""
@@ -136,7 +137,7 @@ def _different_jobs(
     try:
         if Cluster(mine).digest() == Cluster(theirs).digest():
             return []
-    except ClusterError:
+    except ValueError:  # a ClusterError, or what no text of a cluster can be
         pass  # no cluster at all, so certainly another one
     return [job for job in {**theirs, **mine} if mine.get(job) != theirs.get(job)]
 
@@ -152,6 +153,39 @@ def _shortened(text: str) -> str:
     return text if len(text) <= 400 else f"{text[:300]} ... {text[-90:]}"
 
 
-def _plain(value: Any, longest: int = 255) -> str:
-    """Makes what a stranger may have sent fit for a line of a log."""
-    return "".join(char if char.isprintable() else "?" for char in str(value)[:longest])
+def plain(text: str, longest: int = 255) -> str:
+    """Makes what a stranger may have sent fit for a line of a log.
+
+    Args:
+        text: Any text.
+        longest: How many of its characters to keep.
+    """
+    return "".join(char if char.isprintable() else "?" for char in text[:longest])
+
+
+def _text(value: object) -> str:
+    return plain(_exactly(value))
+
+
+def _exactly(value: object) -> str:
+    return value if isinstance(value, str) else _no("text", value)
+
+
+def _mapping(value: object) -> Iterable[tuple[object, object]]:
+    return value.items() if isinstance(value, dict) else _no("object", value)
+
+
+def _count(value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 53:
+        return value
+    return _no("count", value)
+
+
+def _seconds(value: object) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e9:
+        return float(value)
+    return _no("time", value)
+
+
+def _no(what: str, value: object) -> NoReturn:
+    raise ValueError(f"{type(value).__name__} where a {what} should be")

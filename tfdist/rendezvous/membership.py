@@ -21,10 +21,13 @@ import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from tfdist.cluster.secret import NO_SECRET, Secret
 from tfdist.cluster.spec import Cluster
 from tfdist.cluster.task import Task
 from tfdist.errors import RendezvousTimeout
 from tfdist.machine.standstill import Standstill
+from tfdist.rendezvous.greeting import Host
+from tfdist.rendezvous.guests import StrangerLog, crowded_out
 from tfdist.rendezvous.handshake import Handshake
 from tfdist.rendezvous.messages import Connection, Gone, Message, Stranger
 from tfdist.rendezvous.wording import Log, late_text
@@ -39,7 +42,6 @@ _BEAT_SECONDS = 2.0
 _SILENCE = 10.0  # seconds for a handshake
 _FAREWELL = 2.0  # seconds for the last word to reach all
 _MAX_GUESTS = 64
-_MAX_STRANGERS = 20
 _open: weakref.WeakSet[Membership] = weakref.WeakSet()
 
 
@@ -66,6 +68,7 @@ class Membership:
         server: Listening at the chief's address; closed here.
         members: The tasks that came, with their connections; closed here.
         log: Takes one line an event.
+        secret: The job's, which whoever comes must prove to know.
         saves: Whether a training is running that saves before it ends: a server that is sent a
             signal to end then stays until it has.
         asked_by: Which signal to which server has asked for the job's end; "" where none has.
@@ -78,6 +81,7 @@ class Membership:
     server: socket.socket
     members: dict[Task, tuple[Connection, Handshake]]
     log: Log
+    secret: Secret = NO_SECRET
     saves: bool = False
     asked_by: str = field(default="", init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
@@ -85,7 +89,7 @@ class Membership:
     _times: dict[Task, int] = field(default_factory=dict, init=False)
     _guests: dict[Connection, float] = field(default_factory=dict, init=False)
     _claims: dict[Connection, _Claim] = field(default_factory=dict, init=False)
-    _strangers: set[str] = field(default_factory=set, init=False)
+    _strangers: StrangerLog = field(init=False)
     _last: Message | None = field(default=None, init=False)
     _heard: dict[Task, float] = field(default_factory=dict, init=False)
     _beat: float = field(default=0.0, init=False)
@@ -94,6 +98,7 @@ class Membership:
 
     def __post_init__(self) -> None:
         self._pid = os.getpid()
+        self._strangers = StrangerLog(self.log)
         self._changed = threading.Condition(self._lock)
         self._chief = Task.parse(self.handshake.task)
         self._times = dict.fromkeys([self._chief, *self.members], 1)
@@ -206,11 +211,11 @@ class Membership:
         except OSError:  # it was gone before it was taken, or there are too many open files
             time.sleep(0.01)
             return
-        connection = Connection(connected)
+        connection = Connection(connected, Host(self.handshake, self.secret))
         self._selector.register(connected, selectors.EVENT_READ, connection)
         self._guests[connection] = time.monotonic() + _SILENCE
         if len(self._guests) > _MAX_GUESTS:
-            self._drop(next(iter(self._guests)))
+            self._drop(crowded_out(self._guests))
 
     def _hear(self, connection: Connection) -> None:
         try:
@@ -230,10 +235,7 @@ class Membership:
         except Gone:
             self._drop(connection)
         except Stranger as stranger:
-            host = connection.peer.rpartition(":")[0]
-            if host not in self._strangers and len(self._strangers) < _MAX_STRANGERS:
-                self._strangers.add(host)
-                self.log(f"ignored a connection from {connection.peer}, no task but {stranger}")
+            self._strangers.note(connection, stranger)
             self._drop(connection)
 
     def _receive(self, connection: Connection, handshake: Handshake) -> None:

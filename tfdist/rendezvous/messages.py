@@ -2,7 +2,10 @@
 
 A frame is `MAGIC`, the length of the body in 4 bytes (big endian) and the body, a JSON object. The
 empty line in `MAGIC` makes servers that read lines (HTTP, for one) answer at once that they do not
-understand, which is how a task can tell what it has reached.
+understand, which is how a task can tell what it has reached. Once both sides have proven that they
+know the job's secret (`greeting.py`), the body begins with its seal.
+
+Nothing that comes is believed before it has the form that it should have, and nothing is run.
 """
 
 from __future__ import annotations
@@ -12,15 +15,33 @@ import errno
 import json
 import socket
 import struct
-from typing import Any
+from collections import deque
+from typing import TYPE_CHECKING
 
-__all__ = ["MAGIC", "MAX_BYTES", "Connection", "Gone", "Message", "Stranger", "describe"]
+from tfdist.rendezvous.message_forms import Message, read_message
+from tfdist.rendezvous.seals import Seals
 
-Message = dict[str, Any]
+if TYPE_CHECKING:
+    from tfdist.rendezvous.greeting import Greeting
+
+__all__ = [
+    "MAGIC",
+    "MAX_BYTES",
+    "MAX_UNPROVEN_BYTES",
+    "Connection",
+    "Gone",
+    "Message",
+    "Refusal",
+    "Stranger",
+    "describe",
+]
 
 MAGIC = b"TFDIST\r\n\r\n"
 MAX_BYTES = 1 << 20
 """The largest body, in bytes: the addresses of some 20,000 tasks."""
+
+MAX_UNPROVEN_BYTES = 1 << 16
+"""The largest body of somebody who has proven nothing yet."""
 
 _LENGTH = struct.Struct(">I")
 _HEAD = len(MAGIC) + _LENGTH.size
@@ -43,6 +64,18 @@ class Stranger(Exception):
     """The other side does not speak as a tfdist task does."""
 
 
+class Refusal(Stranger):
+    """The other side speaks as a tfdist task does, and has not proven to belong to the job.
+
+    Attributes:
+        answer: What to tell it; None for nothing.
+    """
+
+    def __init__(self, text: str, answer: Message | None = None) -> None:
+        super().__init__(text)
+        self.answer = answer
+
+
 class Connection:
     """One side of a connection between two tasks; it never blocks.
 
@@ -51,11 +84,14 @@ class Connection:
         peer: Who is on the other side, as "10.0.0.2:54321".
     """
 
-    def __init__(self, connected: socket.socket) -> None:
+    def __init__(self, connected: socket.socket, greeting: Greeting | None = None) -> None:
         """Takes over a connected socket.
 
         Args:
             connected: The socket; closed with the connection.
+            greeting: This side's part in the first words, which are spoken while the connection is
+                read from; what is sent before their end waits for it. None where both sides are
+                of one process, and there are none.
         """
         self.socket = connected
         self.socket.setblocking(False)
@@ -65,8 +101,15 @@ class Connection:
             self.peer = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         except OSError:  # it may be gone already; whoever reads from it will be told
             self.peer = "an unknown address"
+        self._greeting = greeting
+        self._seals: Seals | None = None
         self._read = bytearray()
+        self._outbox: deque[Message] = deque()
         self._unsent = bytearray()
+        self._sending = False
+        first = greeting.begin() if greeting is not None else None
+        if first is not None:
+            self._put(first)
 
     def receive(self) -> list[Message]:
         """Reads what has come.
@@ -76,11 +119,12 @@ class Connection:
 
         Raises:
             Gone: The other side has closed the connection, and there is no message left.
+            Refusal: It has not proven to belong to the job.
             Stranger: What came is no message of a tfdist task.
         """
         ended = False
         cause: OSError | None = None
-        while len(self._read) <= MAX_BYTES:
+        while len(self._read) <= self._most:
             try:
                 chunk = self.socket.recv(65536)
             except BlockingIOError:
@@ -94,30 +138,54 @@ class Connection:
             self._read += chunk
         messages = []
         while (message := self._next()) is not None:
-            messages.append(message)
+            if self._is_greeting:
+                self._greet(message)
+            else:
+                messages.append(message)
         if ended and not messages:
             raise Gone(cause)
         return messages
 
+    @property
+    def _is_greeting(self) -> bool:
+        return self._greeting is not None and self._seals is None
+
+    @property
+    def _most(self) -> int:
+        return MAX_UNPROVEN_BYTES if self._is_greeting else MAX_BYTES + Seals.SIZE
+
     def _next(self) -> Message | None:
         if bytes(self._read[: len(MAGIC)]) != MAGIC[: len(self._read)]:
-            raise Stranger(describe(bytes(self._read)))
+            raise Stranger(describe(bytes(self._read[:400])))
         if len(self._read) < _HEAD:
             return None
         (length,) = _LENGTH.unpack_from(self._read, len(MAGIC))
-        if length > MAX_BYTES:
-            raise Stranger(f"a message of {length} bytes, where {MAX_BYTES} are the most")
+        if length > self._most:
+            raise Stranger(f"a message of {length} bytes, where {self._most} are the most")
         if len(self._read) < _HEAD + length:
             return None
         body = bytes(self._read[_HEAD : _HEAD + length])
         del self._read[: _HEAD + length]
         try:
-            message = json.loads(body)
-        except (ValueError, RecursionError):
-            raise Stranger("a message that is not JSON") from None
-        if not isinstance(message, dict) or not isinstance(message.get("say"), str):
-            raise Stranger("a message that says nothing")
-        return message
+            return read_message(body if self._seals is None else self._seals.open(body))
+        except ValueError as error:
+            raise Stranger(str(error)) from None
+
+    def _greet(self, message: Message) -> None:
+        assert self._greeting is not None
+        try:
+            answer, seals = self._greeting.hear(message)
+        except Refusal as refusal:
+            if refusal.answer is not None:
+                self._put(refusal.answer)
+                with contextlib.suppress(Gone):
+                    self.flush()
+            raise
+        if answer is not None:
+            self._put(answer)
+        self._seals = seals
+        with contextlib.suppress(Gone):  # its last words may still be there to be read
+            self.flush()
 
     def send(self, message: Message) -> None:
         """Sends a message, as far as the other side takes it now; see `flush` for the rest.
@@ -128,8 +196,7 @@ class Connection:
         Raises:
             Gone: The connection is lost.
         """
-        body = json.dumps(message).encode()
-        self._unsent += MAGIC + _LENGTH.pack(len(body)) + body
+        self._outbox.append(message)
         self.flush()
 
     def flush(self) -> bool:
@@ -141,7 +208,18 @@ class Connection:
         Raises:
             Gone: The connection is lost, or the other side does not read.
         """
-        while self._unsent:
+        if self._sending:  # in a signal handler, inside of a call of this: which goes on with it
+            return False
+        self._sending = True
+        try:
+            return self._flush()
+        finally:
+            self._sending = False
+
+    def _flush(self) -> bool:
+        while self._unsent or (self._outbox and not self._is_greeting):
+            while self._outbox and not self._is_greeting:
+                self._put(self._outbox.popleft())
             try:
                 del self._unsent[: self.socket.send(self._unsent)]
             except BlockingIOError:
@@ -150,7 +228,13 @@ class Connection:
                 return False
             except OSError as error:
                 raise Gone(error) from None
-        return True
+        return not self._outbox
+
+    def _put(self, message: Message) -> None:
+        body = json.dumps(message).encode()
+        if self._seals is not None:
+            body = self._seals.seal(body) + body
+        self._unsent += MAGIC + _LENGTH.pack(len(body)) + body
 
     def keep_alive(self, within: float = 30.0) -> None:
         """Has the kernel find out by itself that the other side's machine has vanished.

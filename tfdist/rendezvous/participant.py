@@ -12,12 +12,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tfdist.cluster.address import Address
+from tfdist.cluster.secret import NO_SECRET, Secret
 from tfdist.cluster.spec import Cluster
 from tfdist.cluster.task import Task
 from tfdist.errors import RendezvousError, RendezvousMismatch, RendezvousTimeout
 from tfdist.machine.hosts import look_up
+from tfdist.rendezvous.greeting import Newcomer
 from tfdist.rendezvous.handshake import Handshake
-from tfdist.rendezvous.messages import Connection, Gone, Message, Stranger
+from tfdist.rendezvous.messages import Connection, Gone, Message, Refusal, Stranger
 from tfdist.rendezvous.wording import Log, WaitingLog, late_text
 
 __all__ = ["Participant"]
@@ -40,6 +42,7 @@ class Participant:
         deadline: On the clock of `time.monotonic`.
         log: Where the waiting is told.
         stay: Whether the connection stays open after the chief's word; see `parted`.
+        secret: The job's, which the chief must prove to know.
         parted: Then, the open connection, and the messages that came right after that word.
     """
 
@@ -48,6 +51,7 @@ class Participant:
     deadline: float
     log: Log
     stay: bool = False
+    secret: Secret = NO_SECRET
     parted: tuple[Connection, list[Message]] | None = field(default=None, init=False)
     _waiting: WaitingLog = field(init=False)
     _missing: list[Task] = field(default_factory=list, init=False)
@@ -107,7 +111,7 @@ class Participant:
                 attempt.connect((host, address.port))
                 # Where nobody listens, the kernel may join the socket to itself.
                 if attempt.getsockname() != attempt.getpeername():
-                    return Connection(attempt)
+                    return Connection(attempt, Newcomer(self.handshake, self.secret))
                 self._reason = "connection refused"
             except TimeoutError:
                 self._reason = "no answer to the connection"
@@ -148,6 +152,12 @@ class Participant:
             except Gone:
                 self._reason = "it closed the connection"
                 self._missing = [self.cluster.chief]
+            except Refusal as refusal:
+                chief = self.cluster.chief
+                raise RendezvousMismatch(
+                    f"{chief} ({self.cluster.address(chief)}) and {self.handshake.task} do not "
+                    f"belong together: {refusal}"
+                ) from None
             except Stranger as stranger:
                 self._stranger = str(stranger)
                 self._reason = f"at its address is {stranger}"
@@ -164,7 +174,7 @@ class Participant:
                 raise RendezvousTimeout(text)
             raise RendezvousMismatch(text)
         if said != "status" or not isinstance(message.get("missing"), list):
-            raise Stranger(f"something that said {said!r}")
+            raise Stranger(f"something that said {said[:40]!r}")
         names = set(map(str, message["missing"]))
         self._missing = [task for task in self.cluster.tasks if str(task) in names]
         self._say(connection, {"say": "here", "round": message.get("round")})

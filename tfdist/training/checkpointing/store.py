@@ -3,7 +3,8 @@
 A checkpoint is an ordinary `.keras` file (weights, optimizer and configuration; plain Keras loads
 it), and `checkpoint.json` names the newest whole one and tells of the run that writes here: its
 random name, when it began and whether it has ended well. Every file is written under another name,
-flushed to the disk and then renamed, which is atomic on POSIX file systems.
+flushed to the disk and then renamed, which is atomic on POSIX file systems. Only their owner can
+open them: who can write them decides what a job resumes with.
 """
 
 from __future__ import annotations
@@ -156,8 +157,8 @@ class Store:
     def _write_index(self, index: Index) -> None:
         path = self.directory / _INDEX
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            with replacing_file(path) as temporary:
+            self.directory.mkdir(0o700, parents=True, exist_ok=True)
+            with _replacing_own_file(path) as temporary:
                 temporary.write_text(index.to_json())
         except OSError as error:
             raise CheckpointError(
@@ -179,8 +180,8 @@ class Store:
         """
         path = self.directory / "not-finite.keras"
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            with replacing_file(path) as temporary:
+            self.directory.mkdir(0o700, parents=True, exist_ok=True)
+            with _replacing_own_file(path) as temporary:
                 save(str(temporary))
         except OSError as error:
             raise CheckpointError(f"{path} could not be written ({error})") from error
@@ -206,10 +207,10 @@ class Store:
         saved = Saved(path, epoch, plain, name=secrets.token_hex(8), step=step)
         index = dataclasses.replace(self._index, saved=saved)
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            with replacing_file(path) as temporary:
+            self.directory.mkdir(0o700, parents=True, exist_ok=True)
+            with _replacing_own_file(path) as temporary:
                 save(str(temporary))
-            with replacing_file(self.directory / _INDEX) as temporary:
+            with _replacing_own_file(self.directory / _INDEX) as temporary:
                 temporary.write_text(index.to_json())
             self._index = index
             self._drop_old(path)
@@ -321,6 +322,15 @@ def replacing_file(path: Path) -> Iterator[Path]:
         _flush(path.parent)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _replacing_own_file(path: Path) -> Iterator[Path]:
+    """The same for a file that only its owner can read, on file systems that know owners."""
+    with replacing_file(path) as temporary:
+        yield temporary
+        with contextlib.suppress(OSError):
+            temporary.chmod(0o600)
 
 
 @contextlib.contextmanager
