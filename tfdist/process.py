@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from tfdist import log
 from tfdist.cluster import Cluster, Task
@@ -21,6 +22,7 @@ __all__ = [
     "current",
     "is_chief",
     "join",
+    "log_folder",
     "rendezvous_timeout",
     "stall_timeout",
     "threads",
@@ -131,6 +133,16 @@ def threads() -> int:
     """
     text = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
     return int(text) if text.isdigit() and int(text) else available_cores()
+
+
+def log_folder() -> Path:
+    """Returns where this process may leave files for people who look into a job.
+
+    Returns:
+        The folder of the job's logs, which `tfdist run` tells by TFDIST_LOG_FOLDER;
+        "tfdist_logs" in the working directory where tasks are started by hand.
+    """
+    return Path(os.environ.get("TFDIST_LOG_FOLDER") or "tfdist_logs")
 
 
 def _seconds(name: str, default: float) -> float:
