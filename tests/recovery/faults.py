@@ -9,6 +9,15 @@ __all__ = ["HANGS", "Hang"]
 IN_STEP = ("--workers", 2)
 SERVERS = ("--workers", 2, "--ps", 1)
 STAGES = ("--chief", "--workers", 2)
+MWM, PS, PIPE = "multi_worker_mirrored", "parameter_server", "pipeline"
+# Who leaves stacks where a task is stopped.
+_ABLE: dict[tuple[str, str], tuple[str, ...]] = {
+    (MWM, "worker:0"): ("worker-1",),
+    (MWM, "worker:1"): ("worker-0",),
+    (PS, "ps:0"): ("chief-0", "worker-0", "worker-1"),
+    (PS, "worker:1"): ("chief-0", "ps-0", "worker-0"),
+    (PIPE, "worker:1"): ("chief-0", "worker-0"),
+}
 FOR_GOOD = r"which has said nothing for \d+ s"
 
 
@@ -27,6 +36,7 @@ class Hang:
         signal: "SIGSTOP", or "".
         seconds_stopped: after which it is let go on; None: never.
         code: how the job is to end.
+        stacks: the tasks that must leave their Python stacks, as "worker-1".
         stall_timeout: of the job; servers bear the silence of a chief for ten times as long.
     """
 
@@ -41,10 +51,12 @@ class Hang:
     seconds_stopped: float | None = None
     code: int = 0
     stall_timeout: int = 15
+    stacks: tuple[str, ...] = ()
 
 
 def _in_step(name: str, place: str, says: str, code: int = 0) -> Hang:
-    return Hang(name, "multi_worker_mirrored", IN_STEP, place, "worker:1", says, code=code)
+    stacks = () if code else ("worker-0", "worker-1")
+    return Hang(name, MWM, IN_STEP, place, "worker:1", says, code=code, stacks=stacks)
 
 
 def _stopped(
@@ -63,11 +75,11 @@ def _stopped(
         seconds,
         code,
         3 if task == "chief:0" else 15,
+        _ABLE.get((kind, task), ()),
     )
 
 
 _WAITS = r"worker:0 is .* for \d+ s: it waits for worker:1, which is "
-MWM, PS, PIPE = "multi_worker_mirrored", "parameter_server", "pipeline"
 
 HANGS = (
     _in_step(

@@ -43,6 +43,7 @@ class Found:
         ended: seconds from the hang to the end of the launcher.
         code: its exit code.
         output: all that was written.
+        stacks: the tasks that have left their Python stacks, as "worker-1".
     """
 
     named: float | None
@@ -50,6 +51,7 @@ class Found:
     ended: float
     code: int
     output: str
+    stacks: tuple[str, ...]
 
 
 def run(hang: Hang) -> Found:
@@ -75,7 +77,10 @@ def run(hang: Hang) -> Found:
         at, line = said[0] if said else (None, "")
         sentence = re.sub(r"^.*?tfdist\] |^\[[\w:]+\] (\w+\.)*", "", line)
         sentence = re.sub(r" \(Python stacks: .*\)$", "", sentence)
-        return Found(None if at is None else at - began, sentence, ended - began, code, job.output)
+        files = sorted(Path(folder, "tfdist_logs").glob("*/*.stacks.txt"))
+        stacks = tuple(file.name.partition(".")[0] for file in files)
+        named = None if at is None else at - began
+        return Found(named, sentence, ended - began, code, job.output, stacks)
 
 
 def hang_row(hang: Hang, found: Found) -> list[str]:

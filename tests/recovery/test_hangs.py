@@ -24,3 +24,4 @@ def test_a_hang_is_named(hang: Hang) -> None:
     assert found.named is not None, found.output
     assert found.named <= NAMED, found.output
     assert found.code == hang.code, found.output
+    assert set(hang.stacks) <= set(found.stacks), (found.stacks, found.output)
