@@ -70,7 +70,7 @@ def _stopped(
         "nowhere",
         task,
         rf"{task}\b.*{FOR_GOOD}",
-        40 if seconds is None else 40 + int(4 * seconds),
+        40 if seconds is None else 40 + int(seconds),
         "SIGSTOP",
         seconds,
         code,
