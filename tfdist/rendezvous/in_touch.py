@@ -69,6 +69,8 @@ class InTouch:
         assert cluster.task is not None
         self._cluster = cluster
         self._task = str(cluster.task)
+        others = [task for task in cluster.tasks if task.type != "evaluator"]
+        self._others = [str(task) for task in others if task != cluster.task]
         self._is_chief = cluster.is_chief
         self._pid = os.getpid()
         self._lock = threading.Lock()
@@ -215,7 +217,8 @@ class InTouch:
                 # Who waits for nobody first: these are waited for.
                 others = sorted(self._standing.values(), key=lambda one: not one.alone)
                 message["standing"] += [astuple(one) for one in others[:_MOST_TOLD]]
-                message["begun"] = self._begun
+                begun = self._begun.items()  # of most tasks the chief's own number is theirs
+                message["begun"] = {name: n for name, n in begun if n != self._calls}
                 message["ended"] = {n: self._ended[n] for n in list(self._ended)[:_MOST_TOLD]}
                 message["gone"] = list(self._gone)
                 message["silent"] = {
@@ -241,12 +244,14 @@ class InTouch:
         ended = {_plain(task): _plain(why, 1000) for task, why in message["ended"].items()}
         with self._lock:
             self._heard[name] = time.monotonic()
+            calls = int(message["calls"])
             if name not in ended:
-                self._begun[name] = int(message["calls"])
+                self._begun[name] = calls
             if self._is_chief:
                 self._standing.pop(name, None)
             else:
                 self._standing.clear()
+                self._begun = dict.fromkeys(self._others, calls)
                 self._begun |= {_plain(task): int(n) for task, n in message["begun"].items()}
                 self._begun.pop(self._task, None)
                 self._silent = {_plain(t): float(s) for t, s in message["silent"].items()}

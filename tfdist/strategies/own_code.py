@@ -15,7 +15,11 @@ __all__ = ["called_from_graphs", "is_in_tensorflow", "is_tracing", "place_of"]
 _LIBRARIES = (Path(tfdist.__file__).parent, *map(Path, sysconfig.get_paths().values()))
 _METHODS = str(Path(tfdist.__file__).parent / "training" / "own_methods.py")
 _TRACING = "tensorflow/python/framework/func_graph.py"
-_RUNS_OPERATIONS = ("tensorflow/python/eager/", "tensorflow/python/ops/gen_")
+_RUNS_OPERATIONS = (
+    "tensorflow/python/eager/",
+    "tensorflow/python/framework/ops.py",
+    "tensorflow/python/ops/gen_",
+)
 # TensorFlow's py_function, which generators go through, and Keras' threads for a PyDataset.
 _CALLS_PYTHON = ("tensorflow/python/ops/script_ops.py", "data_adapters/py_dataset_adapter.py")
 
