@@ -315,7 +315,7 @@ def _run_parser() -> command_line.Parser:
         "--stall_timeout",
         type=command_line.seconds,
         metavar="SECONDS",
-        help="how long a task waits for a server or a chief that does not answer (default: 60)",
+        help="how long a task waits for one that does not answer (default: 60)",
     )
     parser.option(
         how,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from tfdist import log
 from tfdist.cluster import Cluster, Task
@@ -24,6 +25,7 @@ __all__ = [
     "current",
     "is_chief",
     "join",
+    "log_folder",
     "rendezvous_timeout",
     "secret",
     "stall_timeout",
@@ -158,6 +160,16 @@ def secret(environ: Mapping[str, str] | None = None) -> Secret:
     if file and word:
         raise ClusterError(f"{SECRET_VARIABLE} and {SECRET_VARIABLE}_FILE are both set; unset one")
     return Secret.from_file(file) if file else Secret(word)
+
+
+def log_folder() -> Path:
+    """Returns where this process may leave files for people who look into a job.
+
+    Returns:
+        The folder of the job's logs, which `tfdist run` tells by TFDIST_LOG_FOLDER;
+        "tfdist_logs" in the working directory where tasks are started by hand.
+    """
+    return Path(os.environ.get("TFDIST_LOG_FOLDER") or "tfdist_logs")
 
 
 def _seconds(name: str, default: float) -> float:

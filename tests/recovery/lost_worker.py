@@ -1,6 +1,6 @@
 """Kills a random worker of its own parameter-server job in every round, in the middle of an epoch.
 
-    tfdist run --workers 2 --ps 2 --max_restarts 40 lost_worker.py FOLDER ROUNDS
+    tfdist run --workers 2 --ps 2 --max_restarts 40 lost_worker.py FOLDER ROUNDS [SIGNAL]
 
 The chief prints a line for each round, and writes what it has counted as JSON.
 """
@@ -21,6 +21,7 @@ from typing import Any
 import tfdist
 
 folder, rounds = Path(sys.argv[1]), int(sys.argv[2])
+how = signal.Signals[sys.argv[3] if len(sys.argv) > 3 else "SIGKILL"]
 cluster = tfdist.Cluster.from_environment()
 assert cluster is not None
 assert cluster.task is not None
@@ -61,7 +62,7 @@ class Killer(keras.callbacks.Callback):
             self.left = STEPS - 1 - batch
             assert self.killed[1] > 0
             delay = random.uniform(0, self.longest)
-            threading.Timer(delay, os.kill, (self.killed[1], signal.SIGKILL)).start()
+            threading.Timer(delay, os.kill, (self.killed[1], how)).start()
 
 
 with strategy.scope():

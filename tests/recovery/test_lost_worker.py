@@ -41,3 +41,23 @@ def test_an_epoch_survives_the_death_of_a_worker(run_job: RunJob, tmp_path: Path
     assert set(gone) <= set(killed)
     assert len(re.findall(r"worker:\d is back \(process ", said)) <= len(gone)
     assert "Traceback" not in said
+
+
+@pytest.mark.thorough
+@pytest.mark.timeout(200)
+def test_an_epoch_survives_a_worker_that_is_stopped_for_ever(
+    run_job: RunJob, tmp_path: Path
+) -> None:
+    script = Path(__file__).with_name("lost_worker.py")
+    options = ["--workers", 2, "--ps", 1, "--max_restarts", 4, "--stall_timeout", 8]
+    ran = run_job([*options, script, tmp_path, 2, "SIGSTOP"], timeout=180)
+    said = ran.stdout + ran.stderr
+    assert ran.returncode == 0, said[-6000:]
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert len(found) == 2
+    for one in found:
+        assert one["left"] > 0
+        assert one["examples"] == one["expected"]  # once, though the work was done again
+        assert 0 <= one["again"] <= 100
+        assert f"worker:{one['killed']} is dropped, as it says nothing any more" in said
+        assert one["seconds"] < 60

@@ -84,6 +84,7 @@ tf_one_device = module("tensorflow.python.distribute.one_device_strategy")
 tf_distribute = module("tensorflow.python.distribute.distribute_lib")
 tf_values = module("tensorflow.python.distribute.values")
 tf_context = module("tensorflow.python.eager.context")
+tf_coordination = module("tensorflow.compiler.xla.tsl.protobuf.coordination_config_pb2")
 tf_record = module("tensorflow.python.eager.record")
 tf_function = module("tensorflow.python.eager.polymorphic_function.polymorphic_function")
 tf_control = module("tensorflow.python.framework.auto_control_deps")
@@ -192,8 +193,8 @@ PARTS: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (of(tf_distribute, "_CurrentDistributionContext"), ("_device_scope",)),
     (of(tf_values, "DistributedVariable"), ("assign", "values")),
     # TensorFlow's graphs
-    (of(tf_context, "Context"), ("ensure_initialized", "set_config_key_value")),
-    (of(tf_context, "Context"), ("get_config_key_value",)),
+    (of(tf_context, "Context"), ("configure_coordination_service", "ensure_initialized")),
+    (tf_coordination, ("CoordinatedJob",)),
     (of(tf_function, "Function"), ("_autograph", "_jit_compile", "python_function")),
     (of(tf_func_graph, "FuncGraph"), ("captures", "outer_graph")),
     (of(tf_func_graphs, "WhileBodyFuncGraph"), ()),

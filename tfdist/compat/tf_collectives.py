@@ -1,18 +1,17 @@
-"""TensorFlow's collectives: groups kept apart, small sums by a gather, words left for others."""
+"""TensorFlow's collectives: groups kept apart, small sums by a gather, silence that is borne."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
 
-from tfdist.compat.names import tf_context
+from tfdist.compat.names import tf_context, tf_coordination
 
-__all__ = ["gather", "gather_small_sums", "post", "posted", "separate_collectives"]
+__all__ = ["bear_silence", "gather", "gather_small_sums", "separate_collectives"]
 
 
 _lock = threading.RLock()
@@ -132,15 +131,23 @@ def gather(strategy: tf.distribute.Strategy, tensor: tf.Tensor) -> tf.Tensor:
         return tf.reshape(halves[:, :count], [launcher._group_size, *tensor.shape])
 
 
-def post(key: str, text: str) -> None:
-    """Leaves word for the other processes of a multi-worker job; nothing if that cannot be."""
-    with contextlib.suppress(tf.errors.OpError, RuntimeError):
-        tf_context.context().set_config_key_value(key, text)
+def bear_silence(jobs: Mapping[str, int], leader: str, seconds: float) -> None:
+    """Has TensorFlow bear a process that says nothing, of a synchronous job, for so long.
 
+    By itself it ends the job after 10 s. It must be done before the strategy is made.
 
-def posted(key: str, milliseconds: int) -> str | None:
-    """Returns what a process of the job has posted, None if that does not come in time."""
-    try:
-        return str(tf_context.context().get_config_key_value(key, milliseconds))
-    except (tf.errors.OpError, RuntimeError):
-        return None
+    Args:
+        jobs: how many tasks each job has.
+        leader: the first of them, as "worker:0".
+        seconds: how long.
+    """
+    job, _, index = leader.partition(":")
+    tf_context.context().configure_coordination_service(
+        service_type="standalone",
+        service_leader=f"/job:{job}/replica:0/task:{index}",
+        coordinated_jobs=[
+            tf_coordination.CoordinatedJob(name=name, num_tasks=count)
+            for name, count in jobs.items()
+        ],
+        heartbeat_timeout_in_ms=int(1000 * seconds),
+    )

@@ -56,6 +56,9 @@ DEFAULT_GRACE = 5.0
 LOGS = "tfdist_logs"
 """The folder, in the working directory, under which each job gets a folder for its logs."""
 
+FOLDER_VARIABLE = "TFDIST_LOG_FOLDER"
+"""Tells a task where the job's logs lie."""
+
 _TICK_SECONDS = 0.05
 # Deaths that look like consequences wait for their cause to show: a process with TensorFlow inside
 # loses its connections up to seconds before it has ended.
@@ -128,6 +131,9 @@ class Job:
         self._results: dict[str, TaskResult]
         self._asked: list[int] = []  # the signals that we were sent
         self._restarts = Restarts.of(max_restarts, plan.has_servers)
+        self._restarts.chief_is_elsewhere = (
+            self._restarts.asked_for and str(plan.cluster.chief) not in names
+        )
         self._told_of_evaluator = False
         self._begin()
 
@@ -155,7 +161,7 @@ class Job:
         """
         log_dir = self._make_log_dir()
         mark = secrets.token_hex(8)
-        environ = {**self._environ, JOB_VARIABLE: mark}
+        environ = {**self._environ, JOB_VARIABLE: mark, FOLDER_VARIABLE: str(log_dir.resolve())}
         with contextlib.ExitStack() as stack:
             stack.enter_context(caught(self._on_signal, _SIGNALS))
             guardian = stack.enter_context(Guardian(mark))

@@ -32,12 +32,14 @@ class Restarts:
         asked_for: Whether somebody has given their number, who then has checkpoints: by default
             only lost workers are replaced.
         used: How many there have been.
+        chief_is_elsewhere: Whether the chief runs on another host.
     """
 
     most: int
     has_servers: bool
     asked_for: bool = True
     used: int = 0
+    chief_is_elsewhere: bool = False
 
     def __post_init__(self) -> None:
         if self.most < 0:
@@ -58,8 +60,10 @@ class Restarts:
         return (
             self.has_servers
             and result.task.type == "worker"
-            # A worker ends with 75 because its chief is lost, whose own end we may see later.
-            and result.returncode not in (0, TaskLost.exit_code, *_HOPELESS)
+            and result.returncode not in (0, *_HOPELESS)
+            # A worker ends with 75 because its chief is lost, whose own end we may see later; a
+            # chief on another host may still be there, once the network is.
+            and (result.returncode != TaskLost.exit_code or self.chief_is_elsewhere)
             and not result.stopped
             and self.used < self.most
         )

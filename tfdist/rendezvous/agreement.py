@@ -35,6 +35,7 @@ from tfdist.machine.places import check_own_port
 from tfdist.machine.ports import Reservation, listen, shareable
 from tfdist.rendezvous.coordinator import Coordinator
 from tfdist.rendezvous.handshake import Handshake
+from tfdist.rendezvous.in_touch import InTouch
 from tfdist.rendezvous.membership import Membership
 from tfdist.rendezvous.participant import Participant
 from tfdist.rendezvous.session import Session
@@ -63,6 +64,7 @@ class Agreement:
         held: The task's port, where it is held.
         membership: Who is here, on the chief of those who stay; None elsewhere.
         session: The wait for the end, on the servers of those who stay; None elsewhere.
+        touch: What tasks in step know of each other; None elsewhere.
     """
 
     seed: int
@@ -71,6 +73,7 @@ class Agreement:
     held: Reservation = field(default_factory=Reservation, repr=False, compare=False)
     membership: Membership | None = field(default=None, repr=False, compare=False)
     session: Session | None = field(default=None, repr=False, compare=False)
+    touch: InTouch | None = field(default=None, repr=False, compare=False)
 
     def wait_for_the_end(self) -> None:
         """On a server that listens: tells the chief so, and returns once the job has ended well.
@@ -134,6 +137,7 @@ def meet(
     kind: str = "",
     stay: bool = False,
     secret: Secret | None = None,
+    in_step: bool = False,
     log: Log = logging.info,
 ) -> Agreement:
     """Waits until all tasks of a job are here and agree.
@@ -151,6 +155,8 @@ def meet(
             for kinds whose other tasks are servers. A server that has died may then come back.
         secret: What the tasks prove to each other to know; None for this process' own
             (`tfdist.process.secret`).
+        in_step: Whether the tasks keep their connections, but the chief not its port: nobody may
+            come back; see `in_touch`.
         log: Takes one line an event.
 
     Returns:
@@ -178,7 +184,8 @@ def meet(
         check_own_port(cluster)
     own = Address.parse(cluster.address(cluster.task))
     held = Reservation(ports=(own.port,) if shareable() else ())
-    membership, session = None, None
+    membership, session, touch = None, None, None
+    parted = stay or in_step
     try:
         handshake = Handshake(str(cluster.task), cluster.jobs, kind, versions, timeout, timeout)
         if cluster.is_chief:
@@ -187,7 +194,7 @@ def meet(
             with contextlib.ExitStack() as stack:
                 server = stack.enter_context(_listening(cluster, own))
                 coordinator = Coordinator(
-                    cluster, tasks, handshake, server, start + timeout, log, stay, secret
+                    cluster, tasks, handshake, server, start + timeout, log, parted, secret
                 )
                 seed = coordinator.run()
                 if stay:
@@ -195,15 +202,20 @@ def meet(
                         cluster, tasks, handshake, seed, server, coordinator.parted, log, secret
                     )
                     stack.pop_all()
+                elif in_step:
+                    connections = {task: one for task, (one, _) in coordinator.parted.items()}
+                    touch = InTouch(cluster, connections)
         else:
-            participant = Participant(cluster, handshake, start + timeout, log, stay, secret)
+            participant = Participant(cluster, handshake, start + timeout, log, parted, secret)
             seed = participant.run()
-            if participant.parted is not None:
+            if participant.parted is not None and in_step:
+                touch = InTouch(cluster, {cluster.chief: participant.parted[0]})
+            elif participant.parted is not None:
                 session = Session(cluster, *participant.parted)
     except BaseException:
         held.close()
         raise
-    return Agreement(seed, tasks, time.monotonic() - start, held, membership, session)
+    return Agreement(seed, tasks, time.monotonic() - start, held, membership, session, touch)
 
 
 def _is_of_one_host(cluster: Cluster) -> bool:

@@ -4,9 +4,7 @@
     ps:0     ◄──► │    ▲
     worker:1 ─ ✗  │    └──hello── worker:1, started again: go (seed), or stop (why)
 
-Silence is no sign of death here: a process that computes may not answer for a minute. Whoever has
-died has lost its connection, at once where only the process died, after half a minute where the
-whole machine did.
+Silence is no sign of death before the stall timeout. Whoever has died has lost its connection.
 """
 
 from __future__ import annotations
@@ -21,16 +19,18 @@ import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from tfdist import process
 from tfdist.cluster.secret import NO_SECRET, Secret
 from tfdist.cluster.spec import Cluster
 from tfdist.cluster.task import Task
 from tfdist.errors import RendezvousTimeout
 from tfdist.machine.standstill import Standstill
+from tfdist.rendezvous import dropping
 from tfdist.rendezvous.greeting import Host
 from tfdist.rendezvous.guests import StrangerLog, crowded_out
 from tfdist.rendezvous.handshake import Handshake
 from tfdist.rendezvous.messages import Connection, Gone, Message, Stranger
-from tfdist.rendezvous.wording import Log, late_text
+from tfdist.rendezvous.wording import Log, late_text, two_claim
 
 __all__ = ["Membership"]
 
@@ -94,6 +94,7 @@ class Membership:
     _heard: dict[Task, float] = field(default_factory=dict, init=False)
     _beat: float = field(default=0.0, init=False)
     _standstill: Standstill = field(default_factory=Standstill, init=False)
+    _stacks_are_wanted: bool = field(default=False, init=False)
     _round: int = field(default=1 << 20, init=False)  # above those of the rendezvous
 
     def __post_init__(self) -> None:
@@ -109,7 +110,7 @@ class Membership:
         self._selector.register(self.server, selectors.EVENT_READ)
         self._selector.register(self._woken, selectors.EVENT_READ)
         for connection, _ in self.members.values():
-            connection.keep_alive()
+            connection.keep_alive(process.stall_timeout())
             self._selector.register(connection.socket, selectors.EVENT_READ, connection)
         _open.add(self)
         self._thread = threading.Thread(target=self._run, name="tfdist-membership", daemon=True)
@@ -135,6 +136,10 @@ class Membership:
         with self._lock:
             quiet = [(task, now - self._heard.get(task, now)) for task in self.members]
         return [(task, seconds) for task, seconds in quiet if seconds > longest]
+
+    def ask_for_stacks(self) -> None:
+        """Has every server write where its threads stand."""
+        self._stacks_are_wanted = True
 
     def times(self, task: Task) -> int:
         """How many times a task has come, each time as another process; 0 where it never did."""
@@ -247,7 +252,7 @@ class Membership:
         if task is None:
             raise Stranger(f"a task {handshake.task!r} that the cluster does not have")
         if task == self._chief:
-            self._refuse(connection, _two(task, self.handshake, handshake))
+            self._refuse(connection, two_claim(task, self.handshake, handshake))
             return
         before = self.members.get(task)
         if before is None or before[1].token == handshake.token:
@@ -255,7 +260,7 @@ class Membership:
             return
         rival = next((one for one in self._claims.values() if one.task == task), None)
         if rival is not None:
-            self._refuse(connection, _two(task, rival.handshake, handshake))
+            self._refuse(connection, two_claim(task, rival.handshake, handshake))
             return
         del self._guests[connection]
         self._claims[connection] = _Claim(task, handshake, time.monotonic() + ANSWER)
@@ -270,7 +275,7 @@ class Membership:
             self._refuse(before[0], text, quietly=True)
         self._guests.pop(connection, None)
         self._claims.pop(connection, None)
-        connection.keep_alive()
+        connection.keep_alive(process.stall_timeout())
         another = before is None or before[1].token != handshake.token
         with self._lock:
             self.members[task] = (connection, handshake)
@@ -302,7 +307,7 @@ class Membership:
             if own is connection:
                 for claimant, claim in list(self._claims.items()):
                     if claim.task == task:
-                        self._refuse(claimant, _two(task, handshake, claim.handshake))
+                        self._refuse(claimant, two_claim(task, handshake, claim.handshake))
 
     def _refuse(self, connection: Connection, text: str, *, quietly: bool = False) -> None:
         if not quietly:
@@ -323,11 +328,21 @@ class Membership:
                 connection.flush()
         if self._standstill.is_over():
             self._heard.clear()
+        self._drop_silent_workers(now)
         if now > self._beat + _BEAT_SECONDS:
             self._beat = now
+            asked, self._stacks_are_wanted = self._stacks_are_wanted, False
             for task, (own, _) in list(self.members.items()):
                 self._heard.setdefault(task, now)
+                if asked:
+                    self._tell(own, {"say": "stacks"})
                 self._tell(own, {"say": "status", "round": -1, "missing": []})
+
+    def _drop_silent_workers(self, now: float) -> None:
+        for task in dropping.overdue(self.cluster, self._heard, now):
+            connection, handshake = self.members[task]
+            self._refuse(connection, f"{task} has said nothing for too long", quietly=True)
+            self.log(dropping.drop(task, handshake, self.cluster))
 
     def _drop(self, connection: Connection, *, quietly: bool = False) -> None:
         if connection not in self._everybody():
@@ -374,13 +389,6 @@ class Membership:
                 connection.flush()
             except Gone:
                 self._drop(connection)
-
-
-def _two(task: Task, first: Handshake, second: Handshake) -> str:
-    return (
-        f"two processes claim to be {task}: {first.who} and {second.who}; start every task once, "
-        "each with its own index"
-    )
 
 
 def _leave_to_the_parent() -> None:

@@ -10,9 +10,10 @@ import time
 from dataclasses import dataclass, field
 from types import FrameType
 
-from tfdist import process
+from tfdist import log, process
 from tfdist.cluster.spec import Cluster
 from tfdist.errors import ClusterError, TaskLost
+from tfdist.machine import stacks
 from tfdist.machine.signals import ENDS, caught
 from tfdist.machine.standstill import Standstill
 from tfdist.rendezvous.messages import Connection, Gone, Message, Stranger
@@ -21,6 +22,7 @@ from tfdist.rendezvous.wording import seconds
 __all__ = ["Session"]
 
 _TICK = 1.0
+_QUIET = 6.0
 _PATIENCE = 10  # times the stall timeout
 
 
@@ -38,12 +40,13 @@ class Session:
     connection: Connection
     heard: list[Message]
     _since: float = field(default_factory=time.monotonic, init=False)
+    _told: bool = field(default=False, init=False)
     _asked: bool = field(default=False, init=False)
     _standstill: Standstill = field(default_factory=Standstill, init=False)
     _last_word: float = field(default_factory=time.monotonic, init=False)
 
     def __post_init__(self) -> None:
-        self.connection.keep_alive()
+        self.connection.keep_alive(process.stall_timeout())
 
     def wait(self) -> None:
         """Tells the chief that this task serves; returns once the job has ended well.
@@ -109,6 +112,17 @@ class Session:
         now = time.monotonic()
         if self._standstill.is_over():
             self._last_word = now
+        if now - self._last_word < _QUIET:
+            self._told = False
+        elif not self._told:
+            self._told = True
+            log.warning(
+                "%s waits for %s, which has said nothing for %.0f s (its process is stopped, or "
+                "its host cannot be reached)",
+                self.cluster.task,
+                self._chief,
+                now - self._last_word,
+            )
         if (silence := now - self._last_word) > _PATIENCE * process.stall_timeout():
             raise TaskLost(
                 self._lost(
@@ -123,6 +137,8 @@ class Session:
         if said == "status":
             with contextlib.suppress(Gone):
                 self.connection.send({"say": "here", "round": message.get("round")})
+        elif said == "stacks":
+            stacks.write(process.log_folder(), str(self.cluster.task))
         elif said == "end":
             _end_by_signal()
         elif said == "stop":

@@ -5,11 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from tfdist.cluster.spec import Cluster
 from tfdist.cluster.task import Task
 
-__all__ = ["Log", "WaitingLog", "late_text", "named", "seconds"]
+if TYPE_CHECKING:
+    from tfdist.rendezvous.handshake import Handshake
+
+__all__ = ["Log", "WaitingLog", "late_text", "named", "seconds", "two_claim"]
 
 Log = Callable[[str], None]
 
@@ -110,3 +114,11 @@ class WaitingLog:
     def due(self) -> float:
         """When it is time for the next line, on the clock of `time.monotonic`."""
         return self._start + self._due
+
+
+def two_claim(task: Task, first: Handshake, second: Handshake) -> str:
+    """Says that two processes claim to be one task."""
+    return (
+        f"two processes claim to be {task}: {first.who} and {second.who}; start every task once, "
+        "each with its own index"
+    )

@@ -7,9 +7,12 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
+from tfdist import exits, process
 from tfdist.cluster import Cluster
 from tfdist.compat import tf_collectives, tf_graphs
 from tfdist.errors import StrategyError
+from tfdist.rendezvous.agreement import Agreement
+from tfdist.strategies import registry, stall_watch
 from tfdist.strategies.small_sums import is_gathered
 from tfdist.strategies.startup import come_together, tell_who_is_here
 from tfdist.strategies.strategy_options import Options
@@ -17,6 +20,11 @@ from tfdist.strategies.strategy_options import Options
 __all__ = ["KIND", "joined", "make_multi_worker_mirrored"]
 
 KIND = "multi_worker_mirrored"
+_WORKERS = ("chief", "worker")
+_LATER = 10.0
+"""TensorFlow's heart beats twice in the time of which it is told, and a connection that has been
+cut takes seconds to go on: only with so many more does a pause heal that the stall timeout bears.
+"""
 
 
 @contextlib.contextmanager
@@ -32,7 +40,8 @@ def joined(cluster: Cluster, deadline: float) -> Iterator[None]:
         RendezvousError: the tasks did not come together.
         StrategyError: TensorFlow has run operations already.
     """
-    with come_together(cluster, deadline, KIND) as agreement:
+    with come_together(cluster, deadline, KIND, in_step=True) as agreement:
+        _stay_in_touch(cluster, agreement)
         try:
             yield
         except RuntimeError as error:
@@ -45,6 +54,20 @@ def joined(cluster: Cluster, deadline: float) -> Iterator[None]:
     # An unseeded shuffle must give every worker the same order, or examples would be lost.
     tf_graphs.seed_if_unseeded(agreement.seed)
     tell_who_is_here(cluster, agreement)
+
+
+def _stay_in_touch(cluster: Cluster, agreement: Agreement) -> None:
+    """Has this process know of the others from now on, and TensorFlow bear their silence."""
+    registry.remember_touch(agreement.touch)
+    if agreement.touch is None:  # of one task
+        return
+    exits.at_the_end(agreement.touch.close)
+    stall_watch.begin(str(cluster.task), agreement.touch, None)
+    tf_collectives.bear_silence(
+        {job: len(cluster.jobs[job]) for job in cluster.job_names if job in _WORKERS},
+        str(cluster.chief),
+        2 * process.stall_timeout() + _LATER,
+    )
 
 
 def make_multi_worker_mirrored(cluster: Cluster, options: Options) -> tf.distribute.Strategy:
@@ -66,7 +89,7 @@ def make_multi_worker_mirrored(cluster: Cluster, options: Options) -> tf.distrib
     )
     with joined(cluster, options.deadline):
         assert cluster.task is not None
-        jobs = {job: cluster.jobs[job] for job in cluster.job_names if job in ("chief", "worker")}
+        jobs = {job: cluster.jobs[job] for job in cluster.job_names if job in _WORKERS}
         resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
             tf.train.ClusterSpec({job: list(addresses) for job, addresses in jobs.items()}),
             task_type=cluster.task.type,

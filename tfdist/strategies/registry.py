@@ -10,6 +10,7 @@ import tensorflow as tf
 from tfdist import log
 from tfdist.cluster import Cluster
 from tfdist.errors import PlugError, StrategyError
+from tfdist.rendezvous.in_touch import InTouch
 from tfdist.rendezvous.membership import Membership
 from tfdist.strategies.layout import ReplicaLayout
 
@@ -19,12 +20,15 @@ __all__ = [
     "layout_of",
     "membership_of",
     "remember",
+    "remember_touch",
+    "touch",
 ]
 
 _last: Any = None
 """A weak reference to the last strategy of several replicas that this process made."""
 
 
+_touch: InTouch | None = None
 _membership: weakref.WeakKeyDictionary[Any, Membership] = weakref.WeakKeyDictionary()
 
 
@@ -39,6 +43,17 @@ def remember(strategy: tf.distribute.Strategy, membership: Membership | None = N
     _last = weakref.ref(strategy)
     if membership is not None:
         _membership[strategy] = membership
+
+
+def remember_touch(touch: InTouch | None) -> None:
+    """Notes what this process knows of the workers that it is in step with."""
+    global _touch
+    _touch = touch
+
+
+def touch() -> InTouch | None:
+    """What this process knows of the workers that it is in step with; None where it is not."""
+    return _touch
 
 
 def membership_of(strategy: tf.distribute.Strategy) -> Membership | None:

@@ -23,6 +23,7 @@ from tfdist.machine.places import available_cores
 from tfdist.machine.ports import Reservation
 from tfdist.rendezvous.agreement import Agreement
 from tfdist.rendezvous.membership import Membership
+from tfdist.strategies import stall_watch
 from tfdist.strategies.startup import come_together, tell_who_is_here
 from tfdist.strategies.strategy_options import Options
 
@@ -66,6 +67,7 @@ def meet_as_chief(cluster: Cluster, deadline: float, kind: str) -> Agreement:
     agreement = come_together(cluster, deadline, kind, stay=True)
     agreement.close()  # the listener itself keeps the port
     if agreement.membership is not None:
+        stall_watch.begin(str(cluster.task), None, agreement.membership)
         exits.at_the_end(functools.partial(_say_the_last_word, agreement.membership))
         agreement.membership.wait_for_servers(deadline)
     tf_graphs.seed_if_unseeded(agreement.seed)

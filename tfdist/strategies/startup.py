@@ -16,7 +16,9 @@ from tfdist.version import __version__
 __all__ = ["come_together", "tell_who_is_here"]
 
 
-def come_together(cluster: Cluster, deadline: float, kind: str, *, stay: bool = False) -> Agreement:
+def come_together(
+    cluster: Cluster, deadline: float, kind: str, *, stay: bool = False, in_step: bool = False
+) -> Agreement:
     """Checks the cluster and meets its other tasks.
 
     Args:
@@ -24,6 +26,7 @@ def come_together(cluster: Cluster, deadline: float, kind: str, *, stay: bool = 
         deadline: seconds to wait for the others.
         kind: the kind of strategy.
         stay: see `tfdist.rendezvous.agreement.meet`.
+        in_step: see there, too.
 
     Raises:
         ClusterError: the spec does not fit this kind.
@@ -38,7 +41,15 @@ def come_together(cluster: Cluster, deadline: float, kind: str, *, stay: bool = 
         "keras": keras.__version__,
         "python": ".".join(platform.python_version_tuple()[:2]),
     }
-    return meet(cluster, timeout=deadline, versions=versions, kind=kind, stay=stay, log=log.info)
+    return meet(
+        cluster,
+        timeout=deadline,
+        versions=versions,
+        kind=kind,
+        stay=stay,
+        in_step=in_step,
+        log=log.info,
+    )
 
 
 def tell_who_is_here(cluster: Cluster, agreement: Agreement) -> None:

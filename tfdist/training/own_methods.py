@@ -20,14 +20,12 @@ import tensorflow as tf
 from tfdist import process
 from tfdist.compat import tf_strategies
 from tfdist.errors import PlugError
-from tfdist.strategies import registry
+from tfdist.strategies import registry, stall_watch
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training.model_parts import optimizers_of
 from tfdist.training.peers.all_gather import CALLS, AllGather
 from tfdist.training.peers.hyperparameters import agree_on_hyperparameters
-from tfdist.training.peers.key_value_store import KeyValueStore
 from tfdist.training.peers.peer_errors import told_of_lost_tasks
-from tfdist.training.peers.stall_watch import StallWatch
 
 __all__ = ["METHODS", "Calls", "Receiver", "has_own", "reach", "stand_in"]
 
@@ -130,16 +128,15 @@ def _with_the_others(receiver: Receiver, name: str) -> Iterator[None]:
     if not layout.task and membership is None:
         yield
         return
-    board = KeyValueStore.of(strategy, layout)
     with contextlib.ExitStack() as stack:
         if layout.task:
-            stack.enter_context(told_of_lost_tasks(task, name, board))
-        stack.enter_context(StallWatch(task, name, board, membership, process.stall_timeout()))
+            stack.enter_context(told_of_lost_tasks(task, name, registry.touch()))
+        stack.enter_context(stall_watch.call(name))
         if layout.workers > 1:  # a variable that one of them makes must not wait for the others
             stack.enter_context(tf_strategies.out_of_scope())
-        if board is not None and name in CALLS:
+        if layout.workers > 1 and name in CALLS:
             gather = AllGather.of(strategy, layout)
-            gather.meet(name, board)
+            gather.meet(name)
             if name == "fit":
                 agree_on_hyperparameters(receiver.model, gather.all_gather)
         yield

@@ -18,6 +18,7 @@ import numpy as np
 from tfdist import log
 from tfdist.compat import keras_build, keras_trainer
 from tfdist.errors import DataError, PlugError
+from tfdist.strategies.stall_watch import note
 from tfdist.training.data.global_batches import GlobalBatches
 from tfdist.training.data.stream import Stream
 from tfdist.training.loop import call_agreement, callback_routing
@@ -29,7 +30,6 @@ from tfdist.training.loop.prediction import Prediction
 from tfdist.training.loop.saving import Saving
 from tfdist.training.mode import Mode
 from tfdist.training.model_parts import optimizers_of, unique
-from tfdist.training.peers.stall_watch import note
 from tfdist.training.peers.watchdog import Watchdog
 
 __all__ = ["Epochs", "Loop", "MadeFor"]
@@ -202,10 +202,12 @@ class Loop:
         self, data: Stream, chunk_length: ChunkLength, callback_list: Any
     ) -> dict[str, Any]:
         self.model.stop_evaluating = False
+        note("in its callbacks, as an evaluation begins", alone=True)
         callback_list.on_test_begin()
         self.family.reset_metrics()
         data.rewind()
         logs = self._run("test", data, chunk_length, callback_list, {})
+        note("in its callbacks, as an evaluation ends", alone=True)
         callback_list.on_test_end(logs)
         return logs
 
@@ -228,13 +230,18 @@ class Loop:
         data.begin_epoch(self.family.all_gather)
         step = 0
         with contextlib.closing(prediction.chunks(data, chunk_length)) as chunks:
+            note("in the input pipeline of predict", alone=True)
             for run in chunks:
+                note("in its callbacks around predict steps", alone=True)
                 callback_list.on_predict_batch_begin(step)
+                note("in its predict steps")
                 place, count, found = run()
                 outputs[place] = found
                 step += count
+                note("in its callbacks around predict steps", alone=True)
                 callback_list.on_predict_batch_end(step - 1, {"outputs": found})
                 self.stops("stop_predicting")  # the chunks heed it
+                note("in the input pipeline of predict", alone=True)
         data.end_epoch()
         callback_list.on_predict_end()
         if not outputs:
@@ -285,7 +292,7 @@ class Loop:
                     break
                 if saving is not None:
                     saving.after_chunk(step, logs, chunk_length)
-                note("in the input pipeline", alone=True)
+                note("in the input pipeline", alone=True)  # as far as Python reads it
         family.bring_together()
         self._check_length(data, step, begun)
         data.end_epoch()

@@ -17,6 +17,7 @@ import keras
 
 from tfdist import log
 from tfdist.errors import CheckpointError, Preempted
+from tfdist.strategies.stall_watch import note
 from tfdist.training.data import python_random
 from tfdist.training.data.position import Position
 from tfdist.training.data.stream import Stream
@@ -27,7 +28,6 @@ from tfdist.training.loop.job_state import JobState, WorkerState, from_bytes, to
 from tfdist.training.loop.preemption import Preemption
 from tfdist.training.model_parts import optimizers_of
 from tfdist.training.peers.byte_messages import all_gather_bytes
-from tfdist.training.peers.stall_watch import note
 
 __all__ = ["Cadence", "Keeper", "Saving", "keepers_among"]
 
@@ -253,7 +253,7 @@ class Saving:
     # ------------------------------------------------------------ what
 
     def _keep(self, epoch: int, step: int, logs: Mapping[str, Any], ends: bool) -> None:
-        note("saving a checkpoint")
+        note("at a checkpoint, where workers meet")
         self._family.bring_together()
         parts = all_gather_bytes(self._family.all_gather, self._own_state(step))
         self._last = time.monotonic()
@@ -267,6 +267,7 @@ class Saving:
             callback_state.states_of(self._callbacks),
             [WorkerState.from_tree(from_bytes(part)) for part in parts],
         )
+        note("saving a checkpoint", alone=True)
         for keeper in self._keepers:
             within = keeper.every_steps is not None or keeper.every_secs is not None
             keeper.keep(state, ends or (within if step else epoch % keeper.every == 0))

@@ -19,7 +19,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfdist import log
+from tfdist import log, process
 from tfdist.compat import tf_strategies
 from tfdist.errors import PlugError, TaskLost
 from tfdist.strategies import registry
@@ -55,7 +55,6 @@ _AHEAD = 2  # chunks for each worker: one that it works on, one that waits for i
 _SMALLEST = 8  # the last chunks of an epoch are no smaller than a full one divided by this
 _TICK_SECONDS = 1.0
 _IDLE_SECONDS = 0.02  # between two questions to workers that have all run out but one
-_LOST_SECONDS = 60.0  # for one worker to come back, where all have gone
 
 
 class Asynchronous:
@@ -226,12 +225,12 @@ class Asynchronous:
                 self._alone_since = None
                 continue
             self._alone_since = self._alone_since or time.monotonic()
-            if time.monotonic() - self._alone_since > _LOST_SECONDS:
+            if time.monotonic() - self._alone_since > process.stall_timeout():
                 queue.forget()
                 raise TaskLost(
                     f"chief:0 lost all {self.workers} workers, and none has come back for "
-                    f"{_LOST_SECONDS:.0f} s: their own logs tell why; start the job again, with "
-                    "tfdist.callbacks.Checkpoint it resumes where it was"
+                    f"{process.stall_timeout():.0f} s: their own logs tell why; start the job "
+                    "again, with tfdist.callbacks.Checkpoint it resumes where it was"
                 )
         self._alone_since = None
         return came

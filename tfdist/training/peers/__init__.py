@@ -1,1 +1,1 @@
-"""How the processes of a synchronous job stay equal: numbers gathered, notes left, drift found."""
+"""How the processes of a synchronous job stay equal: numbers gathered, drift found."""

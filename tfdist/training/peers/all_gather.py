@@ -10,9 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfdist.errors import DataError
+from tfdist.strategies import registry, stall_watch
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training.peers import packing
-from tfdist.training.peers.key_value_store import KeyValueStore
 from tfdist.training.peers.watchdog import Watchdog
 from tfdist.training.tracing import traced
 
@@ -62,22 +62,23 @@ class AllGather:
         """
         return self._told(0, numbers)
 
-    def meet(self, call: str, board: KeyValueStore) -> None:
+    def meet(self, call: str) -> None:
         """Waits for all workers to begin a call.
 
         Args:
             call: one of `CALLS`.
-            board: where this is noted, and who is missing can be seen.
 
         Raises:
             DataError: another worker begins another one, or is in the middle of one.
         """
+        touch = registry.touch()
 
         def who_is_missing() -> str:
-            missing = ", ".join(map(str, board.not_here_yet())) or "none"
+            missing = "not known" if touch is None else ", ".join(touch.not_here_yet()) or "none"
             return f"of the workers that must call it too, these have not: {missing}"
 
-        board.note_call(call)
+        if touch is not None:
+            touch.begin_call()
         with Watchdog(f"{self._layout.task} has called {call}", why=who_is_missing):
             self._told(1 + CALLS.index(call), [])
 
@@ -89,7 +90,8 @@ class AllGather:
         own[: len(numbers) + 1] = [call, *numbers]
         if room not in self._functions:
             self._functions[room] = traced(self._table)
-        table = self._functions[room](tf.constant(own)).numpy()
+        with stall_watch.meeting():
+            table = self._functions[room](tf.constant(own)).numpy()
         if (table[:, 0] != table[0, 0]).any():
             raise DataError(_different_calls(table[:, 0]))
         return table[:, 1 : len(numbers) + 1]

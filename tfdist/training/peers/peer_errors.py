@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
 from tfdist.errors import DataError, TaskLeft, TaskLost
-from tfdist.training.peers.key_value_store import KeyValueStore
+from tfdist.machine import standstill
+from tfdist.rendezvous.in_touch import InTouch
 
 __all__ = ["told_of_lost_tasks"]
 
@@ -17,10 +19,21 @@ _ALWAYS = (tf.errors.UnavailableError,)
 _SOMETIMES = (
     tf.errors.AbortedError,
     tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
     tf.errors.InternalError,
     tf.errors.InvalidArgumentError,
 )
-_SIGNS = ("Collective ops is aborted", "Socket closed", "Connection reset", "/job:", "peer")
+_NOTICE_SECONDS = 1.5
+_SILENT_SECONDS = 4.0
+_LATELY_SECONDS = 30.0
+_SIGNS = (
+    "Collective ops is aborted",
+    "Socket closed",
+    "Connection reset",
+    "/job:",
+    "peer",
+    "Deadline Exceeded",
+)
 _OTHER_COLLECTIVE = re.compile(
     r"expected (type|data_type|group_size|shape)\b.* but got|Shape mismatch"
 )
@@ -29,14 +42,14 @@ _PEER = re.compile(r"/job:(\w+)/replica:\d+/task:(\d+)")
 
 @contextlib.contextmanager
 def told_of_lost_tasks(
-    task: str, call: str = "fit", board: KeyValueStore | None = None
+    task: str, call: str = "fit", touch: InTouch | None = None
 ) -> Iterator[None]:
     """Turns TensorFlow's errors about an unreachable peer into our own.
 
     Args:
         task: this process's own name, such as "worker:1".
         call: the method that this process is in.
-        board: where others have said how they ended.
+        touch: what is known of the others.
 
     Raises:
         TaskLeft: another task has ended well, without what this one waits for.
@@ -59,11 +72,12 @@ def told_of_lost_tasks(
                 "strategy.scope(), reading a metric): every worker must run the same program; only "
                 "printing and writing files are the chief's alone"
             ) from error
-        ended = board.ended() if board is not None else {}
+        ended = {} if touch is None else _last_words(touch)
         well = [name for name, failure in ended.items() if not failure]
         if well and len(well) == len(ended):
             raise TaskLeft(_left(task, call, well)) from error
-        raise TaskLost(_explain(task, call, ended, message)) from error
+        silent = [] if touch is None else touch.silent(_SILENT_SECONDS)
+        raise TaskLost(_explain(task, call, ended, silent, message)) from error
 
 
 def _left(task: str, call: str, well: list[str]) -> str:
@@ -74,13 +88,41 @@ def _left(task: str, call: str, well: list[str]) -> str:
     )
 
 
-def _explain(task: str, call: str, ended: dict[str, str], message: str) -> str:
+def _last_words(touch: InTouch) -> dict[str, str]:
+    """How the others have ended; who has just done so may say it a moment later."""
+    until = time.monotonic() + _NOTICE_SECONDS
+    while not (ended := touch.ended()) and not touch.silent(_SILENT_SECONDS):
+        if time.monotonic() > until:
+            break
+        time.sleep(0.05)
+    return ended
+
+
+def _explain(
+    task: str,
+    call: str,
+    ended: dict[str, str],
+    silent: Sequence[tuple[str, float]],
+    message: str,
+) -> str:
     again = "start the whole job again, with tfdist.callbacks.Checkpoint it resumes where it was"
+    if (seconds := standstill.lately(_LATELY_SECONDS)) > 0:
+        return (
+            f"{task} itself stood still for {seconds:.0f} s while it was in {call} (its process "
+            "was stopped, or its machine slept), and the other tasks have not waited for it: "
+            f"{again}"
+        )
     failed = [f"{name} ({failure})" for name, failure in ended.items() if failure]
     if failed:
         return (
             f"{task} lost {', '.join(failed)}, which failed while this one was in {call}: see its "
             f"log, then {again}"
+        )
+    if silent:
+        named = [f"{name}, which has said nothing for {seconds:.0f} s" for name, seconds in silent]
+        return (
+            f"{task} lost {' and '.join(named)} (its process is stopped, or its host cannot be "
+            f"reached), while this one was in {call}: {again}"
         )
     others = dict.fromkeys(f"{job}:{index}" for job, index in _PEER.findall(message))
     named = [name for name in others if name != task]

@@ -16,6 +16,7 @@ import tensorflow as tf
 from tfdist import log
 from tfdist.compat import keras_data, keras_trainer, keras_weights, tf_graphs
 from tfdist.errors import PlugError
+from tfdist.strategies import registry, step_clock
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.strategies.pipeline_strategy import PipelineStrategy, same_device
 from tfdist.training.data.stream import AllGatherNumbers, without_optionals
@@ -165,10 +166,12 @@ class PipelinePrograms:
         """What takes some steps; see `Programs`."""
         del one  # called across machines, a function of its own would hold all of them up
         step = functools.partial(self._one_step, mode, may_be_absent)
+        if registry.membership_of(self._strategy) is not None:
+            step_clock.ready()
 
         def loop(iterator: Any, steps: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
             def body(i: tf.Tensor) -> tf.Tensor:
-                batch = next(iterator)
+                batch = step_clock.next_batch(iterator)
                 step(batch.parts)
                 return i + 1
 

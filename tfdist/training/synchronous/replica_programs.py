@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import keras
 import tensorflow as tf
 
+from tfdist.strategies import step_clock
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training.data.stream import AllGatherNumbers, without_optionals
 from tfdist.training.loop.chunking import TARGET_SECONDS
@@ -137,6 +138,8 @@ class ReplicaPrograms:
     def loop(self, mode: Mode, may_be_absent: bool, one: Any) -> Callable[..., Any]:
         """What takes some steps; see `Programs`."""
         del mode, may_be_absent  # as `one` has them
+        if self._layout.workers > 1:
+            step_clock.ready()
 
         def loop(iterator: Any, steps: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
             spec = iterator.element_spec
@@ -147,7 +150,7 @@ class ReplicaPrograms:
             }
 
             def body(i: tf.Tensor, fingerprint: tf.Tensor, _: Any) -> tuple[Any, ...]:
-                step = next(iterator)
+                step = step_clock.next_batch(iterator)
                 return i + 1, fingerprint + step.fingerprint, one(*taken(step))
 
             start = (tf.constant(0), tf.zeros((), tf.int64), no_logs)
