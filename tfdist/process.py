@@ -7,8 +7,11 @@ says. Before, and in a process without a strategy, the environment tells.
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from tfdist import log
 from tfdist.cluster import Cluster, Task
@@ -17,14 +20,19 @@ from tfdist.errors import StrategyError
 from tfdist.machine.places import available_cores
 
 __all__ = [
+    "SAVES_VARIABLE",
     "Process",
     "current",
     "is_chief",
     "join",
     "rendezvous_timeout",
+    "saves_when_asked",
     "stall_timeout",
     "threads",
 ]
+
+SAVES_VARIABLE = "TFDIST_SAVES"
+"""Names the file that is there while a signal would have this task save and end."""
 
 _RENDEZVOUS_TIMEOUT = 120.0
 _STALL_TIMEOUT = 60.0
@@ -131,6 +139,22 @@ def threads() -> int:
     """
     text = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
     return int(text) if text.isdigit() and int(text) else available_cores()
+
+
+@contextlib.contextmanager
+def saves_when_asked() -> Iterator[None]:
+    """Shows the launcher, until the end of the block, that SIGTERM has this task save first."""
+    path = os.environ.get(SAVES_VARIABLE)
+    if not path:
+        yield
+        return
+    with contextlib.suppress(OSError):  # then it is only not asked
+        Path(path).touch()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            Path(path).unlink()
 
 
 def _seconds(name: str, default: float) -> float:

@@ -27,9 +27,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Literal, TextIO
 
-from tfdist.errors import ClusterError, LaunchError, Preempted
+from tfdist.errors import ClusterError, Preempted
 from tfdist.launch import announcing
 from tfdist.launch.failure import (
+    Failure,
     TaskResult,
     ended_well_before,
     exit_code,
@@ -38,7 +39,7 @@ from tfdist.launch.failure import (
     lost_another,
 )
 from tfdist.launch.guardian import JOB_VARIABLE, Guardian, command_of, marked_processes
-from tfdist.launch.output import Console, Display, Passthrough, fresh_log_dir
+from tfdist.launch.output import Console, Display, Passthrough, log_folder
 from tfdist.launch.plan import JobPlan
 from tfdist.launch.presence import Presence
 from tfdist.launch.restarts import Restarts
@@ -46,10 +47,13 @@ from tfdist.launch.result import JobResult
 from tfdist.launch.task_process import Starter, TaskProcess
 from tfdist.machine.signals import ENDS, caught
 
-__all__ = ["DEFAULT_GRACE", "LOGS", "Job", "JobResult"]
+__all__ = ["DEFAULT_GRACE", "LOGS", "Job", "JobResult", "Why"]
 
 DEFAULT_GRACE = 5.0
 """Seconds between the first signal to a task and SIGKILL."""
+
+Why = Literal["failure", "signal", "finished", "told"]
+"""Why tasks are ended."""
 
 LOGS = "tfdist_logs"
 """The folder, in the working directory, under which each job gets a folder for its logs."""
@@ -128,7 +132,7 @@ class Job:
     def _begin(self) -> None:
         """Sets the watch to where no task has ended."""
         self._processes, self._results = [], {}
-        self._ending: Literal["", "failure", "signal", "finished"] = ""
+        self._ending: Why | Literal[""] = ""
         self._steps: list[tuple[float, int]] = []  # when to send which signal
         self._to_end: list[TaskProcess] = []
         self._failed_at: float | None = None
@@ -147,22 +151,20 @@ class Job:
         Raises:
             LaunchError: A task cannot be started or the logs cannot be written.
         """
-        log_dir = self._make_log_dir()
+        log_dir = log_folder(self._log_dir, Path(LOGS))
         mark = secrets.token_hex(8)
         environ = {**self._environ, JOB_VARIABLE: mark}
         with contextlib.ExitStack() as stack:
             stack.enter_context(caught(self._on_signal, _SIGNALS))
             guardian = stack.enter_context(Guardian(mark))
             stack.callback(self._kill_what_is_left)
-            self._display.say(announcing.starting(self.plan, log_dir))
             starter = Starter(log_dir, environ, guardian)
-            while True:
-                for plan in self.plan.tasks:
-                    self._processes.append(starter.start(plan, again=self._restarts.used > 0))
-                self._watch(starter)
-                if not self._may_begin_again():
-                    break
+            while (plan := self._next_plan(log_dir)) is not None:
+                self.plan = plan
                 self._begin()
+                for task in plan.tasks:
+                    self._processes.append(starter.start(task))
+                self._watch(starter)
             if daemons := {pid: command_of(pid) for pid in marked_processes(mark)}:
                 self._display.say(announcing.remains("the job", daemons))
         self._display.close()
@@ -175,26 +177,17 @@ class Job:
             for process in self._processes:
                 self._look_at(process, starter.guardian)
             self._presence.look()
+            self._look_around()
             self._replace_lost_workers(starter)
             self._decide(time.monotonic())
             self._display.refresh()
 
+    def _look_around(self) -> None:
+        """What else is to be looked at meanwhile."""
+
     def stop(self, signum: int = signal.SIGTERM) -> None:
         """Ends the job, as the same signal to the launcher would; for other threads."""
         self._asked.append(signum)
-
-    def _make_log_dir(self) -> Path:
-        try:
-            if self._log_dir is None:
-                return fresh_log_dir(Path(LOGS))
-            self._log_dir.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            where = self._log_dir or Path.cwd() / LOGS
-            raise LaunchError(
-                f"log folder {where} that cannot be made "
-                f"({(error.strerror or str(error)).lower()}); give another one with --log_dir"
-            ) from None
-        return self._log_dir
 
     def _read(self, timeout: float) -> None:
         pipes = {process.pipe: process for process in self._processes if process.pipe is not None}
@@ -236,7 +229,7 @@ class Job:
                 continue
             self._restarts.used += 1
             self._display.say(announcing.starting_again(result, self._restarts, everybody=False))
-            self._processes[number] = starter.start(process.plan, again=True)
+            self._processes[number] = starter.start(process.plan)
             del self._results[process.name]
 
     def _is_replaceable(self, result: TaskResult) -> bool:
@@ -244,6 +237,13 @@ class Job:
         job_goes_on = self._failed_at is None and self._chief_ended_at is None
         free = not self._ending and not self._asked
         return free and job_goes_on and self._restarts.mends_alone(result)
+
+    def _next_plan(self, log_dir: Path) -> JobPlan | None:
+        """What is to be started now; None where the job has ended."""
+        if not self._processes:
+            self._display.say(announcing.starting(self.plan, log_dir))
+            return self.plan
+        return self.plan if self._may_begin_again() else None
 
     def _may_begin_again(self) -> bool:
         """Whether all tasks are to be started again; says so."""
@@ -298,7 +298,7 @@ class Job:
 
     def _end(
         self,
-        why: Literal["failure", "signal", "finished"],
+        why: Why,
         processes: Sequence[TaskProcess],
         signum: int,
         now: float,
@@ -314,7 +314,9 @@ class Job:
         self._steps = [(now, signal.SIGTERM), (now + self.grace, signal.SIGKILL)]
         if signum == signal.SIGINT:
             self._steps = [(now, signum), (now + self.grace / 2, signal.SIGTERM), self._steps[1]]
-        running = [process.name for process in self._to_end if process.running]
+        self._say_why(why, signum, [one.name for one in self._to_end if one.running])
+
+    def _say_why(self, why: Why, signum: int, running: Sequence[str]) -> None:
         if why == "signal":
             self._display.say(announcing.signalled(signum, running, self.grace))
         elif why == "finished":
@@ -330,15 +332,7 @@ class Job:
 
     def _conclude(self, log_dir: Path) -> JobResult:
         tasks = tuple(self._results[process.name] for process in self._processes)
-        failure = None
-        if self._ending == "signal":
-            # A task that has lost another one ends with the same code: the chief knows.
-            chief = [result for result in tasks if result.task == self.plan.cluster.chief]
-            saved = any(one.returncode == Preempted.exit_code for one in chief or tasks)
-            returncode = Preempted.exit_code if saved else 128 + self._asked[0]
-        else:
-            failure = find_failure([result for result in tasks if not self._is_forgiven(result)])
-            returncode = exit_code(failure.result) if failure else 0
+        failure, returncode = self._verdict(tasks)
         for process in self._processes:
             if process.log.error:
                 self._display.say(f"log {process.log.path} cut short: {process.log.error}")
@@ -353,6 +347,16 @@ class Job:
             else announcing.finished(tasks)
         )
         return JobResult(tasks, returncode, log_dir, failure, self._restarts.used, alone)
+
+    def _verdict(self, tasks: Sequence[TaskResult]) -> tuple[Failure | None, int]:
+        """The first failure, and the exit code of the job."""
+        if self._ending == "signal":
+            # A task that has lost another one ends with the same code: the chief knows.
+            chief = [result for result in tasks if result.task == self.plan.cluster.chief]
+            saved = any(one.returncode == Preempted.exit_code for one in chief or tasks)
+            return None, Preempted.exit_code if saved else 128 + self._asked[0]
+        failure = find_failure([result for result in tasks if not self._is_forgiven(result)])
+        return failure, exit_code(failure.result) if failure else 0
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         self._asked.append(signum)

@@ -19,9 +19,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, TextIO
 
+from tfdist.errors import LaunchError
 from tfdist.launch.terminal import TerminalLine, clip, is_premature_log, visible_width
 
-__all__ = ["Console", "Display", "Passthrough", "TaskLog", "fresh_log_dir", "wants_colours"]
+__all__ = [
+    "Console",
+    "Display",
+    "Passthrough",
+    "TaskLog",
+    "fresh_log_dir",
+    "log_folder",
+    "wants_colours",
+]
 
 _COLOURS = (36, 33, 35, 32, 34, 96, 93, 95, 92, 94)  # cyan, yellow, ...; then bright
 _REDRAW_SECONDS = 0.05
@@ -64,6 +73,28 @@ def fresh_log_dir(parent: Path, now: float | None = None) -> Path:
             number += 1
         else:
             return folder
+
+
+def log_folder(given: Path | None, parent: Path) -> Path:
+    """Makes the folder for a job's logs.
+
+    Args:
+        given: Which; None for a fresh one.
+        parent: Where a fresh one is made.
+
+    Raises:
+        LaunchError: It cannot be made.
+    """
+    try:
+        if given is None:
+            return fresh_log_dir(parent)
+        given.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LaunchError(
+            f"log folder {given or Path.cwd() / parent} that cannot be made "
+            f"({(error.strerror or str(error)).lower()}); give another one with --log_dir"
+        ) from None
+    return given
 
 
 class TaskLog:

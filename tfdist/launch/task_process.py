@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tfdist.cluster import Task
@@ -22,6 +23,7 @@ from tfdist.launch.guardian import (
 )
 from tfdist.launch.output import TaskLog
 from tfdist.launch.plan import TaskPlan
+from tfdist.process import SAVES_VARIABLE
 
 __all__ = ["REMAINS_SECONDS", "Starter", "TaskProcess"]
 
@@ -69,6 +71,8 @@ class TaskProcess:
         self.ended = 0.0
         self._remains_until = 0.0
         self._killed_at = 0.0
+        self._sign = log.with_name(f".{log.stem}.saves")
+        self._sign.unlink(missing_ok=True)
         start = os.path.join(os.path.dirname(__file__), "start.py")
         try:
             self.log = TaskLog(log, append=again)
@@ -80,7 +84,7 @@ class TaskProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                env=dict(environ),
+                env={**environ, SAVES_VARIABLE: str(self._sign.absolute())},
                 start_new_session=True,
                 bufsize=0,
             )
@@ -100,6 +104,11 @@ class TaskProcess:
     def running(self) -> bool:
         """Whether the task itself has not ended."""
         return self.returncode is None
+
+    @property
+    def saves(self) -> bool:
+        """Whether a signal would now have the job save, and end with exit code 75."""
+        return self.running and self._sign.exists()
 
     @property
     def pipe(self) -> int | None:
@@ -141,6 +150,12 @@ class TaskProcess:
             self._killed_at = time.monotonic()
         end_group(self.pid, signum)
 
+    def ask_to_end(self) -> None:
+        """Has the task save, and with it the job, and end; what it has started is left alone."""
+        if self.running:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGTERM)
+
     def poll(self) -> bool:
         """Looks whether the task has ended; returns whether nothing of it is left."""
         if self.gone:
@@ -166,6 +181,8 @@ class TaskProcess:
         last = self.drain()
         self._close_pipe()
         self.log.close()
+        with contextlib.suppress(OSError):
+            self._sign.unlink()
         return last
 
     def _reap(self) -> None:
@@ -189,15 +206,19 @@ class Starter:
         log_dir: The folder of the logs.
         environ: The variables that the plans' come on top of.
         guardian: Is told of each process.
+        logs: Those that were begun.
     """
 
     log_dir: Path
     environ: Mapping[str, str]
     guardian: Guardian
+    logs: set[Path] = field(default_factory=set)
 
-    def start(self, plan: TaskPlan, *, again: bool) -> TaskProcess:
-        """Starts a task; `again` where it ran before, so that its log goes on."""
+    def start(self, plan: TaskPlan) -> TaskProcess:
+        """Starts a task; where it ran before, its log goes on."""
         log = self.log_dir / f"{plan.task.type}-{plan.task.index}.log"
+        again = log in self.logs
+        self.logs.add(log)
         process = TaskProcess(plan, log, plan.environ(self.environ), again=again)
         self.guardian.watch(process.pid)
         return process
