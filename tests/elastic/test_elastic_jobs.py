@@ -1,0 +1,100 @@
+"""Real jobs whose workers change in number: every example once an epoch, one process' numbers."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import RunJob
+from tests.elastic.launchers import Launchers
+from tests.elastic.seen import workers_of_steps
+from tests.elastic.test_resized import SCRIPT, check
+from tests.elastic.test_resized import undisturbed as undisturbed
+
+pytestmark = pytest.mark.timeout(300)
+SLOWLY = {"PAUSE": "0.4"}
+
+
+def wait_for_checkpoint(launchers: Launchers) -> None:
+    """Waits until steps were taken with the workers that there are, and saved."""
+    before = set((launchers.folder / "run").glob("*.keras"))
+    launchers.wait_until(
+        lambda: len(set((launchers.folder / "run").glob("*.keras")) - before) > 1, "saved", 60
+    )
+
+
+def test_a_job_on_one_machine_goes_on_with_those_that_are_left(
+    run_job: RunJob, undisturbed: dict[str, Any], tmp_path: Path
+) -> None:
+    """Its third worker is killed, and comes back at a border."""
+    options = ["--workers", "1:3", "--settle", 2, "--grace", 2]
+    ran = run_job([*options, SCRIPT, tmp_path, "worker:1", 1, 3], env=SLOWLY)
+    assert ran.returncode == 0, ran.stderr
+    assert "3 workers: starting worker:0, worker:1, worker:2; logs in" in ran.stderr
+    assert "worker:1 was ended by SIGKILL" in ran.stderr
+    assert "): going on with 2 of 3 workers" in ran.stderr
+    assert "2 workers: starting worker:0, worker:1 (place worker:2); logs in" in ran.stderr
+    assert "worker:1 can take part: all save, and go on with 3 instead of 2" in ran.stderr
+    assert "starting worker:1 again (1 of 3)" in ran.stderr
+    assert ran.stderr.count("the first failure") == 1  # to save and go on is none
+    check(tmp_path, undisturbed)
+    assert set(workers_of_steps(tmp_path).values()) == {2, 3}
+
+
+@pytest.mark.thorough
+def test_one_to_four_to_two_to_three(undisturbed: dict[str, Any], tmp_path: Path) -> None:
+    """Launchers come and go, as hosts do; the job is one."""
+    places = [f"worker:{k}" for k in range(4)]
+    options = ["--workers", "1:4", "--settle", 2, "--grace", 2]
+    with Launchers(tmp_path, places, options, [SCRIPT, tmp_path], {"PAUSE": "1"}) as launchers:
+        launchers.start("worker:0")
+        launchers.wait_for("worker:0", "1 worker: starting", 30)
+        launchers.wait_until((tmp_path / "run").exists, "a checkpoint's folder", 60)
+        for place in places[1:]:
+            launchers.start(place)
+        launchers.wait_for("worker:0", "4 workers: starting", 60)
+        launchers.wait_for("worker:0", "resuming after epoch", 60)
+        wait_for_checkpoint(launchers)
+        launchers.send("worker:1", signal.SIGKILL)
+        launchers.send("worker:3", signal.SIGKILL)
+        launchers.wait_for("worker:0", "2 workers: starting", 60)
+        launchers.wait_for("worker:0", "resuming after epoch", 60, times=2)
+        wait_for_checkpoint(launchers)
+        launchers.start("worker:1")
+        launchers.wait_for("worker:0", "3 workers: starting", 60)
+        for place in places[:3]:
+            assert launchers.end(place, 90) == 0, launchers.all_said
+    check(tmp_path, undisturbed)
+    assert set(workers_of_steps(tmp_path).values()) == {1, 4, 2, 3}
+
+
+@pytest.mark.thorough
+def test_a_host_that_is_taken_away_has_the_job_save_first(
+    undisturbed: dict[str, Any], tmp_path: Path
+) -> None:
+    """SIGTERM to a launcher, as schedulers send it: no step is taken twice."""
+    places = ["worker:0", "worker:1"]
+    options = ["--workers", "1:2", "--settle", 5, "--grace", 8]
+    with Launchers(tmp_path, places, options, [SCRIPT, tmp_path], SLOWLY) as launchers:
+        for place in places:
+            launchers.start(place)
+        launchers.wait_until(
+            lambda: len(list((tmp_path / "run").glob("epoch-00001*"))) > 0, "epoch 1", 60
+        )
+        launchers.send("worker:1", signal.SIGTERM)
+        assert launchers.end("worker:1", 60) == 75
+        assert launchers.end("worker:0", 90) == 0, launchers.all_said
+        said = launchers.said("worker:0")
+    assert "SIGTERM at worker:1: all save, and the others go on" in said
+    assert "1 worker: starting worker:0" in said
+    assert "the first failure" not in said
+    check(tmp_path, undisturbed)
+    steps = [
+        line.partition(",")[0]
+        for path in (tmp_path / "seen").glob("*-worker:0-*")
+        for line in path.read_text().splitlines()
+    ]
+    assert len(steps) == len(set(steps)) == 28
