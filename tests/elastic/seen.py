@@ -6,7 +6,7 @@ import json
 from collections import defaultdict
 from pathlib import Path
 
-__all__ = ["examples_of_steps", "steps_trained", "workers_of_steps"]
+__all__ = ["examples_of_steps", "steps_of_chiefs", "workers_of_steps"]
 
 
 def examples_of_steps(folder: Path) -> dict[int, list[int]]:
@@ -24,10 +24,10 @@ def workers_of_steps(folder: Path) -> dict[int, int]:
     return {step: len(parts) for step, parts in _last_runs(folder).items()}
 
 
-def steps_trained(folder: Path) -> int:
-    """How many steps worker:0 of all runs has trained, those that came again included."""
-    files = (folder / "seen").glob("*-worker:0-*.jsonl")
-    return sum(len(file.read_text().splitlines()) for file in files)
+def steps_of_chiefs(folder: Path) -> list[int]:
+    """The steps that worker:0 of each run has trained, in order, those that came twice too."""
+    files = sorted((folder / "seen").glob("*-worker:0-*.jsonl"))
+    return [json.loads(line)[0] for file in files for line in file.read_text().splitlines()]
 
 
 def _last_runs(folder: Path) -> dict[int, list[list[int]]]:

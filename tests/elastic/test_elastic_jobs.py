@@ -9,21 +9,14 @@ from typing import Any
 import pytest
 
 from tests.conftest import RunJob
+from tests.elastic.changing_sizes import SCRIPT, one_four_two_three
 from tests.elastic.launchers import Launchers
-from tests.elastic.seen import workers_of_steps
-from tests.elastic.test_resized import SCRIPT, check
+from tests.elastic.seen import steps_of_chiefs, workers_of_steps
+from tests.elastic.test_resized import check
 from tests.elastic.test_resized import undisturbed as undisturbed
 
 pytestmark = pytest.mark.timeout(300)
 SLOWLY = {"PAUSE": "0.4"}
-
-
-def wait_for_checkpoint(launchers: Launchers) -> None:
-    """Waits until steps were taken with the workers that there are, and saved."""
-    before = set((launchers.folder / "run").glob("*.keras"))
-    launchers.wait_until(
-        lambda: len(set((launchers.folder / "run").glob("*.keras")) - before) > 1, "saved", 60
-    )
 
 
 def test_a_job_on_one_machine_goes_on_with_those_that_are_left(
@@ -47,26 +40,7 @@ def test_a_job_on_one_machine_goes_on_with_those_that_are_left(
 @pytest.mark.thorough
 def test_one_to_four_to_two_to_three(undisturbed: dict[str, Any], tmp_path: Path) -> None:
     """Launchers come and go, as hosts do; the job is one."""
-    places = [f"worker:{k}" for k in range(4)]
-    options = ["--workers", "1:4", "--settle", 2, "--grace", 2]
-    with Launchers(tmp_path, places, options, [SCRIPT, tmp_path], {"PAUSE": "1"}) as launchers:
-        launchers.start("worker:0")
-        launchers.wait_for("worker:0", "1 worker: starting", 30)
-        launchers.wait_until((tmp_path / "run").exists, "a checkpoint's folder", 60)
-        for place in places[1:]:
-            launchers.start(place)
-        launchers.wait_for("worker:0", "4 workers: starting", 60)
-        launchers.wait_for("worker:0", "resuming after epoch", 60)
-        wait_for_checkpoint(launchers)
-        launchers.send("worker:1", signal.SIGKILL)
-        launchers.send("worker:3", signal.SIGKILL)
-        launchers.wait_for("worker:0", "2 workers: starting", 60)
-        launchers.wait_for("worker:0", "resuming after epoch", 60, times=2)
-        wait_for_checkpoint(launchers)
-        launchers.start("worker:1")
-        launchers.wait_for("worker:0", "3 workers: starting", 60)
-        for place in places[:3]:
-            assert launchers.end(place, 90) == 0, launchers.all_said
+    one_four_two_three(tmp_path)
     check(tmp_path, undisturbed)
     assert set(workers_of_steps(tmp_path).values()) == {1, 4, 2, 3}
 
@@ -92,9 +66,4 @@ def test_a_host_that_is_taken_away_has_the_job_save_first(
     assert "1 worker: starting worker:0" in said
     assert "the first failure" not in said
     check(tmp_path, undisturbed)
-    steps = [
-        line.partition(",")[0]
-        for path in (tmp_path / "seen").glob("*-worker:0-*")
-        for line in path.read_text().splitlines()
-    ]
-    assert len(steps) == len(set(steps)) == 28
+    assert steps_of_chiefs(tmp_path) == list(range(28))  # none twice

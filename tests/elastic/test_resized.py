@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from tests.conftest import RunJob
+from tests.elastic.changing_sizes import SCRIPT
 from tests.elastic.seen import examples_of_steps, workers_of_steps
 
-SCRIPT = Path(__file__).with_name("resized.py")
 ROWS, EPOCHS, STEPS = 105, 4, 7
 
 
