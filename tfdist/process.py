@@ -21,6 +21,7 @@ from tfdist.machine.places import available_cores
 
 __all__ = [
     "SAVES_VARIABLE",
+    "WRITES_SUFFIX",
     "Process",
     "current",
     "is_chief",
@@ -29,10 +30,14 @@ __all__ = [
     "saves_when_asked",
     "stall_timeout",
     "threads",
+    "writes",
 ]
 
 SAVES_VARIABLE = "TFDIST_SAVES"
 """Names the file that is there while a signal would have this task save and end."""
+
+WRITES_SUFFIX = ".writes"
+"""At the end of the name of the file that is there while this task writes a checkpoint."""
 
 _RENDEZVOUS_TIMEOUT = 120.0
 _STALL_TIMEOUT = 60.0
@@ -144,17 +149,30 @@ def threads() -> int:
 @contextlib.contextmanager
 def saves_when_asked() -> Iterator[None]:
     """Shows the launcher, until the end of the block, that SIGTERM has this task save first."""
+    with _shown(""):
+        yield
+
+
+@contextlib.contextmanager
+def writes() -> Iterator[None]:
+    """Shows the launcher, until the end of the block, that a checkpoint is being written here."""
+    with _shown(WRITES_SUFFIX):
+        yield
+
+
+@contextlib.contextmanager
+def _shown(suffix: str) -> Iterator[None]:
     path = os.environ.get(SAVES_VARIABLE)
     if not path:
         yield
         return
-    with contextlib.suppress(OSError):  # then it is only not asked
-        Path(path).touch()
+    with contextlib.suppress(OSError):  # then it is only not known
+        Path(path + suffix).touch()
     try:
         yield
     finally:
         with contextlib.suppress(OSError):
-            Path(path).unlink()
+            Path(path + suffix).unlink()
 
 
 def _seconds(name: str, default: float) -> float:

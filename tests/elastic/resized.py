@@ -2,7 +2,7 @@
 
 tfdist run --workers N resized.py FOLDER [TASK EPOCH STEP]
 
-PAUSE in the environment: seconds for each step.
+PAUSE in the environment: seconds for each step; VIRTUAL: how many virtual replicas.
 
 Each process writes FOLDER/seen/<start>-<task>.jsonl: a line [step of the job, examples] a step.
 """
@@ -80,7 +80,7 @@ with strategy.scope():
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-tfdist.plug(model)
+tfdist.plug(model, virtual_replicas=int(os.environ.get("VIRTUAL", "0")) or None)
 
 
 class Fault(keras.callbacks.Callback):

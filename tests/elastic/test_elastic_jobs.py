@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.conftest import RunJob
@@ -35,6 +37,26 @@ def test_a_job_on_one_machine_goes_on_with_those_that_are_left(
     assert ran.stderr.count("the first failure") == 1  # to save and go on is none
     check(tmp_path, undisturbed)
     assert set(workers_of_steps(tmp_path).values()) == {2, 3}
+
+
+@pytest.mark.thorough
+def test_with_virtual_replicas_its_weights_have_the_bits_of_one_process(
+    run_job: RunJob, tmp_path: Path
+) -> None:
+    options, env = ["--threads", 1, "--settle", 2], {**SLOWLY, "VIRTUAL": "4"}
+    results = []
+    for name, workers, fault in (("one", 1, []), ("elastic", "1:3", ["worker:1", 1, 3])):
+        folder = tmp_path / name
+        folder.mkdir()
+        ran = run_job([*options, "--workers", workers, SCRIPT, folder, *fault], env=env)
+        assert ran.returncode == 0, ran.stderr
+        results.append(json.loads((folder / "result.json").read_text()))
+    assert "going on with 2 of 3 workers" in ran.stderr
+    assert "go on with 3 instead of 2" in ran.stderr
+    assert results[0]["values"] == results[1]["values"]
+    np.testing.assert_allclose(
+        results[1]["history"]["loss"], results[0]["history"]["loss"], rtol=1e-6
+    )
 
 
 @pytest.mark.thorough

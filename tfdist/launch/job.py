@@ -64,6 +64,7 @@ _TICK_SECONDS = 0.05
 _SETTLE_SECONDS = 2.0
 # Servers end by the word of a chief that has failed, and it takes TensorFlow down after that.
 _CHIEF_SECONDS = 20.0
+_LAST_WORDS_SECONDS = 1.0  # where all begin again; what is being written is waited for longer
 _SERVERS = ("worker", "ps")
 _SIGNALS = (signal.SIGINT, signal.SIGHUP, *ENDS)
 
@@ -133,6 +134,7 @@ class Job:
         """Sets the watch to where no task has ended."""
         self._processes, self._results = [], {}
         self._ending: Why | Literal[""] = ""
+        self._ended_at = 0.0
         self._steps: list[tuple[float, int]] = []  # when to send which signal
         self._to_end: list[TaskProcess] = []
         self._failed_at: float | None = None
@@ -270,6 +272,15 @@ class Job:
             _, signum = self._steps.pop(0)
             for process in self._to_end:
                 process.send(signum)
+        late = self._ending in ("failure", "told") and now > self._ended_at + _LAST_WORDS_SECONDS
+        slow = [one for one in self._to_end if late and one.dawdles]
+        for process in slow if slow and self._goes_on() else ():
+            process.send(signal.SIGKILL)
+
+    def _goes_on(self) -> bool:
+        """Whether all begin again after this: then nobody waits for those that take long to end."""
+        failure = find_failure(list(self._results.values()))
+        return failure is not None and self._restarts.mends_all(failure.result)
 
     def _decide_by_results(self, now: float) -> None:
         failed = [
@@ -309,7 +320,7 @@ class Job:
         tasks, and Python cannot raise KeyboardInterrupt inside a TensorFlow operation: what usually
         ends a process with TensorFlow inside is SIGKILL.
         """
-        self._ending = why
+        self._ending, self._ended_at = why, now
         self._to_end = [process for process in processes if not process.gone]
         self._steps = [(now, signal.SIGTERM), (now + self.grace, signal.SIGKILL)]
         if signum == signal.SIGINT:

@@ -23,7 +23,7 @@ from tfdist.launch.guardian import (
 )
 from tfdist.launch.output import TaskLog
 from tfdist.launch.plan import TaskPlan
-from tfdist.process import SAVES_VARIABLE
+from tfdist.process import SAVES_VARIABLE, WRITES_SUFFIX
 
 __all__ = ["REMAINS_SECONDS", "Starter", "TaskProcess"]
 
@@ -72,7 +72,9 @@ class TaskProcess:
         self._remains_until = 0.0
         self._killed_at = 0.0
         self._sign = log.with_name(f".{log.stem}.saves")
-        self._sign.unlink(missing_ok=True)
+        self._writing = log.with_name(self._sign.name + WRITES_SUFFIX)
+        for sign in (self._sign, self._writing):
+            sign.unlink(missing_ok=True)
         start = os.path.join(os.path.dirname(__file__), "start.py")
         try:
             self.log = TaskLog(log, append=again)
@@ -109,6 +111,12 @@ class TaskProcess:
     def saves(self) -> bool:
         """Whether a signal would now have the job save, and end with exit code 75."""
         return self.running and self._sign.exists()
+
+    @property
+    def dawdles(self) -> bool:
+        """Whether it was asked to end, and does nothing that is worth waiting for."""
+        killed = signal.SIGKILL in self.signals
+        return self.running and not killed and not self._writing.exists()
 
     @property
     def pipe(self) -> int | None:
@@ -181,8 +189,9 @@ class TaskProcess:
         last = self.drain()
         self._close_pipe()
         self.log.close()
-        with contextlib.suppress(OSError):
-            self._sign.unlink()
+        for sign in (self._sign, self._writing):
+            with contextlib.suppress(OSError):
+                sign.unlink()
         return last
 
     def _reap(self) -> None:

@@ -66,6 +66,7 @@ class CrewJob(Job):
         self._saves = False
         self._is_planned = False  # whether all are to save and end
         self._saving_since = 0.0
+        self._hurries = False  # whether all begin again once this generation has ended
         self._has_left = False
         self._is_lost = False  # the way to the foreman has broken, in this generation
 
@@ -92,7 +93,7 @@ class CrewJob(Job):
         self._generation = int(message["generation"])
         self._places = {task: Task.parse(place) for place, task in tasks.items()}
         self._restarts.used = int(message["used"])
-        self._told, self._saves, self._is_planned = "", False, False
+        self._told, self._saves, self._is_planned, self._hurries = "", False, False, False
         self._saving_since = 0.0
         self._reported.clear()
         own = [Task.parse(task) for task in tasks.values()]
@@ -180,10 +181,15 @@ class CrewJob(Job):
                 return
         super()._decide_by_results(now)
 
+    def _goes_on(self) -> bool:
+        return self._hurries
+
     def _obey(self, message: Message) -> None:
         say, text = message["say"], str(message.get("text", ""))
         if say == "note":
             self._display.say(text)
+        elif say == "hurry":
+            self._hurries = True
         elif say == "count":
             self._restarts.used = int(message["used"])
         elif say in ("save", "saving"):
@@ -196,6 +202,7 @@ class CrewJob(Job):
             self._link.close()
         elif say in ("stop", "lost", "end"):
             self._told, self._is_lost = text, say == "lost"
+            self._hurries |= self._is_lost
             if say == "end":
                 self._link.close()
                 self._end_told = (int(message["code"]), text)

@@ -297,6 +297,8 @@ class Foreman:
         for other, launcher in self._roll.launchers.items():
             if other != who and launcher.runs:
                 self._order(other, {"say": "stop", "text": worst.text})
+            if launcher.runs and self._will_go_on(worst):
+                self._order(other, {"say": "hurry"})
 
     def _ended(self, who: str, causes: list[Cause], well: bool) -> None:
         self._causes += causes
@@ -338,6 +340,11 @@ class Foreman:
             self.notes.append(f"{worst.text}; starting all tasks again {count}")
         else:
             self._end(worst.code, worst.text)
+
+    def _will_go_on(self, worst: Cause) -> bool:
+        """Whether another generation will probably follow."""
+        mended = worst.kind != "hopeless" and self._is_mended(worst)
+        return mended or (worst.kind == "lost" and not self.size.is_fixed)
 
     def _is_mended(self, worst: Cause) -> bool:
         elastic = not self.size.is_fixed and worst.kind in ("lost", "follows")
