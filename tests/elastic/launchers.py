@@ -29,6 +29,9 @@ class Launchers:
         options: Of all launchers.
         command: The script and its arguments.
         env: Variables on top of this process's.
+
+    Attributes:
+        meeting: The port at which the launchers meet.
     """
 
     def __init__(
@@ -43,8 +46,8 @@ class Launchers:
         self._command = [str(one) for one in command]
         self._env = {**os.environ, "PYTHONPATH": str(ROOT), **(env or {})}
         self._ports = Reservation(len(places) + 1)
-        *ports, meeting = self._ports.ports
-        self._options = [str(one) for one in ("--crew_port", meeting, *options)]
+        *ports, self.meeting = self._ports.ports
+        self._options = [str(one) for one in ("--crew_port", self.meeting, *options)]
         jobs: dict[str, list[str]] = {}
         for place, port in zip(places, ports, strict=True):
             jobs.setdefault(place.partition(":")[0], []).append(f"127.0.0.1:{port}")

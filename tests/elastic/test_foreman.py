@@ -49,7 +49,7 @@ class Play:
         while self.now < until:
             self.now = min(self.now + 0.5, until)
             for who in set(self.told) - self.silent:
-                self.foreman.hear(who, {"say": "here"})
+                self.foreman.hear(who, {"say": "alive"})
             self.foreman.tick(self.now)
             self.deliver()
 
@@ -72,7 +72,7 @@ class Play:
         trees = [one.to_tree() for one in causes]
         if causes:
             self.say(who, "failed", generation=self.generation, causes=trees)
-        self.say(who, "ended", generation=self.generation, causes=trees, well=well)
+        self.say(who, "at rest", generation=self.generation, causes=trees, well=well)
 
     def all_saved(self) -> None:
         for who in list(self.tasks):
@@ -211,7 +211,7 @@ def test_an_error_starts_all_again_only_where_restarts_were_asked_for() -> None:
 def test_a_wrong_spec_ends_the_job_however_many_restarts_are_left() -> None:
     play = on_hosts(3, max_restarts=5)
     play.ends("host2", Cause("hopeless", 64, "spec"))
-    assert play.last(OWN) == {"say": "stop", "text": "spec"}
+    assert play.last(OWN) == {"say": "halt", "text": "spec"}
     play.ends(OWN)
     play.ends("host1")
     play.wait(1)
@@ -223,7 +223,7 @@ def test_all_hosts_begin_again_together_as_one_restart() -> None:
     play = on_hosts(3, max_restarts=1)
     play.ends("host1", lost("worker:1"))
     for who in (OWN, "host2"):
-        assert [one["say"] for one in play.told[who]] == ["start", "stop", "hurry"]
+        assert [one["say"] for one in play.told[who]] == ["start", "halt", "hurry"]
     assert play.last("host1")["say"] == "hurry"  # nothing is lost by killing who takes long
     play.ends(OWN, FOLLOWS)
     play.ends("host2", FOLLOWS)
@@ -369,7 +369,7 @@ def test_who_was_started_otherwise_is_refused(changed: dict[str, Any], named: st
     [
         {"say": "join"},
         {"say": "join", "places": 3},
-        {"say": "ended"},
+        {"say": "at rest"},
         {"say": "failed", "generation": 1, "causes": [{}], "well": 0},
         {"say": "failed", "generation": 1, "causes": 7},
         {"say": "leave"},
@@ -387,7 +387,7 @@ def test_a_report_that_makes_no_sense_changes_nothing(message: dict[str, Any]) -
 
 def test_a_report_of_an_earlier_generation_is_passed_over() -> None:
     play = on_hosts(2, max_restarts=1)
-    play.say("host1", "ended", generation=0, causes=[], well=True)
+    play.say("host1", "at rest", generation=0, causes=[], well=True)
     play.wait(1)
     assert play.foreman.phase == "training"
 

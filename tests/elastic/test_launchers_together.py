@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 from tests.elastic.launchers import Launchers
 from tests.launch.support import is_alive, wait_until, write_script
 from tfdist.launch.crew.front_door import SILENCE
+from tfdist.rendezvous.messages import MAGIC
 
 pytestmark = pytest.mark.timeout(90)
 WORKERS = ["worker:0", "worker:1", "worker:2"]
@@ -266,3 +269,28 @@ if starts == 1:
         assert "is gone: the job cannot go on without it; looking for it" in job.said("worker:1")
         assert "starting all tasks again (1 of 2)" in job.said("worker:0")
     assert {len(starts(tmp_path, one)) for one in WORKERS} == {2}
+
+
+def test_strangers_at_the_door_disturb_nobody(tmp_path: Path) -> None:
+    """Whatever they say, and however many they are."""
+    odd = [b"GET / HTTP/1.1\r\n\r\n", b"\0" * 100, MAGIC + b"\0\0\0\4nope", MAGIC + b"\xff" * 4]
+    for message in ({"say": "join"}, {"say": "leave", "text": "", "code": 3}, {"say": "end"}):
+        body = json.dumps(message).encode()
+        odd.append(MAGIC + len(body).to_bytes(4, "big") + body)
+    with launchers(tmp_path, 'until("end")', "--max_restarts", 1) as job:
+        for place in WORKERS:
+            job.start(place)
+        job.wait_until(
+            lambda: all(starts(tmp_path, place) for place in WORKERS), "all have started", 20
+        )
+        guests = []
+        for word in odd * 5:
+            guest = socket.create_connection(("127.0.0.1", job.meeting), 5)
+            guest.sendall(word)
+            guests.append(guest)
+        time.sleep(1)
+        (tmp_path / "end").touch()
+        assert ends(job) == dict.fromkeys(WORKERS, 0), job.all_said
+        for guest in guests:
+            guest.close()
+    assert {len(starts(tmp_path, one)) for one in WORKERS} == {1}

@@ -112,7 +112,7 @@ class CrewJob(Job):
         as_planned = self._is_planned and worst is not None and worst.kind == "follows"
         if failure is not None and not self._told and not as_planned:
             self._display.say(announcing.result_lines(results, failure))
-        self._report("ended", causes, well=failure is None)
+        self._report("at rest", causes, well=failure is None)
 
     def _causes(self, results: Sequence[TaskResult]) -> list[Cause]:
         """Why tasks have ended, apart from those that we have ended ourselves."""
@@ -200,7 +200,7 @@ class CrewJob(Job):
         elif say == "free":
             self._is_free = True
             self._link.close()
-        elif say in ("stop", "lost", "end"):
+        elif say in ("halt", "lost", "end"):
             self._told, self._is_lost = text, say == "lost"
             self._hurries |= self._is_lost
             if say == "end":

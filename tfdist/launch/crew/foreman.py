@@ -113,7 +113,7 @@ class Foreman:
             self._tell_all({"say": "count", "used": self.restarts.used})
         elif message["say"] == "leave":
             self._leave(who, launcher, str(message["text"])[:2000], int(message["code"]))
-        elif message["say"] in ("failed", "ended") and message["generation"] == self._generation:
+        elif message["say"] in ("failed", "at rest") and message["generation"] == self._generation:
             causes = [Cause.from_tree(one) for one in message["causes"]]
             if message["say"] == "failed":
                 self._stop_for(causes, who)
@@ -296,7 +296,7 @@ class Foreman:
         self.phase = "ending"
         for other, launcher in self._roll.launchers.items():
             if other != who and launcher.runs:
-                self._order(other, {"say": "stop", "text": worst.text})
+                self._order(other, {"say": "halt", "text": worst.text})
             if launcher.runs and self._will_go_on(worst):
                 self._order(other, {"say": "hurry"})
 

@@ -87,7 +87,7 @@ class LinkHere:
 
     def tick(self, now: float) -> list[Message]:
         """Has the foreman decide; returns its orders for this launcher, and its notes."""
-        self._foreman.hear(OWN, {"say": "here"})
+        self._foreman.hear(OWN, {"say": "alive"})
         if self._door is not None:
             self._door.tick(now)
         self._foreman.tick(now)
@@ -153,7 +153,7 @@ class LinkThere:
                 return messages
             if now >= self._beat + BEAT:
                 self._beat = now
-                self._connection.send({"say": "here"})
+                self._connection.send({"say": "alive"})
             self._connection.flush()
         except (Gone, Stranger):
             return self._lost(now)

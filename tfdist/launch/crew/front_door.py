@@ -114,7 +114,7 @@ class FrontDoor:
         for who in list(self._guests):
             if beats:
                 self._beat = now
-                self._send(who, {"say": "here"})
+                self._send(who, {"say": "alive"})
             else:
                 self._send(who, None)
         return own
