@@ -91,7 +91,8 @@ def test_who_has_something_to_decide_together() -> None:
     assert not crew(None, own, None)
     assert not crew(None, own, 0)
     assert not crew(None, every, 3)  # one launcher has all
-    assert not crew(None, (Task("evaluator", 0),), 3)  # it works beside them
+    for size in (None, Size(1, 3)):
+        assert not crew(size, (Task("evaluator", 0),), 3)  # it works beside them
 
 
 def test_numbers_out_of_range_are_refused() -> None:

@@ -60,8 +60,9 @@ class CrewOptions:
             tasks: Those of this machine.
         """
         elsewhere = set(cluster.tasks) > set(tasks)
-        restarts = bool(self.max_restarts) and all(one.type != "evaluator" for one in tasks)
-        return self.size is not None or (elsewhere and restarts)
+        restarts = elsewhere and bool(self.max_restarts)
+        takes_part = any(one.type != "evaluator" for one in tasks)  # it works beside the others
+        return takes_part and (self.size is not None or restarts)
 
     def job(
         self,
