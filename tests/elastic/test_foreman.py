@@ -155,6 +155,16 @@ def test_a_lost_worker_comes_back_at_a_border_as_one_restart() -> None:
     assert play.restarts.used == 1
 
 
+def test_who_has_not_heard_that_it_is_to_save_is_asked_again() -> None:
+    play = on_one_machine()
+    play.ends(OWN, lost("worker:0"), FOLLOWS)
+    play.wait(1)
+    play.say(OWN, "saves", yes=True)
+    play.wait(SETTLE + 100)
+    assert [one["say"] for one in play.told[OWN]].count("save") == 2
+    assert play.said.count("can take part: all save") == 1
+
+
 def test_where_nothing_would_be_saved_nobody_is_taken_in() -> None:
     play = on_one_machine()
     play.ends(OWN, lost("worker:1"))

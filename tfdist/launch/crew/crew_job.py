@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ class CrewJob(Job):
         self._link = link
         self._make = make
         self._beside = tuple(beside)
+        self._orders: deque[Message] = deque()  # that have come
         self._generation = 0
         self._places: dict[str, Task] = {}  # of each task, in this generation
         self._told = ""
@@ -77,9 +79,11 @@ class CrewJob(Job):
             self._report_the_end()
         self._is_lost = False
         while self._end_told is None and not self._is_free and not self._has_left:
-            for message in self._link.tick(time.monotonic()):
+            self._orders.extend(self._link.tick(time.monotonic()))
+            while self._orders:
+                message = self._orders.popleft()
                 if message["say"] == "start":
-                    return self._start(message, log_dir)
+                    return self._start(message, log_dir)  # what follows is of this generation
                 self._obey(message)
             if self._asked:
                 self._leave()
@@ -152,8 +156,9 @@ class CrewJob(Job):
     def _look_around(self) -> None:
         # A lost foreman is looked for again once all that it had started has ended.
         alone = self._is_lost or self._is_free or self._end_told is not None
-        for message in () if alone else self._link.tick(time.monotonic()):
-            self._obey(message)
+        self._orders.extend(() if alone else self._link.tick(time.monotonic()))
+        while self._orders:
+            self._obey(self._orders.popleft())
         new = [one for name, one in self._results.items() if name not in self._reported]
         self._reported.update(str(one.task) for one in new)
         bad = [one for one in new if not self._is_replaceable(one) and not self._ending]

@@ -36,6 +36,7 @@ from tfdist.rendezvous.messages import Message
 
 __all__ = ["Foreman"]
 
+_ASK_AGAIN_SECONDS = 60.0
 _FROM_THE_BEGINNING = (
     "from the script's beginning: no fit with tfdist.callbacks.Checkpoint has run yet"
 )
@@ -81,7 +82,7 @@ class Foreman:
         self._well = False
         self._told_of_no_border = False
         self._saved = False  # whether tasks have ever trained with a checkpoint
-        self._changed = self._begun = self.now
+        self._changed = self._begun = self._asked = self.now
         self._settled = self.now + self.settle
 
     # ------------------------------------------------------------ what happens
@@ -168,7 +169,7 @@ class Foreman:
         for who, text in answers.admitted.items():
             self._changed = self.now
             if self.phase == "over":
-                self._order(who, {"say": "end", "code": 0, "text": "the job has ended"})
+                self._order(who, {"say": "end", "code": 0, "text": ""})
             elif who != OWN:
                 self.notes.append(text)
 
@@ -177,7 +178,7 @@ class Foreman:
         if who == OWN or self.size.is_fixed:
             self._end(code, text)
         elif self.phase == "training" and launcher.runs:
-            self._planned = True
+            self._planned, self._asked = True, self.now
             self._tell_all({"say": "saving"})
             self.notes.append(f"{text}: all save, and the others go on")
 
@@ -265,7 +266,11 @@ class Foreman:
     def _take_in(self) -> None:
         """Has all save and end where there are places that could take part."""
         own = self._roll.launchers.get(OWN)
-        if self._planned or own is None or not own.runs or self.size.is_fixed:
+        if own is None or not own.runs or self.size.is_fixed:
+            return
+        if self._planned:
+            if own.saves and self.now > self._asked + _ASK_AGAIN_SECONDS:
+                self._ask_to_save()  # between two fits nobody has heard it
             return
         new = [place for place in self._ready() if place not in self._members]
         due = self._changed + self.settle
@@ -274,7 +279,7 @@ class Foreman:
         names = ", ".join(map(str, new))
         if own.saves:
             self._planned = True
-            self._tell_all({"say": "save"})
+            self._ask_to_save()
             self.notes.append(
                 f"{names} can take part: all save, and go on with "
                 f"{min(len(self._members) + len(new), self.size.most)} instead of "
@@ -286,6 +291,10 @@ class Foreman:
                 f"{names} can take part once a fit with tfdist.callbacks.Checkpoint runs: only "
                 "there can a job change its workers without losing work"
             )
+
+    def _ask_to_save(self) -> None:
+        self._asked = self.now
+        self._tell_all({"say": "save"})
 
     def _stop_for(self, causes: Sequence[Cause], who: str) -> None:
         """Ends what the others run, unless it is what was asked for."""
