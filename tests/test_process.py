@@ -15,7 +15,14 @@ from tests.conftest import ROOT
 from tfdist.cluster import Cluster
 from tfdist.errors import ClusterError, StrategyError
 from tfdist.machine.ports import Reservation
-from tfdist.process import Process, rendezvous_timeout
+from tfdist.process import (
+    SAVES_VARIABLE,
+    WRITES_SUFFIX,
+    Process,
+    rendezvous_timeout,
+    saves_when_asked,
+    writes,
+)
 
 SPEC = {"cluster": {"worker": ["127.0.0.1:1", "127.0.0.1:2"], "evaluator": ["127.0.0.1:3"]}}
 
@@ -158,3 +165,23 @@ def test_a_rendezvous_timeout_that_is_none_is_refused(
     monkeypatch.setenv("TFDIST_RENDEZVOUS_TIMEOUT", text)
     with pytest.raises(StrategyError, match=f"TFDIST_RENDEZVOUS_TIMEOUT='{text}': give seconds"):
         rendezvous_timeout()
+
+
+def test_the_launcher_sees_when_a_task_would_save_and_when_it_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SAVES_VARIABLE, str(tmp_path / "sign"))
+    with saves_when_asked():
+        assert [path.name for path in tmp_path.iterdir()] == ["sign"]
+        with writes():
+            assert {path.name for path in tmp_path.iterdir()} == {"sign", f"sign{WRITES_SUFFIX}"}
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("sign", ["", "/not/there/sign"])
+def test_a_task_whose_launcher_sees_no_signs_does_the_same(
+    sign: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SAVES_VARIABLE, sign)
+    with pytest.raises(KeyError), saves_when_asked(), writes():
+        raise KeyError

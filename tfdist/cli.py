@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -85,35 +86,43 @@ def _run(given: list[str]) -> int:
     _check_combination(parser, options, command)
 
     from tfdist.launch import Job, check_jobs, held_ports, make_plan
+    from tfdist.launch.crew.crew_options import CrewOptions
 
     with contextlib.ExitStack() as stack:
         cluster, tasks, alone = _tasks_here(options, stack)
         check_jobs(cluster)
         _check_plug_options(options.plug_options, cluster)
-        plan = make_plan(
+        make = functools.partial(
+            make_plan,
             command,
-            cluster,
-            tasks=tasks,
             plug=options.plug or bool(options.plug_options),
             plug_options=options.plug_options,
             threads=options.threads,
             rendezvous_timeout=options.rendezvous_timeout,
             stall_timeout=options.stall_timeout,
         )
+        plan = make(cluster, tasks=tasks)
         if options.dry_run:
             print(plan.shell(), end="")
             return 0
         if options.cluster is not None or alone:
             stack.enter_context(held_ports(cluster, tasks))
-        job = Job(
-            plan,
-            log_dir=options.log_dir,
-            grace=options.grace,
-            max_restarts=options.max_restarts,
-            isolate=options.isolate,
-            prefix=not alone,
+        how = {
+            "log_dir": options.log_dir,
+            "grace": options.grace,
+            "prefix": not alone,
+            "isolate": options.isolate,
+        }
+        crew = CrewOptions(
+            None if isinstance(options.workers, int) else options.workers,
+            options.max_restarts,
+            options.settle,
+            options.crew_port,
+            options.rendezvous_timeout,
         )
-        return job.run().returncode
+        if not crew.are_needed(cluster, tasks):
+            return Job(plan, max_restarts=options.max_restarts, **how).run().returncode
+        return crew.job(cluster, tasks, lambda at, own: make(at, tasks=own), **how).run().returncode
 
 
 def _check_plug_options(text: str, cluster: Cluster) -> None:
@@ -212,7 +221,9 @@ def _tasks_here(
 
         cluster = detect_cluster(os.environ)  # a platform has said it already
     if cluster is None:
-        workers = 1 if options.workers is None else options.workers
+        workers = (
+            1 if options.workers is None else getattr(options.workers, "most", options.workers)
+        )
         # An evaluator of a parameter-server job works beside the cluster, not in it.
         beside = (Task("evaluator", 0),) if options.ps and options.evaluator else ()
         inside = options.evaluator and not beside
@@ -228,7 +239,8 @@ def _check_combination(
 ) -> None:
     """Refuses options that do not go together, and a script that is not there."""
     for name in _COUNTS:
-        if options.cluster is not None and getattr(options, name) not in (None, 0, False):
+        given = getattr(options, name)
+        if options.cluster is not None and isinstance(given, int) and given:
             parser.error(
                 f"--{name} with --cluster, whose file says which tasks there are; give one of them"
             )
@@ -254,9 +266,10 @@ def _run_parser() -> command_line.Parser:
     parser.option(
         here,
         "--workers",
-        type=command_line.count,
+        type=command_line.workers,
         metavar="N",
-        help="how many workers (default: 1)",
+        help="how many workers (default: 1); MIN:MAX, as 1:4, goes on with those that there are, "
+        "with --cluster and --task, too",
     )
     parser.option(
         here,
@@ -340,6 +353,23 @@ def _run_parser() -> command_line.Parser:
         default="auto",
         help="a network of its own for a job on this machine, which no other host reaches: on, "
         "without a way out; auto, where pasta or slirp4netns keeps one (default: auto)",
+    )
+    parser.option(
+        how,
+        "--settle",
+        type=command_line.seconds,
+        default=10.0,
+        metavar="SECONDS",
+        help="with --workers MIN:MAX: how long workers are waited for at the start, and when one "
+        "that was lost, or has come, is taken in (default: 10)",
+    )
+    parser.option(
+        how,
+        "--crew_port",
+        type=command_line.port,
+        metavar="PORT",
+        help="where launchers of several hosts meet, at the chief's (default: the port after the "
+        "highest of the tasks there)",
     )
     parser.option(
         how,

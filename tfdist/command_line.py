@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from tfdist.errors import ClusterError
 
-__all__ = ["Parser", "count", "counts", "restarts", "seconds", "threads"]
+if TYPE_CHECKING:
+    from tfdist.launch.crew.crew_size import Size
+
+__all__ = ["Parser", "count", "counts", "port", "restarts", "seconds", "threads", "workers"]
 
 
 class Parser(argparse.ArgumentParser):
@@ -69,6 +72,28 @@ def count(text: str) -> int:
     """Reads a number of tasks."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of tasks; give 0, 1, 2, ...")
+    return int(text)
+
+
+def workers(text: str) -> int | Size:
+    """Reads a number of workers, or the fewest and the most, as in 1:4."""
+    if ":" not in text:
+        return count(text)
+    from tfdist.launch.crew.crew_size import Size
+
+    words = text.split(":")
+    if len(words) != 2 or not all(word.isdecimal() for word in words):
+        raise argparse.ArgumentTypeError(f"{text!r} is no range of workers; give 1:4, say")
+    try:
+        return Size(*map(int, words))
+    except ClusterError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def port(text: str) -> int:
+    """Reads a port."""
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port; give 1 to 65535")
     return int(text)
 
 

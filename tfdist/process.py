@@ -7,8 +7,9 @@ says. Before, and in a process without a strategy, the environment tells.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,20 +21,29 @@ from tfdist.errors import ClusterError, StrategyError
 from tfdist.machine.places import available_cores
 
 __all__ = [
+    "SAVES_VARIABLE",
     "SECRET_VARIABLE",
+    "WRITES_SUFFIX",
     "Process",
     "current",
     "is_chief",
     "join",
     "log_folder",
     "rendezvous_timeout",
+    "saves_when_asked",
     "secret",
     "stall_timeout",
     "threads",
+    "writes",
 ]
 
 SECRET_VARIABLE = "TFDIST_SECRET"
 """The job's secret, as the launcher hands it to its tasks; the name of its file ends in _FILE."""
+SAVES_VARIABLE = "TFDIST_SAVES"
+"""Names the file that is there while a signal would have this task save and end."""
+
+WRITES_SUFFIX = ".writes"
+"""At the end of the name of the file that is there while this task writes a checkpoint."""
 
 _RENDEZVOUS_TIMEOUT = 120.0
 _STALL_TIMEOUT = 60.0
@@ -170,6 +180,35 @@ def log_folder() -> Path:
         "tfdist_logs" in the working directory where tasks are started by hand.
     """
     return Path(os.environ.get("TFDIST_LOG_FOLDER") or "tfdist_logs")
+
+
+@contextlib.contextmanager
+def saves_when_asked() -> Iterator[None]:
+    """Shows the launcher, until the end of the block, that SIGTERM has this task save first."""
+    with _shown(""):
+        yield
+
+
+@contextlib.contextmanager
+def writes() -> Iterator[None]:
+    """Shows the launcher, until the end of the block, that a checkpoint is being written here."""
+    with _shown(WRITES_SUFFIX):
+        yield
+
+
+@contextlib.contextmanager
+def _shown(suffix: str) -> Iterator[None]:
+    path = os.environ.get(SAVES_VARIABLE)
+    if not path:
+        yield
+        return
+    with contextlib.suppress(OSError):  # then it is only not known
+        Path(path + suffix).touch()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            Path(path + suffix).unlink()
 
 
 def _seconds(name: str, default: float) -> float:

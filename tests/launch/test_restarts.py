@@ -324,3 +324,49 @@ def test_a_job_whose_chief_has_ended_well_is_not_begun_again(
     assert ran.result.returncode == 0
     assert ran.result.restarts == 1
     assert "starting all tasks again" not in ran.err
+
+
+DEAF = """
+    signs = os.environ["TFDIST_SAVES"]
+    if starts == 1:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        Path(f"{name}.deaf").touch()
+        if name == "worker:1":
+            until("worker:0.deaf")
+            os.kill(os.getpid(), signal.SIGKILL)
+        WRITE
+        time.sleep(60)
+"""
+
+
+def test_where_all_begin_again_nobody_waits_for_those_that_take_long_to_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = DEAF.replace("WRITE", "pass")
+    ran = run(tmp_path, monkeypatch, body, counts={"workers": 2}, max_restarts=1, grace=30)
+    assert ran.result.returncode == 0
+    assert ran.seconds < 10
+
+
+def test_a_checkpoint_that_is_being_written_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = """open(f"{signs}.writes", "w")
+        time.sleep(3)
+        Path("written").touch()
+        os.remove(f"{signs}.writes")"""
+    body = DEAF.replace("WRITE", write)
+    ran = run(tmp_path, monkeypatch, body, counts={"workers": 2}, max_restarts=1, grace=30)
+    assert ran.result.returncode == 0
+    assert (tmp_path / "written").exists()
+    assert 3 < ran.seconds < 15
+    assert not list((tmp_path / "logs").glob(".*"))  # no sign is left
+
+
+def test_without_another_start_the_grace_is_the_graces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = DEAF.replace("WRITE", "pass")
+    ran = run(tmp_path, monkeypatch, body, counts={"workers": 2}, grace=3)
+    assert ran.result.returncode == 137
+    assert ran.seconds > 3

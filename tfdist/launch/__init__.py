@@ -9,6 +9,9 @@
                                         ├─ presence.py  which tasks take part in their job
                                         └─ restarts.py  which failures a restart mends
 
+Where a job's workers may change in number, or launchers of several hosts decide together, the job
+is a `CrewJob`: see `tfdist.launch.crew`.
+
 Nothing here imports TensorFlow.
 """
 

@@ -19,14 +19,17 @@ from tfdist.launch.restarts import Restarts
 
 __all__ = [
     "alone",
+    "back",
     "failing",
     "finished",
     "finishing",
+    "generation",
     "remains",
     "result_lines",
     "signalled",
     "starting",
     "starting_again",
+    "told",
     "waiting_for_evaluator",
 ]
 
@@ -130,6 +133,43 @@ def starting_again(result: TaskResult, restarts: Restarts, *, everybody: bool) -
     return f"{result.task} {describe(result)}; starting {whom} again {count}"
 
 
+def generation(plan: JobPlan, places: Mapping[str, Task], log_dir: Path) -> str:
+    """Said before the tasks of a generation start, in a job that all launchers lead together.
+
+    Args:
+        plan: What will run.
+        places: The place of each task.
+        log_dir: The folder of the logs.
+    """
+    count = plan.cluster.num_workers
+    here = [
+        name if str(place) == name else f"{name} (place {place})" for name, place in places.items()
+    ]
+    workers = f"{count} worker{'s' if count > 1 else ''}"
+    return f"{workers}: starting {', '.join(here)}; logs in {log_dir}"
+
+
+def back(place: Task, restarts: Restarts) -> str:
+    """Said when a lost worker is taken in again.
+
+    Args:
+        place: Which.
+        restarts: Those of the job, this one counted.
+    """
+    return f"starting {place} again ({restarts.used} of {restarts.most})"
+
+
+def told(why: str, running: Sequence[str], grace: float) -> str:
+    """Said when tasks are ended because of what has happened elsewhere.
+
+    Args:
+        why: What.
+        running: The tasks that are ended now.
+        grace: Seconds until SIGKILL.
+    """
+    return f"{why}; ending {_names(running)} within {grace:g} s"
+
+
 def waiting_for_evaluator() -> str:
     """Said once when only the evaluator is left after a job that has ended well."""
     return "the chief has ended well: waiting for evaluator:0, which ends by itself (or by Ctrl-C)"
@@ -137,6 +177,8 @@ def waiting_for_evaluator() -> str:
 
 def finished(results: Sequence[TaskResult]) -> str:
     """Said when every task has ended well."""
+    if not results:
+        return "the job has ended well, without any task here"
     seconds = max(task.ended for task in results) - min(task.started for task in results)
     which = "all tasks" if len(results) > 1 else str(results[0].task)
     return f"{which} ended well after {seconds:.1f} s"

@@ -27,9 +27,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Literal, TextIO
 
-from tfdist.errors import ClusterError, LaunchError, Preempted
+from tfdist.errors import ClusterError, Preempted
 from tfdist.launch import announcing
 from tfdist.launch.failure import (
+    Failure,
     TaskResult,
     ended_well_before,
     exit_code,
@@ -40,7 +41,7 @@ from tfdist.launch.failure import (
 from tfdist.launch.guardian import JOB_VARIABLE, Guardian, command_of, marked_processes
 from tfdist.launch.job_secret import secret_variables
 from tfdist.launch.network import How, network_for
-from tfdist.launch.output import Console, Display, Passthrough, fresh_log_dir, own_folder
+from tfdist.launch.output import Console, Display, Passthrough, log_folder
 from tfdist.launch.plan import JobPlan
 from tfdist.launch.presence import Presence
 from tfdist.launch.restarts import Restarts
@@ -48,10 +49,13 @@ from tfdist.launch.result import JobResult
 from tfdist.launch.task_process import Starter, TaskProcess
 from tfdist.machine.signals import ENDS, caught
 
-__all__ = ["DEFAULT_GRACE", "LOGS", "Job", "JobResult"]
+__all__ = ["DEFAULT_GRACE", "LOGS", "Job", "JobResult", "Why"]
 
 DEFAULT_GRACE = 5.0
 """Seconds between the first signal to a task and SIGKILL."""
+
+Why = Literal["failure", "signal", "finished", "told"]
+"""Why tasks are ended."""
 
 LOGS = "tfdist_logs"
 """The folder, in the working directory, under which each job gets a folder for its logs."""
@@ -65,6 +69,7 @@ _TICK_SECONDS = 0.05
 _SETTLE_SECONDS = 2.0
 # Servers end by the word of a chief that has failed, and it takes TensorFlow down after that.
 _CHIEF_SECONDS = 20.0
+_LAST_WORDS_SECONDS = 1.0  # where all begin again; what is being written is waited for longer
 _SERVERS = ("worker", "ps")
 _SIGNALS = (signal.SIGINT, signal.SIGHUP, *ENDS)
 
@@ -140,7 +145,8 @@ class Job:
     def _begin(self) -> None:
         """Sets the watch to where no task has ended."""
         self._processes, self._results = [], {}
-        self._ending: Literal["", "failure", "signal", "finished"] = ""
+        self._ending: Why | Literal[""] = ""
+        self._ended_at = 0.0
         self._steps: list[tuple[float, int]] = []  # when to send which signal
         self._to_end: list[TaskProcess] = []
         self._failed_at: float | None = None
@@ -159,24 +165,22 @@ class Job:
         Raises:
             LaunchError: A task cannot be started or the logs cannot be written.
         """
-        log_dir = self._make_log_dir()
+        log_dir = log_folder(self._log_dir, Path(LOGS))
         mark = secrets.token_hex(8)
         environ = {**self._environ, JOB_VARIABLE: mark, FOLDER_VARIABLE: str(log_dir.resolve())}
         with contextlib.ExitStack() as stack:
             stack.enter_context(caught(self._on_signal, _SIGNALS))
             guardian = stack.enter_context(Guardian(mark))
-            self._display.say(announcing.starting(self.plan, log_dir))
             network = network_for(self.plan, self.isolate, guardian, self._display.say)
             insider = stack.enter_context(network)
             stack.callback(self._kill_what_is_left)
             starter = Starter(log_dir, environ, guardian, insider)
-            while True:
-                for plan in self.plan.tasks:
-                    self._processes.append(starter.start(plan, again=self._restarts.used > 0))
-                self._watch(starter)
-                if not self._may_begin_again():
-                    break
+            while (plan := self._next_plan(log_dir)) is not None:
+                self.plan = plan
                 self._begin()
+                for task in plan.tasks:
+                    self._processes.append(starter.start(task))
+                self._watch(starter)
             if daemons := {pid: command_of(pid) for pid in marked_processes(mark)}:
                 self._display.say(announcing.remains("the job", daemons))
         self._display.close()
@@ -189,26 +193,17 @@ class Job:
             for process in self._processes:
                 self._look_at(process, starter.guardian)
             self._presence.look(starter.insider)
+            self._look_around()
             self._replace_lost_workers(starter)
             self._decide(time.monotonic())
             self._display.refresh()
 
+    def _look_around(self) -> None:
+        """What else is to be looked at meanwhile."""
+
     def stop(self, signum: int = signal.SIGTERM) -> None:
         """Ends the job, as the same signal to the launcher would; for other threads."""
         self._asked.append(signum)
-
-    def _make_log_dir(self) -> Path:
-        try:
-            if self._log_dir is None:
-                return fresh_log_dir(Path(LOGS))
-            own_folder(self._log_dir)
-        except OSError as error:
-            where = self._log_dir or Path.cwd() / LOGS
-            raise LaunchError(
-                f"log folder {where} that cannot be made "
-                f"({(error.strerror or str(error)).lower()}); give another one with --log_dir"
-            ) from None
-        return self._log_dir
 
     def _read(self, timeout: float) -> None:
         pipes = {process.pipe: process for process in self._processes if process.pipe is not None}
@@ -250,7 +245,7 @@ class Job:
                 continue
             self._restarts.used += 1
             self._display.say(announcing.starting_again(result, self._restarts, everybody=False))
-            self._processes[number] = starter.start(process.plan, again=True)
+            self._processes[number] = starter.start(process.plan)
             del self._results[process.name]
 
     def _is_replaceable(self, result: TaskResult) -> bool:
@@ -258,6 +253,13 @@ class Job:
         job_goes_on = self._failed_at is None and self._chief_ended_at is None
         free = not self._ending and not self._asked
         return free and job_goes_on and self._restarts.mends_alone(result)
+
+    def _next_plan(self, log_dir: Path) -> JobPlan | None:
+        """What is to be started now; None where the job has ended."""
+        if not self._processes:
+            self._display.say(announcing.starting(self.plan, log_dir))
+            return self.plan
+        return self.plan if self._may_begin_again() else None
 
     def _may_begin_again(self) -> bool:
         """Whether all tasks are to be started again; says so."""
@@ -284,6 +286,15 @@ class Job:
             _, signum = self._steps.pop(0)
             for process in self._to_end:
                 process.send(signum)
+        late = self._ending in ("failure", "told") and now > self._ended_at + _LAST_WORDS_SECONDS
+        slow = [one for one in self._to_end if late and one.dawdles]
+        for process in slow if slow and self._goes_on() else ():
+            process.send(signal.SIGKILL)
+
+    def _goes_on(self) -> bool:
+        """Whether all begin again after this: then nobody waits for those that take long to end."""
+        failure = find_failure(list(self._results.values()))
+        return failure is not None and self._restarts.mends_all(failure.result)
 
     def _decide_by_results(self, now: float) -> None:
         failed = [
@@ -312,7 +323,7 @@ class Job:
 
     def _end(
         self,
-        why: Literal["failure", "signal", "finished"],
+        why: Why,
         processes: Sequence[TaskProcess],
         signum: int,
         now: float,
@@ -323,12 +334,14 @@ class Job:
         tasks, and Python cannot raise KeyboardInterrupt inside a TensorFlow operation: what usually
         ends a process with TensorFlow inside is SIGKILL.
         """
-        self._ending = why
+        self._ending, self._ended_at = why, now
         self._to_end = [process for process in processes if not process.gone]
         self._steps = [(now, signal.SIGTERM), (now + self.grace, signal.SIGKILL)]
         if signum == signal.SIGINT:
             self._steps = [(now, signum), (now + self.grace / 2, signal.SIGTERM), self._steps[1]]
-        running = [process.name for process in self._to_end if process.running]
+        self._say_why(why, signum, [one.name for one in self._to_end if one.running])
+
+    def _say_why(self, why: Why, signum: int, running: Sequence[str]) -> None:
         if why == "signal":
             self._display.say(announcing.signalled(signum, running, self.grace))
         elif why == "finished":
@@ -344,15 +357,7 @@ class Job:
 
     def _conclude(self, log_dir: Path) -> JobResult:
         tasks = tuple(self._results[process.name] for process in self._processes)
-        failure = None
-        if self._ending == "signal":
-            # A task that has lost another one ends with the same code: the chief knows.
-            chief = [result for result in tasks if result.task == self.plan.cluster.chief]
-            saved = any(one.returncode == Preempted.exit_code for one in chief or tasks)
-            returncode = Preempted.exit_code if saved else 128 + self._asked[0]
-        else:
-            failure = find_failure([result for result in tasks if not self._is_forgiven(result)])
-            returncode = exit_code(failure.result) if failure else 0
+        failure, returncode = self._verdict(tasks)
         for process in self._processes:
             if process.log.error:
                 self._display.say(f"log {process.log.path} cut short: {process.log.error}")
@@ -367,6 +372,16 @@ class Job:
             else announcing.finished(tasks)
         )
         return JobResult(tasks, returncode, log_dir, failure, self._restarts.used, alone)
+
+    def _verdict(self, tasks: Sequence[TaskResult]) -> tuple[Failure | None, int]:
+        """The first failure, and the exit code of the job."""
+        if self._ending == "signal":
+            # A task that has lost another one ends with the same code: the chief knows.
+            chief = [result for result in tasks if result.task == self.plan.cluster.chief]
+            saved = any(one.returncode == Preempted.exit_code for one in chief or tasks)
+            return None, Preempted.exit_code if saved else 128 + self._asked[0]
+        failure = find_failure([result for result in tasks if not self._is_forgiven(result)])
+        return failure, exit_code(failure.result) if failure else 0
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         self._asked.append(signum)

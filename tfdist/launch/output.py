@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, TextIO
 
+from tfdist.errors import LaunchError
 from tfdist.launch.terminal import TerminalLine, clip, is_premature_log, visible_width
 
 __all__ = [
@@ -27,7 +28,7 @@ __all__ = [
     "Passthrough",
     "TaskLog",
     "fresh_log_dir",
-    "own_folder",
+    "log_folder",
     "wants_colours",
 ]
 
@@ -78,6 +79,28 @@ def own_folder(path: Path) -> None:
     """Makes a folder, where it is missing, that only its owner can enter."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.mkdir(mode=0o700, exist_ok=True)
+
+
+def log_folder(given: Path | None, parent: Path) -> Path:
+    """Makes the folder for a job's logs.
+
+    Args:
+        given: Which; None for a fresh one.
+        parent: Where a fresh one is made.
+
+    Raises:
+        LaunchError: It cannot be made.
+    """
+    try:
+        if given is None:
+            return fresh_log_dir(parent)
+        own_folder(given)
+    except OSError as error:
+        raise LaunchError(
+            f"log folder {given or Path.cwd() / parent} that cannot be made "
+            f"({(error.strerror or str(error)).lower()}); give another one with --log_dir"
+        ) from None
+    return given
 
 
 class TaskLog:

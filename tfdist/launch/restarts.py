@@ -14,12 +14,17 @@ from dataclasses import dataclass
 from tfdist.errors import ClusterError, RendezvousError, TaskLost
 from tfdist.launch.failure import TaskResult
 
-__all__ = ["DEFAULT_RESTARTS", "Restarts"]
+__all__ = ["DEFAULT_RESTARTS", "Restarts", "is_hopeless"]
 
 DEFAULT_RESTARTS = 3
 """How many restarts a parameter-server job has; other jobs have those that they are given."""
 
 _HOPELESS = (ClusterError.exit_code, RendezvousError.exit_code)
+
+
+def is_hopeless(code: int) -> bool:
+    """Whether a task that has ended with this exit code would do so again."""
+    return code in _HOPELESS
 
 
 @dataclass
@@ -51,6 +56,11 @@ class Restarts:
         default = DEFAULT_RESTARTS if has_servers else 0
         return cls(default if most is None else most, has_servers, most is not None)
 
+    @property
+    def left(self) -> int:
+        """How many there still are."""
+        return max(0, self.most - self.used)
+
     def mends_alone(self, result: TaskResult) -> bool:
         """Whether this task alone is to be started again.
 
@@ -65,7 +75,7 @@ class Restarts:
             # chief on another host may still be there, once the network is.
             and (result.returncode != TaskLost.exit_code or self.chief_is_elsewhere)
             and not result.stopped
-            and self.used < self.most
+            and self.left > 0
         )
 
     def mends_all(self, first: TaskResult) -> bool:
@@ -74,4 +84,4 @@ class Restarts:
         Args:
             first: How the first task that failed has ended.
         """
-        return self.asked_for and first.returncode not in _HOPELESS and self.used < self.most
+        return self.asked_for and not is_hopeless(first.returncode) and self.left > 0

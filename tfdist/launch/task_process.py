@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tfdist.cluster import Task
@@ -22,6 +23,7 @@ from tfdist.launch.guardian import (
 )
 from tfdist.launch.output import TaskLog
 from tfdist.launch.plan import TaskPlan
+from tfdist.process import SAVES_VARIABLE, WRITES_SUFFIX
 
 __all__ = ["REMAINS_SECONDS", "Starter", "TaskProcess"]
 
@@ -76,6 +78,10 @@ class TaskProcess:
         self.ended = 0.0
         self._remains_until = 0.0
         self._killed_at = 0.0
+        self._sign = log.with_name(f".{log.stem}.saves")
+        self._writing = log.with_name(self._sign.name + WRITES_SUFFIX)
+        for sign in (self._sign, self._writing):
+            sign.unlink(missing_ok=True)
         start = os.path.join(os.path.dirname(__file__), "start.py")
         ids = (str(os.getpid()), str(insider or 0))
         try:
@@ -88,7 +94,7 @@ class TaskProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                env=dict(environ),
+                env={**environ, SAVES_VARIABLE: str(self._sign.absolute())},
                 start_new_session=True,
                 bufsize=0,
             )
@@ -108,6 +114,17 @@ class TaskProcess:
     def running(self) -> bool:
         """Whether the task itself has not ended."""
         return self.returncode is None
+
+    @property
+    def saves(self) -> bool:
+        """Whether a signal would now have the job save, and end with exit code 75."""
+        return self.running and self._sign.exists()
+
+    @property
+    def dawdles(self) -> bool:
+        """Whether it was asked to end, and does nothing that is worth waiting for."""
+        killed = signal.SIGKILL in self.signals
+        return self.running and not killed and not self._writing.exists()
 
     @property
     def pipe(self) -> int | None:
@@ -149,6 +166,12 @@ class TaskProcess:
             self._killed_at = time.monotonic()
         end_group(self.pid, signum)
 
+    def ask_to_end(self) -> None:
+        """Has the task save, and with it the job, and end; what it has started is left alone."""
+        if self.running:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGTERM)
+
     def poll(self) -> bool:
         """Looks whether the task has ended; returns whether nothing of it is left."""
         if self.gone:
@@ -174,6 +197,9 @@ class TaskProcess:
         last = self.drain()
         self._close_pipe()
         self.log.close()
+        for sign in (self._sign, self._writing):
+            with contextlib.suppress(OSError):
+                sign.unlink()
         return last
 
     def _reap(self) -> None:
@@ -198,16 +224,20 @@ class Starter:
         environ: The variables that the plans' come on top of.
         guardian: Is told of each process.
         insider: A process in the job's own network; None where it has none.
+        logs: Those that were begun.
     """
 
     log_dir: Path
     environ: Mapping[str, str]
     guardian: Guardian
     insider: int | None = None
+    logs: set[Path] = field(default_factory=set)
 
-    def start(self, plan: TaskPlan, *, again: bool) -> TaskProcess:
-        """Starts a task; `again` where it ran before, so that its log goes on."""
+    def start(self, plan: TaskPlan) -> TaskProcess:
+        """Starts a task; where it ran before, its log goes on."""
         log = self.log_dir / f"{plan.task.type}-{plan.task.index}.log"
+        again = log in self.logs
+        self.logs.add(log)
         environ = plan.environ(self.environ)
         process = TaskProcess(plan, log, environ, again=again, insider=self.insider)
         self.guardian.watch(process.pid)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from tfdist import process
+
 __all__ = ["Background"]
 
 
@@ -31,13 +33,13 @@ class Background:
         try:
             self.settle()
         except Exception:
-            work()
+            _do(work)
             raise
         if not self._active:
-            work()
+            _do(work)
             return
         self._pool = self._pool or ThreadPoolExecutor(1, thread_name_prefix="tfdist-checkpoint")
-        self._begun = self._pool.submit(work)
+        self._begun = self._pool.submit(_do, work)
 
     def settle(self) -> None:
         """Waits until all has ended; raises what it has raised."""
@@ -53,3 +55,8 @@ class Background:
         finally:
             if pool is not None:
                 pool.shutdown()
+
+
+def _do(work: Callable[[], None]) -> None:
+    with process.writes():  # else the launcher might end this task, where it starts all again
+        work()

@@ -47,7 +47,7 @@ class Preemption:
         if self._membership is not None:
             self._membership.saves = True
         try:
-            with caught(self._note, _ours()):
+            with caught(self._note, _ours()), process.saves_when_asked():
                 yield
         finally:
             if self._membership is not None:

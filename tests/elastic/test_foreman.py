@@ -1,0 +1,427 @@
+"""What the foreman decides, told of what happens by launchers that exist on paper only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tfdist.cluster import Cluster, Task
+from tfdist.errors import ClusterError
+from tfdist.launch.crew.cause import Cause, kind_of
+from tfdist.launch.crew.crew_size import Size
+from tfdist.launch.crew.foreman import Foreman
+from tfdist.launch.crew.foreman_link import join_message
+from tfdist.launch.crew.roll import OWN, wanted_alike
+from tfdist.launch.restarts import Restarts
+
+SETTLE, PATIENCE = 10.0, 120.0
+
+
+class Play:
+    """A job of launchers that do what they are told, and a clock that is set by hand."""
+
+    def __init__(
+        self, workers: int, size: tuple[int, int], max_restarts: int | None = None
+    ) -> None:
+        ports = range(41001, 41001 + workers)
+        self.cluster = Cluster({"worker": tuple(f"127.0.0.1:{port}" for port in ports)})
+        self.size = Size(*size)
+        self.restarts = Restarts(
+            3 if max_restarts is None else max_restarts, False, max_restarts is not None
+        )
+        self.now = 0.0
+        self.foreman = Foreman(self.cluster, self.size, self.restarts, SETTLE, PATIENCE, self.now)
+        self.told: dict[str, list[dict[str, Any]]] = {}
+        self.silent: set[str] = set()
+        self.generation = 0
+        self.tasks: dict[str, dict[str, str]] = {}  # of each launcher's places, now
+
+    def come(self, who: str, *places: str, **changed: Any) -> None:
+        size = (self.size.least, self.size.most)
+        tasks = [Task.parse(place) for place in places]
+        message = join_message(self.cluster, tasks, size, self.restarts.most)
+        self.told[who] = []
+        self.foreman.hear(who, {**message, **changed})
+
+    def wait(self, seconds: float) -> None:
+        until = self.now + seconds
+        while self.now < until:
+            self.now = min(self.now + 0.5, until)
+            for who in set(self.told) - self.silent:
+                self.foreman.hear(who, {"say": "alive"})
+            self.foreman.tick(self.now)
+            self.deliver()
+
+    def deliver(self) -> None:
+        for who, message in self.foreman.orders:
+            self.told.setdefault(who, []).append(message)
+            if message["say"] == "start":
+                if message["generation"] > self.generation:
+                    self.tasks.clear()
+                self.generation = message["generation"]
+                self.tasks[who] = message["tasks"]
+        self.foreman.orders.clear()
+
+    def say(self, who: str, say: str, **more: Any) -> None:
+        self.foreman.hear(who, {"say": say, **more})
+        self.deliver()
+
+    def ends(self, who: str, *causes: Cause, well: bool = False) -> None:
+        """A launcher's tasks end, and it says first why."""
+        trees = [one.to_tree() for one in causes]
+        if causes:
+            self.say(who, "failed", generation=self.generation, causes=trees)
+        self.say(who, "at rest", generation=self.generation, causes=trees, well=well)
+
+    def all_saved(self) -> None:
+        for who in list(self.tasks):
+            self.ends(who, Cause("follows", 75, "saved"))
+
+    def gone(self, who: str) -> None:
+        del self.told[who]
+        self.foreman.gone(who)
+        self.deliver()
+
+    def last(self, who: str) -> dict[str, Any]:
+        return self.told[who][-1]
+
+    @property
+    def said(self) -> str:
+        return "\n".join(self.foreman.notes)
+
+    @property
+    def members(self) -> dict[str, str]:
+        """The task of each place that takes part."""
+        return {place: task for own in self.tasks.values() for place, task in own.items()}
+
+
+def lost(place: str) -> Cause:
+    return Cause("lost", 137, f"{place} was ended by SIGKILL", Task.parse(place))
+
+
+ALIKE = wanted_alike(Play(2, (2, 2), 1).cluster, (2, 2), 1)
+FOLLOWS = Cause("follows", 75, "worker:0 has lost another task")
+FAILED = Cause("failed", 1, "worker:1 ended with exit code 1", Task("worker", 1))
+
+
+def on_one_machine(size: tuple[int, int] = (1, 3), max_restarts: int | None = None) -> Play:
+    play = Play(size[1], size, max_restarts)
+    play.come(OWN, *(f"worker:{k}" for k in range(size[1])))
+    play.wait(1)
+    return play
+
+
+def on_hosts(
+    count: int, size: tuple[int, int] | None = None, max_restarts: int | None = None
+) -> Play:
+    play = Play(count, size or (count, count), max_restarts)
+    play.come(OWN, "worker:0")
+    for k in range(1, count):
+        play.come(f"host{k}", f"worker:{k}")
+    play.wait(1)
+    return play
+
+
+def test_all_that_have_come_begin_at_once() -> None:
+    play = on_one_machine()
+    assert play.members == {"worker:0": "worker:0", "worker:1": "worker:1", "worker:2": "worker:2"}
+    assert play.last(OWN)["jobs"]["worker"] == list(play.cluster.jobs["worker"])
+
+
+def test_the_others_go_on_at_once_numbered_without_gaps() -> None:
+    play = on_one_machine()
+    play.ends(OWN, lost("worker:1"), FOLLOWS)
+    play.wait(1)
+    assert play.members == {"worker:0": "worker:0", "worker:2": "worker:1"}
+    assert play.last(OWN)["jobs"]["worker"] == ["127.0.0.1:41001", "127.0.0.1:41003"]
+    assert play.restarts.used == 0
+    assert "worker:1 was ended by SIGKILL: going on with 2 of 3 workers" in play.said
+
+
+def test_a_lost_worker_comes_back_at_a_border_as_one_restart() -> None:
+    play = on_one_machine()
+    play.ends(OWN, lost("worker:0"), FOLLOWS)
+    play.wait(1)
+    play.say(OWN, "saves", yes=True)
+    play.wait(SETTLE - 2)
+    assert play.last(OWN)["say"] == "start"
+    play.wait(3)
+    assert play.last(OWN)["say"] == "save"
+    play.all_saved()
+    play.wait(1)
+    assert len(play.members) == 3
+    assert play.last(OWN)["again"] == ["worker:0"]
+    assert play.restarts.used == 1
+
+
+def test_who_has_not_heard_that_it_is_to_save_is_asked_again() -> None:
+    play = on_one_machine()
+    play.ends(OWN, lost("worker:0"), FOLLOWS)
+    play.wait(1)
+    play.say(OWN, "saves", yes=True)
+    play.wait(SETTLE + 100)
+    assert [one["say"] for one in play.told[OWN]].count("save") == 2
+    assert play.said.count("can take part: all save") == 1
+
+
+def test_where_nothing_would_be_saved_nobody_is_taken_in() -> None:
+    play = on_one_machine()
+    play.ends(OWN, lost("worker:1"))
+    play.wait(60)
+    assert len(play.members) == 2
+    assert play.said.count("can take part once a fit with tfdist.callbacks.Checkpoint runs") == 1
+
+
+def test_without_restarts_a_lost_worker_stays_away_and_too_few_end_the_job() -> None:
+    play = on_one_machine((2, 3), max_restarts=0)
+    play.ends(OWN, lost("worker:1"))
+    play.wait(1)
+    play.say(OWN, "saves", yes=True)
+    play.wait(60)
+    assert len(play.members) == 2
+    play.ends(OWN, lost("worker:2"))
+    play.wait(1)
+    assert play.last(OWN)["code"] == 137
+    assert (
+        "worker:2 was ended by SIGKILL, and 1 workers are left where 2 are the fewest"
+        in (play.last(OWN)["text"])
+    )
+
+
+def test_too_few_do_not_wait_for_the_settling_time() -> None:
+    play = on_one_machine((2, 2 + 1), max_restarts=2)
+    play.ends(OWN, lost("worker:1"), lost("worker:2"))
+    play.wait(1)
+    assert play.members == {"worker:0": "worker:0", "worker:1": "worker:1"}
+    assert play.restarts.used == 1
+
+
+def test_two_that_are_lost_at_once_are_one_change() -> None:
+    play = on_one_machine((1, 4))
+    play.ends(OWN, lost("worker:1"), lost("worker:3"), FOLLOWS)
+    play.wait(1)
+    assert play.generation == 2
+    assert len(play.members) == 2
+
+
+def test_an_error_starts_all_again_only_where_restarts_were_asked_for() -> None:
+    play = on_one_machine()
+    play.ends(OWN, FAILED, FOLLOWS)
+    play.wait(1)
+    assert (play.last(OWN)["say"], play.last(OWN)["code"]) == ("end", 1)
+    play = on_one_machine(max_restarts=1)
+    play.ends(OWN, FAILED, FOLLOWS)
+    play.wait(1)
+    assert len(play.members) == 3
+    assert play.restarts.used == 1
+    assert "starting all tasks again (1 of 1)" in play.said
+
+
+def test_a_wrong_spec_ends_the_job_however_many_restarts_are_left() -> None:
+    play = on_hosts(3, max_restarts=5)
+    play.ends("host2", Cause("hopeless", 64, "spec"))
+    assert play.last(OWN) == {"say": "halt", "text": "spec"}
+    play.ends(OWN)
+    play.ends("host1")
+    play.wait(1)
+    for who in (OWN, "host1", "host2"):
+        assert (play.last(who)["say"], play.last(who)["code"]) == ("end", 64)
+
+
+def test_all_hosts_begin_again_together_as_one_restart() -> None:
+    play = on_hosts(3, max_restarts=1)
+    play.ends("host1", lost("worker:1"))
+    for who in (OWN, "host2"):
+        assert [one["say"] for one in play.told[who]] == ["start", "halt", "hurry"]
+    assert play.last("host1")["say"] == "hurry"  # nothing is lost by killing who takes long
+    play.ends(OWN, FOLLOWS)
+    play.ends("host2", FOLLOWS)
+    play.wait(1)
+    assert len(play.members) == 3
+    assert play.restarts.used == 1
+    play.ends("host2", lost("worker:2"))
+    play.ends(OWN)
+    play.ends("host1")
+    play.wait(1)
+    assert {play.last(who)["code"] for who in play.told} == {137}  # used up: all hear it
+
+
+def test_a_host_that_is_cut_is_waited_for() -> None:
+    play = on_hosts(2, max_restarts=2)
+    play.silent.add("host1")
+    play.ends(OWN, FOLLOWS)
+    play.wait(8)
+    assert play.generation == 1  # nothing is begun with one of whom nothing is heard
+    play.gone("host1")
+    play.wait(5)
+    assert [str(one) for one in play.foreman.missing()] == ["worker:1"]
+    play.come("host1 again", "worker:1")
+    play.wait(1)
+    assert play.generation == 2
+    assert play.restarts.used == 1
+
+
+def test_a_host_that_does_not_come_back_ends_the_job_by_name() -> None:
+    play = on_hosts(2, max_restarts=2)
+    play.gone("host1")
+    play.ends(OWN, FOLLOWS)
+    play.wait(PATIENCE + 2)
+    assert play.last(OWN)["code"] == 75
+    assert "no launcher of worker:1 (127.0.0.1:41002)" in play.last(OWN)["text"]
+
+
+def test_who_never_comes_is_named() -> None:
+    play = Play(2, (2, 2), 1)
+    play.come(OWN, "worker:0")
+    play.wait(PATIENCE + 2)
+    assert play.last(OWN)["code"] == 69
+
+
+def test_a_host_that_goes_ends_a_job_of_one_size_for_all() -> None:
+    play = on_hosts(3, max_restarts=3)
+    play.say("host1", "leave", code=130, text="Ctrl-C at worker:1")
+    for who in (OWN, "host2"):
+        assert (play.last(who)["code"], play.last(who)["text"]) == (130, "Ctrl-C at worker:1")
+
+
+def test_a_host_that_goes_from_an_elastic_job_has_all_save_first() -> None:
+    play = on_hosts(3, (1, 3))
+    play.say("host1", "leave", code=143, text="SIGTERM at worker:1")
+    assert play.last("host2")["say"] == "saving"
+    play.all_saved()
+    play.gone("host1")
+    play.wait(1)
+    assert play.members == {"worker:0": "worker:0", "worker:2": "worker:1"}
+    assert play.restarts.used == 0
+
+
+def test_one_to_four_to_two_to_three() -> None:
+    play = Play(4, (1, 4))
+    play.come(OWN, "worker:0")
+    play.wait(SETTLE - 1)
+    assert play.generation == 0  # others may come
+    play.wait(2)
+    sizes = [len(play.members)]
+    play.say(OWN, "saves", yes=True)
+    for k in (1, 2, 3):
+        play.come(f"host{k}", f"worker:{k}")
+    play.wait(SETTLE + 1)
+    play.all_saved()
+    play.wait(1)
+    sizes.append(len(play.members))
+    play.gone("host1")
+    play.gone("host2")
+    play.ends(OWN, FOLLOWS)
+    play.ends("host3", FOLLOWS)
+    play.wait(1)
+    sizes.append(len(play.members))
+    play.say(OWN, "saves", yes=True)
+    play.come("host2 again", "worker:2")
+    play.wait(SETTLE + 1)
+    play.all_saved()
+    play.wait(1)
+    sizes.append(len(play.members))
+    assert sizes == [1, 4, 2, 3]
+    assert play.restarts.used == 0  # hosts that come and go are no restarts
+    play.ends(OWN, well=True)
+    assert play.foreman.phase == "over"
+    assert play.last("host3") == {"say": "free", "well": True}
+
+
+def test_the_chiefs_host_always_has_a_task() -> None:
+    play = on_hosts(3, (1, 3))
+    play.ends(OWN, lost("worker:0"))
+    play.ends("host1", FOLLOWS)
+    play.ends("host2", FOLLOWS)
+    play.wait(1)
+    assert play.members["worker:0"] == "worker:0"
+    assert play.restarts.used == 1
+    assert len(play.members) == 3
+
+
+def test_a_second_launcher_of_a_place_is_refused_while_the_first_one_lives() -> None:
+    play = on_hosts(2, (1, 2))
+    play.come("other", "worker:1")
+    play.wait(5)
+    assert play.last("other")["code"] == 64
+    assert "worker:1 is here already (process " in play.last("other")["text"]
+    play.silent.add("host1")
+    play.come("third", "worker:1")
+    play.wait(5)
+    assert play.told["third"] == []
+    play.gone("host1")
+    play.ends(OWN, FOLLOWS)
+    play.wait(1)
+    assert play.last("third")["say"] == "start"
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"wants": {**ALIKE, "cluster": "other"}}, "another cluster (other) than the chief's"),
+        ({"wants": {**ALIKE, "version of tfdist": "9"}}, "another version of tfdist (9) than"),
+        ({"wants": {}}, "another version of tfdist (None)"),
+        ({"places": ["worker:9"]}, "worker:9 in no place"),
+    ],
+)
+def test_who_was_started_otherwise_is_refused(changed: dict[str, Any], named: str) -> None:
+    play = Play(2, (2, 2), 1)
+    play.come(OWN, "worker:0")
+    play.come("host1", "worker:1", **changed)
+    play.wait(1)
+    assert play.last("host1")["code"] == 64
+    assert named in play.last("host1")["text"]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"say": "join"},
+        {"say": "join", "places": 3},
+        {"say": "at rest"},
+        {"say": "failed", "generation": 1, "causes": [{}], "well": 0},
+        {"say": "failed", "generation": 1, "causes": 7},
+        {"say": "leave"},
+        {"say": "leave", "text": "", "code": "x"},
+    ],
+)
+def test_a_report_that_makes_no_sense_changes_nothing(message: dict[str, Any]) -> None:
+    play = on_hosts(2, max_restarts=1)
+    play.foreman.hear("host1", message)
+    play.foreman.hear("stranger", message)
+    play.wait(5)
+    assert play.foreman.phase == "training"
+    assert play.generation == 1
+
+
+def test_a_report_of_an_earlier_generation_is_passed_over() -> None:
+    play = on_hosts(2, max_restarts=1)
+    play.say("host1", "at rest", generation=0, causes=[], well=True)
+    play.wait(1)
+    assert play.foreman.phase == "training"
+
+
+@pytest.mark.parametrize(("least", "most"), [(0, 2), (3, 2), (-1, 1)])
+def test_what_is_no_size_is_refused(least: int, most: int) -> None:
+    with pytest.raises(ClusterError, match="give the fewest"):
+        Size(least, most)
+
+
+@pytest.mark.parametrize(
+    ("code", "by_signal", "follows", "kind"),
+    [
+        (137, True, False, "lost"),
+        (1, False, False, "failed"),
+        (75, False, True, "follows"),
+        (64, False, False, "hopeless"),
+        (69, False, False, "hopeless"),
+    ],
+)
+def test_what_an_end_means(code: int, by_signal: bool, follows: bool, kind: str) -> None:
+    assert kind_of(code, by_signal=by_signal, follows=follows) == kind
+
+
+def test_a_cause_is_read_as_it_was_written() -> None:
+    for cause in (lost("worker:1"), FOLLOWS, FAILED):
+        assert Cause.from_tree(cause.to_tree()) == cause

@@ -1,0 +1,122 @@
+"""What a job whose launchers decide together is made of."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tfdist import process
+from tfdist.cluster import Cluster, Task
+from tfdist.errors import ClusterError
+from tfdist.launch.crew.crew_job import CrewJob
+from tfdist.launch.crew.crew_size import DEFAULT_SETTLE, Size
+from tfdist.launch.crew.foreman import Foreman
+from tfdist.launch.crew.foreman_link import ForemanLink, LinkHere, LinkThere, join_message
+from tfdist.launch.crew.front_door import meeting_place
+from tfdist.launch.plan import JobPlan
+from tfdist.launch.restarts import DEFAULT_RESTARTS, Restarts
+
+__all__ = ["CrewOptions"]
+
+
+@dataclass(frozen=True)
+class CrewOptions:
+    """How the launchers of a job decide.
+
+    Attributes:
+        size: How many workers there may be; None for all of the cluster, no fewer.
+        max_restarts: How many restarts the job has; None for 3 where its size may change, or where
+            it has parameter servers, else 0.
+        settle: Seconds in which workers that come are waited for, and after which a lost one is
+            started again.
+        port: Where the launchers meet, at the chief's host; None for the port after the highest of
+            the tasks there.
+        patience: Seconds for which it is waited for missing launchers; None for the time that
+            tasks wait for each other.
+
+    Raises:
+        ClusterError: A number is out of range.
+    """
+
+    size: Size | None = None
+    max_restarts: int | None = None
+    settle: float = DEFAULT_SETTLE
+    port: int | None = None
+    patience: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.settle < 0:
+            raise ClusterError(f"settle of {self.settle:g} s; give 0 or more")
+        if self.port is not None and not 0 < self.port < 65536:
+            raise ClusterError(f"crew_port of {self.port}; give a port, 1 to 65535")
+
+    def are_needed(self, cluster: Cluster, tasks: Sequence[Task]) -> bool:
+        """Whether there is anything to decide together.
+
+        Args:
+            cluster: All places of the job.
+            tasks: Those of this machine.
+        """
+        elsewhere = set(cluster.tasks) > set(tasks)
+        restarts = elsewhere and bool(self.max_restarts)
+        takes_part = any(one.type != "evaluator" for one in tasks)  # it works beside the others
+        return takes_part and (self.size is not None or restarts)
+
+    def job(
+        self,
+        cluster: Cluster,
+        tasks: Sequence[Task],
+        make: Callable[[Cluster, Sequence[Task]], JobPlan],
+        **options: Any,
+    ) -> CrewJob:
+        """Makes this machine's part of such a job.
+
+        Args:
+            cluster: All places of the job.
+            tasks: Those of this machine; an evaluator runs beside them.
+            make: Plans tasks of a cluster.
+            options: As for `Job`.
+
+        Raises:
+            ClusterError: The size does not fit the cluster, or the port is taken.
+        """
+        every = [task for task in cluster.tasks if task.type != "evaluator"]
+        places = [task for task in tasks if task in every]
+        size = self._size(cluster, len(every))
+        elastic = not size.is_fixed
+        restarts = Restarts.of(self.max_restarts, "ps" in cluster.jobs)
+        if elastic and self.max_restarts is None:
+            restarts = Restarts(DEFAULT_RESTARTS, False, asked_for=False)
+        patience = self.patience or process.rendezvous_timeout()
+        alone = len(places) == len(every)
+        where = None if alone else meeting_place(cluster, self.port)
+        join = join_message(cluster, places, (size.least, size.most), restarts.most)
+        link: ForemanLink
+        if cluster.chief in places:
+            foreman = Foreman(cluster, size, restarts, self.settle, patience, time.monotonic())
+            link = LinkHere(foreman, join, where)
+        else:
+            assert where is not None
+            link = LinkThere(where, join, patience)
+        plan = make(cluster, tasks)
+        beside = [task for task in tasks if task not in every]
+        return CrewJob(plan, link, make, beside=beside, max_restarts=restarts.most, **options)
+
+    def _size(self, cluster: Cluster, places: int) -> Size:
+        """How many places may take part: the workers, and the chief where there is one beside."""
+        if self.size is None:
+            return Size(places, places)
+        if "ps" in cluster.jobs:
+            raise ClusterError(
+                "a range of workers with parameter servers, whose jobs go on without the workers "
+                "that they lose as they are; give the number of workers"
+            )
+        workers = len(cluster.jobs.get("worker", ()))
+        if self.size.most > workers:
+            raise ClusterError(
+                f"up to {self.size.most} workers, and {workers} in the cluster; give at most these"
+            )
+        beside = places - workers
+        return Size(self.size.least + beside, self.size.most + beside)
