@@ -56,14 +56,14 @@ class Launchers:
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._all: list[subprocess.Popen[bytes]] = []
 
-    def start(self, place: str, *options: object) -> None:
+    def start(self, place: str, *options: object, env: Mapping[str, str] | None = None) -> None:
         """Starts the launcher of a place, which may have had one before."""
         more = [str(one) for one in options]
         with self._log(place).open("ab") as log:
             self._running[place] = subprocess.Popen(
                 [*RUN, "--task", place, *self._options, *more, *self._command],
                 cwd=self.folder,
-                env=self._env,
+                env={**self._env, **(env or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -271,6 +271,27 @@ if starts == 1:
     assert {len(starts(tmp_path, one)) for one in WORKERS} == {2}
 
 
+def test_who_does_not_know_the_secret_is_refused_and_disturbs_nobody(tmp_path: Path) -> None:
+    word = {"TFDIST_SECRET": "a word of the users own"}
+    with launchers(tmp_path, 'until("end")', "--max_restarts", 1) as job:
+        for other in ({}, {"TFDIST_SECRET": "another word than theirs"}):
+            job.start("worker:0", env=word)
+            job.start("worker:2", env=other)
+            assert job.end("worker:2", 20) == 69
+            assert "give every task the same TFDIST_SECRET" in job.said("worker:2")
+            job.wait_for("worker:0", "refused a connection from", 10)
+            job.send("worker:0", signal.SIGKILL)
+            job.end("worker:0", 10)
+        for place in WORKERS:
+            job.start(place, env=word)
+        job.wait_until(
+            lambda: all(starts(tmp_path, place) for place in WORKERS), "all have started", 20
+        )
+        (tmp_path / "end").touch()
+        assert ends(job) == dict.fromkeys(WORKERS, 0), job.all_said
+    assert "a word of the users own" not in job.all_said
+
+
 def test_strangers_at_the_door_disturb_nobody(tmp_path: Path) -> None:
     """Whatever they say, and however many they are."""
     odd = [b"GET / HTTP/1.1\r\n\r\n", b"\0" * 100, MAGIC + b"\0\0\0\4nope", MAGIC + b"\xff" * 4]

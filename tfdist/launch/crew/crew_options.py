@@ -96,10 +96,10 @@ class CrewOptions:
         link: ForemanLink
         if cluster.chief in places:
             foreman = Foreman(cluster, size, restarts, self.settle, patience, time.monotonic())
-            link = LinkHere(foreman, join, where)
+            link = LinkHere(foreman, join, where, process.secret())
         else:
             assert where is not None
-            link = LinkThere(where, join, patience)
+            link = LinkThere(where, join, patience, process.secret())
         plan = make(cluster, tasks)
         beside = [task for task in tasks if task not in every]
         return CrewJob(plan, link, make, beside=beside, max_restarts=restarts.most, **options)

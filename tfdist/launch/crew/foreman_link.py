@@ -12,12 +12,14 @@ from typing import Protocol
 
 from tfdist.cluster import Cluster, Task
 from tfdist.cluster.address import Address
+from tfdist.cluster.secret import NO_SECRET, Secret
 from tfdist.errors import RendezvousError, TaskLost
 from tfdist.launch.crew.foreman import Foreman
-from tfdist.launch.crew.front_door import BEAT, SILENCE, FrontDoor
+from tfdist.launch.crew.front_door import BEAT, SILENCE, FrontDoor, launcher_handshake
 from tfdist.launch.crew.roll import OWN, wanted_alike
 from tfdist.machine.hosts import look_up
-from tfdist.rendezvous.messages import Connection, Gone, Message, Stranger
+from tfdist.rendezvous.greeting import Newcomer
+from tfdist.rendezvous.messages import Connection, Gone, Message, Refusal, Stranger
 from tfdist.rendezvous.wording import WaitingLog
 
 __all__ = ["ForemanLink", "LinkHere", "LinkThere", "join_message"]
@@ -64,19 +66,26 @@ class ForemanLink(Protocol):
 class LinkHere:
     """The foreman is in this process; other hosts' launchers come through its door, if any."""
 
-    def __init__(self, foreman: Foreman, join: Message, place: Address | None = None) -> None:
+    def __init__(
+        self,
+        foreman: Foreman,
+        join: Message,
+        place: Address | None = None,
+        secret: Secret = NO_SECRET,
+    ) -> None:
         """Opens the door, and joins.
 
         Args:
             foreman: Who decides.
             join: What this launcher says of itself.
             place: Where others come to; None where there are none.
+            secret: The job's.
 
         Raises:
             ClusterError: That port is taken.
         """
         self._foreman = foreman
-        self._door = None if place is None else FrontDoor(foreman, place)
+        self._door = None if place is None else FrontDoor(foreman, place, secret)
         self._said: list[str] = []
         self._waiting: WaitingLog | None = None
         foreman.hear(OWN, join)
@@ -117,14 +126,18 @@ class LinkHere:
 class LinkThere:
     """The foreman is at the chief's host. Where the way to it breaks, it is looked for again."""
 
-    def __init__(self, place: Address, join: Message, patience: float) -> None:
+    def __init__(
+        self, place: Address, join: Message, patience: float, secret: Secret = NO_SECRET
+    ) -> None:
         """Prepares to join.
 
         Args:
             place: Where the launchers meet.
             join: What this launcher says of itself.
             patience: Seconds for which the foreman is looked for.
+            secret: The job's.
         """
+        self._secret = secret
         self._place = place
         self._join = join
         self._patience = patience
@@ -155,6 +168,10 @@ class LinkThere:
                 self._beat = now
                 self._connection.send({"say": "alive"})
             self._connection.flush()
+        except Refusal as refusal:
+            self.close()
+            text = f"the launcher at {self._place} is not to be joined: {refusal}"
+            return [{"say": "end", "code": RendezvousError.exit_code, "text": text, "well": False}]
         except (Gone, Stranger):
             return self._lost(now)
         return self._lost(now) if now > self._heard + SILENCE else []
@@ -217,7 +234,8 @@ class LinkThere:
                 attempt.connect((host, self._place.port))
                 # Where nobody listens, the kernel may join the socket to itself.
                 if attempt.getsockname() != attempt.getpeername():
-                    return Connection(attempt)
+                    own = launcher_handshake(Task.parse(self._join["places"][0]))
+                    return Connection(attempt, Newcomer(own, self._secret))
             except OSError as error:
                 self._reason = (error.strerror or str(error) or "no answer").lower()
             attempt.close()

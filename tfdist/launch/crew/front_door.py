@@ -6,15 +6,19 @@ import socket
 import time
 from dataclasses import dataclass, field
 
-from tfdist.cluster import Cluster
+from tfdist.cluster import Cluster, Task
 from tfdist.cluster.address import Address
+from tfdist.cluster.secret import NO_SECRET, Secret
 from tfdist.errors import ClusterError
 from tfdist.launch.crew.foreman import Foreman
 from tfdist.launch.crew.roll import OWN
 from tfdist.machine.ports import busy, listen
+from tfdist.rendezvous.greeting import Host
+from tfdist.rendezvous.guests import StrangerLog
+from tfdist.rendezvous.handshake import Handshake
 from tfdist.rendezvous.messages import Connection, Gone, Message, Stranger
 
-__all__ = ["BEAT", "SILENCE", "FrontDoor", "meeting_place"]
+__all__ = ["BEAT", "SILENCE", "FrontDoor", "launcher_handshake", "meeting_place"]
 
 BEAT = 1.0
 """Seconds between two signs of life."""
@@ -44,6 +48,15 @@ def meeting_place(cluster: Cluster, port: int | None = None) -> Address:
     return Address(host, found)
 
 
+def launcher_handshake(place: Task) -> Handshake:
+    """What a launcher says of itself before it has proven to belong to the job.
+
+    Args:
+        place: The first that it brings.
+    """
+    return Handshake(str(place), {}, "", {}, 0.0, 0.0)
+
+
 @dataclass
 class FrontDoor:
     """Brings reports of other hosts' launchers to the foreman, and orders to them.
@@ -51,15 +64,20 @@ class FrontDoor:
     Attributes:
         foreman: Who decides.
         place: Where it listens.
+        secret: The job's, which whoever comes must prove to know.
     """
 
     foreman: Foreman
     place: Address
+    secret: Secret = NO_SECRET
+    _strangers: StrangerLog = field(init=False)
     _guests: dict[str, Connection] = field(default_factory=dict, init=False)
     _heard: dict[str, float] = field(default_factory=dict, init=False)
     _beat: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
+        self._strangers = StrangerLog(self.foreman.notes.append)
+        self._own = launcher_handshake(self.foreman.cluster.chief)
         host = "127.0.0.1" if self.place.is_loopback else None
         try:
             self._server = listen(self.place.port, host=host, backlog=_MOST_GUESTS)
@@ -79,7 +97,7 @@ class FrontDoor:
         """
         while len(self._guests) < _MOST_GUESTS:
             try:
-                guest = Connection(self._server.accept()[0])
+                guest = Connection(self._server.accept()[0], Host(self._own, self.secret))
             except OSError:  # nobody else is there
                 break
             guest.keep_alive(SILENCE)
@@ -89,7 +107,10 @@ class FrontDoor:
                 for message in guest.receive():
                     self._heard[who] = now
                     self.foreman.hear(who, message)
-            except (Gone, Stranger):
+            except Gone:
+                self._lose(who)
+            except Stranger as stranger:
+                self._strangers.note(guest, stranger)
                 self._lose(who)
         for who in [who for who, heard in self._heard.items() if now > heard + SILENCE]:
             self._lose(who)
