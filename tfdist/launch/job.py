@@ -123,10 +123,9 @@ class Job:
         self._log_dir = None if log_dir is None else Path(log_dir)
         out, err = out or sys.stdout, err or sys.stderr
         names = [str(task.task) for task in plan.tasks]
-        live = str(plan.cluster.chief)
         first = plan.tasks[0].environ(self._environ)
         quiet = first.get("TF_CPP_MIN_LOG_LEVEL", "0") not in ("0", "1")
-        live = live if live in names else names[0]
+        live = chief if (chief := str(plan.cluster.chief)) in names else names[0]
         self._display: Display = (
             Console(names, live=live, out=out, err=err, quiet=quiet)
             if prefix
@@ -268,7 +267,7 @@ class Job:
         if self._asked or failure is None or not self._restarts.mends_all(failure.result):
             return False
         if lost_another(failure.result) and ended_well_before(failure.result, results):
-            return False
+            return False  # it would end so again
         self._restarts.used += 1
         self._display.say(announcing.result_lines(results, failure))
         self._display.say(announcing.starting_again(failure.result, self._restarts, everybody=True))
@@ -306,9 +305,10 @@ class Job:
         ]
         if failed:
             self._failed_at = now if self._failed_at is None else self._failed_at
-            chief_ends = any(
-                process.running and process.task.type == "chief" for process in self._processes
-            ) and all(result.task.type in _SERVERS for result in failed)
+            running = [process.task.type for process in self._processes if process.running]
+            chief_ends = "chief" in running and all(
+                result.task.type in _SERVERS for result in failed
+            )
             settle = _CHIEF_SECONDS if self.plan.has_servers and chief_ends else _SETTLE_SECONDS
             waited = now - self._failed_at > settle
             if waited or not all(is_consequence(result) for result in failed):
@@ -321,13 +321,7 @@ class Job:
                 self._told_of_evaluator = True
                 self._display.say(announcing.waiting_for_evaluator())
 
-    def _end(
-        self,
-        why: Why,
-        processes: Sequence[TaskProcess],
-        signum: int,
-        now: float,
-    ) -> None:
+    def _end(self, why: Why, processes: Sequence[TaskProcess], signum: int, now: float) -> None:
         """Plans the signals that end some tasks, the first at once.
 
         TensorFlow's preemption notifier swallows SIGTERM, in training and while it waits for other
@@ -358,13 +352,11 @@ class Job:
     def _conclude(self, log_dir: Path) -> JobResult:
         tasks = tuple(self._results[process.name] for process in self._processes)
         failure, returncode = self._verdict(tasks)
-        for process in self._processes:
-            if process.log.error:
-                self._display.say(f"log {process.log.path} cut short: {process.log.error}")
+        for log in (process.log for process in self._processes if process.log.error):
+            self._display.say(f"log {log.path} cut short: {log.error}")
         if failure is not None:
             self._display.say(announcing.result_lines(tasks, failure))
-        alone = () if returncode else self._presence.absent()
-        if alone:
+        if alone := () if returncode else self._presence.absent():
             self._display.say(announcing.alone(alone, plugged=self.plan.plugged))
         self._display.say(
             f"whole logs in {log_dir}; exit code {returncode}"

@@ -174,12 +174,9 @@ class Membership:
         if self._pid != os.getpid():  # a forked child has no part in this
             return
         with self._lock:
-            first = self._last is None
-            if first:
-                self._last = {"say": "ended", "well": well, "text": reason[:1000]}
-        if first:
-            with contextlib.suppress(OSError):
-                self._wake.send(b"!")
+            self._last = self._last or {"say": "ended", "well": well, "text": reason[:1000]}
+        with contextlib.suppress(OSError):
+            self._wake.send(b"!")
         self._thread.join(_FAREWELL + 3.0)
 
     def _run(self) -> None:
@@ -286,28 +283,25 @@ class Membership:
 
     def _note_that_it_serves(self, connection: Connection) -> None:
         with self._changed:
-            self._serving |= {task for task, (own, _) in self.members.items() if own is connection}
+            self._serving.update(self._tasks_of(connection))
             self._changed.notify_all()
 
     def _note_that_it_is_to_end(self, connection: Connection, by: str) -> None:
         if not self.saves:
             self._tell(connection, {"say": "end"})
             return
-        for task, (own, _) in list(self.members.items()):
-            if own is connection:
-                self.asked_by = f"{by} to {task}"
+        for task in self._tasks_of(connection):
+            self.asked_by = f"{by} to {task}"
 
     def _note_that_it_lives(self, connection: Connection) -> None:
-        for task, (own, _) in list(self.members.items()):
-            if own is connection:
-                self._heard[task] = time.monotonic()
+        self._heard |= dict.fromkeys(self._tasks_of(connection), time.monotonic())
 
     def _hear_that_it_lives(self, connection: Connection) -> None:
-        for task, (own, handshake) in list(self.members.items()):
-            if own is connection:
-                for claimant, claim in list(self._claims.items()):
-                    if claim.task == task:
-                        self._refuse(claimant, two_claim(task, handshake, claim.handshake))
+        for task in self._tasks_of(connection):
+            for claimant, claim in list(self._claims.items()):
+                if claim.task == task:
+                    first = self.members[task][1]
+                    self._refuse(claimant, two_claim(task, first, claim.handshake))
 
     def _refuse(self, connection: Connection, text: str, *, quietly: bool = False) -> None:
         if not quietly:
@@ -359,6 +353,9 @@ class Membership:
                     self.log(f"{task} is gone")
         self._selector.unregister(connection.socket)
         connection.close()
+
+    def _tasks_of(self, connection: Connection) -> list[Task]:
+        return [task for task, (own, _) in list(self.members.items()) if own is connection]
 
     def _everybody(self) -> list[Connection]:
         return [*self._guests, *self._claims, *(own for own, _ in list(self.members.values()))]
