@@ -120,7 +120,7 @@ def _explain(
             f"log, then {again}"
         )
     silent = [] if touch is None else touch.silent(_SILENT_SECONDS)
-    if gone := [] if touch is None else touch.absent():
+    if gone := [] if touch is None else [name for name in touch.absent() if name not in ended]:
         return (
             f"{task} lost {' and '.join(gone)}, whose process has ended without a word (it was "
             f"killed, or its host cannot be reached), while this one was in {call}: {again}"
