@@ -97,7 +97,13 @@ def _side(job: WatchedCommand, began: float) -> Side:
     code, ended = job.end()
     for at, line in job.lines:
         if at > began and (found := re.search(r"[^\]]*has said nothing for [^)]*\)", line)):
-            return Side(at - began, found[0].strip(), ended - began, code, job.output)
+            return Side(
+                at - began,
+                found[0].strip().removeprefix("tfdist.errors."),
+                ended - began,
+                code,
+                job.output,
+            )
     return Side(None, "", ended - began, code, job.output)
 
 

@@ -96,7 +96,7 @@ def cut_rows(cut: cuts.Cut, sides: Mapping[str, cuts.Side]) -> list[list[str]]:
         [
             f"{cut.task} of {cut.kind} {how}",
             name,
-            _seconds(side.named),
+            _seconds(side.named) if side.sentence else "",  # it has lost nobody
             side.sentence,
             f"ended ({side.code}) after {side.ended:.0f} s",
         ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import tensorflow as tf
 
@@ -74,10 +74,10 @@ def told_of_lost_tasks(
             ) from error
         ended = {} if touch is None else _last_words(touch)
         well = [name for name, failure in ended.items() if not failure]
-        if well and len(well) == len(ended):
+        gone = () if touch is None else touch.absent()
+        if well and len(well) == len(ended) and set(gone) <= set(ended):
             raise TaskLeft(_left(task, call, well)) from error
-        silent = [] if touch is None else touch.silent(_SILENT_SECONDS)
-        raise TaskLost(_explain(task, call, ended, silent, message)) from error
+        raise TaskLost(_explain(task, call, ended, touch, message)) from error
 
 
 def _left(task: str, call: str, well: list[str]) -> str:
@@ -91,7 +91,7 @@ def _left(task: str, call: str, well: list[str]) -> str:
 def _last_words(touch: InTouch) -> dict[str, str]:
     """How the others have ended; who has just done so may say it a moment later."""
     until = time.monotonic() + _NOTICE_SECONDS
-    while not (ended := touch.ended()) and not touch.silent(_SILENT_SECONDS):
+    while not (ended := touch.ended()) and not (touch.silent(_SILENT_SECONDS) or touch.absent()):
         if time.monotonic() > until:
             break
         time.sleep(0.05)
@@ -102,21 +102,28 @@ def _explain(
     task: str,
     call: str,
     ended: dict[str, str],
-    silent: Sequence[tuple[str, float]],
+    touch: InTouch | None,
     message: str,
 ) -> str:
     again = "start the whole job again, with tfdist.callbacks.Checkpoint it resumes where it was"
-    if (seconds := standstill.lately(_LATELY_SECONDS)) > 0:
+    failed = [f"{name} ({failure})" for name, failure in ended.items() if failure]
+    of_others = all(failure.startswith(TaskLost.__name__) for failure in ended.values())
+    if of_others and (seconds := standstill.lately(_LATELY_SECONDS)) > 0:
         return (
             f"{task} itself stood still for {seconds:.0f} s while it was in {call} (its process "
             "was stopped, or its machine slept), and the other tasks have not waited for it: "
             f"{again}"
         )
-    failed = [f"{name} ({failure})" for name, failure in ended.items() if failure]
     if failed:
         return (
             f"{task} lost {', '.join(failed)}, which failed while this one was in {call}: see its "
             f"log, then {again}"
+        )
+    silent = [] if touch is None else touch.silent(_SILENT_SECONDS)
+    if gone := [] if touch is None else [name for name in touch.absent() if name not in ended]:
+        return (
+            f"{task} lost {' and '.join(gone)}, whose process has ended without a word (it was "
+            f"killed, or its host cannot be reached), while this one was in {call}: {again}"
         )
     if silent:
         named = [f"{name}, which has said nothing for {seconds:.0f} s" for name, seconds in silent]
