@@ -48,10 +48,11 @@ class WatchedCommand:
 
     def _read(self) -> None:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            with self._new:
-                self.lines.append((time.monotonic(), line.rstrip()))
-                self._new.notify_all()
+        with self.process.stdout as output:
+            for line in output:
+                with self._new:
+                    self.lines.append((time.monotonic(), line.rstrip()))
+                    self._new.notify_all()
 
     def find(self, pattern: str, within: float) -> float:
         """Waits for a line; returns its time."""
