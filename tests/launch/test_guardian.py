@@ -55,7 +55,7 @@ def test_a_group_that_was_forgotten_is_left_alone(group: subprocess.Popen[bytes]
 def test_a_process_that_left_its_group_is_found_by_its_mark(
     group: subprocess.Popen[bytes], mark: str
 ) -> None:
-    assert marked_processes(mark) == [group.pid]
+    wait_until(lambda: marked_processes(mark) == [group.pid])  # its environment comes with exec
     Guardian(mark).close()
     assert group.wait(5) == -signal.SIGKILL
 

@@ -40,6 +40,13 @@ def told(touch: Any, error: type[tf.errors.OpError] = tf.errors.UnavailableError
     return caught.value
 
 
+@pytest.fixture(autouse=True)
+def awake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two tests of one process nobody looks at the clock."""
+    monkeypatch.setattr(standstill, "_looked", None)
+    monkeypatch.setattr(standstill, "_seconds", 0.0)
+
+
 def test_one_that_was_killed_is_named() -> None:
     error = told(Touch(gone=["worker:2"]))
     assert "worker:0 lost worker:2, whose process has ended without a word" in str(error)

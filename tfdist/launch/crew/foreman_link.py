@@ -173,6 +173,9 @@ class LinkThere:
             text = f"the launcher at {self._place} is not to be joined: {refusal}"
             return [{"say": "end", "code": RendezvousError.exit_code, "text": text, "well": False}]
         except (Gone, Stranger):
+            with contextlib.suppress(Gone, Stranger):  # its last word may have come meanwhile
+                if last := self._connection.receive():
+                    return last
             return self._lost(now)
         return self._lost(now) if now > self._heard + SILENCE else []
 
