@@ -191,6 +191,8 @@ class CrewJob(Job):
 
     def _obey(self, message: Message) -> None:
         say, text = message["say"], str(message.get("text", ""))
+        if say == "lost" and (self._is_free or self._end_told is not None):
+            return  # it has gone after its last word, which came together with this
         if say == "note":
             self._display.say(text)
         elif say == "hurry":
