@@ -94,8 +94,8 @@ time.sleep(60)
     ("body", "code"),
     [
         ("time.sleep(60)", 130),
-        ('sys.exit(64) if name == "worker:1" else time.sleep(60)', 64),
-        ('sys.exit(69) if name == "worker:1" else time.sleep(60)', 69),
+        ('until("go") or sys.exit(64) if name == "worker:1" else time.sleep(60)', 64),
+        ('until("go") or sys.exit(69) if name == "worker:1" else time.sleep(60)', 69),
     ],
 )
 def test_who_gives_up_has_all_others_end_at_once(body: str, code: int, tmp_path: Path) -> None:
@@ -106,6 +106,7 @@ def test_who_gives_up_has_all_others_end_at_once(body: str, code: int, tmp_path:
             lambda: all(starts(tmp_path, place) for place in WORKERS), "all have started", 20
         )
         began = time.monotonic()
+        (tmp_path / "go").touch()
         if code == 130:
             job.send("worker:1", signal.SIGINT)
         assert ends(job) == dict.fromkeys(WORKERS, code), job.all_said

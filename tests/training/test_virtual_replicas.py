@@ -176,13 +176,30 @@ def test_what_a_replica_leaves_in_a_layer_is_its_own() -> None:
     )
 
 
-class Branches(keras.Model):
-    """Writes a variable inside of a condition."""
+class OneDense(keras.Model):
+    """A model with a layer that is built."""
 
     def __init__(self) -> None:
         super().__init__()
         self.dense = keras.layers.Dense(3)
         self.dense.build((None, 6))
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        return self.dense(x)
+
+
+def plugged(kind: type[OneDense], virtual_replicas: int) -> keras.Model:
+    with alone().scope():
+        model = kind()
+        model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return tfdist.plug(model, virtual_replicas=virtual_replicas)
+
+
+class Branches(OneDense):
+    """Writes a variable inside of a condition."""
+
+    def __init__(self) -> None:
+        super().__init__()
         self.last = self.add_weight(shape=(), initializer="zeros", trainable=False)
 
     def call(self, x: Any, training: bool = False) -> Any:
@@ -197,34 +214,20 @@ class Branches(keras.Model):
 
 
 def test_what_virtual_replicas_cannot_write_once_is_refused() -> None:
-    with alone().scope():
-        model = Branches()
-        model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    tfdist.plug(model, virtual_replicas=2)
+    model = plugged(Branches, 2)
     with pytest.raises(PlugError, match=r"in a tf\.cond, .* move it out"):
         model.fit(X, Y, batch_size=16, verbose=0)
 
 
 def test_a_step_that_differs_between_replicas_is_refused() -> None:
-    class Uneven(keras.Model):
-        def __init__(self) -> None:
-            super().__init__()
-            self.dense = keras.layers.Dense(3)
-            self.dense.build((None, 6))
-
-        def call(self, x: Any) -> Any:
-            return self.dense(x)
-
+    class Uneven(OneDense):
         def train_step(self, data: Any) -> dict[str, Any]:
             context = tf.distribute.get_replica_context()
             if tf.get_static_value(context.replica_id_in_sync_group) == 0:
                 context.all_reduce("SUM", tf.ones(()))
             return super().train_step(data)
 
-    with alone().scope():
-        model = Uneven()
-        model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    tfdist.plug(model, virtual_replicas=2)
+    model = plugged(Uneven, 2)
     with pytest.raises(PlugError, match="one replica sums or writes what another does not"):
         model.fit(X, Y, batch_size=16, verbose=0)
 
@@ -232,25 +235,14 @@ def test_a_step_that_differs_between_replicas_is_refused() -> None:
 def test_an_error_of_one_replica_comes_through_and_no_thread_stays() -> None:
     import threading
 
-    class Fails(keras.Model):
-        def __init__(self) -> None:
-            super().__init__()
-            self.dense = keras.layers.Dense(3)
-            self.dense.build((None, 6))
-
-        def call(self, x: Any) -> Any:
-            return self.dense(x)
-
+    class Fails(OneDense):
         def train_step(self, data: Any) -> dict[str, Any]:
             context = tf.distribute.get_replica_context()
             if tf.get_static_value(context.replica_id_in_sync_group) == 1:
                 raise ZeroDivisionError("mine")
             return super().train_step(data)
 
-    with alone().scope():
-        model = Fails()
-        model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    tfdist.plug(model, virtual_replicas=3)
+    model = plugged(Fails, 3)
     with pytest.raises(ZeroDivisionError, match="mine"):
         model.fit(X, Y, batch_size=16, verbose=0)
     assert not [t for t in threading.enumerate() if t.name.startswith("tfdist-replica")]

@@ -245,6 +245,11 @@ class Cluster:
         return tuple(Task(job, index) for job, at in self.jobs.items() for index in range(len(at)))
 
     @property
+    def tasks_that_meet(self) -> tuple[Task, ...]:
+        """All but the evaluator, which works beside the others."""
+        return tuple(task for task in self.tasks if task.type != "evaluator")
+
+    @property
     def job_names(self) -> tuple[str, ...]:
         """The jobs of the cluster, in their order."""
         return tuple(self.jobs)

@@ -88,15 +88,25 @@ def _gathering(base: Any) -> Any:
             ):
                 return super().all_reduce(tensor, control_input, options)
             with tf.device(self._device):
+                gathered = _gathered(self, tensor, options)
                 if tensor.dtype == tf.bfloat16:
-                    gathered = self._all_gather(tf.expand_dims(_in_pairs(tensor), 0), options)
-                    halves = tf.reshape(tf.bitcast(gathered, tensor.dtype), [self._group_size, -1])
-                    total = tf.reduce_sum(tf.cast(halves[:, :count], tf.float32), 0)
-                    return tf.reshape(tf.cast(total, tensor.dtype), tensor.shape)
-                gathered = self._all_gather(tf.expand_dims(tensor, 0), options)
+                    total = tf.reduce_sum(tf.cast(gathered, tf.float32), 0)
+                    return tf.cast(total, tensor.dtype)
                 return tf.add_n(tf.unstack(gathered, num=self._group_size))
 
     return Gathering
+
+
+def _gathered(launcher: Any, tensor: tf.Tensor, options: Any) -> tf.Tensor:
+    """Returns the tensors of all replicas, `[replicas, *shape]`, by their launcher."""
+    pairs = tensor.dtype == tf.bfloat16
+    own = _in_pairs(tensor) if pairs else tensor
+    gathered = launcher._all_gather(tf.expand_dims(own, 0), options)
+    if not pairs:
+        return gathered
+    replicas = launcher._group_size
+    halves = tf.reshape(tf.bitcast(gathered, tensor.dtype), [replicas, -1])
+    return tf.reshape(halves[:, : tensor.shape.num_elements()], [replicas, *tensor.shape])
 
 
 def _in_pairs(tensor: tf.Tensor) -> tf.Tensor:
@@ -118,17 +128,8 @@ def gather(strategy: tf.distribute.Strategy, tensor: tf.Tensor) -> tf.Tensor:
         `[workers, *shape]`, in the order of the workers.
     """
     (launcher,) = strategy.extended._cross_device_ops._launchers
-    pairs = tensor.dtype == tf.bfloat16
-    own = _in_pairs(tensor) if pairs else tensor
     with tf.device(launcher._device):
-        gathered = launcher._all_gather(
-            tf.expand_dims(own, 0), tf.distribute.experimental.CommunicationOptions()
-        )
-        if not pairs:
-            return gathered
-        count = tensor.shape.num_elements()
-        halves = tf.reshape(tf.bitcast(gathered, tensor.dtype), [launcher._group_size, -1])
-        return tf.reshape(halves[:, :count], [launcher._group_size, *tensor.shape])
+        return _gathered(launcher, tensor, tf.distribute.experimental.CommunicationOptions())
 
 
 def bear_silence(jobs: Mapping[str, int], leader: str, seconds: float) -> None:

@@ -27,7 +27,7 @@ def secret_variables(plan: JobPlan, environ: Mapping[str, str]) -> dict[str, str
         ClusterError: The user's secret is none.
     """
     here = {task.task for task in plan.tasks}
-    elsewhere = {task for task in plan.cluster.tasks if task.type != "evaluator"} - here
+    elsewhere = set(plan.cluster.tasks_that_meet) - here
     if process.secret(environ) or elsewhere:
         return {}
     return {process.SECRET_VARIABLE: Secret.random().word}

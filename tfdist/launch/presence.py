@@ -32,7 +32,7 @@ class Presence:
             cluster: The job's cluster.
             tasks: Those of this machine.
         """
-        together = [task for task in cluster.tasks if task.type != "evaluator"]
+        together = cluster.tasks_that_meet
         self._ports = {
             Address.parse(cluster.address(task)).port: task
             for task in tasks

@@ -174,7 +174,7 @@ def meet(
         raise ClusterError(f"rendezvous timeout of {timeout} s; give the longest wait in seconds")
     if cluster.task is None:
         raise ClusterError("cluster without a task; say which one this process is: with_task(...)")
-    tasks = tuple(task for task in cluster.tasks if task.type != "evaluator")
+    tasks = cluster.tasks_that_meet
     if cluster.task not in tasks:
         raise ClusterError(f"task {cluster.task}, which works beside the others and meets nobody")
     if len(tasks) == 1:

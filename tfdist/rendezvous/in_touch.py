@@ -69,7 +69,7 @@ class InTouch:
         assert cluster.task is not None
         self._cluster = cluster
         self._task = str(cluster.task)
-        others = [task for task in cluster.tasks if task.type != "evaluator"]
+        others = cluster.tasks_that_meet
         self._others = [str(task) for task in others if task != cluster.task]
         self._is_chief = cluster.is_chief
         self._pid = os.getpid()

@@ -82,7 +82,7 @@ class CrewOptions:
         Raises:
             ClusterError: The size does not fit the cluster, or the port is taken.
         """
-        every = [task for task in cluster.tasks if task.type != "evaluator"]
+        every = cluster.tasks_that_meet
         places = [task for task in tasks if task in every]
         size = self._size(cluster, len(every))
         elastic = not size.is_fixed

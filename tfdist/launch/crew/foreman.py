@@ -70,7 +70,7 @@ class Foreman:
     )
 
     def __post_init__(self) -> None:
-        self._places = tuple(task for task in self.cluster.tasks if task.type != "evaluator")
+        self._places = self.cluster.tasks_that_meet
         size = (self.size.least, self.size.most)
         wants = wanted_alike(self.cluster, size, self.restarts.most)
         self._roll = Roll(self._places, wants)

@@ -130,8 +130,9 @@ class Lockstep:
         self._threads = [
             _Replica(f"tfdist-replica-{layout.first + i}", replica(i)) for i in range(layout.local)
         ]
+        before = self._python.save()
         for thread in self._threads:
-            thread.python = self._python.save()
+            thread.python = before
             thread.start()
         try:
             while not self._all_have_gone_on():
@@ -232,7 +233,7 @@ class Lockstep:
                 sums[i] = found
         if len(dense) < len(sums):
             rest = [i for i in range(len(sums)) if i not in set(dense)]
-            found = self.meet(("sparse", len(rest)), [values[i] for i in rest], self._add_up)
+            found = self.meet(("sparse", len(rest)), [values[i] for i in rest], self._add_up.sparse)
             for i, one in zip(rest, found, strict=True):
                 sums[i] = one
         return sums
@@ -243,6 +244,6 @@ class Lockstep:
         return tf_graphs.recorded(
             "SumOverVirtualReplicas",
             values,
-            lambda: self.meet(("sum", *kinds), values, self._add_up),
+            lambda: self.meet(("sum", *kinds), values, self._add_up.dense),
             lambda *flow: self._sum_dense(list(flow)),
         )

@@ -33,20 +33,17 @@ class OrderedSum:
         self._branches = [branches(first, last, layout.replicas) for first, last in spans]
         self._most = max(map(len, self._branches))
 
-    def __call__(self, brought: Sequence[Sequence[Any]]) -> list[Any]:
-        """Sums over all replicas of the job.
+    def dense(self, brought: Sequence[Sequence[tf.Tensor]]) -> list[tf.Tensor]:
+        """Sums tensors over all replicas of the job.
 
         Args:
-            brought: for each replica of this process its tensors, or sparse gradients.
+            brought: for each replica of this process its own.
         """
-        sums: list[Any] = [None] * len(brought[0])
-        dense = [i for i, one in enumerate(brought[0]) if not isinstance(one, tf.IndexedSlices)]
-        for i in set(range(len(sums))) - set(dense):
-            sums[i] = self.over_processes(_joined([values[i] for values in brought]))
-        own = [self._own_branches([values[i] for values in brought]) for i in dense]
-        for i, value in zip(dense, self._roots(own), strict=True):
-            sums[i] = value
-        return sums
+        return self._roots([self._own_branches(values) for values in zip(*brought, strict=True)])
+
+    def sparse(self, brought: Sequence[Sequence[tf.IndexedSlices]]) -> list[tf.IndexedSlices]:
+        """Sums sparse gradients likewise: one behind the other, in the order of the replicas."""
+        return [self.over_processes(_joined(slices)) for slices in zip(*brought, strict=True)]
 
     def over_processes(self, values: Any) -> Any:
         """Sums what each process has once."""
@@ -107,7 +104,6 @@ def _added(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
 
 
 def _joined(slices: Sequence[tf.IndexedSlices]) -> tf.IndexedSlices:
-    """Sparse gradients one behind the other, in the order of the replicas."""
     values = tf.concat([one.values for one in slices], 0)
     indices = tf.concat([one.indices for one in slices], 0)
     return tf.IndexedSlices(values, indices, slices[0].dense_shape)
