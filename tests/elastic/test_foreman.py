@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from tfdist.cluster import Cluster, Task
-from tfdist.errors import ClusterError
-from tfdist.launch.crew.cause import Cause, kind_of
+from tfdist.launch.crew.cause import Cause
 from tfdist.launch.crew.crew_size import Size
 from tfdist.launch.crew.foreman import Foreman
 from tfdist.launch.crew.foreman_link import join_message
@@ -384,6 +383,7 @@ def test_who_was_started_otherwise_is_refused(changed: dict[str, Any], named: st
         {"say": "failed", "generation": 1, "causes": 7},
         {"say": "leave"},
         {"say": "leave", "text": "", "code": "x"},
+        {"say": "at rest", "generation": 0, "causes": [], "well": True},  # of an earlier one
     ],
 )
 def test_a_report_that_makes_no_sense_changes_nothing(message: dict[str, Any]) -> None:
@@ -393,35 +393,3 @@ def test_a_report_that_makes_no_sense_changes_nothing(message: dict[str, Any]) -
     play.wait(5)
     assert play.foreman.phase == "training"
     assert play.generation == 1
-
-
-def test_a_report_of_an_earlier_generation_is_passed_over() -> None:
-    play = on_hosts(2, max_restarts=1)
-    play.say("host1", "at rest", generation=0, causes=[], well=True)
-    play.wait(1)
-    assert play.foreman.phase == "training"
-
-
-@pytest.mark.parametrize(("least", "most"), [(0, 2), (3, 2), (-1, 1)])
-def test_what_is_no_size_is_refused(least: int, most: int) -> None:
-    with pytest.raises(ClusterError, match="give the fewest"):
-        Size(least, most)
-
-
-@pytest.mark.parametrize(
-    ("code", "by_signal", "follows", "kind"),
-    [
-        (137, True, False, "lost"),
-        (1, False, False, "failed"),
-        (75, False, True, "follows"),
-        (64, False, False, "hopeless"),
-        (69, False, False, "hopeless"),
-    ],
-)
-def test_what_an_end_means(code: int, by_signal: bool, follows: bool, kind: str) -> None:
-    assert kind_of(code, by_signal=by_signal, follows=follows) == kind
-
-
-def test_a_cause_is_read_as_it_was_written() -> None:
-    for cause in (lost("worker:1"), FOLLOWS, FAILED):
-        assert Cause.from_tree(cause.to_tree()) == cause

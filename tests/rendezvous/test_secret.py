@@ -14,8 +14,6 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tests.machine.names import Names
 from tests.rendezvous.meeting import Coming, a_cluster, a_handshake, come, hosting, speaking
@@ -29,7 +27,6 @@ from tfdist.rendezvous.agreement import Agreement
 from tfdist.rendezvous.greeting import Host
 from tfdist.rendezvous.guests import crowded_out
 from tfdist.rendezvous.messages import MAGIC, Connection, Gone, Refusal, Stranger
-from tfdist.rendezvous.seals import Seals
 
 pytestmark = pytest.mark.timeout(40)
 OURS, THEIRS = Secret("our own secret word"), Secret("another secret word")
@@ -270,28 +267,6 @@ def test_a_message_that_was_changed_on_the_way_is_refused() -> None:
         direct = come(cluster, "worker:1", secret=OURS).join()
         assert chief.join().agreement.seed == direct.agreement.seed
         other.join()
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.lists(st.binary(max_size=40), min_size=1, max_size=5), st.data())
-def test_a_seal_fits_one_message_at_one_place_in_one_direction(
-    bodies: list[bytes], data: st.DataObject
-) -> None:
-    one, other, reader = Seals(b"a", b"b"), Seals(b"a", b"b"), Seals(b"b", b"a")
-    sealed = [one.seal(body) + body for body in bodies]
-    for body, whole in zip(bodies, sealed, strict=True):
-        assert reader.open(whole) == body
-    with pytest.raises(ValueError, match="without the job's seal"):
-        reader.open(sealed[-1])  # once more
-    with pytest.raises(ValueError, match="without the job's seal"):
-        other.open(sealed[0])  # back to who sent it
-    fresh = Seals(b"b", b"a")
-    place = data.draw(st.integers(0, len(sealed[0]) - 1))
-    bit = 1 << data.draw(st.integers(0, 7))
-    wrong = bytearray(sealed[0])
-    wrong[place] ^= bit
-    with pytest.raises(ValueError, match="without the job's seal"):
-        fresh.open(bytes(wrong))
 
 
 def test_words_that_a_signal_handler_says_keep_their_place() -> None:
