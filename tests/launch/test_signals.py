@@ -20,7 +20,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.launch.support import is_alive, wait_until, write_script
-from tfdist.launch.guardian import command_of
+from tfdist.launch.guardian import read_proc
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -158,7 +158,9 @@ def test_no_task_survives_even_if_the_guardian_was_killed_first(folder: Path) ->
     launcher = Launcher(folder, "deaf", grace="30")
     children = Path(f"/proc/{launcher.process.pid}/task/{launcher.process.pid}/children")
     guardians = [
-        int(pid) for pid in children.read_text().split() if "guardian.py" in command_of(int(pid))
+        int(pid)
+        for pid in children.read_text().split()
+        if b"guardian.py" in read_proc(int(pid), "cmdline")
     ]
     assert len(guardians) == 1
     os.kill(guardians[0], signal.SIGKILL)
