@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -56,6 +58,25 @@ def test_an_optimizer_made_outside_of_the_scope_is_refused(optimizer: Any) -> No
         model = tfdist.plug(regressor(made))
     with pytest.raises(PlugError, match=r"the optimizer was made outside of strategy\.scope\(\)"):
         model.fit(X, TARGETS, **FIT)
+
+
+@pytest.mark.parametrize("virtual_replicas", [None, 4])
+@pytest.mark.parametrize("make", [lambda: tfdist.strategy("one_device"), lambda: mirrored(1)])
+def test_one_replica_trains_with_an_optimizer_made_outside_of_its_scope(
+    make: Callable[[], Any], virtual_replicas: int | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def trained(scope: Any) -> list[Any]:
+        keras.utils.set_random_seed(1)
+        with scope:
+            model = regressor("sgd")
+        model.compile(keras.optimizers.Adam(0.01), "mse")
+        tfdist.plug(model, virtual_replicas=virtual_replicas).fit(X, TARGETS, **FIT)
+        return list(model.get_weights())
+
+    weights = trained(make().scope())
+    for one, other in zip(weights, trained(contextlib.nullcontext()), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert "replicas of the strategy" not in capsys.readouterr().err
 
 
 def test_a_metric_made_outside_of_the_scope_is_refused() -> None:

@@ -5,13 +5,26 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import tensorflow as tf
 
-__all__ = ["decays", "excludes_unknown_variables", "rate_variable", "trained_by"]
+__all__ = ["adopt", "decays", "excludes_unknown_variables", "rate_variable", "trained_by"]
 
 
 def trained_by(optimizer: Any) -> list[keras.Variable]:
     """Returns the variables that a built optimizer was built for."""
     return list(optimizer._trainable_variables)
+
+
+def adopt(optimizer: Any, strategy: tf.distribute.Strategy) -> None:
+    """Lets a strategy of one replica train with an optimizer that was made outside of its scope.
+
+    An optimizer asks the strategy under which it was made to place and to update variables; Keras'
+    own `fit` would end in TensorFlow's "Mixing different tf.distribute.Strategy objects". What it
+    holds already lies where one replica's variables may lie.
+    """
+    while optimizer is not None:
+        optimizer._distribution_strategy = strategy
+        optimizer = getattr(optimizer, "inner_optimizer", None)  # of a LossScaleOptimizer
 
 
 def rate_variable(optimizer: Any) -> keras.Variable | None:

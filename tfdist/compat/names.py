@@ -135,6 +135,7 @@ PARTS: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (
         keras.optimizers.Optimizer,
         (
+            "_distribution_strategy",
             "_exclude_from_weight_decay",
             "_learning_rate",
             "_trainable_variables",

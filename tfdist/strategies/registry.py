@@ -84,8 +84,8 @@ def check_belongs(strategy: tf.distribute.Strategy, what: str) -> None:
             f"{what} was made outside of strategy.scope(), so every worker would train its own: "
             "make and compile it inside `with strategy.scope():`"
         )
-    if isinstance(strategy, tf.distribute.OneDeviceStrategy):
-        return  # its scope was chosen
+    if isinstance(strategy, tf.distribute.OneDeviceStrategy) or last.num_replicas_in_sync == 1:
+        return  # its scope was chosen, or would have been the same
     log.warning(
         "%s was made outside of strategy.scope(): it trains on one device, not on the %d replicas "
         "of the strategy",

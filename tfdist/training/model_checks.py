@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfdist.compat import keras_layers, keras_trainer
+from tfdist.compat import keras_layers, keras_optimizers, keras_trainer
 from tfdist.errors import PlugError
 from tfdist.training import own_methods
 from tfdist.training.loop.family import FamilyKind
@@ -96,11 +96,16 @@ def check_scope(
 
 
 def check_variables(kind: FamilyKind, model: keras.Model, strategy: tf.distribute.Strategy) -> None:
-    """Checks the variables of a model, of its optimizer and of its metrics."""
+    """Checks the variables of a model, of its optimizer and of its metrics.
+
+    An optimizer that was made elsewhere is adopted where there is one replica.
+    """
     check_scope(kind, strategy, model.variables, "the model was built")
     for optimizer in optimizers_of(model):
         what = "the optimizer" if optimizer is model.optimizer else f"optimizer {optimizer.name!r}"
         check_scope(kind, strategy, optimizer.variables, f"{what} was made")
+        if strategy.num_replicas_in_sync == 1:
+            keras_optimizers.adopt(optimizer, strategy)
     for metric in model.metrics:
         for variable in metric.variables:
             name = variable.path.split("/")[0]
