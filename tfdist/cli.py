@@ -139,67 +139,6 @@ def _check_plug_options(text: str, cluster: Cluster) -> None:
         raise ClusterError(f"--plug_options: {error}; see tfdist run --help") from None
 
 
-def _bench(given: list[str]) -> int:
-    """`tfdist bench`."""
-    parser = _bench_parser()
-    own, command = parser.split(given)
-    options = parser.parse_args(own)
-    if bool(options.model) == bool(command):
-        parser.error("give a script of your own, or --model tiny, mlp, cnn or lstm")
-    if command and command[0] != "-m" and not os.path.isfile(command[0]):
-        parser.error(f"no script {command[0]!r} here; give the path of a Python file")
-
-    from pathlib import Path
-
-    from tfdist.bench.runner import bench
-
-    what = f"the built-in model {options.model}" if options.model else " ".join(command)
-    chosen = ["-m", "tfdist.bench.builtin", options.model] if options.model else command
-    print(bench(chosen, what, options.workers, options.seconds, Path(options.output)), end="")
-    print(f"\nwritten to {options.output}/: bench.json, bench.txt, bench.png")
-    return 0
-
-
-def _bench_parser() -> command_line.Parser:
-    parser = command_line.Parser(
-        prog="tfdist bench",
-        usage="tfdist bench [options] (--model NAME | script.py | -m package.module) [its own "
-        "arguments...]",
-        description="Run a script's first fit on 1, 2, ... worker processes of this machine for a "
-        "few seconds each;\nshow steps/s, examples/s, efficiency and where a step's time goes; "
-        "measure the all-reduce, and\npredict from it the efficiency on 4 to 512 workers, and "
-        "which options would pay.",
-    )
-    what = parser.add_argument_group("options")
-    parser.option(
-        what,
-        "--workers",
-        type=command_line.counts,
-        default=(1, 2),
-        metavar="N,N",
-        help="the numbers of workers to measure (default: 1,2)",
-    )
-    parser.option(
-        what, "--model", choices=("tiny", "mlp", "cnn", "lstm"), help="a model that is built in"
-    )
-    parser.option(
-        what,
-        "--seconds",
-        type=command_line.seconds,
-        default=10.0,
-        metavar="SECONDS",
-        help="how long each job trains (default: 10)",
-    )
-    parser.option(
-        what,
-        "--output",
-        metavar="DIR",
-        default="tfdist_bench",
-        help="where the results go (default: tfdist_bench)",
-    )
-    return parser
-
-
 def _tasks_here(
     options: argparse.Namespace, stack: contextlib.ExitStack
 ) -> tuple[Cluster, tuple[Task, ...], bool]:
@@ -215,6 +154,7 @@ def _tasks_here(
         if cluster.task is None:
             check_all_here(cluster)
     elif any(getattr(options, name) for name in _COUNTS) or options.workers == 0:
+        _check_alone(options)
         cluster = None
     else:
         from tfdist.environments import detect_cluster
@@ -232,6 +172,20 @@ def _tasks_here(
     if cluster.task is None:
         return cluster, cluster.tasks, False
     return cluster, (cluster.task,), True
+
+
+def _check_alone(options: argparse.Namespace) -> None:
+    """Refuses several launchers that would start the same job each."""
+    from tfdist.environments import scheduler_of
+    from tfdist.errors import ClusterError
+
+    if scheduler := scheduler_of(os.environ):
+        given = " ".join(f"--{name}" for name in _COUNTS if getattr(options, name))
+        raise ClusterError(
+            f"{given} starts a job of its own, but {scheduler.name} has started several of these "
+            f"launchers: leave {given} out, and each starts its task of one job; or set "
+            "TFDIST_ENVIRONMENT=alone for a job each"
+        )
 
 
 def _check_combination(
@@ -384,6 +338,13 @@ def _run_parser() -> command_line.Parser:
         help="show each task's TF_CONFIG, environment and command, for a shell, and exit",
     )
     return parser
+
+
+def _bench(given: list[str]) -> int:
+    """`tfdist bench`."""
+    from tfdist.bench import bench_command
+
+    return bench_command.main(given)
 
 
 def _chaos(given: list[str]) -> int:

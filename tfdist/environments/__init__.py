@@ -11,28 +11,57 @@ from collections.abc import Mapping
 from tfdist.cluster import Cluster
 from tfdist.environments.base import Environment
 from tfdist.environments.file import FileEnvironment
+from tfdist.environments.hosts_variable import HostsEnvironment, RanksEnvironment
+from tfdist.environments.kubernetes import TrainJobEnvironment, VolcanoEnvironment
 from tfdist.environments.local import LocalEnvironment
+from tfdist.environments.skypilot import SkyPilotEnvironment
+from tfdist.environments.slurm import SlurmEnvironment, why_not_alone
 from tfdist.environments.tf_config import TFConfigEnvironment
+from tfdist.errors import ClusterError
 
 __all__ = [
     "ENVIRONMENTS",
     "Environment",
     "FileEnvironment",
+    "HostsEnvironment",
     "LocalEnvironment",
+    "RanksEnvironment",
+    "SkyPilotEnvironment",
+    "SlurmEnvironment",
     "TFConfigEnvironment",
+    "TrainJobEnvironment",
+    "VolcanoEnvironment",
     "detect_cluster",
+    "scheduler_of",
+    "why_not_alone",
 ]
 
-ENVIRONMENTS: tuple[Environment, ...] = (TFConfigEnvironment(), FileEnvironment())
-"""The environments that are looked for, the first one found being taken.
+_SPECS: tuple[Environment, ...] = (TFConfigEnvironment(), FileEnvironment())
+_SCHEDULERS: tuple[Environment, ...] = (
+    # mpirun under Slurm starts its own daemons by srun: its word is the nearer one.
+    HostsEnvironment(),
+    TrainJobEnvironment(),
+    VolcanoEnvironment(),
+    SkyPilotEnvironment(),
+    SlurmEnvironment(),
+    RanksEnvironment(),
+)
+ENVIRONMENTS: tuple[Environment, ...] = (*_SPECS, *_SCHEDULERS)
+"""The environments that are looked for: specs that somebody wrote, then what schedulers tell.
 
-TF_CONFIG comes first: the launcher sets it for each of its processes, which inherit a
-TFDIST_CLUSTER from the shell that the launcher was started in.
+The first one found is taken. TF_CONFIG comes first: the launcher sets it for each of its processes,
+which inherit a TFDIST_CLUSTER from the shell that the launcher was started in.
 """
+
+_CHOICE = "TFDIST_ENVIRONMENT"
+_ALONE = "alone"
+_LAUNCHED = "TFDIST_JOB"  # the mark of tfdist's launcher, which has looked at all this before
 
 
 def detect_cluster(environ: Mapping[str, str] | None = None) -> Cluster | None:
     """Finds the cluster that this process belongs to.
+
+    TFDIST_ENVIRONMENT names the one environment that counts, or is "alone" for none.
 
     Args:
         environ: The variables to look in; those of this process by default.
@@ -42,10 +71,56 @@ def detect_cluster(environ: Mapping[str, str] | None = None) -> Cluster | None:
         that the process is alone.
 
     Raises:
-        ClusterError: The first environment that is there says something wrong.
+        ClusterError: The first environment that is there says something wrong, or a spec and a
+            scheduler disagree on how many tasks there are.
     """
     variables = os.environ if environ is None else environ
+    choice = variables.get(_CHOICE, "").strip()
+    if choice and _LAUNCHED not in variables:
+        return None if choice == _ALONE else _chosen(choice).cluster(variables)
+    found = next((one for one in ENVIRONMENTS if one.detect(variables)), None)
+    if found is None:
+        return None
+    cluster = found.cluster(variables)
+    if found in _SPECS and _LAUNCHED not in variables:
+        _check_agreement(found, cluster, variables)
+    return cluster
+
+
+def scheduler_of(environ: Mapping[str, str]) -> Environment | None:
+    """Returns the scheduler that has started this process as one of several; None without one.
+
+    Args:
+        environ: The variables of the process; where they choose an environment, or are those of a
+            task that `tfdist run` has started, there is no scheduler to heed.
+    """
+    if environ.get(_CHOICE, "").strip() or _LAUNCHED in environ:
+        return None
+    return next((one for one in _SCHEDULERS if one.detect(environ)), None)
+
+
+def _chosen(name: str) -> Environment:
     for environment in ENVIRONMENTS:
-        if environment.detect(variables):
-            return environment.cluster(variables)
-    return None
+        if environment.name.lower() == name.lower():
+            return environment
+    names = ", ".join([_ALONE, *(one.name for one in ENVIRONMENTS)])
+    raise ClusterError(f"{_CHOICE}: {name!r}; it is one of {names}")
+
+
+def _check_agreement(spec: Environment, cluster: Cluster, environ: Mapping[str, str]) -> None:
+    """Refuses a spec of other tasks than the scheduler has started.
+
+    Else each of the scheduler's tasks might train alone, or one of the spec's would never come.
+    """
+    scheduler = scheduler_of(environ)
+    if scheduler is None:
+        return
+    try:
+        started = len(scheduler.cluster(environ))
+    except ClusterError:
+        return  # ranks that nothing tells more about: the spec does
+    if started != len(cluster):
+        raise ClusterError(
+            f"{spec.name} has {len(cluster)} tasks, but {scheduler.name} has started {started}: "
+            f'unset one of them, or say which counts, as {_CHOICE}="{scheduler.name}"'
+        )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tfdist import process
+from tfdist import log, process
 from tfdist.cluster import Cluster
-from tfdist.environments import detect_cluster
+from tfdist.environments import detect_cluster, why_not_alone
 from tfdist.errors import StrategyError
 from tfdist.exits import tell_by_exit_code
 from tfdist.strategies import current
@@ -108,6 +109,8 @@ def _made(kind: str, cluster: Cluster | None, chosen: Options) -> tf.distribute.
         chosen.check_for(kind)
     here = process.join(cluster or detect_cluster())
     cluster = here.cluster
+    if cluster is None and (why := why_not_alone(os.environ)):
+        log.warning(why)
     if here.is_evaluator:
         kind = "one_device" if kind == "auto" or kind in _OVER_MACHINES else kind
         cluster = None  # it stands beside the job and scores checkpoints by itself

@@ -1,0 +1,78 @@
+"""The command `tfdist bench`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tfdist import command_line
+
+__all__ = ["main"]
+
+
+def main(given: Sequence[str]) -> int:
+    """Runs the command.
+
+    Args:
+        given: what follows `tfdist bench`.
+
+    Returns:
+        0 once the results are written.
+    """
+    parser = _parser()
+    own, command = parser.split(given)
+    options = parser.parse_args(own)
+    if bool(options.model) == bool(command):
+        parser.error("give a script of your own, or --model tiny, mlp, cnn or lstm")
+    if command and command[0] != "-m" and not os.path.isfile(command[0]):
+        parser.error(f"no script {command[0]!r} here; give the path of a Python file")
+
+    from tfdist.bench.runner import bench
+
+    what = f"the built-in model {options.model}" if options.model else " ".join(command)
+    chosen = ["-m", "tfdist.bench.builtin", options.model] if options.model else command
+    report = bench(chosen, what, options.workers, options.seconds, Path(options.output))
+    sys.stdout.write(f"{report}\nwritten to {options.output}/: bench.json, bench.txt, bench.png\n")
+    return 0
+
+
+def _parser() -> command_line.Parser:
+    parser = command_line.Parser(
+        prog="tfdist bench",
+        usage="tfdist bench [options] (--model NAME | script.py | -m package.module) [its own "
+        "arguments...]",
+        description="Run a script's first fit on 1, 2, ... worker processes of this machine for a "
+        "few seconds each;\nshow steps/s, examples/s, efficiency and where a step's time goes; "
+        "measure the all-reduce, and\npredict from it the efficiency on 4 to 512 workers, and "
+        "which options would pay.",
+    )
+    what = parser.add_argument_group("options")
+    parser.option(
+        what,
+        "--workers",
+        type=command_line.counts,
+        default=(1, 2),
+        metavar="N,N",
+        help="the numbers of workers to measure (default: 1,2)",
+    )
+    parser.option(
+        what, "--model", choices=("tiny", "mlp", "cnn", "lstm"), help="a model that is built in"
+    )
+    parser.option(
+        what,
+        "--seconds",
+        type=command_line.seconds,
+        default=10.0,
+        metavar="SECONDS",
+        help="how long each job trains (default: 10)",
+    )
+    parser.option(
+        what,
+        "--output",
+        metavar="DIR",
+        default="tfdist_bench",
+        help="where the results go (default: tfdist_bench)",
+    )
+    return parser
