@@ -62,6 +62,7 @@ def _top(given: list[str]) -> int:
         description="Train Keras 3 models on many machines with TensorFlow.",
         epilog="commands:\n"
         "  run        start one process per task of a job, watch them, end them together\n"
+        "  submit     hand a job in to Slurm, and follow it\n"
         "  bench      measure a script on 1, 2, ... workers, and predict it on more\n"
         "  chaos      run a job with a fault in each run, and compare how it ends\n\n"
         "`tfdist COMMAND --help` tells more about a command.",
@@ -354,4 +355,16 @@ def _chaos(given: list[str]) -> int:
     return chaos_command.main(given)
 
 
-_COMMANDS: dict[str, Callable[[list[str]], int]] = {"run": _run, "bench": _bench, "chaos": _chaos}
+def _submit(given: list[str]) -> int:
+    """`tfdist submit`."""
+    from tfdist.submit import submit_command
+
+    return submit_command.main(given)
+
+
+_COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "run": _run,
+    "submit": _submit,
+    "bench": _bench,
+    "chaos": _chaos,
+}

@@ -90,9 +90,9 @@ def wait_until(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
     return value
 
 
-def compare_with_golden(text: str, name: str) -> None:
+def compare_with_golden(text: str, name: str, folder: Path = GOLDEN) -> None:
     """Compares a text with the file of that name; TFDIST_WRITE_GOLDEN=1 writes it instead."""
-    path = GOLDEN / name
+    path = folder / name
     if os.environ.get("TFDIST_WRITE_GOLDEN"):
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")

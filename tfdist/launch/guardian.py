@@ -190,7 +190,8 @@ def guard(job: str, launcher: int, pipe: int = 0) -> None:
         launcher: The launcher's process id, which is our parent as long as it lives.
         pipe: File descriptor of the pipe's read end.
     """
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    asked = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+    for signum in asked:  # Slurm sends them to all that a task has started
         signal.signal(signum, signal.SIG_IGN)
     groups: set[int] = set()
     rest = b""

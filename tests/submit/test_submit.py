@@ -1,0 +1,152 @@
+"""Batch scripts are what they were, and a job of Slurm is followed to its end."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.launch.support import compare_with_golden
+from tfdist import cli
+from tfdist.errors import ClusterError, LaunchError
+from tfdist.submit.slurm_script import SlurmScript
+
+
+@pytest.fixture(autouse=True)
+def _a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.py").touch()
+
+
+def rendered(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    command = ["submit", "slurm", "--dry-run", "--python", "python", *arguments]
+    assert cli.main(command) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "golden"),
+    [
+        (["--nodes", "2", "--time", "1:00:00", "train.py", "--epochs", "5"], "two_nodes.sh"),
+        (
+            [
+                *("--nodes", "3", "--tasks_per_node", "2", "--ps", "2", "--evaluator"),
+                *("--sbatch=--partition=long", "--sbatch=--exclusive", "--signal_before", "300"),
+                *("--name", "movies", "--output", "logs/%j", "--no_requeue"),
+                *("run", "--threads", "4", "-m", "package.module", "a word"),
+            ],
+            "servers.sh",
+        ),
+    ],
+)
+def test_scripts_are_as_they_were(
+    capsys: pytest.CaptureFixture[str], arguments: Sequence[str], golden: str
+) -> None:
+    text = rendered(capsys, *arguments)
+    assert subprocess.run(["bash", "-n"], input=text, text=True).returncode == 0
+    compare_with_golden(text, golden, Path(__file__).with_name("golden"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("", "submit to nothing; the schedulers are slurm"),
+        ("slrum train.py", "submit to 'slrum'"),
+        ("slurm", "no script; give script.py"),
+        ("slurm nowhere.py", "no script 'nowhere.py' here"),
+        ("slurm --nods 2 train.py", "unknown option '--nods'; did you mean '--nodes'?"),
+        ("slurm --nodes 0 train.py", "argument --nodes: 0; give 1 or more"),
+        ("slurm --time soon train.py", "--time 'soon'; give minutes, H:M:S, or D-H:M:S"),
+        ("slurm --sbatch partition=long train.py", "--sbatch 'partition=long'; give --name=value"),
+        ("slurm --nodes 2 --ps 2 train.py", "2 x 1 tasks, of which 2 are no workers"),
+        ("slurm --name=a\tb train.py", "'a\\tb' in an #SBATCH line; write it without blanks"),
+    ],
+)
+def test_what_is_wrong_is_one_clear_line(
+    capsys: pytest.CaptureFixture[str], arguments: str, says: str
+) -> None:
+    assert cli.main(["submit", *arguments.split(" ")] if arguments else ["submit"]) == 64
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert says in err
+    assert err.count("\n") == 1
+
+
+def test_only_roles_that_there_are() -> None:
+    with pytest.raises(ClusterError, match="worker among the roles"):
+        SlurmScript(["x"], roles=(("worker", 1),))
+
+
+def test_without_slurm_the_advice_can_be_followed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert cli.main(["submit", "slurm", "train.py"]) == LaunchError.exit_code
+    assert "there is no sbatch here: submit from a host of the Slurm" in capsys.readouterr().err
+
+
+SBATCH = """#!/bin/sh
+cat > script.sh
+echo "7;cluster"
+"""
+# It waits, runs, is requeued, runs again, and ends; each look is one step further.
+SCONTROL = """#!/bin/sh
+echo look >> looks
+n=$(wc -l < looks)
+case $n in
+1|2) state=PENDING code=0:0 ;;
+3) state=RUNNING code=0:0; echo one >> out ;;
+4) state=PREEMPTED code=0:0 ;;
+5) state=RUNNING code=0:0; echo two >> out ;;
+*) state=$END code=$CODE; echo three >> out ;;
+esac
+echo "JobId=7 JobState=$state Restarts=1 ExitCode=$code StdOut=$PWD/out"
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "expected"),
+    [
+        ("COMPLETED", "0:0", 0),
+        ("FAILED", "3:0", 3),
+        ("CANCELLED", "0:15", 143),
+        ("TIMEOUT", "0:0", 1),
+    ],
+)
+def test_a_job_is_followed_to_its_end(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    end: str,
+    code: str,
+    expected: int,
+) -> None:
+    for name, text in (("sbatch", SBATCH), ("scontrol", SCONTROL)):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("END", end)
+    monkeypatch.setenv("CODE", code)
+    monkeypatch.setattr("tfdist.submit.slurm_queue._LOOK_SECONDS", 0.01)
+    assert cli.main(["submit", "slurm", "--nodes", "2", "train.py"]) == expected
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == f"[tfdist] job 7 is in the queue; it prints to {tmp_path}/out"
+    assert told[1:4] == ["one", "two", "three"]
+    assert told[4].startswith(f"[tfdist] job 7 has ended: {end}, exit code ")
+    assert told[4].endswith(", started again 1 times")
+    assert f"{sys.executable} -m tfdist run train.py" in (tmp_path / "script.sh").read_text()
+
+
+def test_what_slurm_refuses_is_told_in_its_words(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    refusal = "#!/bin/sh\necho 'sbatch: error: no such partition' >&2\nexit 1\n"
+    (tmp_path / "sbatch").write_text(refusal)
+    (tmp_path / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    assert cli.main(["submit", "slurm", "train.py"]) == LaunchError.exit_code
+    assert "sbatch: sbatch: error: no such partition" in capsys.readouterr().err

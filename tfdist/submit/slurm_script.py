@@ -1,0 +1,112 @@
+"""The batch script of a Slurm job: pure text.
+
+    sbatch script ──► srun, a launcher for each task ──► the task
+                        └─ SIGUSR1 before the time is up ──► all save, exit code 75 ──► requeued
+
+Sources: the manual pages of sbatch (--signal, --requeue, --open-mode) and scontrol (requeue).
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tfdist.errors import EXIT_CODES, ClusterError, Preempted
+
+__all__ = ["SlurmScript"]
+
+_TIME = re.compile(r"(\d+-)?\d+(:\d+){0,2}", re.ASCII)
+_ROLES = ("ps", "chief", "evaluator")
+
+
+@dataclass(frozen=True)
+class SlurmScript:
+    """What a job asks of Slurm, and what it runs.
+
+    Attributes:
+        command: of each task, without srun.
+        nodes: how many.
+        tasks_per_node: how many tasks on each.
+        time: limit, as Slurm writes it: minutes, H:M:S, D-H:M:S; "" for the partition's own.
+        name: of the job.
+        output: where what it prints goes, as Slurm writes it: %j is the job's number.
+        signal_before: seconds before the time is up, when all tasks save, and the job is requeued.
+        requeue: whether a job that has saved, or was preempted, is started again.
+        roles: how many tasks are "ps", "chief", "evaluator"; the others are workers.
+        directives: further options of sbatch, each as "--name=value".
+    """
+
+    command: Sequence[str]
+    nodes: int = 1
+    tasks_per_node: int = 1
+    time: str = ""
+    name: str = "tfdist"
+    output: str = "slurm-%j.out"
+    signal_before: int = 120
+    requeue: bool = True
+    roles: tuple[tuple[str, int], ...] = ()
+    directives: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if self.nodes < 1 or self.tasks_per_node < 1:
+            raise ClusterError(
+                f"{self.nodes} nodes of {self.tasks_per_node} tasks; give 1 or more of each"
+            )
+        if self.time and not _TIME.fullmatch(self.time):
+            raise ClusterError(
+                f"--time {self.time!r}; give minutes, H:M:S, or D-H:M:S, as 90 or 1:30:00"
+            )
+        for name in (self.name, self.output, *self.directives):
+            if not name or re.search(r"[\s\"'\\]", name):
+                raise ClusterError(
+                    f"{name!r} in an #SBATCH line; write it without blanks or quotes"
+                )
+        for directive in self.directives:
+            if not re.fullmatch(r"--[a-z][a-z-]*(=.+)?", directive):
+                raise ClusterError(
+                    f"--sbatch {directive!r}; give --name=value, as --constraint=a100"
+                )
+        unknown = [job for job, _ in self.roles if job not in _ROLES]
+        if unknown:
+            raise ClusterError(f"{unknown[0]} among the roles; the others are workers")
+        others = sum(count for _, count in self.roles)
+        if self.nodes * self.tasks_per_node <= others:
+            raise ClusterError(
+                f"{self.nodes} x {self.tasks_per_node} tasks, of which {others} are no workers; "
+                "ask for more tasks"
+            )
+
+    def text(self) -> str:
+        """Returns the script."""
+        asks = [
+            f"--job-name={self.name}",
+            f"--nodes={self.nodes}",
+            f"--ntasks-per-node={self.tasks_per_node}",
+            *([f"--time={self.time}"] if self.time else []),
+            f"--output={self.output}",
+            "--open-mode=append",
+            f"--signal=USR1@{self.signal_before}",
+            "--requeue" if self.requeue else "--no-requeue",
+            *self.directives,
+        ]
+        lines = ["#!/bin/bash", *(f"#SBATCH {ask}" for ask in asks), ""]
+        lines += [
+            "# The tasks prove to each other that they are of this job.",
+            "export TFDIST_SECRET=$(od -An -N24 -tx1 /dev/urandom | tr -d ' \\n')",
+            *(f"export TFDIST_{job.upper()}={count}" for job, count in self.roles if count),
+            "",
+            "# The shell outlives a preemption's SIGTERM, to see how the tasks end.",
+            "trap : TERM",
+            f"srun --kill-on-bad-exit=0 {shlex.join(self.command)}",
+            "code=$?",
+        ]
+        if self.requeue:
+            lines += [
+                f"# {EXIT_CODES[Preempted.exit_code]}",
+                f'if [ "$code" = {Preempted.exit_code} ]; then',
+                '    scontrol requeue "$SLURM_JOB_ID"',
+                "fi",
+            ]
+        return "\n".join([*lines, 'exit "$code"', ""])
