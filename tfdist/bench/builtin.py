@@ -6,7 +6,6 @@ python -m tfdist.bench.builtin mlp
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 import keras
 import numpy as np
@@ -19,7 +18,7 @@ _BATCHES = 20  # different ones; they are repeated, from memory
 _STEPS = {"tiny": 600, "mlp": 100, "cnn": 40, "lstm": 60}
 
 
-def _layers(name: str) -> list[Any]:
+def _layers(name: str) -> list[keras.layers.Layer]:
     layers = keras.layers
     if name == "tiny":
         return [layers.Flatten(), layers.Dense(10)]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
-from typing import Any
 
 from tfdist.bench.model import Network, Split, step_seconds
 from tfdist.errors import LaunchError
@@ -138,9 +136,8 @@ class Measured:
     def from_json(cls, text: str) -> Measured:
         """Reads what `to_json` wrote."""
         content = json.loads(text)
-        return cls(content["what"], [_job(job) for job in content["jobs"]])
-
-
-def _job(job: dict[str, Any]) -> JobTimes:
-    each: Sequence[dict[str, Any]] = job["each"]
-    return JobTimes(job["workers"], [WorkerTimes(**one) for one in each])
+        jobs = [
+            JobTimes(job["workers"], [WorkerTimes(**one) for one in job["each"]])
+            for job in content["jobs"]
+        ]
+        return cls(content["what"], jobs)

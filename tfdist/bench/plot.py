@@ -53,9 +53,4 @@ def draw(measured: Measured, path: Path) -> bool:
 
 
 # Colours that people with any colour vision tell apart (Okabe and Ito).
-_COLOURS = {
-    "compute": "#0072B2",
-    "all_reduce": "#D55E00",
-    "input": "#009E73",
-    "python": "#999999",
-}
+_COLOURS = {"compute": "#0072B2", "all_reduce": "#D55E00", "input": "#009E73", "python": "#999999"}

@@ -60,10 +60,7 @@ def _job(command: Sequence[str], workers: int, seconds: float, threads: int) -> 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         log = folder / "output"
-        with (
-            log.open("w") as out,
-            contextlib.ExitStack() as stack,
-        ):
+        with log.open("w") as out, contextlib.ExitStack() as stack:
             cluster = stack.enter_context(local_cluster(workers=workers))
             result = run_job(
                 ["-m", "tfdist.bench.worker", name, str(seconds), *command],

@@ -18,11 +18,20 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfdist.bench.measured import WorkerTimes
+from tfdist.structures import T
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from tfdist.training.data.stream import Stream
+    from tfdist.training.loop.epoch_loop import Loop
+    from tfdist.training.loop.family import Family
 
 __all__ = ["main"]
+
 
 _LEAST_CHUNKS = 3  # the first one is traced, the second is short
 _INPUT_STEPS = 100
@@ -39,7 +48,7 @@ class _Watch:
         seconds: how long to watch.
     """
 
-    def __init__(self, family: Any, data: Any, seconds: float) -> None:
+    def __init__(self, family: Family, data: Stream, seconds: float) -> None:
         self._family, self._data, self._seconds = family, data, seconds
         self._chunks: list[tuple[float, float, int]] = []
         self._pause = 0.0
@@ -48,8 +57,8 @@ class _Watch:
         for name in ("run_loop", "run_steps"):
             setattr(family, name, self._timed(getattr(family, name)))
 
-    def _timed(self, run: Callable[..., Any]) -> Callable[..., Any]:
-        def timed(mode: str, source: Any, *rest: Any) -> Any:
+    def _timed(self, run: Callable[..., T]) -> Callable[..., T]:
+        def timed(mode: str, source: object, *rest: Any) -> T:
             if mode != "train":
                 return run(mode, source, *rest)
             self._end_if_all_have_seen_enough()
@@ -103,17 +112,19 @@ class _EnoughError(Exception):
     """Every worker has seen enough."""
 
 
-def _time_input(data: Any, replicas: int) -> tuple[float, float]:
+def _time_input(data: Stream, replicas: int) -> tuple[float, float]:
     """Seconds of a step's input by itself, and rows of a global batch."""
     import tensorflow as tf
 
     from tfdist.training.data.stream import leaves
 
-    def pull(iterator: Any, most: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        def body(count: tf.Tensor, rows: tf.Tensor, more: tf.Tensor) -> Any:
+    def pull(iterator: tf.data.Iterator, most: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        def body(
+            count: tf.Tensor, rows: tf.Tensor, more: tf.Tensor
+        ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             step = iterator.get_next_as_optional()
 
-            def there() -> Any:
+            def there() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
                 value = step.get_value()
                 first = leaves(value.parts[0])[0]
                 own = tf.shape(first, tf.int64)[0] if isinstance(first, tf.Tensor) else value.total
@@ -143,7 +154,7 @@ def _time_input(data: Any, replicas: int) -> tuple[float, float]:
     return seconds / max(1, int(count)), int(rows) / max(1, int(count))
 
 
-def _time_gradients(family: Any) -> tuple[int, float]:
+def _time_gradients(family: Family) -> tuple[int, float]:
     """Bytes of the gradients, and the seconds that a step's exchange takes by itself."""
     import numpy as np
     import tensorflow as tf
@@ -158,7 +169,7 @@ def _time_gradients(family: Any) -> tuple[int, float]:
     return size, seconds / int(getattr(options, "local_steps", 1))
 
 
-def _time_sizes(family: Any) -> list[list[float]]:
+def _time_sizes(family: Family) -> list[list[float]]:
     import tensorflow as tf
 
     if family.layout.workers == 1:
@@ -166,7 +177,7 @@ def _time_sizes(family: Any) -> list[list[float]]:
     return [[4.0 * n, _time_all_reduce(family, [tf.zeros([n])])] for n in _FLOATS]
 
 
-def _time_all_reduce(family: Any, values: list[Any]) -> float:
+def _time_all_reduce(family: Family, values: list[tf.Tensor]) -> float:
     """Seconds of one all-reduce of these tensors between the workers."""
     import tensorflow as tf
 
@@ -179,7 +190,7 @@ def _time_all_reduce(family: Any, values: list[Any]) -> float:
 
     @tf.function(autograph=False)
     def loop(times: tf.Tensor) -> None:
-        def body(i: tf.Tensor) -> Any:
+        def body(i: tf.Tensor) -> tuple[tf.Tensor]:
             with tf.control_dependencies([i]):
                 family.strategy.run(on_replica)
             return (i + 1,)
@@ -201,7 +212,7 @@ def _watch_first_fit(folder: Path, seconds: float) -> None:
 
     fit = Loop.fit
 
-    def watched(loop: Any, data: Any, *rest: Any, **settings: Any) -> None:
+    def watched(loop: Loop, data: Stream, *rest: Any, **settings: Any) -> None:
         Loop.fit = fit  # type: ignore[method-assign]
         watch = _Watch(loop.family, data, seconds)
         with contextlib.suppress(_EnoughError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
 
 from tfdist.cluster.address import Address
 from tfdist.cluster.task import JOBS, Task, canonical_job
@@ -25,7 +24,7 @@ KINDS: tuple[str, ...] = (
 _SINGLE = ("chief", "evaluator")
 
 
-def checked_jobs(given: Any) -> Mapping[str, tuple[str, ...]]:
+def checked_jobs(given: object) -> Mapping[str, tuple[str, ...]]:
     """Checks the jobs of a cluster and brings them into their one form.
 
     Args:
@@ -57,7 +56,7 @@ def checked_jobs(given: Any) -> Mapping[str, tuple[str, ...]]:
     return MappingProxyType({job: found[job] for job in JOBS if job in found})
 
 
-def _checked_addresses(job: str, addresses: Any) -> tuple[str, ...]:
+def _checked_addresses(job: str, addresses: object) -> tuple[str, ...]:
     if isinstance(addresses, str):
         raise ClusterError(
             f'string {addresses!r} for the job {job}; write a list of addresses: ["{addresses}"]'

@@ -29,7 +29,7 @@ _TASK_IGNORED = ("trial", "cloud", "environment")
 _SPARSE = ("sparsecluster", "sparse_cluster")
 
 
-def parse_config(config: Any, *, task_required: bool) -> tuple[Mapping[str, Any], Task | None]:
+def parse_config(config: object, *, task_required: bool) -> tuple[Mapping[str, Any], Task | None]:
     """Reads a cluster spec in the form of TF_CONFIG.
 
     Args:
@@ -66,7 +66,7 @@ def parse_config(config: Any, *, task_required: bool) -> tuple[Mapping[str, Any]
     return jobs, _task(spec.get("task"), required=task_required)
 
 
-def _task(given: Any, *, required: bool) -> Task | None:
+def _task(given: object, *, required: bool) -> Task | None:
     form = 'write "task": {"type": "worker", "index": 0}'
     if given is None or given == {}:
         if required:
@@ -85,7 +85,7 @@ def _task(given: Any, *, required: bool) -> Task | None:
 
 
 def _refuse_unknown(
-    given: Iterable[Any], known: tuple[str, ...], ignored: tuple[str, ...], what: str
+    given: Iterable[object], known: tuple[str, ...], ignored: tuple[str, ...], what: str
 ) -> None:
     for key in given:
         if key not in known and key not in ignored:
@@ -100,7 +100,7 @@ def _refuse_unknown(
             )
 
 
-def _loads(text: str | bytes) -> Any:
+def _loads(text: str | bytes) -> object:
     try:
         return json.loads(text, object_pairs_hook=_without_duplicates)
     except UnicodeDecodeError:
@@ -117,8 +117,8 @@ def _loads(text: str | bytes) -> Any:
         raise ClusterError("JSON nested too deep for a cluster spec") from None
 
 
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found: dict[str, object] = {}
     for key, value in pairs:
         if key in found:
             raise ClusterError(f"key {key!r} given twice in one object; keep one of them")
@@ -126,7 +126,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     """Shows a value of JSON in a message, cut to a readable length."""
     text = json.dumps(value, default=repr)
     return text if len(text) <= 60 else f"{text[:57]}..."

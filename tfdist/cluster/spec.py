@@ -8,7 +8,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from tfdist.cluster import checks
 from tfdist.cluster.address import Address
@@ -46,13 +45,13 @@ class Cluster:
     def __hash__(self) -> int:
         return hash((tuple(self.jobs.items()), self.task))
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         # The read-only view of the jobs cannot be pickled or deep-copied by itself.
         return Cluster, (dict(self.jobs), self.task)
 
     @classmethod
     def from_json(
-        cls, config: str | bytes | Mapping[str, Any], *, task_required: bool = True
+        cls, config: str | bytes | Mapping[str, object], *, task_required: bool = True
     ) -> Cluster:
         """Reads a cluster in the form of TF_CONFIG.
 
@@ -193,7 +192,7 @@ class Cluster:
             ClusterError: The cluster has no such task.
         """
         cluster = self if task is None else self.with_task(task)
-        config: dict[str, Any] = {"cluster": {job: list(at) for job, at in self.jobs.items()}}
+        config: dict[str, object] = {"cluster": {job: list(at) for job, at in self.jobs.items()}}
         if cluster.task is not None:
             config["task"] = {"type": cluster.task.type, "index": cluster.task.index}
         return json.dumps(config)

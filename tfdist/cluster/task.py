@@ -6,7 +6,6 @@ import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from tfdist.errors import ClusterError
 
@@ -57,7 +56,7 @@ def canonical_job(name: object) -> str:
     )
 
 
-def index_from(value: Any) -> int:
+def index_from(value: object) -> int:
     """Returns a task's index from an integer or, as some platforms emit it, from its digits.
 
     Args:

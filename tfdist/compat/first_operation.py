@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.eager import context as tf_context
 
 __all__ = ["before_the_first_operation", "enter_for_good", "left_for_a_while"]
 
-_entered: list[tuple[tf.distribute.Strategy, Any]] = []
+_entered: list[
+    tuple[tf.distribute.Strategy, contextlib.AbstractContextManager[tf.distribute.Strategy]]
+] = []
 """The scope that holds; were it dropped, Python would leave it."""
 
 
@@ -28,7 +29,7 @@ def before_the_first_operation(then: Callable[[], bool]) -> None:
     original = tf_context.Context.ensure_initialized
     over = False
 
-    def ensure_initialized(self: Any) -> None:
+    def ensure_initialized(self: tf_context.Context) -> None:
         nonlocal over
         if not over and then():
             over = True

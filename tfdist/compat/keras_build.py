@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import keras
 import numpy as np
@@ -20,6 +19,7 @@ from tfdist.compat.names import (
     tf_structure,
 )
 from tfdist.compat.patches import Patches, original
+from tfdist.structures import Leaf, Nest, Traced
 
 __all__ = [
     "functions_inline",
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 
-def symbolic_build(model: keras.Model, batch: Any) -> None:
+def symbolic_build(model: keras.Model, batch: Nest) -> None:
     """Creates all variables of the model, its metrics and its optimizer before anything is traced.
 
     Args:
@@ -43,7 +43,7 @@ def symbolic_build(model: keras.Model, batch: Any) -> None:
         model._symbolic_build(data_batch=batch)
 
 
-def try_step(step: Callable[[Any], Any], batch: Any, strategy: tf.distribute.Strategy) -> None:
+def try_step(step: Callable[[Nest], object], batch: Nest, strategy: tf.distribute.Strategy) -> None:
     """Calls a step on tensors without values; nothing is changed but what is not built yet.
 
     Args:
@@ -52,7 +52,9 @@ def try_step(step: Callable[[Any], Any], batch: Any, strategy: tf.distribute.Str
         strategy: in whose scope the variables are made that the step needs.
     """
 
-    def without_variables(self: Any, target: Any, sources: Any, *args: Any, **named: Any) -> Any:
+    def without_variables(
+        self: tf.GradientTape, target: Nest, sources: Nest, *args: object, **named: object
+    ) -> Nest:
         # A variable that is to be made has no tensor to ask for yet; any gradient has its shape.
         if any(isinstance(source, keras.Variable) for source in tf.nest.flatten(sources)):
             return tf.nest.map_structure(lambda v: tf.zeros(v.shape, v.dtype), sources)
@@ -102,14 +104,14 @@ def make_global_seeds(strategy: tf.distribute.Strategy) -> None:
     keras_global_state.set_global_attribute(name, made)
 
 
-def is_absent(leaf: Any) -> bool:
+def is_absent(leaf: object) -> bool:
     """Whether an entry of a batch, or of its specs, stands for None."""
     return leaf is None or isinstance(
         leaf, tf.experimental.Optional | tf.OptionalSpec | tf_structure.NoneTensorSpec
     )
 
 
-def _placeholder(leaf: Any) -> Any:
+def _placeholder(leaf: Leaf) -> tf.Tensor | None:
     if is_absent(leaf):
         return None
     if isinstance(leaf, tf.RaggedTensor | tf.RaggedTensorSpec):
@@ -132,7 +134,7 @@ def functions_inline() -> Iterator[None]:
         yield
 
 
-def _call_inline(self: Any, *args: Any, **named: Any) -> Any:
+def _call_inline(self: Traced, *args: object, **named: object) -> object:
     if self._jit_compile and not keras_backend.in_stateless_scope():
         return original("call_function")(self, *args, **named)
     python = self.python_function

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import keras
+import tensorflow as tf
 
 from tfdist.compat.names import keras_functional, keras_masking
+from tfdist.structures import Nest, T
 
 __all__ = [
+    "CallRecord",
     "all_layers",
     "batch_statistics",
     "call_node",
@@ -25,6 +28,15 @@ __all__ = [
 ]
 
 
+class CallRecord(Protocol):
+    """What tfdist asks of `keras.src.ops.node.Node`: Keras' record of one call of a layer."""
+
+    operation: keras.Operation
+    arguments: Any
+    input_tensors: Sequence[keras.KerasTensor]
+    outputs: Sequence[keras.KerasTensor]
+
+
 def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
     """Returns the model itself and all layers in it, at every depth."""
     return list(model._flatten_layers())
@@ -35,7 +47,7 @@ def embeddings_of(layer: keras.layers.Embedding) -> Any:
     return layer._embeddings
 
 
-def set_embeddings(layer: keras.layers.Embedding, table: Any) -> None:
+def set_embeddings(layer: keras.layers.Embedding, table: object) -> None:
     """Gives a built embedding layer another table."""
     layer._embeddings = table
 
@@ -45,7 +57,7 @@ def leaf_layers(model: keras.Model) -> list[keras.layers.Layer]:
     return [layer for layer in all_layers(model) if not layer._layers]
 
 
-def remake_weight(layer: keras.layers.Layer, old: keras.Variable, make: Callable[[], Any]) -> Any:
+def remake_weight(layer: keras.layers.Layer, old: keras.Variable, make: Callable[[], T]) -> T:
     """Has a built layer forget a weight, and make others in the layer's own name scope.
 
     Args:
@@ -67,7 +79,9 @@ def remake_weight(layer: keras.layers.Layer, old: keras.Variable, make: Callable
             layer._tracker.lock()
 
 
-def functional_nodes(model: keras.Model) -> tuple[list[Any], Any, list[Any]] | None:
+def functional_nodes(
+    model: keras.Model,
+) -> tuple[list[keras.KerasTensor], Nest, list[CallRecord]] | None:
     """Returns the inputs, the outputs and the calls of layers of a Sequential or functional model.
 
     Returns:
@@ -87,7 +101,7 @@ def functional_nodes(model: keras.Model) -> tuple[list[Any], Any, list[Any]] | N
     return list(function.inputs), function._outputs_struct, calls
 
 
-def functional_inputs(model: keras.Model, x: Any) -> list[Any]:
+def functional_inputs(model: keras.Model, x: Nest) -> list[tf.Tensor]:
     """Returns the tensors for a functional model's inputs, in their order, as the model casts them.
 
     Args:
@@ -98,7 +112,7 @@ def functional_inputs(model: keras.Model, x: Any) -> list[Any]:
     return list(function._standardize_inputs(x))
 
 
-def call_node(node: Any, values: Mapping[int, Any], training: bool) -> list[Any]:
+def call_node(node: CallRecord, values: Mapping[int, tf.Tensor], training: bool) -> list[tf.Tensor]:
     """Calls a layer again as one of `functional_nodes` records it.
 
     Args:
@@ -119,14 +133,15 @@ def call_node(node: Any, values: Mapping[int, Any], training: bool) -> list[Any]
     return list(keras.tree.flatten(operation(*arguments, **keywords)))
 
 
-def logits_of(output: Any) -> Any:
+def logits_of(output: tf.Tensor) -> tf.Tensor | None:
     """Returns what a softmax or sigmoid was computed from, as Keras' losses find it, or None."""
     logits = getattr(output, "_keras_logits", None)
     if logits is not None:
         return logits
-    operation: Any = getattr(output, "op", None)
-    found = operation is not None and operation.type in ("Softmax", "Sigmoid")
-    return operation.inputs[0] if found and len(operation.inputs) == 1 else None
+    operation: tf.Operation | None = getattr(output, "op", None)
+    if operation is None or operation.type not in ("Softmax", "Sigmoid"):
+        return None
+    return operation.inputs[0] if len(operation.inputs) == 1 else None
 
 
 def batch_statistics(model: keras.Model) -> set[int]:
@@ -139,11 +154,11 @@ def batch_statistics(model: keras.Model) -> set[int]:
     }
 
 
-def mask_of(tensor: Any) -> Any:
+def mask_of(tensor: tf.Tensor) -> tf.Tensor | None:
     """Returns Keras' mask of a tensor, or None."""
     return keras_masking.get_keras_mask(tensor)
 
 
-def set_mask(tensor: Any, mask: Any) -> None:
+def set_mask(tensor: tf.Tensor, mask: tf.Tensor) -> None:
     """Gives a tensor a Keras mask."""
     keras_masking.set_keras_mask(tensor, mask)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 import tensorflow as tf
 
 __all__ = ["adopt", "decays", "excludes_unknown_variables", "rate_variable", "trained_by"]
 
 
-def trained_by(optimizer: Any) -> list[keras.Variable]:
+def trained_by(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
     """Returns the variables that a built optimizer was built for."""
     return list(optimizer._trainable_variables)
 
 
-def adopt(optimizer: Any, strategy: tf.distribute.Strategy) -> None:
+def adopt(optimizer: keras.optimizers.Optimizer, strategy: tf.distribute.Strategy) -> None:
     """Lets a strategy of one replica train with an optimizer that was made outside of its scope.
 
     An optimizer asks the strategy under which it was made to place and to update variables; Keras'
@@ -27,18 +25,18 @@ def adopt(optimizer: Any, strategy: tf.distribute.Strategy) -> None:
         optimizer = getattr(optimizer, "inner_optimizer", None)  # of a LossScaleOptimizer
 
 
-def rate_variable(optimizer: Any) -> keras.Variable | None:
+def rate_variable(optimizer: keras.optimizers.Optimizer) -> keras.Variable | None:
     """Returns the variable of an optimizer's learning rate; None where a schedule gives it."""
     rate = getattr(optimizer, "_learning_rate", None)
     return rate if isinstance(rate, keras.Variable) else None
 
 
-def decays(optimizer: Any, variable: Any) -> bool:
+def decays(optimizer: keras.optimizers.Optimizer, variable: tf.Variable) -> bool:
     """Whether an optimizer's weight decay reaches a TensorFlow variable, by its name."""
     return bool(optimizer._use_weight_decay(variable))
 
 
-def excludes_unknown_variables(optimizer: Any) -> bool:
+def excludes_unknown_variables(optimizer: keras.optimizers.Optimizer) -> bool:
     """Whether `exclude_from_weight_decay` named a variable that the built optimizer has not."""
     excluded: set[str] = getattr(optimizer, "_exclude_from_weight_decay", set())
     return bool(excluded - {optimizer._var_key(v) for v in trained_by(optimizer)})

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import keras
+import tensorflow as tf
 
 from tfdist.compat import names
 from tfdist.compat.names import keras_global_state, keras_loss, keras_saving
+from tfdist.structures import Logs, Nest
 
 __all__ = [
     "begin_with_epoch",
@@ -26,15 +27,12 @@ __all__ = [
     "profiles",
     "restored_epoch",
     "save",
-    "squeeze_or_expand_to_same_rank",
+    "weights_by_mask",
 ]
 
-
-squeeze_or_expand_to_same_rank = names.of(keras_loss, "squeeze_or_expand_to_same_rank")
-
+_to_same_rank = names.of(keras_loss, "squeeze_or_expand_to_same_rank")
 
 keras_predict = super(keras.Model, keras.Model).predict  # also where `keras.Model` has another one
-
 
 _WRITERS = {name: getattr(keras.Model, name) for name in ("save", "save_weights", "export")}
 
@@ -47,14 +45,25 @@ def overrides(model: keras.Model, name: str) -> bool:
     return getattr(method, "__func__", method) is not getattr(keras.Model, name)
 
 
-def flat_losses(model: keras.Model) -> list[Any]:
+def weights_by_mask(
+    sample_weight: tf.Tensor | None, valid: tf.Tensor, factor: tf.Tensor, dtype: str
+) -> tf.Tensor:
+    """Returns what `apply_mask` does: the weights of a loss's entries, `factor` for valid ones."""
+    weights = tf.where(valid, factor, tf.zeros_like(factor))
+    if sample_weight is None:
+        return weights
+    weights, sample_weight = _to_same_rank(weights, tf.cast(sample_weight, dtype))
+    return weights * sample_weight
+
+
+def flat_losses(model: keras.Model) -> list[keras.losses.Loss]:
     """Returns the `keras.losses.Loss` objects that `compile` was given (after the build)."""
     compile_loss = getattr(model, "_compile_loss", None)
     entries = getattr(compile_loss, "_flat_losses", None) or []
     return [entry[1] for entry in entries if entry[1] is not None]
 
 
-def in_order(model: keras.Model, logs: dict[str, Any]) -> Any:
+def in_order(model: keras.Model, logs: Logs) -> list[float] | float:
     """Returns the values of `logs` as `evaluate` and `train_on_batch` return them."""
     return model._flatten_metrics_in_order(logs)
 
@@ -118,13 +127,13 @@ def prepare_to_save() -> None:
 
 def compute_loss(
     model: keras.Model,
-    x: Any,
-    y: Any,
-    y_pred: Any,
-    sample_weight: Any,
-    added: list[Any],
+    x: Nest,
+    y: Nest,
+    y_pred: Nest,
+    sample_weight: Nest,
+    added: list[tf.Tensor],
     training: bool,
-) -> Any:
+) -> tf.Tensor:
     """Returns what the model's `compute_loss` returns, with other losses added than its own.
 
     Args:
@@ -150,6 +159,6 @@ def profiles(callback: keras.callbacks.TensorBoard) -> bool:
     return bool(getattr(callback, "_should_trace", False))
 
 
-def loss_tracker(model: keras.Model) -> Any:
+def loss_tracker(model: keras.Model) -> keras.metrics.Metric | None:
     """Returns the metric that shows a compiled model's loss, or None."""
     return getattr(model, "_loss_tracker", None)

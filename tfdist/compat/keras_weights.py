@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import keras
 import tensorflow as tf
 
 __all__ = ["Held", "held", "move_variable"]
-
 
 _lock = threading.RLock()
 
@@ -67,16 +65,16 @@ def held(values: Sequence[tuple[keras.Variable, tf.Tensor]]) -> Iterator[Held]:
     before = (variable_class._direct_assign, variable_class.handle, tape_class.__enter__)
     here = Held(values)
 
-    def direct_assign(self: Any, value: Any) -> None:
+    def direct_assign(self: keras.Variable, value: tf.Tensor) -> None:
         if here.has(self):
             here.hold(self, tf.ensure_shape(tf.cast(value, self._value.dtype), self._value.shape))
         else:
             before[0](self, value)
 
-    def handle(self: Any) -> Any:
+    def handle(self: keras.Variable) -> tf.Tensor:
         return self._value if here.has(self) else before[1].fget(self)
 
-    def enter(self: Any) -> Any:
+    def enter(self: tf.GradientTape) -> tf.GradientTape:
         tape = before[2](self)
         for tensor in here.to_watch:
             tape.watch(tensor)

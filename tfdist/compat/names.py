@@ -13,13 +13,17 @@ from __future__ import annotations
 import dis
 import importlib
 import inspect
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from types import FunctionType, ModuleType
+from typing import Any, TypeAlias
 
 import keras
 import tensorflow as tf
 
-__all__ = ["PARTS", "moved", "moved_parameters", "of"]
+__all__ = ["PARTS", "Owner", "moved", "moved_parameters", "of"]
+
+Owner: TypeAlias = ModuleType | type | FunctionType
+"""Where a name is looked for: a module or a class that has it, or a function that gives it."""
 
 _missing: list[str] = []
 
@@ -33,7 +37,7 @@ def module(name: str) -> Any:
         return None
 
 
-def of(owner: Any, name: str) -> Any:
+def of(owner: ModuleType | None, name: str) -> Any:
     """Returns what a module has by a name, or None where the module or the name is missing."""
     found = getattr(owner, name, None)
     if owner is not None and found is None:
@@ -101,7 +105,7 @@ tf_variables = module("tensorflow.python.ops.resource_variable_ops")
 _MAP = ("_input_dataset", "_map_func")
 _MIRRORED = ("_collective_key_base", "_cross_device_ops", "_use_merge_call")
 
-PARTS: tuple[tuple[Any, tuple[str, ...]], ...] = (
+PARTS: tuple[tuple[Owner, tuple[str, ...]], ...] = (
     # a model and its parts
     (
         keras.Model,
@@ -183,14 +187,7 @@ PARTS: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (of(tf_one_device, "OneDeviceExtended"), ("_create_variable", "_device", "_update")),
     (of(tf_remote, "PerWorkerValues"), ("_type_spec",)),
     (of(tf_remote, "RemoteValueImpl"), ("_type_spec",)),
-    (
-        tf_distribute,
-        (
-            "_get_default_replica_mode",
-            "_pop_per_thread_mode",
-            "_push_per_thread_mode",
-        ),
-    ),
+    (tf_distribute, ("_get_default_replica_mode", "_pop_per_thread_mode", "_push_per_thread_mode")),
     (of(tf_distribute, "_CurrentDistributionContext"), ("_device_scope",)),
     (of(tf_values, "DistributedVariable"), ("assign", "values")),
     # TensorFlow's graphs
@@ -218,7 +215,7 @@ PARTS: tuple[tuple[Any, tuple[str, ...]], ...] = (
 )
 """Modules, classes and functions, each with the names that it has or gives to objects."""
 
-_CALLS: Mapping[str, tuple[Any, tuple[str, ...]]] = {
+_CALLS: Mapping[str, tuple[Owner, tuple[str, ...]]] = {
     "keras.Model._symbolic_build": (keras.Model, ("data_batch",)),
     "keras.Model._compute_loss": (keras.Model, ("x", "y", "y_pred", "sample_weight", "training")),
     "keras.Model._flatten_metrics_in_order": (keras.Model, ("logs",)),
@@ -252,7 +249,9 @@ def moved() -> list[str]:
     return found
 
 
-def moved_parameters(name: str, function: Any, wanted: tuple[str, ...]) -> list[str]:
+def moved_parameters(
+    name: str, function: Callable[..., object] | None, wanted: tuple[str, ...]
+) -> list[str]:
     """Returns in what a function that is replaced is another one than tfdist was written for."""
     if function is None:
         return [f"there is no {name}"]
@@ -260,7 +259,7 @@ def moved_parameters(name: str, function: Any, wanted: tuple[str, ...]) -> list[
     return [] if given == wanted else [f"{name} takes ({', '.join(given)})"]
 
 
-def has(owner: Any, name: str) -> bool:
+def has(owner: Owner, name: str) -> bool:
     """Whether a module or class has a name, or its code gives it to objects.
 
     Args:
@@ -272,21 +271,21 @@ def has(owner: Any, name: str) -> bool:
     return any(_gives(function, name) for function in _functions_of(owner))
 
 
-def _functions_of(owner: Any) -> Iterable[Any]:
+def _functions_of(owner: Owner) -> Iterable[FunctionType]:
     if inspect.isclass(owner):
         members = [member for base in owner.__mro__ for member in vars(base).values()]
         return [inspect.unwrap(m) for m in members if inspect.isfunction(m)]
     return [inspect.unwrap(owner)] if inspect.isfunction(owner) else []
 
 
-def _gives(function: Any, name: str) -> bool:
+def _gives(function: FunctionType, name: str) -> bool:
     code = function.__code__
     return name in code.co_names and any(
         one.opname == "STORE_ATTR" and one.argval == name for one in dis.get_instructions(code)
     )
 
 
-def _named(owner: Any) -> str:
+def _named(owner: Owner) -> str:
     if inspect.ismodule(owner):
         return owner.__name__
     return f"{owner.__module__}.{owner.__qualname__}"

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tfdist.compat import names
 from tfdist.compat.names import (
+    Owner,
     keras_loss,
     keras_optimizer,
     keras_reduction,
@@ -39,7 +40,7 @@ class Point:
         original: the function itself.
     """
 
-    owner: Any
+    owner: Owner | None
     name: str
     parameters: tuple[str, ...]
     original: Callable[..., Any] = dataclasses.field(init=False)
@@ -57,20 +58,15 @@ class Point:
 
 _base_optimizer = names.of(keras_optimizer, "BaseOptimizer")
 
-
 _tf_function = names.of(tf_function, "Function")
 _tf_optimizer = names.of(keras_tf_optimizer, "TFOptimizer")
 
-
 _keras_variable = names.of(keras_variables, "Variable")
-
 
 _distributed_variable = names.of(tf_values, "DistributedVariable")
 
-
 _COUNTED = ("shape", "key", "counter", "alg")
 """Of an operation that draws random numbers by their places."""
-
 
 POINTS: Mapping[str, Point] = {
     "scale_loss": Point(keras_loss, "scale_loss_for_distribution", ("value",)),
@@ -103,9 +99,7 @@ POINTS: Mapping[str, Point] = {
     "assign_sub": Point(_keras_variable, "assign_sub", ("self", "value")),
     **{
         f"mirrored_{name}": Point(
-            _distributed_variable,
-            name,
-            ("self", "value", "use_locking", "name", "read_value"),
+            _distributed_variable, name, ("self", "value", "use_locking", "name", "read_value")
         )
         for name in ("assign", "assign_add", "assign_sub")
     },
@@ -176,7 +170,7 @@ class Patches:
     _entered: ClassVar[list[Patches]] = []
     _lock: ClassVar[threading.RLock] = threading.RLock()
 
-    def __init__(self, replacements: Mapping[str, Callable[..., Any]]) -> None:
+    def __init__(self, replacements: Mapping[str, Callable[..., object]]) -> None:
         self._functions = {POINTS[name]: function for name, function in replacements.items()}
 
     def __or__(self, other: Patches) -> Patches:

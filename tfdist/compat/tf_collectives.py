@@ -13,12 +13,9 @@ from tfdist.compat.names import tf_context, tf_coordination
 
 __all__ = ["bear_silence", "gather", "gather_small_sums", "separate_collectives"]
 
-
 _lock = threading.RLock()
 
-
 _strategies_seen = 0
-
 
 _GROUPS_PER_STRATEGY = 1000
 
@@ -70,15 +67,15 @@ _GATHERED_TYPES = (tf.float16, tf.float32, tf.float64, tf.int32, tf.int64, tf.bf
 
 
 @functools.cache
-def _gathering(base: Any) -> Any:
+def _gathering(base: Any) -> type:
     class Gathering(base):
         """What starts the collectives of one replica."""
 
         is_gathered: Callable[[int, int], bool]
 
         def all_reduce(
-            self, input_tensor: Any, control_input: Any = None, options: Any = None
-        ) -> Any:
+            self, input_tensor: tf.Tensor, control_input: object = None, options: object = None
+        ) -> tf.Tensor:
             tensor = tf.convert_to_tensor(input_tensor)
             count = tensor.shape.num_elements()
             if (
@@ -97,7 +94,7 @@ def _gathering(base: Any) -> Any:
     return Gathering
 
 
-def _gathered(launcher: Any, tensor: tf.Tensor, options: Any) -> tf.Tensor:
+def _gathered(launcher: Any, tensor: tf.Tensor, options: object) -> tf.Tensor:
     """Returns the tensors of all replicas, `[replicas, *shape]`, by their launcher."""
     pairs = tensor.dtype == tf.bfloat16
     own = _in_pairs(tensor) if pairs else tensor

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import tensorflow as tf
 
@@ -18,6 +17,7 @@ from tfdist.compat.names import (
     tf_shuffle,
     tf_structure,
 )
+from tfdist.structures import Nest, T
 
 __all__ = [
     "DatasetMap",
@@ -41,7 +41,7 @@ class DatasetMap:
         parallel: whether it runs for several elements at a time.
     """
 
-    function: Callable[[Any], Any]
+    function: Callable[[Nest], Nest]
     parallel: bool
 
 
@@ -110,18 +110,18 @@ def skip_batches(dataset: tf.data.Dataset, count: int) -> tf.data.Dataset:
     return elements.batch(found.size, found.drop_remainder).with_options(dataset.options())
 
 
-def whole_elements(dataset: tf.data.Dataset, function: Callable[[Any], Any]) -> Callable[..., Any]:
+def whole_elements(dataset: tf.data.Dataset, function: Callable[[Nest], T]) -> Callable[..., T]:
     """Returns a function for `dataset.map` that sees an element as one, a tuple too."""
     is_tuple = isinstance(dataset.element_spec, tuple)
 
     @tf.autograph.experimental.do_not_convert  # it would hide the function's errors
-    def see(*components: Any) -> Any:
+    def see(*components: Nest) -> T:
         return function(components if is_tuple else components[0])
 
     return see
 
 
-def depends_on_the_pass_before(dataset: Any) -> bool:
+def depends_on_the_pass_before(dataset: tf.data.Dataset) -> bool:
     """Whether the elements of a pass must be made for the next one to be what it will be.
 
     So it is where Python code makes them, and where a dataset repeats what draws a new order each
@@ -133,7 +133,7 @@ def depends_on_the_pass_before(dataset: Any) -> bool:
     return any(depends_on_the_pass_before(one) for one in dataset._inputs())
 
 
-def has_cache(dataset: Any) -> bool:
+def has_cache(dataset: tf.data.Dataset) -> bool:
     """Whether a dataset, or what it is made of, is cached."""
     return isinstance(dataset, tf_cache.CacheDataset) or any(map(has_cache, dataset._inputs()))
 
@@ -142,7 +142,7 @@ _READERS = ("Assert", "LookupTableFindV2", "LookupTableSizeV2", "ReadVariableOp"
 """What TensorFlow calls stateful though it leaves everything as it is."""
 
 
-def _keeps_state(function: Any) -> bool:
+def _keeps_state(function: tf.types.experimental.ConcreteFunction) -> bool:
     operations = function.graph.get_operations()
     return any(op.op_def.is_stateful and op.type not in _READERS for op in operations)
 
@@ -150,15 +150,13 @@ def _keeps_state(function: Any) -> bool:
 _RANDOM = ("Random", "TruncatedNormal", "Multinomial", "Stateful", "Rng", "Assign")
 """How the names of operations begin that draw random numbers, Keras' own by a seed's variable."""
 
-
 _SEEDED = ("Random", "TruncatedNormal", "Multinomial", "ParameterizedTruncatedNormal")
 """Those that have a seed when they are made, or none."""
-
 
 _PYTHON = ("PyFunc", "EagerPyFunc", "PyFuncStateless")
 
 
-def varies_with(dataset: Any) -> set[str]:
+def varies_with(dataset: tf.data.Dataset) -> set[str]:
     """Says what may make two runs of a dataset differ, though they begin with the same seeds.
 
     Returns:
@@ -168,18 +166,16 @@ def varies_with(dataset: Any) -> set[str]:
     found = {"order"} if dataset.options().deterministic is False else set()
     if getattr(dataset, "_deterministic", "default") == "false":
         found.add("order")
-    function = getattr(getattr(dataset, "_map_func", None), "function", None)
-    if function is not None:
-        kinds = {node.op for node in _nodes_of(function)}
-        parallel = hasattr(dataset, "_num_parallel_calls")
-        if parallel and any(kind.startswith(_RANDOM) for kind in kinds):
-            found.add("random")
-        if kinds & set(_PYTHON):
-            found.add("python")
+    kinds = {node.op for node in _nodes_of(dataset)}
+    parallel = hasattr(dataset, "_num_parallel_calls")
+    if parallel and any(kind.startswith(_RANDOM) for kind in kinds):
+        found.add("random")
+    if kinds & set(_PYTHON):
+        found.add("python")
     return found.union(*(varies_with(one) for one in dataset._inputs()))
 
 
-def draws_anew(dataset: Any, any_seed: bool) -> bool:
+def draws_anew(dataset: tf.data.Dataset, any_seed: bool) -> bool:
     """Whether a dataset draws random numbers that another run of the program would not.
 
     Args:
@@ -190,8 +186,7 @@ def draws_anew(dataset: Any, any_seed: bool) -> bool:
         seeds = [tf.get_static_value(seed) for seed in (dataset._seed, dataset._seed2)]
         if any_seed or not any(seeds):
             return True
-    function = getattr(getattr(dataset, "_map_func", None), "function", None)
-    for node in [] if function is None else _nodes_of(function):
+    for node in _nodes_of(dataset):
         if node.op.startswith(_SEEDED) and (
             any_seed or not (node.attr["seed"].i or node.attr["seed2"].i)
         ):
@@ -199,16 +194,20 @@ def draws_anew(dataset: Any, any_seed: bool) -> bool:
     return any(draws_anew(one, any_seed) for one in dataset._inputs())
 
 
-def _nodes_of(function: Any) -> list[Any]:
+def _nodes_of(dataset: tf.data.Dataset) -> list[tf.compat.v1.NodeDef]:
+    """The operations of a dataset's map; none of one that maps nothing."""
+    function = getattr(getattr(dataset, "_map_func", None), "function", None)
+    if function is None:
+        return []
     graph = function.graph.as_graph_def()
     return [*graph.node, *(node for one in graph.library.function for node in one.node_def)]
 
 
-def _map_of(mapped: Any) -> Callable[[Any], Any]:
+def _map_of(mapped: tf.data.Dataset) -> Callable[[Nest], Nest]:
     taken, given = mapped._input_dataset.element_spec, mapped.element_spec
     function = mapped._map_func.function
 
-    def call(element: Any) -> Any:
+    def call(element: Nest) -> Nest:
         found = function(*tf_structure.to_tensor_list(taken, element))
         return tf_structure.from_tensor_list(given, tf.nest.flatten(found))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -32,7 +31,6 @@ __all__ = [
     "unordered_stamps",
 ]
 
-
 _own_seed: int | None = None
 
 
@@ -54,7 +52,7 @@ def is_symbolic(tensor: tf.Tensor) -> bool:
     return not isinstance(tensor, _eager_tensor)
 
 
-def constant_value(tensor: tf.Tensor) -> Any:
+def constant_value(tensor: tf.Tensor) -> np.ndarray | None:
     """Returns the value that a tensor of a graph always has, as an array; None if it has none."""
     value = tf.get_static_value(tensor)
     if value is None and is_symbolic(tensor):
@@ -63,7 +61,7 @@ def constant_value(tensor: tf.Tensor) -> Any:
     return None if value is None else np.asarray(value)
 
 
-def captured(placeholder: tf.Tensor) -> Any:
+def captured(placeholder: tf.Tensor) -> tf.Tensor | None:
     """Returns what a placeholder stands for in the graph around its own; None for an argument."""
     for outer, inner in placeholder.graph.captures:
         if inner is placeholder:
@@ -71,7 +69,7 @@ def captured(placeholder: tf.Tensor) -> Any:
     return None
 
 
-def is_in_a_loop(graph: Any) -> bool:
+def is_in_a_loop(graph: tf.Graph) -> bool:
     """Whether the graph that is being written is a TensorFlow loop's body inside of `graph`."""
     now = tf.compat.v1.get_default_graph()
     while now is not None and now is not graph:

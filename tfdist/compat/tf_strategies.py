@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import DTypeLike
 
 from tfdist.compat.names import tf_distribute, tf_ops, tf_values
 
@@ -41,7 +41,7 @@ def without_merge_call(strategy: tf.distribute.Strategy) -> Iterator[None]:
             extended._use_merge_call = before
 
 
-def handles_of(variable: tf.Variable) -> list[Any]:
+def handles_of(variable: tf.Variable) -> list[tf.Tensor]:
     """Returns the resource handles of a variable's copies in this process."""
     copies = variable.values if isinstance(variable, tf_values.DistributedVariable) else [variable]
     return [copy.handle for copy in copies]
@@ -81,7 +81,7 @@ def read_as_one_number() -> None:
     if "__int__" in vars(kind):
         return
 
-    def array(self: Any, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    def array(self: tf.Variable, dtype: DTypeLike | None = None, copy: object = None) -> np.ndarray:
         del copy  # it is one
         return np.array(self.numpy(), dtype)
 
@@ -91,6 +91,6 @@ def read_as_one_number() -> None:
     kind.__array__ = array
 
 
-def spec_of_remote(value: Any) -> Any:
+def spec_of_remote(value: tf.distribute.coordinator.PerWorkerValue) -> tf.TypeSpec:
     """Returns the type of what a per-worker value is on each worker, to trace a function for it."""
     return value._type_spec

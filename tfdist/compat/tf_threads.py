@@ -19,13 +19,13 @@ class Place:
         self.graph = tf_ops.get_default_graph()
         self.eager = tf.executing_eagerly()
         scope = self.graph.get_name_scope()
-        self._scope = f"{scope}/" if scope else ""
+        self.scope = f"{scope}/" if scope else ""
         self._until = [] if self.eager else self.graph._current_control_dependencies()
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
         """Goes on writing there, in another thread that writes the same graph."""
-        with tf.name_scope(self._scope), tf.control_dependencies(list(self._until)):
+        with tf.name_scope(self.scope), tf.control_dependencies(list(self._until)):
             yield
 
 
@@ -34,13 +34,11 @@ class ThreadState:
 
     def __init__(self) -> None:
         place = Place()
-        self._graph, self._eager = place.graph, place.eager
+        self._graph, self._eager, self._scope = place.graph, place.eager, place.scope
         if not self._eager:
             self._graph.switch_to_thread_local()
         with tf.init_scope():
             self._outer = Place()
-        scope = self._graph.get_name_scope()
-        self._scope = f"{scope}/" if scope else ""
         self._creators = list(self._graph._variable_creator_stack)
 
     def is_here(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tfdist import log, process
 from tfdist.cluster import Cluster
@@ -40,7 +40,7 @@ def strategy(
     replicas: int = 1,
     recompute: bool = False,
     place: Mapping[str, int] | None = None,
-    **unknown: Any,
+    **unknown: object,
 ) -> tf.distribute.Strategy:
     """Returns the strategy that trains on the devices and machines there are.
 
@@ -171,13 +171,10 @@ def _made(kind: str, cluster: Cluster | None, chosen: Options) -> tf.distribute.
         )
     else:
         assert cluster is not None
-        servers = kind == "parameter_server"
-        make = (
-            parameter_server.make_parameter_server
-            if servers
-            else multi_worker.make_multi_worker_mirrored
-        )
-        made = make(cluster, chosen)
+        if kind == "parameter_server":
+            made = parameter_server.make_parameter_server(cluster, chosen)
+        else:
+            made = multi_worker.make_multi_worker_mirrored(cluster, chosen)
     if kind in ("mirrored", "multi_worker_mirrored"):
         registry.remember(made)
     if cluster is not None and kind != "mirrored":

@@ -85,7 +85,7 @@ def make_multi_worker_mirrored(cluster: Cluster, options: Options) -> tf.distrib
         # sleeps until the time is up, and a few minutes of training exhaust the system.
         implementation=tf.distribute.experimental.CommunicationImplementation(
             options.communication.upper()
-        ),
+        )
     )
     with joined(cluster, options.deadline):
         assert cluster.task is not None

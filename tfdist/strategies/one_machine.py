@@ -18,20 +18,13 @@ def set_threads(options: Options) -> None:
     Raises:
         StrategyError: TensorFlow has started already, so that they can no longer be set.
     """
-    threading = tf.config.threading
-    wanted = (
-        (options.intra_op_threads, threading.get_intra_op_parallelism_threads),
-        (options.inter_op_threads, threading.get_inter_op_parallelism_threads),
-    )
-    setters = (
-        threading.set_intra_op_parallelism_threads,
-        threading.set_inter_op_parallelism_threads,
-    )
-    for (count, current), set_count in zip(wanted, setters, strict=True):
+    for name in ("intra_op", "inter_op"):
+        count = getattr(options, f"{name}_threads")
+        current = getattr(tf.config.threading, f"get_{name}_parallelism_threads")
         if count is None or current() == count:
             continue
         try:
-            set_count(count)
+            getattr(tf.config.threading, f"set_{name}_parallelism_threads")(count)
         except RuntimeError as error:
             raise StrategyError(
                 "the thread counts can be set only before TensorFlow's first operation: make the "

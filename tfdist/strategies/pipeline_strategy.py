@@ -63,15 +63,17 @@ class PipelineStrategy(tf.distribute.OneDeviceStrategy):
 
 
 @functools.cache
-def _placing(base: Any) -> Any:
+def _placing(base: Any) -> type:
     """The extended part of `OneDeviceStrategy`, with variables on several devices."""
 
     class Placing(base):
         """Spreads new variables over devices, and updates each where it lives."""
 
-        _device: Any
+        _device: str
 
-        def _create_variable(self, next_creator: Callable[..., Any], **kwargs: Any) -> Any:
+        def _create_variable(
+            self, next_creator: Callable[..., tf.Variable], **kwargs: object
+        ) -> tf.Variable:
             if kwargs.get("colocate_with") is not None:
                 return super()._create_variable(next_creator, **kwargs)
             kwargs.pop("colocate_with", None)
@@ -84,8 +86,13 @@ def _placing(base: Any) -> Any:
             return made
 
         def _update(
-            self, var: Any, fn: Callable[..., Any], args: Any, kwargs: Any, group: bool
-        ) -> Any:
+            self,
+            var: tf.Variable,
+            fn: Callable[..., object],
+            args: object,
+            kwargs: object,
+            group: bool,
+        ) -> object:
             before, self._device = self._device, var.device
             graph = tf.compat.v1.get_default_graph()
             updated = self.tfdist_updated.setdefault(graph, {})
@@ -143,11 +150,7 @@ def connect(spec: tf.train.ClusterSpec) -> list[str]:
         The full names of the workers' first devices (a GPU where there is one), in their order.
     """
     tf.config.experimental_connect_to_cluster(
-        spec,
-        job_name="chief",
-        task_index=0,
-        protocol="grpc",
-        make_master_device_default=True,
+        spec, job_name="chief", task_index=0, protocol="grpc", make_master_device_default=True
     )
     names = [device.name for device in tf.config.list_logical_devices()]
     devices = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import weakref
-from typing import Any
 
 import tensorflow as tf
 
@@ -24,12 +23,13 @@ __all__ = [
     "touch",
 ]
 
-_last: Any = None
+_last: weakref.ref[tf.distribute.Strategy] | None = None
 """A weak reference to the last strategy of several replicas that this process made."""
 
-
 _touch: InTouch | None = None
-_membership: weakref.WeakKeyDictionary[Any, Membership] = weakref.WeakKeyDictionary()
+_membership: weakref.WeakKeyDictionary[tf.distribute.Strategy, Membership] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 def remember(strategy: tf.distribute.Strategy, membership: Membership | None = None) -> None:

@@ -7,17 +7,18 @@ variables: those of one server are packed into one tensor on the way.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import keras
 import tensorflow as tf
+
+from tfdist.structures import Gradient, Variable
 
 __all__ = ["add", "fetch", "place_of", "to_servers"]
 
 _SMALL_BYTES = 64 << 10
 
 
-def place_of(variable: Any) -> str:
+def place_of(variable: Variable) -> str:
     """The device that a Keras variable, or TensorFlow's, lives on."""
     return str(getattr(variable, "value", variable).device)
 
@@ -31,7 +32,7 @@ def fetch(variables: Sequence[keras.Variable]) -> list[tf.Tensor]:
     Returns:
         Their values, on the worker.
     """
-    values: list[Any] = [None] * len(variables)
+    values: list[tf.Tensor | None] = [None] * len(variables)
     for place, indices in _packs((place_of(v), v.shape, v.value.dtype) for v in variables):
         with tf.device(place):
             read = [tf.convert_to_tensor(variables[i].value) for i in indices]
@@ -45,7 +46,7 @@ def fetch(variables: Sequence[keras.Variable]) -> list[tf.Tensor]:
     return [tf.identity(value) for value in values]
 
 
-def to_servers(tensors: Sequence[tf.Tensor], variables: Sequence[Any]) -> list[tf.Tensor]:
+def to_servers(tensors: Sequence[tf.Tensor], variables: Sequence[Variable]) -> list[tf.Tensor]:
     """Sends each of some tensors of the worker to where its variable lives.
 
     Args:
@@ -55,7 +56,7 @@ def to_servers(tensors: Sequence[tf.Tensor], variables: Sequence[Any]) -> list[t
     Returns:
         The tensors, on the servers.
     """
-    sent: list[Any] = [None] * len(tensors)
+    sent: list[Gradient | None] = [None] * len(tensors)
     kinds = (
         (place_of(variable), _shape_to_pack(tensor), tensor.dtype)
         for tensor, variable in zip(tensors, variables, strict=True)
@@ -81,9 +82,11 @@ def add(variables: Sequence[keras.Variable], amounts: Sequence[tf.Tensor]) -> No
             variable.value.assign_add(amount)
 
 
-def _packs(kinds: Iterable[tuple[str, Any, Any]]) -> list[tuple[str, list[int]]]:
+def _packs(
+    kinds: Iterable[tuple[str, tf.TensorShape | None, tf.DType]],
+) -> list[tuple[str, list[int]]]:
     """Groups the numbers of (place, shape, dtype) that travel together; large ones go alone."""
-    packs: dict[Any, tuple[str, list[int]]] = {}
+    packs: dict[tuple[str, tf.DType] | int, tuple[str, list[int]]] = {}
     for i, (place, shape, dtype) in enumerate(kinds):
         size = tf.TensorShape(shape).num_elements()
         small = size is not None and size * dtype.size <= _SMALL_BYTES
@@ -91,12 +94,12 @@ def _packs(kinds: Iterable[tuple[str, Any, Any]]) -> list[tuple[str, list[int]]]
     return list(packs.values())
 
 
-def _shape_to_pack(tensor: Any) -> Any:
+def _shape_to_pack(tensor: Gradient) -> tf.TensorShape | None:
     """A tensor's shape; slices have none that is known, and travel alone."""
     return None if isinstance(tensor, tf.IndexedSlices) else tensor.shape
 
 
-def _moved(tensor: Any, variable: Any) -> Any:
+def _moved(tensor: Gradient, variable: Variable) -> Gradient:
     """A tensor, or slices, on the current device; the shape of slices is known there."""
     if not isinstance(tensor, tf.IndexedSlices):
         return tf.identity(tensor)
@@ -104,7 +107,7 @@ def _moved(tensor: Any, variable: Any) -> Any:
     return tf.IndexedSlices(tf.identity(tensor.values), tf.identity(tensor.indices), shape)
 
 
-def _unpack(packed: tf.Tensor, shapes: Sequence[Any]) -> list[tf.Tensor]:
+def _unpack(packed: tf.Tensor, shapes: Sequence[tf.TensorShape]) -> list[tf.Tensor]:
     sizes = [tf.TensorShape(shape).num_elements() for shape in shapes]
     parts = tf.split(packed, sizes)
     return [tf.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)]

@@ -6,13 +6,15 @@ process can: the loop counts it up before it asks for a batch, and again when it
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
 
 import tensorflow as tf
 
 from tfdist.compat import tf_strategies
+from tfdist.structures import T
 
 __all__ = ["next_batch", "ready", "ticks"]
+
 
 _clock: tf.Variable | None = None
 
@@ -25,7 +27,7 @@ def ready() -> None:
             _clock = tf.Variable(0, dtype=tf.int64, trainable=False, name="tfdist_step_clock")
 
 
-def next_batch(iterator: Any) -> Any:
+def next_batch(iterator: Iterator[T]) -> T:
     """Returns an iterator's next element, in a graph, and notes the wait where there is a clock."""
     if _clock is None:
         return next(iterator)

@@ -7,20 +7,11 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
+from tfdist.cluster.checks import KINDS
 from tfdist.errors import StrategyError
 from tfdist.process import rendezvous_timeout
 
 __all__ = ["KINDS", "Options", "check_kind", "did_you_mean"]
-
-KINDS = (
-    "auto",
-    "one_device",
-    "mirrored",
-    "multi_worker_mirrored",
-    "parameter_server",
-    "pipeline",
-)
-"""The kinds of strategy that `tfdist.strategy` makes."""
 
 PIPELINE = ("microbatches", "schedule", "stages", "replicas", "recompute", "place")
 """The options of a pipeline, which `tfdist.schedules.pipeline_plan.PipelinePlan` checks."""
@@ -49,10 +40,10 @@ class Options:
     inter_op_threads: int | None = None
     microbatches: int = 4
     schedule: str = "1f1b"
-    stages: Any = None
+    stages: int | Sequence[str] | None = None
     replicas: int = 1
     recompute: bool = False
-    place: Any = None
+    place: Mapping[str, int] | None = None
 
     def __post_init__(self) -> None:
         for name in ("logical_devices", "intra_op_threads", "inter_op_threads"):

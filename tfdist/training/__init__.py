@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tfdist.training.plugging import plug
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 __all__ = ["plug"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     # TensorFlow is imported when it is needed: `autoplug` starts before the script that it runs.
     if name == "plug":
         from tfdist.compat.installed import check_versions

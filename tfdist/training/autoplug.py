@@ -19,7 +19,7 @@ import sys
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import wrapt
 
@@ -27,18 +27,17 @@ from tfdist import process
 from tfdist.errors import TfdistError
 from tfdist.exits import tell_by_exit_code
 from tfdist.strategies import current
+from tfdist.structures import P, T
 from tfdist.training.plug_options import keywords_from
+
+if TYPE_CHECKING:
+    import keras
 
 __all__ = ["main", "prepare"]
 
+
 _TRAINING = ("fit", "train_on_batch")
-_METHODS = (
-    *_TRAINING,
-    "evaluate",
-    "predict",
-    "test_on_batch",
-    "predict_on_batch",
-)
+_METHODS = (*_TRAINING, "evaluate", "predict", "test_on_batch", "predict_on_batch")
 _WRITERS = ("save", "save_weights", "export")
 
 
@@ -92,12 +91,12 @@ def _plug_keras(options: Mapping[str, Any]) -> None:
     keras.Variable.__init__ = _beginning(keras.Variable.__init__)
 
 
-def _beginning(original: Callable[..., Any]) -> Callable[..., Any]:
+def _beginning(original: Callable[P, T]) -> Callable[P, T]:
     """A method that makes the job's strategy first, where the script has made none."""
     from tfdist.training import autostrategy
 
     @functools.wraps(original)
-    def method(*args: Any, **kwargs: Any) -> Any:
+    def method(*args: P.args, **kwargs: P.kwargs) -> T:
         autostrategy.begin()
         return original(*args, **kwargs)
 
@@ -105,12 +104,12 @@ def _beginning(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _plugging(
-    name: str, original: Callable[..., Any], options: Mapping[str, Any]
-) -> Callable[..., Any]:
+    name: str, original: Callable[..., T], options: Mapping[str, Any]
+) -> Callable[..., T]:
     """The method of that name: of the plugged model, where others train it too."""
 
     @functools.wraps(original)
-    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def method(self: keras.Model, *args: object, **kwargs: object) -> T:
         # A plugged model has methods of its own: whoever comes here then means the class's.
         if "_tfdist_plugged" not in vars(self) and not _is_shared(self, name):
             return original(self, *args, **kwargs)
@@ -130,23 +129,23 @@ def _plugging(
     return method
 
 
-def _outside(method: Callable[..., Any]) -> Callable[..., Any]:
+def _outside(method: Callable[P, T]) -> Callable[P, T]:
     """A plugged model's method, called outside of the scope that holds for the whole script."""
     from tfdist.compat.first_operation import left_for_a_while
 
     @functools.wraps(method)
-    def outside(*args: Any, **kwargs: Any) -> Any:
+    def outside(*args: P.args, **kwargs: P.kwargs) -> T:
         with left_for_a_while():
             return method(*args, **kwargs)
 
     return outside
 
 
-def _writing(original: Callable[..., Any]) -> Callable[..., Any]:
+def _writing(original: Callable[..., None]) -> Callable[..., None]:
     """A method that writes a file, of a model that is not plugged: safe on several workers."""
 
     @functools.wraps(original)
-    def method(self: Any, filepath: Any, *args: Any, **kwargs: Any) -> Any:
+    def method(self: keras.Model, filepath: object, *args: object, **kwargs: object) -> None:
         from tfdist.compat.first_operation import left_for_a_while
         from tfdist.training import autostrategy
 
@@ -164,7 +163,7 @@ def _writing(original: Callable[..., Any]) -> Callable[..., Any]:
     return method
 
 
-def _is_shared(model: Any, method: str) -> bool:
+def _is_shared(model: keras.Model, method: str) -> bool:
     """Whether several replicas, servers or tasks have a part in what a model's method does."""
     import tensorflow as tf
 

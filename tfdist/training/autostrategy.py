@@ -26,8 +26,10 @@ from tfdist.cluster import Cluster, Task
 from tfdist.compat.first_operation import before_the_first_operation, enter_for_good
 from tfdist.errors import PlugError, StrategyError
 from tfdist.strategies import current, registry
+from tfdist.structures import P, T
 
 __all__ = ["begin", "has_others", "job_of_several", "prepare", "told_of_loops"]
+
 
 _process = os.getpid()
 _over = False
@@ -123,10 +125,15 @@ def _entered() -> bool:
     return True
 
 
-def _in_place_of(kind: Any) -> Callable[..., Any]:
+def _in_place_of(kind: type[tf.distribute.Strategy]) -> Callable[..., tf.distribute.Strategy]:
     """`__new__` of a strategy of one machine: in a job of several, the job's strategy."""
 
-    def new(cls: Any, devices: Any = None, *_: Any, **kwargs: Any) -> Any:
+    def new(
+        cls: type[tf.distribute.Strategy],
+        devices: str | Sequence[str] | None = None,
+        *_: object,
+        **kwargs: Any,
+    ) -> tf.distribute.Strategy:
         cluster = job_of_several()
         if cls is not kind or cluster is None or current.being_made():
             return object.__new__(cls)
@@ -167,12 +174,12 @@ def _short(device: str) -> str:
     return f"{kind or 'CPU'}:{index}" if index.isdigit() else f"{index}:0"
 
 
-def _refusing(kind: Any) -> Callable[..., None]:
+def _refusing(kind: type[tf.distribute.Strategy]) -> Callable[..., None]:
     """`__init__` of a strategy that cannot be replaced: refused in a job of several."""
     original = kind.__init__
 
     @functools.wraps(original)
-    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+    def init(self: tf.distribute.Strategy, *args: object, **kwargs: object) -> None:
         cluster = job_of_several()
         if cluster is not None:
             raise StrategyError(
@@ -185,10 +192,10 @@ def _refusing(kind: Any) -> Callable[..., None]:
     return init
 
 
-def _the_one_there_is(kind: Any) -> Callable[..., Any]:
+def _the_one_there_is(kind: type[tf.distribute.Strategy]) -> Callable[..., tf.distribute.Strategy]:
     """`MultiWorkerMirroredStrategy.__new__`: the one that this process has, if it has one."""
 
-    def new(cls: Any, *_: Any, **__: Any) -> Any:
+    def new(cls: type[tf.distribute.Strategy], *_: object, **__: object) -> tf.distribute.Strategy:
         made = current.of_the_job()
         fits = isinstance(made, kind) and not current.being_made()
         return made if fits else object.__new__(cls)
@@ -200,7 +207,7 @@ def _once(original: Callable[..., None]) -> Callable[..., None]:
     """`__init__` of a strategy, unless it has been there before."""
 
     @functools.wraps(original)
-    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+    def init(self: tf.distribute.Strategy, *args: object, **kwargs: object) -> None:
         if current.of_the_job() is not self:
             original(self, *args, **kwargs)
 
@@ -211,7 +218,7 @@ def _meeting(original: Callable[..., None]) -> Callable[..., None]:
     """`MultiWorkerMirroredStrategy.__init__`, after the job's tasks have met."""
 
     @functools.wraps(original)
-    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+    def init(self: tf.distribute.Strategy, *args: object, **kwargs: object) -> None:
         if current.of_the_job() is self:
             return
         cluster = process.current().cluster if os.getpid() == _process else None
@@ -231,7 +238,9 @@ def _meeting(original: Callable[..., None]) -> Callable[..., None]:
     return init
 
 
-def _coordinating(cls: Any, *args: Any, **kwargs: Any) -> Any:
+def _coordinating(
+    cls: type[tf.distribute.Strategy], *args: object, **kwargs: object
+) -> tf.distribute.Strategy:
     """`ParameterServerStrategy.__new__`: that of tfdist, on the chief of a job with servers."""
     cluster = job_of_several()
     if cluster is None or current.being_made():
@@ -245,7 +254,7 @@ def _serving(original: Callable[..., None]) -> Callable[..., None]:
     """`tf.distribute.Server.__init__`: on a worker or a ps it serves the job, and never returns."""
 
     @functools.wraps(original)
-    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+    def init(self: tf.distribute.Server, *args: object, **kwargs: object) -> None:
         cluster = job_of_several()
         if cluster is not None and not cluster.is_chief and not current.being_made():
             _made_for_servers(cluster)
@@ -254,9 +263,7 @@ def _serving(original: Callable[..., None]) -> Callable[..., None]:
     return init
 
 
-def told_of_loops(
-    original: Callable[..., Any], kind: type[Exception], says: str
-) -> Callable[..., Any]:
+def told_of_loops(original: Callable[P, T], kind: type[Exception], says: str) -> Callable[P, T]:
     """A method whose own error about a training loop outside of `fit` names no cause.
 
     Args:
@@ -266,7 +273,7 @@ def told_of_loops(
     """
 
     @functools.wraps(original)
-    def method(*args: Any, **kwargs: Any) -> Any:
+    def method(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return original(*args, **kwargs)
         except kind as error:

@@ -9,12 +9,13 @@ uses it, and every optimizer for the variables that the step applies it to.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
 
 import keras
 import tensorflow as tf
 
 from tfdist.compat import keras_build, keras_trainer, patches
+from tfdist.structures import Nest
 from tfdist.training.mode import Mode
 
 __all__ = ["Builder"]
@@ -41,7 +42,7 @@ class Builder:
         """Forgets what was tried: the model has been compiled anew."""
         self._tried.clear()
 
-    def build(self, mode: Mode, batch: Any) -> None:
+    def build(self, mode: Mode, batch: Nest) -> None:
         """Makes all variables that the steps of a mode need and that are not there yet.
 
         Args:
@@ -61,11 +62,15 @@ class Builder:
     def _has_own_steps(self) -> bool:
         return any(keras_trainer.overrides(self._model, name) for name in _STEPS)
 
-    def _try(self, mode: Mode, batch: Any) -> None:
+    def _try(self, mode: Mode, batch: Nest) -> None:
         model = self._model
-        applied: dict[int, tuple[keras.optimizers.Optimizer, list[Any]]] = {}
+        applied: dict[int, tuple[keras.optimizers.Optimizer, list[keras.Variable]]] = {}
 
-        def note(optimizer: Any, grads: Any, trainable_variables: Any = None) -> None:
+        def note(
+            optimizer: keras.optimizers.Optimizer,
+            grads: object,
+            trainable_variables: Iterable[keras.Variable] | None = None,
+        ) -> None:
             del grads
             applied.setdefault(id(optimizer), (optimizer, list(trainable_variables or [])))
 

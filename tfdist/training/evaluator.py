@@ -21,7 +21,6 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -30,6 +29,7 @@ from tfdist import log
 from tfdist.compat import keras_trainer
 from tfdist.errors import CheckpointError, PlugError
 from tfdist.strategies.strategy_options import Options
+from tfdist.structures import Callbacks, Nest
 from tfdist.training.checkpointing.store import Index, Saved, Store
 from tfdist.training.data.stream import Stream
 from tfdist.training.loop import callback_routing
@@ -67,7 +67,7 @@ class Evaluator:
     """
 
     def __init__(
-        self, validation: Stream | None, callbacks: Any, *, grace: float | None = None
+        self, validation: Stream | None, callbacks: Callbacks, *, grace: float | None = None
     ) -> None:
         if validation is None:
             raise PlugError(
@@ -89,7 +89,7 @@ class Evaluator:
         self._board = os.path.join(boards[0].log_dir, "evaluator") if boards else None
         self._grace = Options().deadline + _TO_BUILD_SECONDS if grace is None else grace
 
-    def run(self, prepare: Callable[[Any], Loop]) -> keras.callbacks.History:
+    def run(self, prepare: Callable[[Nest], Loop]) -> keras.callbacks.History:
         """Scores checkpoints until training has ended.
 
         Args:
@@ -108,14 +108,16 @@ class Evaluator:
         history.on_train_begin()
         loop.model.history = history
         log.info("scoring the checkpoints in %s as they come", self._store.directory)
-        with contextlib.closing(_Board(self._board)) as board:
+        writer = tf.summary.create_file_writer(self._board) if self._board else None
+        with contextlib.nullcontext() if writer is None else contextlib.closing(writer):
             for saved in self._loaded(loop.model):
                 logs = loop.evaluate(self._validation, None, 0)
                 scores = {name: float(value) for name, value in logs.items()}
                 text = ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
                 log.info("checkpoint of %s: %s", saved, text)
                 epoch = saved.epoch if saved.step else saved.epoch - 1  # that it was written in
-                board.write(epoch, scores)
+                if writer is not None:
+                    _write(writer, epoch, scores)
                 marked = {f"val_{name}": value for name, value in scores.items()}
                 history.on_epoch_end(epoch, marked)
         return history
@@ -232,22 +234,9 @@ class _Patience:
             log.info("no new checkpoint in %s for %.0f s; still waiting", self._directory, still)
 
 
-class _Board:
+def _write(writer: tf.summary.SummaryWriter, epoch: int, scores: dict[str, float]) -> None:
     """Writes scalars for TensorBoard, under the names and steps that Keras' callback uses."""
-
-    def __init__(self, directory: str | None) -> None:
-        self._writer = None if directory is None else tf.summary.create_file_writer(directory)
-
-    def write(self, epoch: int, scores: dict[str, float]) -> None:
-        """Writes the metrics of one epoch, counted from 0."""
-        if self._writer is None:
-            return
-        with self._writer.as_default():
-            for name, value in scores.items():
-                tf.summary.scalar(f"epoch_{name}", value, step=epoch)
-        self._writer.flush()
-
-    def close(self) -> None:
-        """Ends the file."""
-        if self._writer is not None:
-            self._writer.close()
+    with writer.as_default():
+        for name, value in scores.items():
+            tf.summary.scalar(f"epoch_{name}", value, step=epoch)
+    writer.flush()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
 
 import keras
 import tensorflow as tf
@@ -80,7 +80,10 @@ def check_compiled(model: keras.Model, method: str) -> None:
 
 
 def check_scope(
-    kind: FamilyKind, strategy: tf.distribute.Strategy, variables: Any, what: str
+    kind: FamilyKind,
+    strategy: tf.distribute.Strategy,
+    variables: Iterable[keras.Variable],
+    what: str,
 ) -> None:
     """Checks that variables were made in the strategy's scope, where that matters.
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import keras
 
 from tfdist.compat import keras_layers
+from tfdist.structures import T
 
 __all__ = ["optimizers_of", "unique"]
 
@@ -21,7 +21,7 @@ def optimizers_of(model: keras.Model) -> list[keras.optimizers.Optimizer]:
     return list({id(one): one for one in found}.values())
 
 
-def _leaves(value: Any) -> Iterator[Any]:
+def _leaves(value: object) -> Iterator[object]:
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list | tuple):
@@ -31,6 +31,6 @@ def _leaves(value: Any) -> Iterator[Any]:
         yield value
 
 
-def unique(things: Iterable[Any]) -> list[Any]:
+def unique(things: Iterable[T]) -> list[T]:
     """Variables, or layers, in their order, each once."""
     return list({id(one): one for one in things}.values())

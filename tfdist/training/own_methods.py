@@ -76,7 +76,7 @@ class Receiver(Protocol):
         """Returns `write`, which takes a path first, as several workers can call it at once."""
 
 
-Of: TypeAlias = Callable[[Any], "Receiver | None"]
+Of: TypeAlias = Callable[[keras.Model], "Receiver | None"]
 """Returns what stands behind a model, or None where it is not plugged."""
 
 METHODS = (
@@ -112,7 +112,7 @@ def reach(receiver: Receiver, name: str) -> Callable[..., Any]:
     method = getattr(receiver, name)
 
     @functools.wraps(method)
-    def reached(*args: Any, **kwargs: Any) -> Any:
+    def reached(*args: object, **kwargs: object) -> object:
         with receiver.calls.count(name), _with_the_others(receiver, name):
             return method(*args, **kwargs)
 
@@ -142,7 +142,7 @@ def _with_the_others(receiver: Receiver, name: str) -> Iterator[None]:
         yield
 
 
-def stand_in(receiver: Receiver, name: str, of: Of) -> Callable[..., Any]:
+def stand_in(receiver: Receiver, name: str, of: Of) -> Callable[..., object]:
     """Returns what stands in for a plugged model's method of this name."""
     model = receiver.model
     is_own = name in _REACHED and has_own(model, name)
@@ -152,7 +152,7 @@ def stand_in(receiver: Receiver, name: str, of: Of) -> Callable[..., Any]:
     )
 
 
-def _call_own(receiver: Receiver, name: str, of: Of, *args: Any, **kwargs: Any) -> Any:
+def _call_own(receiver: Receiver, name: str, of: Of, *args: object, **kwargs: object) -> object:
     """Calls the method of this name that the model's class has itself."""
     model = receiver.model
     guarded = name in _TRAINING and receiver.is_shared_out
@@ -191,15 +191,15 @@ def _reaches_tfdist(receiver: Receiver, of: Of) -> Iterator[None]:
                 _before.clear()
 
 
-_before: dict[str, Any] = {}
+_before: dict[str, Callable[..., object] | None] = {}
 """What `keras.Model` itself has under these names; None where it inherits it."""
 
 
-def _dispatching(name: str, receiver: Receiver, of: Of) -> Callable[..., Any]:
+def _dispatching(name: str, receiver: Receiver, of: Of) -> Callable[..., object]:
     original = getattr(keras.Model, name)
 
     @functools.wraps(original)
-    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def method(self: keras.Model, *args: object, **kwargs: object) -> object:
         plugged = of(self)
         if plugged is not None:
             return reach(plugged, name)(*args, **kwargs)
@@ -228,8 +228,8 @@ def _trains_by_tfdist(receiver: Receiver, method: str) -> Iterator[None]:
     remedy = f"put what it does with a batch into train_step, and call super().{method}(...)"
     before = calls.trained
 
-    def guarded(optimizer: keras.optimizers.Optimizer) -> Callable[..., Any]:
-        def apply(*args: Any, **kwargs: Any) -> Any:
+    def guarded(optimizer: keras.optimizers.Optimizer) -> Callable[..., object]:
+        def apply(*args: object, **kwargs: object) -> object:
             if not calls.running:
                 raise PlugError(
                     f"{own} takes steps by itself (it applies the optimizer {optimizer.name!r}), "

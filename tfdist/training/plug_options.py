@@ -183,7 +183,7 @@ def keywords_from(text: str) -> dict[str, Any]:
     return keywords
 
 
-def _value_of(text: str) -> Any:
+def _value_of(text: str) -> object:
     words = {"true": True, "false": False, "none": None}
     if text.lower() in words:
         return words[text.lower()]

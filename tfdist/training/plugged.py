@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 import keras
@@ -15,13 +15,14 @@ from tfdist.compat.versions import batches_count_anew
 from tfdist.errors import DataError
 from tfdist.strategies import registry
 from tfdist.strategies.layout import ReplicaLayout
+from tfdist.structures import Callbacks, Data, Logs, Nest
 from tfdist.training import evaluator, families, model_checks, own_methods
 from tfdist.training.building import Builder
 from tfdist.training.checkpointing.store import write_alone
 from tfdist.training.data.global_batches import GlobalBatches, as_tensors, to_step
 from tfdist.training.data.per_worker import is_input_function
 from tfdist.training.data.stream import Step, Stream
-from tfdist.training.loop.epoch_loop import Epochs, Loop
+from tfdist.training.loop.epoch_loop import Epochs, Loop, MadeFor
 from tfdist.training.loop.family import Family
 from tfdist.training.loop.prediction import Prediction
 from tfdist.training.mode import Mode
@@ -55,7 +56,7 @@ class Plugged:
         self._loop: Loop | None = None
         self._prediction: Prediction | None = None
         self._prepared_model = self._kind.prepare(model, self.strategy, options)
-        self._built_for: Any = None
+        self._built_for: MadeFor | None = None
         self._builder = Builder(model, self.strategy, self._rows.replicas)
         self._held_out: Callable[[], Stream] | None = None
         self.calls = own_methods.Calls()
@@ -75,54 +76,54 @@ class Plugged:
 
     # ------------------------------------------------------------ the model's methods
 
-    def compile(self, *args: Any, **kwargs: Any) -> None:
+    def compile(self, *args: object, **kwargs: object) -> None:
         """`keras.Model.compile`, inside the strategy's scope."""
         with self.strategy.scope():
             type(self.model).compile(self.model, *args, **kwargs)
 
-    def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+    def save(self, filepath: object, *args: object, **kwargs: object) -> None:
         """`keras.Model.save`; workers that save to one path do not write into each other's file."""
-        self.write_alone(keras_trainer.keras_writer(self.model, "save"))(filepath, *args, **kwargs)
+        self._write("save", filepath, *args, **kwargs)
 
-    def save_weights(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+    def save_weights(self, filepath: object, *args: object, **kwargs: object) -> None:
         """`keras.Model.save_weights`, safe on several workers as `save`."""
-        write = self.write_alone(keras_trainer.keras_writer(self.model, "save_weights"))
-        write(filepath, *args, **kwargs)
+        self._write("save_weights", filepath, *args, **kwargs)
 
-    def export(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+    def export(self, filepath: object, *args: object, **kwargs: object) -> None:
         """`keras.Model.export`, safe on several workers as `save`."""
-        self.write_alone(keras_trainer.keras_writer(self.model, "export"))(
-            filepath, *args, **kwargs
-        )
+        self._write("export", filepath, *args, **kwargs)
+
+    def _write(self, name: str, *args: object, **kwargs: object) -> None:
+        self.write_alone(keras_trainer.keras_writer(self.model, name))(*args, **kwargs)
 
     def write_alone(self, write: Callable[..., None]) -> Callable[..., None]:
         """Returns `write`, which takes a path first, as several workers can call it at once."""
         if self.layout.workers == 1:
             return write
 
-        def alone(filepath: Any, *args: Any, **kwargs: Any) -> None:
+        def alone(filepath: object, *args: object, **kwargs: object) -> None:
             write_alone(filepath, lambda path: write(path, *args, **kwargs), self.layout.is_chief)
 
         return alone
 
     def fit(
         self,
-        x: Any = None,
-        y: Any = None,
+        x: Data = None,
+        y: Data = None,
         batch_size: int | None = None,
         epochs: int = 1,
-        verbose: Any = "auto",
-        callbacks: Any = None,
+        verbose: int | str = "auto",
+        callbacks: Callbacks = None,
         validation_split: float = 0.0,
-        validation_data: Any = None,
-        shuffle: Any = True,
-        class_weight: Any = None,
-        sample_weight: Any = None,
+        validation_data: Data = None,
+        shuffle: bool = True,
+        class_weight: Mapping[int, float] | None = None,
+        sample_weight: Data = None,
         initial_epoch: int = 0,
         steps_per_epoch: int | None = None,
         validation_steps: int | None = None,
         validation_batch_size: int | None = None,
-        validation_freq: Any = 1,
+        validation_freq: int | Container[int] = 1,
     ) -> keras.callbacks.History:
         """`keras.Model.fit` on all replicas of the strategy."""
         model_checks.check_compiled(self.model, "fit")
@@ -137,10 +138,22 @@ class Plugged:
         if validation_data is not None:
             val_x, val_y, val_weight = keras_data.unpack(validation_data)
             size = validation_batch_size or batch_size
-            given = (val_x, val_y, size, val_weight, validation_steps)
-            self._held_out = functools.cache(lambda: self._held_out_data(*given))
+            self._held_out = functools.cache(
+                lambda: self._data(
+                    val_x, val_y, val_weight, batch_size=size, steps=validation_steps
+                )
+            )
             if own_methods.has_own(self.model, "evaluate"):
-                own_evaluate = functools.partial(self._evaluate_as_class, *given)
+                own_evaluate = functools.partial(
+                    self.model.evaluate,  # as `keras.Model.fit` calls it
+                    x=val_x,
+                    y=val_y,
+                    sample_weight=val_weight,
+                    batch_size=size,
+                    steps=validation_steps,
+                    return_dict=True,
+                    _use_cached_eval_dataset=True,
+                )
             else:
                 validation = self._held_out()
         if process.current().is_evaluator:
@@ -168,16 +181,16 @@ class Plugged:
 
     def evaluate(
         self,
-        x: Any = None,
-        y: Any = None,
+        x: Data = None,
+        y: Data = None,
         batch_size: int | None = None,
-        verbose: Any = "auto",
-        sample_weight: Any = None,
+        verbose: int | str = "auto",
+        sample_weight: Data = None,
         steps: int | None = None,
-        callbacks: Any = None,
+        callbacks: Callbacks = None,
         return_dict: bool = False,
-        **kwargs: Any,
-    ) -> Any:
+        **kwargs: object,
+    ) -> Logs | list[float] | float:
         """`keras.Model.evaluate`: every example once over all replicas."""
         of_fit = kwargs.pop("_use_cached_eval_dataset", False)  # Keras tells its own methods so
         if kwargs:
@@ -194,12 +207,12 @@ class Plugged:
 
     def predict(
         self,
-        x: Any,
+        x: Data,
         batch_size: int | None = None,
-        verbose: Any = "auto",
+        verbose: int | str = "auto",
         steps: int | None = None,
-        callbacks: Any = None,
-    ) -> Any:
+        callbacks: Callbacks = None,
+    ) -> Nest:
         """`keras.Model.predict`: all outputs, in the order of the data, on every worker."""
         if self._kind.predicts_as_keras(self.layout) and not is_input_function(x):
             return keras_trainer.keras_predict(self.model, x, batch_size, verbose, steps, callbacks)
@@ -215,12 +228,12 @@ class Plugged:
 
     def train_on_batch(
         self,
-        x: Any,
-        y: Any = None,
-        sample_weight: Any = None,
-        class_weight: Any = None,
+        x: Data,
+        y: Data = None,
+        sample_weight: Data = None,
+        class_weight: Mapping[int, float] | None = None,
         return_dict: bool = False,
-    ) -> Any:
+    ) -> Logs | list[float] | float:
         """`keras.Model.train_on_batch` of one global batch, the same on every worker."""
         model_checks.check_compiled(self.model, "train_on_batch")
         if class_weight is not None:
@@ -233,13 +246,13 @@ class Plugged:
         return self._on_batch("train", (x, y, sample_weight), return_dict)
 
     def test_on_batch(
-        self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False
-    ) -> Any:
+        self, x: Data, y: Data = None, sample_weight: Data = None, return_dict: bool = False
+    ) -> Logs | list[float] | float:
         """`keras.Model.test_on_batch` of one global batch, the same on every worker."""
         model_checks.check_compiled(self.model, "test_on_batch")
         return self._on_batch("test", (x, y, sample_weight), return_dict)
 
-    def predict_on_batch(self, x: Any) -> Any:
+    def predict_on_batch(self, x: Data) -> Nest:
         """`keras.Model.predict_on_batch` of one global batch; all outputs on every worker."""
         step = self._step((x,), self.layout)
         loop, prediction = self._prepared_to_predict(step.parts[0])
@@ -248,7 +261,9 @@ class Plugged:
 
     # ------------------------------------------------------------ how they do it
 
-    def _on_batch(self, mode: Mode, batch: tuple[Any, ...], return_dict: bool) -> Any:
+    def _on_batch(
+        self, mode: Mode, batch: tuple[Data, ...], return_dict: bool
+    ) -> Logs | list[float] | float:
         step = self._step(batch, self._rows)
         loop = self._prepared(step.parts[0], mode)
         family = loop.family
@@ -261,16 +276,16 @@ class Plugged:
             logs = family.on_batch(mode, step)
         return dict(sorted(logs.items())) if return_dict else self._in_order(logs)
 
-    def _step(self, batch: tuple[Any, ...], layout: ReplicaLayout) -> Step:
+    def _step(self, batch: tuple[Data, ...], layout: ReplicaLayout) -> Step:
         while batch and batch[-1] is None:
             batch = batch[:-1]
         return to_step(as_tensors(batch), layout)
 
     def _data(
         self,
-        x: Any,
-        y: Any = None,
-        sample_weight: Any = None,
+        x: Data,
+        y: Data = None,
+        sample_weight: Data = None,
         *,
         layout: ReplicaLayout | None = None,
         **kwargs: Any,
@@ -290,26 +305,7 @@ class Plugged:
                 )
         return self._kind.own_data(self.strategy, self.layout, x, kwargs.get("steps"))
 
-    def _held_out_data(self, x: Any, y: Any, size: Any, sample_weight: Any, steps: Any) -> Stream:
-        return self._data(x, y, sample_weight, batch_size=size, steps=steps)
-
-    def _evaluate_as_class(
-        self, x: Any, y: Any, size: Any, sample_weight: Any, steps: Any, callbacks: Any
-    ) -> dict[str, Any]:
-        """Validates by the `evaluate` that the model's class has, as `keras.Model.fit` calls it."""
-        logs: dict[str, Any] = self.model.evaluate(
-            x=x,
-            y=y,
-            sample_weight=sample_weight,
-            batch_size=size,
-            steps=steps,
-            callbacks=callbacks,
-            return_dict=True,
-            _use_cached_eval_dataset=True,
-        )
-        return logs
-
-    def _prepared(self, batch: Any, mode: Mode = "train") -> Loop:
+    def _prepared(self, batch: Nest, mode: Mode = "train") -> Loop:
         """Builds what is not built yet, and returns the loop for the model as compiled now."""
         model = self.model
         # None: only predict has been called until now.
@@ -329,7 +325,7 @@ class Plugged:
         assert self._loop is not None
         return self._loop
 
-    def _prepared_to_predict(self, batch: Any) -> tuple[Loop, Prediction]:
+    def _prepared_to_predict(self, batch: Nest) -> tuple[Loop, Prediction]:
         model_checks.check_layers(self.model, self.is_shared_out)
         self._builder.build("predict", batch)
         if self._loop is None:
@@ -343,5 +339,5 @@ class Plugged:
             self.model, self.strategy, self.layout, self.options, self._prepared_model
         )
 
-    def _in_order(self, logs: dict[str, Any]) -> Any:
+    def _in_order(self, logs: Logs) -> list[float] | float:
         return keras_trainer.in_order(self.model, logs)

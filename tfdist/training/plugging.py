@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import keras
 
@@ -36,7 +36,7 @@ def plug(
     exact_embeddings: bool = False,
     costs: Mapping[str, float] | None = None,
     memory_limit: float | None = None,
-    **unknown: Any,
+    **unknown: object,
 ) -> Model:
     """Has a Keras model trained by the strategy in whose scope it was made.
 

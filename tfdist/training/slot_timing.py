@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
 
 import keras
 import tensorflow as tf
 
 from tfdist.errors import PlugError
+from tfdist.schedules.schedule import Slot
 from tfdist.schedules.timings import Timing, Timings
+from tfdist.structures import Data, Nest
 from tfdist.training.data.global_batches import as_tensors
 from tfdist.training.pipelined.pipeline_programs import PipelinePrograms
 from tfdist.training.plugged import Plugged
@@ -16,7 +18,7 @@ from tfdist.training.plugged import Plugged
 __all__ = ["measure"]
 
 
-def measure(model: keras.Model, batch: Any, steps: int = 3) -> Timings:
+def measure(model: keras.Model, batch: Iterable[Data], steps: int = 3) -> Timings:
     """Takes some training steps on one batch, and says when the slots of the last began and ended.
 
     The steps are real: the weights change, and metrics count them. Its clock stamps hold the slots
@@ -43,10 +45,10 @@ def measure(model: keras.Model, batch: Any, steps: int = 3) -> Timings:
         raise PlugError(
             "measure is for models of a pipeline: make the model under tfdist.strategy('pipeline')"
         )
-    order: list[Any] = []
+    order: list[tuple[int, tuple[Slot, ...]]] = []
 
-    def step(data: Any) -> list[Any]:
-        def run() -> list[Any]:
+    def step(data: Nest) -> list[tuple[tf.Tensor, tf.Tensor]]:
+        def run() -> list[tuple[tf.Tensor, tf.Tensor]]:
             outcome = programs.take_step("train", data, timed=True)
             order[:] = outcome.slots
             return outcome.times

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import tensorflow as tf
+
+from tfdist.structures import Traced
 
 __all__ = ["traced"]
 
 
-def traced(function: Callable[..., Any], **settings: Any) -> Any:
+def traced(function: Callable[..., object], **settings: bool) -> Traced:
     """Returns `function` as a TensorFlow function, as it is written.
 
     TensorFlow warns of a function that is traced at most of its calls, and takes all functions of

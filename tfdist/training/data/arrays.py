@@ -8,13 +8,13 @@ So the global batches, shuffled or not, are those of one process, row by row:
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import tensorflow as tf
 
 from tfdist.compat import keras_data
+from tfdist.compat.keras_data import DataAdapter
 from tfdist.strategies.layout import ReplicaLayout
+from tfdist.structures import Count, Nest
 from tfdist.training.data.fingerprint import fingerprint_of, fingerprint_of_order
 from tfdist.training.data.sharding import bounds_of, make_step
 from tfdist.training.data.stream import Step
@@ -31,7 +31,7 @@ class ArrayRows:
         shuffle: as in `keras.Model.fit`.
     """
 
-    def __init__(self, adapter: Any, arrays: Any, shuffle: Any) -> None:
+    def __init__(self, adapter: DataAdapter, arrays: Nest, shuffle: bool) -> None:
         numbers = np.arange(keras_data.number_of_rows(adapter))
         order = keras_data.data_adapter(numbers, batch_size=adapter.batch_size, shuffle=shuffle)
         # The order's own options are Keras': no copy of the arrays is made to optimize the graph.
@@ -46,7 +46,7 @@ class ArrayRows:
     def share_out(self, layout: ReplicaLayout, skip: int = 0) -> tf.data.Dataset:
         """Returns the dataset of `Step`s for this process's replicas, without the first."""
 
-        def one(numbers: tf.Tensor, arrays: Any) -> Step:
+        def one(numbers: tf.Tensor, arrays: Nest) -> Step:
             bounds = bounds_of(_length(numbers), layout)
             parts = [keras_data.gather_rows(arrays, numbers[low:high]) for low, high in bounds.rows]
             fingerprint = tf.zeros((), tf.int64)
@@ -61,6 +61,6 @@ class ArrayRows:
         )
 
 
-def _length(numbers: tf.Tensor) -> Any:
+def _length(numbers: tf.Tensor) -> Count:
     static = numbers.shape[0]
     return tf.shape(numbers, tf.int64)[0] if static is None else static

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import tensorflow as tf
 
 from tfdist.errors import DataError
+from tfdist.structures import Nest
 from tfdist.training.data.stream import leaves
 
 __all__ = ["FLOATS", "check", "cut", "fingerprint_of", "fingerprint_of_order", "in_floats"]
@@ -18,7 +18,7 @@ FLOATS = 3
 """Numbers that one fingerprint is cut into."""
 
 
-def fingerprint_of(batch: Any) -> tf.Tensor:
+def fingerprint_of(batch: Nest) -> tf.Tensor:
     """Hashes the first row of every tensor of the batch."""
     total = tf.zeros((), tf.int64)
     for leaf in leaves(batch):

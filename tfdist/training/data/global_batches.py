@@ -17,8 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
@@ -27,11 +26,12 @@ import tensorflow as tf
 from tfdist.compat import keras_data, tf_datasets
 from tfdist.errors import DataError
 from tfdist.strategies.layout import ReplicaLayout
+from tfdist.structures import Count, Data, Leaf, Nest
 from tfdist.training.data import python_random
 from tfdist.training.data.arrays import ArrayRows
 from tfdist.training.data.fingerprint import fingerprint_of
 from tfdist.training.data.map_pushdown import share_out_before_maps
-from tfdist.training.data.position import Position
+from tfdist.training.data.position import Position, RandomState
 from tfdist.training.data.sharding import bounds_of, make_step
 from tfdist.training.data.stream import (
     AllGatherNumbers,
@@ -53,7 +53,7 @@ def share_out(dataset: tf.data.Dataset, layout: ReplicaLayout) -> tf.data.Datase
     return dataset.map(tf_datasets.whole_elements(dataset, lambda batch: to_step(batch, layout)))
 
 
-def to_step(batch: Any, layout: ReplicaLayout) -> Step:
+def to_step(batch: Nest, layout: ReplicaLayout) -> Step:
     """Takes this process's rows from a global batch (tensors, in any structure)."""
     bounds = bounds_of(_rows(batch), layout)
     parts = [
@@ -85,12 +85,12 @@ def _all_to_one_replica(dataset: tf.data.Dataset) -> tf.data.Dataset:
     )
 
 
-def as_tensors(batch: Any) -> Any:
+def as_tensors(batch: Data) -> Nest:
     """Turns a batch of arrays (in any structure, with None for what is absent) into tensors."""
     return tf.nest.map_structure(lambda leaf: None if leaf is None else _as_tensor(leaf), batch)
 
 
-def _as_tensor(leaf: Any) -> Any:
+def _as_tensor(leaf: object) -> Leaf:
     if isinstance(leaf, tf.Tensor | tf.RaggedTensor | tf.SparseTensor):
         return leaf
     array = np.asarray(leaf)
@@ -99,7 +99,7 @@ def _as_tensor(leaf: Any) -> Any:
     return tf.convert_to_tensor(array)
 
 
-def _rows(batch: Any) -> Any:
+def _rows(batch: Nest) -> Count:
     """The number of rows of a batch: a Python integer where the shape tells, else an int64."""
     there = leaves(batch)
     _check_leaves(there)
@@ -114,7 +114,7 @@ def _rows(batch: Any) -> Any:
     return tf.shape(first, tf.int64)[0]
 
 
-def _check_leaves(there: Sequence[Any]) -> None:
+def _check_leaves(there: Sequence[Leaf]) -> None:
     """Checks the tensors of a batch, or their specs."""
     if not there:
         raise DataError("the dataset's elements hold no tensors: nothing can be trained on them")
@@ -145,14 +145,14 @@ class GlobalBatches(Stream):
     def __init__(
         self,
         layout: ReplicaLayout,
-        x: Any,
-        y: Any = None,
-        sample_weight: Any = None,
+        x: Data,
+        y: Data = None,
+        sample_weight: Data = None,
         *,
         batch_size: int | None = None,
         steps: int | None = None,
-        shuffle: Any = False,
-        class_weight: Any = None,
+        shuffle: bool = False,
+        class_weight: Mapping[int, float] | None = None,
         cache: bool = False,
     ) -> None:
         if isinstance(x, tf.distribute.DistributedDataset):
@@ -191,7 +191,7 @@ class GlobalBatches(Stream):
             steps_ = steps_.cache()
         self._cached = cache
         self._steps = steps_
-        self._python: Any = None
+        self._python: RandomState | None = None
         self.num_batches = self._adapter.num_batches
         self.counted = self.num_batches is not None or (infinite and self.steps_asked is not None)
 
@@ -221,7 +221,7 @@ class GlobalBatches(Stream):
         static = first.shape[0] if first.shape.rank else None
         return static is None or static < self.layout.replicas
 
-    def sample_batch(self) -> Any:
+    def sample_batch(self) -> Nest:
         """Specs of one batch (or one real batch where the specs do not tell the ranks)."""
         spec = without_optionals(self._batches.element_spec)
         if any(leaf.shape.rank is None for leaf in leaves(spec)):
@@ -253,7 +253,7 @@ class GlobalBatches(Stream):
         self._events.append(name)
         getattr(self._adapter, name)()
 
-    def make_iterator(self, skip: int = 0) -> Any:
+    def make_iterator(self, skip: int = 0) -> tf.data.Iterator:
         """Begins the stream anew, after its first batches."""
         self._python = python_random.get_state()
         if skip and not self._cached:
@@ -313,4 +313,7 @@ class GlobalBatches(Stream):
                 "must read the same global batches, in the same order"
             )
         self.ended = bool(ended.any())
-        return self._use(int(counts.min()))
+        count = int(counts.min())
+        used, self._pulled = self._pulled[:count], self._pulled[count:]
+        self.took(count)
+        return used

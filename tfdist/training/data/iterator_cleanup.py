@@ -11,14 +11,16 @@ from __future__ import annotations
 import atexit
 import sys
 import threading
-from typing import Any
+
+from tfdist.structures import T
 
 __all__ = ["let_go"]
+
 
 _waiting: set[threading.Thread] = set()
 
 
-def let_go(box: list[Any]) -> None:
+def let_go(box: list[T]) -> None:
     """Destroys what is in the box, the last reference to an iterator, without waiting for it.
 
     Args:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -22,7 +21,7 @@ _NAME = "iterator"
 _FILES = (".index", ".data-00000-of-00001")
 
 
-def save(iterator: Any) -> list[np.ndarray] | None:
+def save(iterator: tf.data.Iterator) -> list[np.ndarray] | None:
     """Returns the bytes of an iterator's checkpoint; None where TensorFlow can make none."""
     with tempfile.TemporaryDirectory(prefix="tfdist-") as folder:
         path = Path(folder) / _NAME
@@ -33,7 +32,7 @@ def save(iterator: Any) -> list[np.ndarray] | None:
     return None
 
 
-def restore(iterator: Any, state: list[np.ndarray]) -> None:
+def restore(iterator: tf.data.Iterator, state: list[np.ndarray]) -> None:
     """Has a fresh iterator over the same dataset go on where `save` was called.
 
     Raises:

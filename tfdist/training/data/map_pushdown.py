@@ -10,12 +10,13 @@ long as they keep no state (no random numbers, no Python code), on elements of o
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import tensorflow as tf
 
 from tfdist.compat import tf_datasets
 from tfdist.strategies.layout import ReplicaLayout
+from tfdist.structures import Count, Nest
 from tfdist.training.data.fingerprint import fingerprint_of
 from tfdist.training.data.sharding import bounds_of, make_step
 from tfdist.training.data.stream import Step, map_leaves, slice_rows
@@ -42,7 +43,7 @@ def share_out_before_maps(
     if not all(_is_plain(spec) for spec in tf.nest.flatten(found.base.element_spec)):
         return None
 
-    def own_rows(batch: Any) -> Any:
+    def own_rows(batch: Nest) -> tuple[Nest, tf.Tensor]:
         """This process's rows, each with the size and the fingerprint of its batch."""
         total = found.size
         if not found.drop_remainder:
@@ -53,12 +54,12 @@ def share_out_before_maps(
         return own, tf.repeat(marks[None], tf.cast(high - low, tf.int32), 0)
 
     @tf.autograph.experimental.do_not_convert
-    def step(batch: Any, marks: tf.Tensor) -> Step:
+    def step(batch: Nest, marks: tf.Tensor) -> Step:
         total = found.size if found.drop_remainder else marks[0, 0]
         bounds = bounds_of(total, layout)
         first = _span(total, layout)[0]
 
-        def part(low: Any, high: Any) -> Any:
+        def part(low: Count, high: Count) -> Nest:
             return map_leaves(lambda leaf: slice_rows(leaf, low - first, high - first), batch)
 
         return make_step([part(*rows) for rows in bounds.rows], bounds, marks[0, 1])
@@ -74,21 +75,23 @@ def share_out_before_maps(
     return steps.with_options(dataset.options())
 
 
-def _is_plain(spec: Any) -> bool:
+def _is_plain(spec: tf.TypeSpec) -> bool:
     return isinstance(spec, tf.TensorSpec) and spec.shape.is_fully_defined()
 
 
-def _span(total: Any, layout: ReplicaLayout) -> tuple[Any, Any]:
+def _span(total: Count, layout: ReplicaLayout) -> tuple[Count, Count]:
     """From the first to the last row of this process."""
     rows = bounds_of(total, layout).rows
     return rows[0][0], rows[-1][1]
 
 
-def _on_first(function: Any) -> Any:
+def _on_first(
+    function: Callable[[Nest], Nest],
+) -> Callable[[Nest, tf.Tensor], tuple[Nest, tf.Tensor]]:
     """Maps the first component, and leaves the second as it is."""
 
     @tf.autograph.experimental.do_not_convert
-    def see(first: Any, second: Any) -> Any:
+    def see(first: Nest, second: tf.Tensor) -> tuple[Nest, tf.Tensor]:
         return function(first), second
 
     return see

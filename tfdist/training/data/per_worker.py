@@ -12,13 +12,14 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import TypeAlias, TypeGuard
 
 import numpy as np
 import tensorflow as tf
 
 from tfdist.errors import DataError
 from tfdist.strategies.layout import ReplicaLayout
+from tfdist.structures import Data, Nest
 from tfdist.training.data.stream import (
     AllGatherNumbers,
     Step,
@@ -28,7 +29,10 @@ from tfdist.training.data.stream import (
     map_leaves,
 )
 
-__all__ = ["PerWorkerData", "dataset_of", "is_input_function"]
+__all__ = ["InputFunction", "PerWorkerData", "dataset_of", "is_input_function"]
+
+InputFunction: TypeAlias = Callable[[tf.distribute.InputContext], tf.data.Dataset]
+"""Returns a worker's own part of the data."""
 
 
 class PerWorkerData(Stream):
@@ -41,7 +45,7 @@ class PerWorkerData(Stream):
     """
 
     def __init__(
-        self, layout: ReplicaLayout, function: Callable[..., Any], steps: int | None = None
+        self, layout: ReplicaLayout, function: InputFunction, steps: int | None = None
     ) -> None:
         super().__init__(layout, steps)
         context = tf.distribute.InputContext(
@@ -61,7 +65,7 @@ class PerWorkerData(Stream):
         """True: some worker will have fewer examples than the others."""
         return self.layout.replicas > 1
 
-    def sample_batch(self) -> Any:
+    def sample_batch(self) -> Nest:
         """Specs of one replica's batch."""
         return self._dataset.element_spec
 
@@ -70,7 +74,7 @@ class PerWorkerData(Stream):
         """The dataset that the stream is made of."""
         return self._dataset
 
-    def make_iterator(self, skip: int = 0) -> Any:
+    def make_iterator(self, skip: int = 0) -> tf.data.Iterator:
         """Begins this worker's stream anew, after its first batches."""
         return iter(self._dataset.skip(skip).prefetch(2) if skip else self._dataset.prefetch(2))
 
@@ -97,7 +101,7 @@ class PerWorkerData(Stream):
             for i in range(run)
         ]
 
-    def _step(self, batches: list[Any], sizes: list[int], total: int) -> Step:
+    def _step(self, batches: list[Nest], sizes: list[int], total: int) -> Step:
         own = np.asarray(sizes[: self.layout.local], np.int64)
         return Step(
             parts=tuple(batches),
@@ -108,10 +112,10 @@ class PerWorkerData(Stream):
             fingerprint=tf.zeros((), tf.int64),
         )
 
-    def _stand_in(self) -> Any:
+    def _stand_in(self) -> Nest:
         """One row of zeros, for a replica that has run out of data; its share is 0."""
 
-        def zeros(spec: Any) -> Any:
+        def zeros(spec: tf.TypeSpec) -> tf.Tensor:
             if not isinstance(spec, tf.TensorSpec):
                 raise DataError(
                     "a worker ran out of data before the others, and its dataset holds ragged or "
@@ -123,14 +127,12 @@ class PerWorkerData(Stream):
         return map_leaves(zeros, self._dataset.element_spec)
 
 
-def is_input_function(x: Any) -> bool:
+def is_input_function(x: Data) -> TypeGuard[InputFunction]:
     """Whether `x` is a function of `tf.distribute.InputContext` (and no dataset of any kind)."""
     return inspect.isroutine(x) or isinstance(x, functools.partial)
 
 
-def dataset_of(
-    function: Callable[..., Any], context: tf.distribute.InputContext
-) -> tf.data.Dataset:
+def dataset_of(function: InputFunction, context: tf.distribute.InputContext) -> tf.data.Dataset:
     """Returns what a function of `tf.distribute.InputContext` returns.
 
     Raises:

@@ -11,9 +11,14 @@ A stream without a seed cannot be made to do the same again: its iterator's own 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, TypeAlias
 
-__all__ = ["Event", "Position"]
+import numpy as np
+
+__all__ = ["Event", "Position", "RandomState"]
+
+RandomState: TypeAlias = list[Any]
+"""The states of Python's and of NumPy's generator, as JSON has them."""
 
 Event = int | str
 """A pass, as the batches that were taken of it, or a hook of a data adapter that was called."""
@@ -41,12 +46,12 @@ class Position:
     seen: int = 0
     length: int | None = None
     is_open: bool = False
-    python: Any = None
-    iterator: Any = None
+    python: RandomState | None = None
+    iterator: list[np.ndarray] | None = None
     batch_size: int | None = None
     steps_asked: int | None = None
 
-    def to_tree(self) -> dict[str, Any]:
+    def to_tree(self) -> dict[str, object]:
         """Returns what `from_tree` takes."""
         return dict(vars(self))
 

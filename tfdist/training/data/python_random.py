@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import random
-from typing import Any
 
 import numpy as np
 
+from tfdist.training.data.position import RandomState
 from tfdist.training.data.stream import AllGatherNumbers
 
 __all__ = ["follow_the_chief", "get_state", "set_state"]
 
 
-def get_state() -> list[Any]:
-    """Returns the state of both global generators, as JSON has it."""
+def get_state() -> RandomState:
+    """Returns the state of both global generators."""
     version, numbers, gauss = random.getstate()
     name, keys, place, has_gauss, cached = np.random.get_state(legacy=True)
     return [
@@ -22,7 +22,7 @@ def get_state() -> list[Any]:
     ]
 
 
-def set_state(state: list[Any]) -> None:
+def set_state(state: RandomState) -> None:
     """Sets both global generators to what `get_state` has returned."""
     (version, numbers, gauss), (name, keys, place, has_gauss, cached) = state
     random.setstate((version, tuple(numbers), gauss))

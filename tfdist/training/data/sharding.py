@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import tensorflow as tf
 
 from tfdist.strategies.layout import ReplicaLayout
+from tfdist.structures import Count, Nest
 from tfdist.training.data.stream import Step
 
 __all__ = ["Bounds", "bounds_of", "make_step"]
@@ -24,13 +25,13 @@ class Bounds(NamedTuple):
             stand-in where it has none.
     """
 
-    total: Any
-    starts: Sequence[Any]
-    sizes: Sequence[Any]
-    rows: Sequence[tuple[Any, Any]]
+    total: Count
+    starts: Sequence[Count]
+    sizes: Sequence[Count]
+    rows: Sequence[tuple[Count, Count]]
 
 
-def bounds_of(total: Any, layout: ReplicaLayout) -> Bounds:
+def bounds_of(total: Count, layout: ReplicaLayout) -> Bounds:
     """Returns the rows of this process's replicas.
 
     Args:
@@ -47,7 +48,7 @@ def bounds_of(total: Any, layout: ReplicaLayout) -> Bounds:
     return Bounds(total, starts, sizes, rows)
 
 
-def make_step(parts: Sequence[Any], bounds: Bounds, fingerprint: tf.Tensor) -> Step:
+def make_step(parts: Sequence[Nest], bounds: Bounds, fingerprint: tf.Tensor) -> Step:
     """Returns the step of these parts of a batch, one for each local replica."""
     sizes, total = tf.cast(bounds.sizes, tf.int64), tf.cast(bounds.total, tf.int64)
     return Step(
@@ -60,5 +61,5 @@ def make_step(parts: Sequence[Any], bounds: Bounds, fingerprint: tf.Tensor) -> S
     )
 
 
-def _most(a: Any, b: Any) -> Any:
+def _most(a: Count, b: Count) -> Count:
     return max(a, b) if isinstance(a, int) else tf.maximum(a, b)

@@ -13,6 +13,7 @@ import tensorflow as tf
 from tfdist.compat import keras_build, tf_datasets, tf_graphs
 from tfdist.errors import CheckpointError
 from tfdist.strategies.layout import ReplicaLayout
+from tfdist.structures import Count, Leaf, Nest
 from tfdist.training.data import iterator_state
 from tfdist.training.data.iterator_cleanup import let_go
 from tfdist.training.data.position import Event, Position
@@ -104,7 +105,7 @@ class Stream:
         """Whether some step may leave a replica without rows."""
         raise NotImplementedError
 
-    def sample_batch(self) -> Any:
+    def sample_batch(self) -> Nest:
         """Specs or tensors of one batch, to build the model with."""
         raise NotImplementedError
 
@@ -131,7 +132,7 @@ class Stream:
         depends = source is not None and tf_datasets.depends_on_the_pass_before(source)
         return self.is_cached or depends
 
-    def make_iterator(self, skip: int = 0) -> Any:
+    def make_iterator(self, skip: int = 0) -> tf.data.Iterator:
         """Begins the stream anew, after its first batches."""
         raise NotImplementedError
 
@@ -293,13 +294,8 @@ class Stream:
             self.num_batches = self._seen
         self._drop_iterator()
 
-    def _use(self, count: int) -> list[Any]:
-        used, self._pulled = self._pulled[:count], self._pulled[count:]
-        self.took(count)
-        return used
 
-
-def count_rows(batch: Any) -> int:
+def count_rows(batch: Nest) -> int:
     """Rows of an eager batch, whatever its structure."""
     first = leaves(batch)[0]
     if isinstance(first, tf.RaggedTensor):
@@ -307,7 +303,7 @@ def count_rows(batch: Any) -> int:
     return int(first.dense_shape[0] if isinstance(first, tf.SparseTensor) else first.shape[0])
 
 
-def slice_rows(leaf: Any, low: Any, high: Any) -> Any:
+def slice_rows(leaf: Leaf, low: Count, high: Count) -> Leaf:
     """The rows `[low, high)` of a tensor, dense, ragged or sparse."""
     if isinstance(leaf, tf.SparseTensor):
         begin = tf.concat([[tf.cast(low, tf.int64)], tf.zeros_like(leaf.dense_shape[1:])], 0)
@@ -316,18 +312,18 @@ def slice_rows(leaf: Any, low: Any, high: Any) -> Any:
     return leaf[low:high]
 
 
-def map_leaves(function: Callable[[Any], Any], batch: Any) -> Any:
+def map_leaves(function: Callable[[Leaf], Nest], batch: Nest) -> Nest:
     """Maps over the tensors of a batch; absent entries (None, empty Optionals) stay as they are."""
     return tf.nest.map_structure(
         lambda leaf: leaf if keras_build.is_absent(leaf) else function(leaf), batch
     )
 
 
-def leaves(batch: Any) -> list[Any]:
+def leaves(batch: Nest) -> list[Leaf]:
     """Returns the tensors of a batch, or their specs, without its absent entries."""
     return [leaf for leaf in tf.nest.flatten(batch) if not keras_build.is_absent(leaf)]
 
 
-def without_optionals(data: Any) -> Any:
+def without_optionals(data: Nest) -> Nest:
     """Keras' adapters carry None through tf.data as an empty Optional."""
     return tf.nest.map_structure(lambda leaf: None if keras_build.is_absent(leaf) else leaf, data)

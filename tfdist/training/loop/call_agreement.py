@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import keras
 import numpy as np
 
 from tfdist.errors import DataError
+from tfdist.structures import Callbacks
 from tfdist.training.loop import callback_routing
 from tfdist.training.loop.chunking import ChunkLength
 from tfdist.training.loop.family import Family
@@ -41,7 +41,7 @@ def agree(
     family: Family,
     what: str,
     wanted: Mapping[str, int],
-    callbacks: Any,
+    callbacks: Callbacks,
     modes: Sequence[Mode],
 ) -> Agreed:
     """Makes sure that every worker is about to do the same thing, and at the same pace.

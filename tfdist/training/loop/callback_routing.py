@@ -8,11 +8,11 @@ the same logs everywhere, decide the same.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import keras
 
 from tfdist.compat import keras_trainer
+from tfdist.structures import Callbacks
 from tfdist.training.mode import Mode
 
 __all__ = ["callbacks_for", "flat", "may_stop_mid_epoch", "restores_the_model", "wants_every_batch"]
@@ -35,7 +35,7 @@ _HOOKS = {
 }
 
 
-def callbacks_for(callbacks: Any, is_chief: bool) -> list[keras.callbacks.Callback]:
+def callbacks_for(callbacks: Callbacks, is_chief: bool) -> list[keras.callbacks.Callback]:
     """Returns the callbacks that this worker runs."""
     return [callback for callback in flat(callbacks) if is_chief or not _chief_only(callback)]
 
@@ -44,7 +44,7 @@ def _chief_only(callback: keras.callbacks.Callback) -> bool:
     return isinstance(callback, CHIEF_ONLY) or getattr(callback, "chief_only", False)
 
 
-def flat(callbacks: Any) -> list[keras.callbacks.Callback]:
+def flat(callbacks: Callbacks) -> list[keras.callbacks.Callback]:
     """Returns the callbacks of nested lists, or of one alone, in one list."""
     if callbacks is None:
         return []
@@ -55,7 +55,7 @@ def flat(callbacks: Any) -> list[keras.callbacks.Callback]:
     return [callbacks]
 
 
-def restores_the_model(callbacks: Any) -> bool:
+def restores_the_model(callbacks: Callbacks) -> bool:
     """Whether a callback may load weights when training begins (on the chief; all must follow)."""
     return any(
         isinstance(callback, keras.callbacks.BackupAndRestore)
@@ -64,7 +64,7 @@ def restores_the_model(callbacks: Any) -> bool:
     )
 
 
-def wants_every_batch(callbacks: Any, mode: Mode) -> bool:
+def wants_every_batch(callbacks: Callbacks, mode: Mode) -> bool:
     """Whether a callback looks at every batch, so that steps cannot run in longer chunks.
 
     Args:
@@ -87,7 +87,7 @@ def _looks_at_batches(callback: keras.callbacks.Callback, mode: Mode) -> bool:
     return _has_hook(callback, mode)
 
 
-def may_stop_mid_epoch(callbacks: Any) -> bool:
+def may_stop_mid_epoch(callbacks: Callbacks) -> bool:
     """Whether a callback could ask to stop between two steps, so that the workers must agree."""
     return any(
         _has_hook(callback, mode) and not isinstance(callback, CHIEF_ONLY)

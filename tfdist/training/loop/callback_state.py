@@ -21,7 +21,7 @@ _KEPT: dict[type[keras.callbacks.Callback], tuple[str, ...]] = {
 """What Keras' own callbacks remember between epochs: their public attributes."""
 
 
-def states_of(callbacks: Sequence[keras.callbacks.Callback]) -> dict[str, Any]:
+def states_of(callbacks: Sequence[keras.callbacks.Callback]) -> dict[str, object]:
     """Returns the state of each callback that has one, by its class and its place among these.
 
     Of Keras' own it is what `_KEPT` names, of others what their `get_state()` returns.

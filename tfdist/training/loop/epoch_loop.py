@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -19,6 +19,7 @@ from tfdist import log
 from tfdist.compat import keras_build, keras_trainer
 from tfdist.errors import DataError, PlugError
 from tfdist.strategies.stall_watch import note
+from tfdist.structures import Callbacks, Logs, Nest
 from tfdist.training.data.global_batches import GlobalBatches
 from tfdist.training.data.stream import Stream
 from tfdist.training.loop import call_agreement, callback_routing
@@ -41,7 +42,7 @@ class Epochs:
 
     epochs: int = 1
     initial_epoch: int = 0
-    validation_freq: Any = 1
+    validation_freq: int | Container[int] = 1
 
     def validates(self, epoch: int) -> bool:
         """Whether epoch number `epoch` (from 0) ends with a validation."""
@@ -77,9 +78,9 @@ class Loop:
         data: Stream,
         validation: Stream | None,
         epochs: Epochs,
-        callbacks: Any,
-        verbose: Any,
-        own_evaluate: Callable[[Any], dict[str, Any]] | None = None,
+        callbacks: Callbacks,
+        verbose: int | str,
+        own_evaluate: Callable[..., Logs] | None = None,
     ) -> keras.callbacks.History:
         """Trains; the arguments are as in `keras.Model.fit`, the data already shared out.
 
@@ -116,10 +117,10 @@ class Loop:
         data: Stream,
         validation: Stream | None,
         epochs: Epochs,
-        callback_list: Any,
+        callback_list: keras.callbacks.CallbackList,
         saving: Saving,
         agreed: Agreed,
-        own_evaluate: Callable[[Any], dict[str, Any]] | None,
+        own_evaluate: Callable[..., Logs] | None,
     ) -> None:
         """Runs the epochs of one `fit`."""
         model, family = self.model, self.family
@@ -132,8 +133,8 @@ class Loop:
             first = self._follow_the_chief(first)
             state = saving.restored()
         family.begin_to_train()
-        training_logs: dict[str, Any] | None = None
-        logs: dict[str, Any] = {}
+        training_logs: Logs | None = None
+        logs: Logs = {}
         if state is not None:
             saving.go_on(state)
             saving.give_back_to_replicas(state)
@@ -151,7 +152,7 @@ class Loop:
             epoch_logs = dict(logs)
             val_logs = None
             if own_evaluate is not None and epochs.validates(epoch):
-                val_logs = own_evaluate(callback_list)
+                val_logs = own_evaluate(callbacks=callback_list)
             elif validation is not None and epochs.validates(epoch):
                 val_logs = self._evaluate(validation, test_chunk_length, callback_list)
             if val_logs is not None:
@@ -188,19 +189,16 @@ class Loop:
 
     # ------------------------------------------------------------ evaluate
 
-    def evaluate(self, data: Stream, callbacks: Any, verbose: Any) -> dict[str, Any]:
+    def evaluate(self, data: Stream, callbacks: Callbacks, verbose: int | str) -> Logs:
         """Evaluates every example of `data` once; returns the metrics by name."""
-        wanted = {
-            "steps": data.num_steps or -1,
-            "rows of a global batch": data.batch_size or -1,
-        }
+        wanted = {"steps": data.num_steps or -1, "rows of a global batch": data.batch_size or -1}
         chunk_length, _ = self.agree("evaluate", wanted, callbacks, ("test",)).paces
         callback_list = self.callback_list(callbacks, verbose, epochs=1, steps=data.num_steps)
         return self._evaluate(data, chunk_length, callback_list)
 
     def _evaluate(
-        self, data: Stream, chunk_length: ChunkLength, callback_list: Any
-    ) -> dict[str, Any]:
+        self, data: Stream, chunk_length: ChunkLength, callback_list: keras.callbacks.CallbackList
+    ) -> Logs:
         self.model.stop_evaluating = False
         note("in its callbacks, as an evaluation begins", alone=True)
         callback_list.on_test_begin()
@@ -214,8 +212,8 @@ class Loop:
     # ------------------------------------------------------------ predict
 
     def predict(
-        self, prediction: Prediction, data: GlobalBatches, callbacks: Any, verbose: Any
-    ) -> Any:
+        self, prediction: Prediction, data: GlobalBatches, callbacks: Callbacks, verbose: int | str
+    ) -> Nest:
         """Returns the outputs for every example of `data`, in its order, on every worker.
 
         Raises:
@@ -226,7 +224,7 @@ class Loop:
         callback_list = self.callback_list(callbacks, verbose, epochs=1, steps=data.num_steps)
         self.model.stop_predicting = False
         callback_list.on_predict_begin()
-        outputs: dict[Any, Any] = {}
+        outputs: dict[Any, Nest] = {}
         data.begin_epoch(self.family.all_gather)
         step = 0
         with contextlib.closing(prediction.chunks(data, chunk_length)) as chunks:
@@ -256,11 +254,11 @@ class Loop:
         mode: Mode,
         data: Stream,
         chunk_length: ChunkLength,
-        callback_list: Any,
-        logs: dict[str, Any],
+        callback_list: keras.callbacks.CallbackList,
+        logs: Logs,
         begun: int = 0,
         saving: Saving | None = None,
-    ) -> dict[str, Any]:
+    ) -> Logs:
         """Runs the steps of one epoch, or what is left after `begun`; returns the last logs."""
         family = self.family
         begin = getattr(callback_list, f"on_{mode}_batch_begin")
@@ -271,10 +269,7 @@ class Loop:
             data.begin_epoch(family.all_gather)
         step = begun
         chunks = family.chunks(mode, data, chunk_length)
-        with (
-            Watchdog(what, active=self.layout.task != "") as watch,
-            contextlib.closing(chunks),
-        ):
+        with Watchdog(what, active=self.layout.task != "") as watch, contextlib.closing(chunks):
             for run in chunks:
                 note(f"in its callbacks around {mode} steps", alone=True)
                 begin(step)
@@ -345,7 +340,7 @@ class Loop:
             self._stops_are_agreed = before
 
     def agree(
-        self, what: str, wanted: dict[str, int], callbacks: Any, modes: Sequence[Mode]
+        self, what: str, wanted: dict[str, int], callbacks: Callbacks, modes: Sequence[Mode]
     ) -> Agreed:
         """Makes sure that every worker is about to do the same; see `call_agreement.agree`."""
         agreed = call_agreement.agree(self.model, self.family, what, wanted, callbacks, modes)
@@ -373,8 +368,8 @@ class Loop:
 
     def callback_list(
         self,
-        callbacks: Any,
-        verbose: Any,
+        callbacks: Callbacks,
+        verbose: int | str,
         *,
         add_history: bool = False,
         epochs: int,

@@ -17,7 +17,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfdist.strategies.layout import ReplicaLayout
-from tfdist.training.data.per_worker import PerWorkerData
+from tfdist.structures import Logs
+from tfdist.training.data.per_worker import InputFunction, PerWorkerData
 from tfdist.training.data.stream import Step, Stream
 from tfdist.training.loop.chunking import ChunkLength
 from tfdist.training.loop.prediction import Prediction
@@ -27,7 +28,7 @@ from tfdist.training.plug_options import TrainingOptions
 
 __all__ = ["Chunk", "Family", "FamilyKind"]
 
-Chunk: TypeAlias = Callable[[], tuple[int, dict[str, Any]]]
+Chunk: TypeAlias = Callable[[], tuple[int, Logs]]
 """Runs some steps; returns how many, and the logs of the epoch so far."""
 
 
@@ -68,7 +69,7 @@ class Family(Protocol):
             chunk_length: how many steps between two looks.
         """
 
-    def on_batch(self, mode: Mode, step: Step) -> dict[str, Any]:
+    def on_batch(self, mode: Mode, step: Step) -> Logs:
         """Takes one step by itself; returns its logs."""
 
     def reset_metrics(self) -> None:
@@ -154,7 +155,7 @@ class FamilyKind(abc.ABC):
         self,
         strategy: tf.distribute.Strategy,
         layout: ReplicaLayout,
-        function: Callable[..., Any],
+        function: InputFunction,
         steps: int | None,
     ) -> Stream:
         """Returns the data that workers read for themselves.

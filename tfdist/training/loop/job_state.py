@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from tfdist.errors import CheckpointError
-from tfdist.training.data.position import Position
+from tfdist.structures import Logs
+from tfdist.training.data.position import Position, RandomState
 
 __all__ = ["JobState", "WorkerState", "from_bytes", "to_bytes"]
 
@@ -39,9 +40,9 @@ class WorkerState:
     position: Position | None
     validation: Position | None
     replicas: Sequence[Mapping[str, Sequence[np.ndarray]]]
-    python: Any
+    python: RandomState
 
-    def to_tree(self) -> dict[str, Any]:
+    def to_tree(self) -> dict[str, object]:
         """Returns what `from_tree` takes."""
         return {
             "position": None if self.position is None else self.position.to_tree(),
@@ -75,7 +76,7 @@ class JobState:
 
     epoch: int
     step: int
-    logs: Mapping[str, Any]
+    logs: Logs
     stopped: bool
     callbacks: Mapping[str, Any]
     workers: Sequence[WorkerState]
@@ -102,7 +103,7 @@ class JobState:
         return cls(**tree, workers=workers)
 
 
-def to_bytes(tree: Any) -> bytes:
+def to_bytes(tree: object) -> bytes:
     """Turns dicts, lists, strings, numbers and arrays into the bytes of a NumPy archive.
 
     Raises:
@@ -110,7 +111,7 @@ def to_bytes(tree: Any) -> bytes:
     """
     arrays: dict[str, np.ndarray] = {}
 
-    def plain(value: Any) -> Any:
+    def plain(value: object) -> object:
         if isinstance(value, Mapping):
             return {"dict": [[plain(key), plain(entry)] for key, entry in value.items()]}
         if isinstance(value, list | tuple):

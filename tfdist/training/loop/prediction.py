@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdist.errors import DataError
+from tfdist.structures import Leaf, Nest
 from tfdist.training.data.global_batches import GlobalBatches
 from tfdist.training.data.stream import Step
 from tfdist.training.loop.chunking import ChunkLength
@@ -32,11 +33,11 @@ class Prediction(Protocol):
             chunk_length: how many steps between two looks.
         """
 
-    def batch(self, step: Step) -> Any:
+    def batch(self, step: Step) -> Nest:
         """Returns the outputs for one global batch, as arrays."""
 
 
-def dense_rows(output: Any) -> np.ndarray:
+def dense_rows(output: Leaf) -> np.ndarray:
     """Returns a model's output as an array whose first dimension is the batch.
 
     Raises:

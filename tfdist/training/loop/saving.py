@@ -10,16 +10,17 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Iterator, Sequence
+from typing import Protocol, runtime_checkable
 
 import keras
 
 from tfdist import log
 from tfdist.errors import CheckpointError, Preempted
 from tfdist.strategies.stall_watch import note
+from tfdist.structures import Logs
 from tfdist.training.data import python_random
-from tfdist.training.data.position import Position
+from tfdist.training.data.position import Position, RandomState
 from tfdist.training.data.stream import Stream
 from tfdist.training.loop import callback_state
 from tfdist.training.loop.chunking import ChunkLength
@@ -64,7 +65,7 @@ class Keeper(Protocol):
         """Waits until what was kept is on the disk."""
 
 
-def keepers_among(callbacks: Sequence[Any]) -> list[Keeper]:
+def keepers_among(callbacks: Sequence[object]) -> list[Keeper]:
     """Returns those of the callbacks that keep states.
 
     Raises:
@@ -145,7 +146,7 @@ class Saving:
         self._epoch = 0
         self._begun = 0
         self._last = time.monotonic()
-        self._python: Any = None
+        self._python: RandomState | None = None
         self._told_of_size = False
 
     @property
@@ -186,7 +187,7 @@ class Saving:
         if self._preemption.asked_by:
             chunk_length.wish = _SAVE_AND_END
 
-    def after_chunk(self, step: int, logs: Mapping[str, Any], chunk_length: ChunkLength) -> None:
+    def after_chunk(self, step: int, logs: Logs, chunk_length: ChunkLength) -> None:
         """Keeps the state, where its time has come.
 
         Args:
@@ -213,7 +214,7 @@ class Saving:
         if wished >= _SAVE_AND_END:
             self._end(f"epoch {self._epoch + 1}, step {step}")
 
-    def after_epoch(self, epoch: int, logs: Mapping[str, Any], last: bool) -> None:
+    def after_epoch(self, epoch: int, logs: Logs, last: bool) -> None:
         """Keeps the state at the end of an epoch, where its time has come; see `after_chunk`.
 
         Args:
@@ -252,7 +253,7 @@ class Saving:
 
     # ------------------------------------------------------------ what
 
-    def _keep(self, epoch: int, step: int, logs: Mapping[str, Any], ends: bool) -> None:
+    def _keep(self, epoch: int, step: int, logs: Logs, ends: bool) -> None:
         note("at a checkpoint, where workers meet")
         self._family.bring_together()
         parts = all_gather_bytes(self._family.all_gather, self._own_state(step))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -12,6 +11,7 @@ import tensorflow as tf
 from tfdist.errors import DataError
 from tfdist.strategies import registry, stall_watch
 from tfdist.strategies.layout import ReplicaLayout
+from tfdist.structures import Traced
 from tfdist.training.peers import packing
 from tfdist.training.peers.watchdog import Watchdog
 from tfdist.training.tracing import traced
@@ -21,11 +21,12 @@ __all__ = ["CALLS", "AllGather"]
 _ROOMS = (16, 128, 1024, 8192, 65536, 2**20, 2**24)
 """Lengths of messages between workers; few of them, as each is traced once."""
 
-
 CALLS = ("fit", "evaluate", "predict", "compile")
 """The methods that every worker must call, in the same order."""
 
-_all_gathers: weakref.WeakKeyDictionary[Any, AllGather] = weakref.WeakKeyDictionary()
+_all_gathers: weakref.WeakKeyDictionary[tf.distribute.Strategy, AllGather] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 class AllGather:
@@ -39,7 +40,7 @@ class AllGather:
     def __init__(self, strategy: tf.distribute.Strategy, layout: ReplicaLayout) -> None:
         self._strategy = weakref.ref(strategy)
         self._layout = layout
-        self._functions: dict[int, Callable[..., Any]] = {}
+        self._functions: dict[int, Traced] = {}
 
     @classmethod
     def of(cls, strategy: tf.distribute.Strategy, layout: ReplicaLayout) -> AllGather:

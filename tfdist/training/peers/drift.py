@@ -11,8 +11,7 @@ kinds), the chief's values are taken over.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 import keras
 import numpy as np
@@ -66,7 +65,9 @@ class DriftCheck:
         self._written = written
         self.active = layout.workers > 1
         self._only_rates = only_rates
-        self._functions: dict[tuple[int, ...], tuple[Any, Callable[[], Any]]] = {}
+        self._functions: dict[
+            tuple[int, ...], tuple[Sequence[keras.Variable], tf.types.experimental.ConcreteFunction]
+        ] = {}
         self._trained: list[keras.Variable] = []
         self._told_of_rounding = False
         self.scalars: list[keras.Variable] = []
@@ -160,11 +161,8 @@ class DriftCheck:
             return
         scalars = [i for i, v in enumerate(differing) if not v.shape.rank]
         if scalars:  # the rest may well follow from them
-            differing, aways, firsts = (
-                [differing[i] for i in scalars],
-                aways[:, scalars],
-                firsts[:, scalars],
-            )
+            differing = [differing[i] for i in scalars]
+            aways, firsts = aways[:, scalars], firsts[:, scalars]
         names = []
         for column, variable in enumerate(differing[:_SHOWN]):
             if not variable.shape.rank:

@@ -11,7 +11,6 @@ import warnings
 import zlib
 from collections.abc import Iterator, Mapping
 from numbers import Real
-from typing import Any
 
 import keras
 import numpy as np
@@ -83,7 +82,7 @@ def digest_of(hyperparameters: Mapping[str, float]) -> float:
     return float(zlib.crc32(repr(list(hyperparameters.values())).encode()))
 
 
-def _config_of(part: Any) -> Any:
+def _config_of(part: keras.Layer | keras.optimizers.Optimizer | keras.losses.Loss) -> object:
     """A part's configuration; {} where it cannot tell (a custom layer need not)."""
     with warnings.catch_warnings(), contextlib.suppress(Exception):
         warnings.simplefilter("ignore")
@@ -91,7 +90,7 @@ def _config_of(part: Any) -> Any:
     return {}
 
 
-def _numbers(config: Any) -> Iterator[tuple[str, float]]:
+def _numbers(config: object) -> Iterator[tuple[str, float]]:
     if isinstance(config, Mapping):
         for key, value in config.items():
             if key not in _NO_MATTER:

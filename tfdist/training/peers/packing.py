@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
@@ -31,10 +31,13 @@ def sum_over_replicas(values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     return sums
 
 
-def broadcast_from_first(values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+def broadcast_from_first(
+    values: Sequence[tf.Tensor],
+    add_up: Callable[[list[tf.Tensor]], list[tf.Tensor]] = sum_over_replicas,
+) -> list[tf.Tensor]:
     """Gives every replica the first replica's values; call it in a replica context."""
     context = tf.distribute.get_replica_context()
     is_first = tf.equal(context.replica_id_in_sync_group, 0)
     carried = [tf.cast(v, tf.int32) if v.dtype == tf.bool else v for v in values]
-    sums = sum_over_replicas([tf.where(is_first, v, tf.zeros_like(v)) for v in carried])
+    sums = add_up([tf.where(is_first, v, tf.zeros_like(v)) for v in carried])
     return [tf.cast(total, v.dtype) for total, v in zip(sums, values, strict=True)]

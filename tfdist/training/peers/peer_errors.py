@@ -99,11 +99,7 @@ def _last_words(touch: InTouch) -> dict[str, str]:
 
 
 def _explain(
-    task: str,
-    call: str,
-    ended: dict[str, str],
-    touch: InTouch | None,
-    message: str,
+    task: str, call: str, ended: dict[str, str], touch: InTouch | None, message: str
 ) -> str:
     again = "start the whole job again, with tfdist.callbacks.Checkpoint it resumes where it was"
     failed = [f"{name} ({failure})" for name, failure in ended.items() if failure]

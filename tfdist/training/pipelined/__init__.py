@@ -7,7 +7,6 @@ To the epoch loop a pipeline is one replica that takes whole batches. `layer_gra
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -38,7 +37,7 @@ class PipelineKind(FamilyKind):
         strategy: tf.distribute.Strategy,
         layout: ReplicaLayout,
         options: TrainingOptions,
-        prepared: Any,
+        prepared: object,
     ) -> Synchronous:
         """What takes the steps of a model; see `FamilyKind`."""
         programs = functools.partial(PipelinePrograms, options=options)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -21,11 +20,12 @@ from tfdist.compat import keras_data, keras_layers, keras_trainer
 from tfdist.schedules import schedule as schedules
 from tfdist.schedules.schedule import Slot
 from tfdist.strategies.pipeline_strategy import PipelineStrategy
+from tfdist.structures import Nest
 from tfdist.training.mode import Mode
 from tfdist.training.pipelined import microbatch_losses as losses
 from tfdist.training.pipelined.gradient_sums import Gradients, Penalties, total
 from tfdist.training.pipelined.layer_graph import Graph, Segment, Stage
-from tfdist.training.pipelined.microbatch import MicrobatchRows, Outcome, Part, again, is_float
+from tfdist.training.pipelined.microbatch import Key, MicrobatchRows, Outcome, Part, again, is_float
 from tfdist.training.pipelined.ordering import Ordering
 from tfdist.training.pipelined.segment import run_segment, target
 from tfdist.training.pipelined.variable_values import State, assign
@@ -52,7 +52,7 @@ class Executor:
         self.slots = schedules.schedule(self.plan.schedule, len(stages), self.plan.microbatches)
         self.split = any(slot.direction == "weights" for slot in self.slots)
 
-    def run(self, mode: Mode, data: Any, timed: bool = False) -> Outcome:
+    def run(self, mode: Mode, data: Nest, timed: bool = False) -> Outcome:
         """Writes one step.
 
         Args:
@@ -75,7 +75,7 @@ class Executor:
 class _Writing:
     """The writing of one step: what is known while the slots are gone through."""
 
-    def __init__(self, program: Executor, mode: Mode, data: Any, timed: bool) -> None:
+    def __init__(self, program: Executor, mode: Mode, data: Nest, timed: bool) -> None:
         self.program = program
         self.model = program.model
         self.plan = program.plan
@@ -133,10 +133,8 @@ class _Writing:
 
     def _rehearse(self) -> None:
         """Finds what the loss of the whole batch divides by; TensorFlow drops the rest of it."""
-        values = {}
         inputs = keras_layers.functional_inputs(self.model, self.x)
-        for symbol, value in zip(self.graph.inputs, inputs, strict=True):
-            values[id(symbol)] = value
+        values = dict(zip(map(id, self.graph.inputs), inputs, strict=True))
         known = self.state.variables
         mapping = [(known[key], value) for key, value in self.state.now[0].items()]
         mapping += [
@@ -149,7 +147,7 @@ class _Writing:
                     values[id(symbol)] = value
             scope.losses = []
             predicted = self._structured(values)
-            with losses.rehearsal(self.totals):
+            with losses.microbatch(None, self.totals):
                 self._compute_loss(self.x, self.y, predicted, self.sample_weight, [])
 
     # ------------------------------------------------------------ slots
@@ -175,8 +173,8 @@ class _Writing:
             for device in devices:
                 self.turns.ended(replica, device, [*self.turns.before(replica, device), end])
 
-    def _forward(self, replica: int, stage: Stage, part: Part) -> list[Any]:
-        after: list[Any] = []
+    def _forward(self, replica: int, stage: Stage, part: Part) -> list[tf.Tensor]:
+        after: list[tf.Tensor] = []
         now = self.state.now[replica]
         has_loss = stage is self.stages[-1] and self.mode != "predict"
         before_loss = stage.segments[-1] if has_loss else None
@@ -208,20 +206,17 @@ class _Writing:
                 self.turns.ended(replica, device, done)
         if before_loss is not None:  # they are of one turn, which ends with the loss
             device = self.turns.device(replica, before_loss)
-            with (
-                tf.device(device),
-                tf.control_dependencies(self.turns.before(replica, device)),
-            ):
+            with tf.device(device), tf.control_dependencies(self.turns.before(replica, device)):
                 self._loss(part)
             after.append(part.loss)
             self.turns.ended(replica, device, [part.loss])
         return after
 
-    def _value(self, replica: int, part: Part, symbol: Any) -> Any:
+    def _value(self, replica: int, part: Part, symbol: keras.KerasTensor) -> tf.Tensor:
         value = part.values[id(symbol)]
         return self.turns.feed(replica, value) if id(symbol) in self.model_inputs else value
 
-    def _done(self, symbol: Any, value: Any) -> Any:
+    def _done(self, symbol: keras.KerasTensor, value: tf.Tensor) -> tf.Tensor:
         """What a segment hands on; Keras' losses look at what the model's outputs come from."""
         return value if id(symbol) in self.model_outputs else again(value)
 
@@ -256,21 +251,18 @@ class _Writing:
         part.tapes["loss"] = (tape, objective, watched | added, penalties)
 
     def _compute_loss(
-        self, x: Any, y: Any, predicted: Any, sample_weight: Any, added: list[Any]
+        self, x: Nest, y: Nest, predicted: Nest, sample_weight: Nest, added: list[tf.Tensor]
     ) -> tf.Tensor:
         return keras_trainer.compute_loss(
             self.model, x, y, predicted, sample_weight, added, self.training
         )
 
-    def _backward(self, replica: int, stage: Stage, part: Part) -> list[Any]:
-        after: list[Any] = []
+    def _backward(self, replica: int, stage: Stage, part: Part) -> list[tf.Tensor]:
+        after: list[tf.Tensor] = []
         if stage is self.stages[-1]:
             tape, objective, watched, penalties = part.tapes.pop("loss")
             device = self.turns.device(replica, stage.segments[-1])
-            with (
-                tf.device(device),
-                tf.control_dependencies(self.turns.before(replica, device)),
-            ):
+            with tf.device(device), tf.control_dependencies(self.turns.before(replica, device)):
                 back, own = tape.gradient(objective, (list(watched.values()), penalties))
             part.give_back(list(watched), back)
             for key, cotangent in own.items():
@@ -281,11 +273,13 @@ class _Writing:
             after += own
         return after
 
-    def _backward_of(self, replica: int, stage: Stage, segment: Segment, part: Part) -> list[Any]:
+    def _backward_of(
+        self, replica: int, stage: Stage, segment: Segment, part: Part
+    ) -> list[tf.Tensor]:
         ran, given, state = part.tapes.pop(segment)
         device = self.turns.device(replica, segment)
-        wanted: list[Any] = [id(symbol) for symbol in segment.outputs]
-        wanted += [("logits", key) for key in wanted]
+        outputs = [id(symbol) for symbol in segment.outputs]
+        wanted: list[Key] = [*outputs, *(("logits", key) for key in outputs)]
         wanted += [key for key in part.added if key[0] is segment]
         with tf.device(device):
             came = {
@@ -303,8 +297,8 @@ class _Writing:
                 given = [again(value) for value in given]
                 state = {key: tf.identity(value) for key, value in state.items()}
                 ran = run_segment(self.model, segment, given, state, self.training, keep=True)
-            outputs = dict(zip(wanted, ran.outputs, strict=False))
-            targets = [target(key, outputs, ran, segment) for key in came]
+            values = dict(zip(outputs, ran.outputs, strict=True))
+            targets = [target(key, values, ran, segment) for key in came]
             cotangents = [total(found) for found in came.values()]
             back_to = [
                 (symbol, value)
@@ -331,9 +325,9 @@ class _Writing:
         part.give_back([id(symbol) for symbol in symbols], back)
         return after
 
-    def _weights(self, replica: int, stage: Stage, parts: list[Part]) -> list[Any]:
+    def _weights(self, replica: int, stage: Stage, parts: list[Part]) -> list[tf.Tensor]:
         """Computes what the backwards of some microbatches have left."""
-        after: list[Any] = []
+        after: list[tf.Tensor] = []
         for segment in reversed(stage.segments):
             left = [part.later.pop(segment) for part in parts if segment in part.later]
             if not left:
@@ -371,6 +365,6 @@ class _Writing:
                 if id(variable) in self.loss_state:
                     assign(variable, self.loss_state[id(variable)])
 
-    def _structured(self, values: dict[int, Any]) -> Any:
+    def _structured(self, values: dict[int, tf.Tensor]) -> Nest:
         leaves = [values[id(symbol)] for symbol in self.graph.flat_outputs]
         return keras.tree.pack_sequence_as(self.graph.outputs, leaves)

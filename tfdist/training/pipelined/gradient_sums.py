@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import tensorflow as tf
 
 from tfdist.strategies.pipeline_strategy import PipelineStrategy
+from tfdist.structures import Gradient
 from tfdist.training.pipelined.layer_graph import Stage
 
 __all__ = ["Gradients", "Penalties", "total"]
@@ -29,9 +29,9 @@ class Gradients:
     def __init__(self, strategy: PipelineStrategy, stages: Sequence[Stage]) -> None:
         self._strategy = strategy
         self._stages = stages
-        self._found: dict[tuple[int, int, int], list[Any]] = {}
+        self._found: dict[tuple[int, int, int], list[Gradient]] = {}
 
-    def add(self, replica: int, stage: int, key: int, gradient: Any) -> list[Any]:
+    def add(self, replica: int, stage: int, key: int, gradient: Gradient) -> list[tf.Tensor]:
         """Adds a variable's gradient by one microbatch; returns what has to be computed for it."""
         kept = self._found.setdefault((replica, stage, key), [])
         kept.append(gradient)
@@ -42,14 +42,16 @@ class Gradients:
             after.append(kept[0])
         return after
 
-    def sums(self, variables: dict[int, keras.Variable], penalties: Penalties) -> dict[int, Any]:
+    def sums(
+        self, variables: dict[int, keras.Variable], penalties: Penalties
+    ) -> dict[int, Gradient]:
         """Returns each variable's gradient, on its device.
 
         Args:
             variables: by their identities.
             penalties: whose gradients are added.
         """
-        by_variable: dict[int, list[Any]] = {}
+        by_variable: dict[int, list[Gradient]] = {}
         for (replica, stage, key), found in self._found.items():
             segment = next(
                 s for s in self._stages[stage].segments if key in {id(v) for v in s.variables}
@@ -96,7 +98,7 @@ class Penalties:
         if cotangent is not None:
             self._cotangents.setdefault(key, []).append(cotangent)
 
-    def gradients(self) -> dict[int, Any]:
+    def gradients(self) -> dict[int, Gradient]:
         """Returns the gradients by the identities of the variables."""
         found = {}
         for key, cotangents in self._cotangents.items():
@@ -110,7 +112,7 @@ class Penalties:
         return found
 
 
-def total(found: Sequence[Any]) -> Any:
+def total(found: Sequence[Gradient]) -> Gradient:
     """The sum of gradients; sparse ones stay sparse where all are."""
     if len(found) == 1:
         return found[0]

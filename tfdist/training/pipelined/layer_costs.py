@@ -5,19 +5,19 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from typing import Any
 
 import keras
 import tensorflow as tf
 
 from tfdist.compat import keras_layers
+from tfdist.structures import Data, Gradient
 from tfdist.training.data.global_batches import as_tensors
 from tfdist.training.pipelined.layer_graph import Piece, graph_of
 
 __all__ = ["measure_costs"]
 
 
-def measure_costs(model: keras.Model, x: Any, repeats: int = 5) -> dict[str, float]:
+def measure_costs(model: keras.Model, x: Data, repeats: int = 5) -> dict[str, float]:
     """Times each layer of a model on this machine, forward and backward.
 
     Nothing of the model changes. The layers' variables are fetched one layer at a time, so that a
@@ -52,10 +52,12 @@ def measure_costs(model: keras.Model, x: Any, repeats: int = 5) -> dict[str, flo
     return {name: statistics.fmean(times) for name, times in found.items()}
 
 
-def _both_ways(piece: Piece) -> Callable[..., tuple[list[Any], list[Any]]]:
+def _both_ways(piece: Piece) -> Callable[..., tuple[list[tf.Tensor], list[Gradient]]]:
     """The forward of a layer and the gradients of its inputs and weights."""
 
-    def run(given: list[tf.Tensor], state: list[tf.Tensor]) -> tuple[list[Any], list[Any]]:
+    def run(
+        given: list[tf.Tensor], state: list[tf.Tensor]
+    ) -> tuple[list[tf.Tensor], list[Gradient]]:
         symbols = zip(piece.inputs, given, strict=True)
         mapping = list(zip(piece.variables, state, strict=True))
         sources = [value for value in [*given, *state] if value.dtype.is_floating]
@@ -72,7 +74,7 @@ def _both_ways(piece: Piece) -> Callable[..., tuple[list[Any], list[Any]]]:
     return run
 
 
-def _seconds(run: Callable[[], Any], repeats: int) -> float:
+def _seconds(run: Callable[[], tuple[list[tf.Tensor], list[Gradient]]], repeats: int) -> float:
     times = []
     for _ in range(max(1, repeats)):
         began = time.perf_counter()

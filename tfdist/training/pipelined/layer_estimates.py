@@ -6,9 +6,12 @@ See `layer_graph`, which cuts by it.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING
 
 import keras
+
+if TYPE_CHECKING:
+    from tfdist.training.pipelined.layer_graph import Piece
 
 __all__ = ["OPERATIONS_PER_BYTE", "SECONDS_PER_BYTE", "bytes_of", "memory", "operations"]
 
@@ -26,7 +29,7 @@ _UNKNOWN = 64
 """A dimension that nobody knows (the length of a sequence) counts as so much."""
 
 
-def operations(piece: Any) -> float:
+def operations(piece: Piece) -> float:
     """Floating-point operations of one example, forward and backward (twice the forward).
 
     A layer multiplies each of its kernel's weights with what it is applied to, once for every place
@@ -44,7 +47,7 @@ def operations(piece: Any) -> float:
     return 3 * forward + _of_layer(layer, piece)
 
 
-def _of_layer(layer: Any, piece: Any) -> float:
+def _of_layer(layer: keras.Operation, piece: Piece) -> float:
     """Three times the forward multiplications and additions of a layer's weights."""
     if isinstance(layer, keras.Model):
         return sum(_of_layer(one, piece) for one in layer.layers)
@@ -56,7 +59,7 @@ def _of_layer(layer: Any, piece: Any) -> float:
     return 3 * total
 
 
-def _places(layer: Any, piece: Any) -> float:
+def _places(layer: keras.Operation, piece: Piece) -> float:
     """How often the kernel is applied to one example."""
     try:
         shape = layer.output.shape
@@ -71,7 +74,7 @@ def _places(layer: Any, piece: Any) -> float:
     return float(math.prod(inner[:-1])) if inner else 1.0
 
 
-def memory(piece: Any) -> float:
+def memory(piece: Piece) -> float:
     """Bytes of a layer's variables, their gradients and two slots of an optimizer."""
     trainable = {id(v) for v in getattr(piece.operation, "trainable_variables", ())}
     total = 0.0
@@ -80,12 +83,12 @@ def memory(piece: Any) -> float:
     return total
 
 
-def bytes_of(tensor: Any) -> int:
+def bytes_of(tensor: keras.KerasTensor) -> int:
     """Bytes of one example of a symbolic tensor."""
     kind = str(tensor.dtype)
     digits = "".join(c for c in kind if c.isdigit())
     return _size(tensor) * (int(digits) // 8 if digits else 1)
 
 
-def _size(tensor: Any) -> int:
+def _size(tensor: keras.KerasTensor) -> int:
     return math.prod([size or _UNKNOWN for size in tensor.shape[1:]])

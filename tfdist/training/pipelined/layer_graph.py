@@ -11,14 +11,16 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import keras
 
 from tfdist.compat import keras_layers
+from tfdist.compat.keras_layers import CallRecord
 from tfdist.errors import PlugError
 from tfdist.schedules import partition
 from tfdist.schedules.pipeline_plan import PipelinePlan
+from tfdist.structures import Nest
+from tfdist.training.model_parts import unique
 from tfdist.training.pipelined import layer_estimates
 
 __all__ = ["Graph", "Piece", "Segment", "Stage", "crossing", "cut", "graph_of"]
@@ -35,10 +37,10 @@ class Piece:
         outputs: those that it gives.
     """
 
-    node: Any
-    operation: Any
-    inputs: tuple[Any, ...]
-    outputs: tuple[Any, ...]
+    node: CallRecord
+    operation: keras.Operation
+    inputs: tuple[keras.KerasTensor, ...]
+    outputs: tuple[keras.KerasTensor, ...]
 
     @property
     def name(self) -> str:
@@ -63,12 +65,12 @@ class Graph:
     """
 
     model: keras.Model
-    inputs: tuple[Any, ...]
-    outputs: Any
+    inputs: tuple[keras.KerasTensor, ...]
+    outputs: Nest
     pieces: tuple[Piece, ...]
 
     @property
-    def flat_outputs(self) -> list[Any]:
+    def flat_outputs(self) -> list[keras.KerasTensor]:
         """The symbolic outputs, flat."""
         return list(keras.tree.flatten(self.outputs))
 
@@ -86,13 +88,13 @@ class Segment:
 
     pieces: tuple[Piece, ...]
     task: int
-    inputs: tuple[Any, ...]
-    outputs: tuple[Any, ...]
+    inputs: tuple[keras.KerasTensor, ...]
+    outputs: tuple[keras.KerasTensor, ...]
 
     @property
     def variables(self) -> list[keras.Variable]:
         """The variables of its layers, each once."""
-        return _once(v for piece in self.pieces for v in piece.variables)
+        return unique(v for piece in self.pieces for v in piece.variables)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -174,16 +176,11 @@ def cut(
 
 
 def _balanced_cuts(
-    graph: Graph,
-    plan: PipelinePlan,
-    costs: Mapping[str, float] | None,
-    memory_limit: float | None,
+    graph: Graph, plan: PipelinePlan, costs: Mapping[str, float] | None, memory_limit: float | None
 ) -> list[int]:
     if costs is None:
-        own, per_byte = (
-            [layer_estimates.operations(piece) for piece in graph.pieces],
-            layer_estimates.OPERATIONS_PER_BYTE,
-        )
+        own = [layer_estimates.operations(piece) for piece in graph.pieces]
+        per_byte = layer_estimates.OPERATIONS_PER_BYTE
     else:
         for piece in graph.pieces:
             if piece.name not in costs:
@@ -192,10 +189,8 @@ def _balanced_cuts(
                     f"{', '.join(costs)}: take them of this model, by "
                     "tfdist.pipeline.measure_costs(model, batch)"
                 )
-        own, per_byte = (
-            [costs[piece.name] for piece in graph.pieces],
-            layer_estimates.SECONDS_PER_BYTE,
-        )
+        own = [costs[piece.name] for piece in graph.pieces]
+        per_byte = layer_estimates.SECONDS_PER_BYTE
     stages_a_task = math.ceil(plan.num_stages / plan.tasks_each)
     return list(
         partition.split(
@@ -229,7 +224,7 @@ def crossing(graph: Graph) -> list[int]:
     What is needed behind the cut by several layers crosses once.
     """
     last: dict[int, int] = {}
-    made: dict[int, tuple[int, Any]] = {}
+    made: dict[int, tuple[int, keras.KerasTensor]] = {}
     for place, piece in enumerate(graph.pieces):
         for tensor in piece.inputs:
             last[id(tensor)] = place
@@ -244,11 +239,11 @@ def crossing(graph: Graph) -> list[int]:
     return sizes
 
 
-def _in_order(calls: Sequence[Any], inputs: Iterable[Any]) -> list[Any]:
+def _in_order(calls: Sequence[CallRecord], inputs: Iterable[keras.KerasTensor]) -> list[CallRecord]:
     """Orders calls so that branches stay together: depth first from the outputs."""
     made = {id(tensor): node for node in calls for tensor in node.outputs}
     known = {id(tensor) for tensor in inputs}
-    order: list[Any] = []
+    order: list[CallRecord] = []
     seen: set[int] = set()
     for root in calls:
         stack = [(root, False)]
@@ -304,10 +299,6 @@ def _segment(graph: Graph, pieces: Sequence[Piece], task: int, returned: set[int
     wanted = returned | {
         id(tensor) for piece in graph.pieces if id(piece) not in inside for tensor in piece.inputs
     }
-    inputs = _once(t for piece in pieces for t in piece.inputs if id(t) not in own)
-    outputs = _once(t for piece in pieces for t in piece.outputs if id(t) in wanted)
+    inputs = unique(t for piece in pieces for t in piece.inputs if id(t) not in own)
+    outputs = unique(t for piece in pieces for t in piece.outputs if id(t) in wanted)
     return Segment(tuple(pieces), task, tuple(inputs), tuple(outputs))
-
-
-def _once(things: Iterable[Any]) -> list[Any]:
-    return list({id(thing): thing for thing in things}.values())

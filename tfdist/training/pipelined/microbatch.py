@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
+import keras
 import tensorflow as tf
 
 from tfdist.compat import keras_layers
 from tfdist.schedules.schedule import Slot
+from tfdist.structures import Count, Gradient, Nest
+from tfdist.training.pipelined.layer_graph import Segment
 from tfdist.training.pipelined.weight_gradients import Later
 
-__all__ = ["MicrobatchRows", "Outcome", "Part", "again", "is_float"]
+__all__ = ["Key", "MicrobatchRows", "Outcome", "Part", "again", "is_float"]
+
+Key: TypeAlias = int | tuple[str | Segment, int]
+"""Of a value of a microbatch: the identity of a symbolic tensor; "logits" with that of an output;
+or a segment with the number of a loss that its layers have added."""
 
 
 @dataclasses.dataclass
@@ -28,8 +35,8 @@ class Outcome:
     """
 
     loss: tf.Tensor | None
-    outputs: Any
-    gradients: dict[int, Any]
+    outputs: Nest
+    gradients: dict[int, Gradient]
     times: list[tuple[tf.Tensor, tf.Tensor]]
     slots: list[tuple[int, tuple[Slot, ...]]]
 
@@ -53,32 +60,32 @@ class Part:
         loss: what it adds to the batch's.
     """
 
-    inputs: list[Any]
-    x: Any
-    y: Any
-    sample_weight: Any
+    inputs: list[tf.Tensor]
+    x: Nest
+    y: Nest
+    sample_weight: Nest
     share: tf.Tensor
-    rows: Any
-    values: dict[int, Any] = dataclasses.field(default_factory=dict)
-    added: dict[Any, tf.Tensor] = dataclasses.field(default_factory=dict)
-    cotangents: dict[Any, list[Any]] = dataclasses.field(default_factory=dict)
-    tapes: dict[Any, Any] = dataclasses.field(default_factory=dict)
-    later: dict[Any, Later] = dataclasses.field(default_factory=dict)
+    rows: Count
+    values: dict[int, tf.Tensor] = dataclasses.field(default_factory=dict)
+    added: dict[tuple[Segment, int], tf.Tensor] = dataclasses.field(default_factory=dict)
+    cotangents: dict[Key, list[Gradient]] = dataclasses.field(default_factory=dict)
+    tapes: dict[Segment | str, Any] = dataclasses.field(default_factory=dict)
+    later: dict[Segment, Later] = dataclasses.field(default_factory=dict)
     loss: tf.Tensor | None = None
 
-    def give_back(self, keys: list[Any], found: list[Any]) -> None:
+    def give_back(self, keys: list[Key], found: list[Gradient | None]) -> None:
         """Notes the gradients for some values; None is none."""
         for key, cotangent in zip(keys, found, strict=True):
             if cotangent is not None:
                 self.cotangents.setdefault(key, []).append(cotangent)
 
-    def seen_by_the_loss(self, outputs: Sequence[Any]) -> dict[Any, Any]:
+    def seen_by_the_loss(self, outputs: Sequence[keras.KerasTensor]) -> dict[Key, tf.Tensor]:
         """The model's outputs, and the logits before a last softmax: Keras' losses look for them.
 
         Args:
             outputs: the symbolic ones.
         """
-        seen: dict[Any, Any] = {}
+        seen: dict[Key, tf.Tensor] = {}
         for symbol in outputs:
             value = self.values[id(symbol)]
             if not is_float(value):
@@ -101,14 +108,14 @@ class MicrobatchRows:
         may_be_absent: whether a microbatch may have none.
     """
 
-    def __init__(self, inputs: list[Any], count: int) -> None:
+    def __init__(self, inputs: list[tf.Tensor], count: int) -> None:
         static = inputs[0].shape[0]
-        self._total: Any = tf.shape(inputs[0])[0] if static is None else static
+        self._total: Count = tf.shape(inputs[0])[0] if static is None else static
         self._count = count
         self.may_be_absent = static is None or static < count
 
     def part(
-        self, number: int, inputs: list[Any], x: Any, y: Any, sample_weight: Any, last: str
+        self, number: int, inputs: list[tf.Tensor], x: Nest, y: Nest, sample_weight: Nest, last: str
     ) -> Part:
         """Cuts one microbatch out of a batch.
 
@@ -130,11 +137,11 @@ class MicrobatchRows:
                 rows=stop - start,
             )
 
-    def _bounds(self, number: int) -> tuple[Any, Any]:
+    def _bounds(self, number: int) -> tuple[Count, Count]:
         total, count = self._total, self._count
         return number * total // count, (number + 1) * total // count
 
-    def _cut(self, number: int) -> Callable[[Any], Any]:
+    def _cut(self, number: int) -> Callable[[tf.Tensor | None], tf.Tensor | None]:
         low, high = self._bounds(number)
         if self.may_be_absent:
             # Too few rows for all: one stands in, and counts nothing by its share of 0.
@@ -142,24 +149,24 @@ class MicrobatchRows:
             high = tf.maximum(high, low + 1)
         return lambda leaf: None if leaf is None else leaf[low:high]
 
-    def real(self, value: Any, part: Part) -> Any:
+    def real(self, value: tf.Tensor, part: Part) -> tf.Tensor:
         """What of a microbatch's value is of rows that there are."""
         return value[: part.rows] if self.may_be_absent else value
 
-    def unless_absent(self, part: Part, value: Any, otherwise: Any) -> Any:
+    def unless_absent(self, part: Part, value: tf.Tensor, otherwise: tf.Tensor) -> tf.Tensor:
         """What a microbatch makes of a state, where it has rows."""
         if value is otherwise or not self.may_be_absent:
             return value
         return tf.where(part.share > 0, value, otherwise)
 
 
-def is_float(value: Any) -> bool:
+def is_float(value: tf.Tensor) -> bool:
     """Whether there are gradients for a tensor."""
     dtype = tf.as_dtype(value.dtype)
     return bool(dtype.is_floating or dtype.is_complex)
 
 
-def again(value: Any) -> Any:
+def again(value: tf.Tensor) -> tf.Tensor:
     """The same tensor under another name, with its mask."""
     copy = tf.identity(value)
     mask = keras_layers.mask_of(value)

@@ -12,13 +12,13 @@ import contextlib
 import dataclasses
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import tensorflow as tf
 
 from tfdist.compat import keras_trainer, patches
+from tfdist.structures import Count
 
-__all__ = ["Totals", "microbatch", "rehearsal"]
+__all__ = ["Totals", "microbatch"]
 
 
 @dataclasses.dataclass
@@ -29,13 +29,12 @@ class Totals:
         found: of masks, `(entries, valid entries)`; of weights, their sum.
     """
 
-    found: list[Any] = dataclasses.field(default_factory=list)
+    found: list[tf.Tensor] = dataclasses.field(default_factory=list)
 
 
 class _Current(threading.local):
     share: tf.Tensor | None = None
     totals: Totals | None = None
-    rehearsing: bool = False
     asked: int = 0
 
 
@@ -43,40 +42,27 @@ _current = _Current()
 
 
 @contextlib.contextmanager
-def rehearsal(totals: Totals) -> Iterator[None]:
-    """Notes in `totals` what the loss of the whole batch, computed in the block, divides by."""
-    with _entered(None, totals, rehearsing=True):
-        yield
-
-
-@contextlib.contextmanager
-def microbatch(share: tf.Tensor, totals: Totals) -> Iterator[None]:
+def microbatch(share: tf.Tensor | None, totals: Totals) -> Iterator[None]:
     """Has the loss that is computed in the block be that of a part of the batch.
 
     Args:
-        share: float32 scalar: the microbatch's rows over the batch's.
-        totals: what a rehearsal has found.
+        share: float32 scalar: the microbatch's rows over the batch's; None rehearses the loss of
+            the whole batch, and notes in `totals` what it divides by.
+        totals: what the rehearsal has found.
     """
-    with _entered(share, totals, rehearsing=False):
-        yield
-
-
-@contextlib.contextmanager
-def _entered(share: tf.Tensor | None, totals: Totals, rehearsing: bool) -> Iterator[None]:
-    before = (_current.share, _current.totals, _current.rehearsing, _current.asked)
-    _current.share, _current.totals = share, totals
-    _current.rehearsing, _current.asked = rehearsing, 0
+    before = (_current.share, _current.totals, _current.asked)
+    _current.share, _current.totals, _current.asked = share, totals, 0
     try:
         with _PATCHES:
             yield
     finally:
-        _current.share, _current.totals, _current.rehearsing, _current.asked = before
+        _current.share, _current.totals, _current.asked = before
 
 
-def _next(found: Callable[[], Any]) -> Any:
+def _next(found: Callable[[], tf.Tensor]) -> tf.Tensor | None:
     """Notes a total in a rehearsal; else returns the one that the rehearsal has found here."""
     assert _current.totals is not None
-    if _current.rehearsing:
+    if _current.share is None:
         _current.totals.found.append(found())
         return None
     _current.asked += 1
@@ -88,7 +74,9 @@ def _of_the_batch(part: tf.Tensor) -> tf.Tensor:
     return tf.math.divide_no_nan(part, tf.cast(_current.share, part.dtype))
 
 
-def _apply_mask(sample_weight: Any, mask: Any, dtype: Any, reduction: Any) -> Any:
+def _apply_mask(
+    sample_weight: tf.Tensor | None, mask: tf.Tensor | None, dtype: str, reduction: str | None
+) -> tf.Tensor | None:
     if _current.totals is None or mask is None or reduction not in ("mean", "sum_over_batch_size"):
         return patches.original("apply_mask")(sample_weight, mask, dtype, reduction)
     valid = tf.cast(tf.convert_to_tensor(mask), "bool")
@@ -99,18 +87,14 @@ def _apply_mask(sample_weight: Any, mask: Any, dtype: Any, reduction: Any) -> An
     )
     if total is None:
         return patches.original("apply_mask")(sample_weight, mask, dtype, reduction)
-    weights = tf.where(valid, tf.cast(total, dtype), tf.zeros((), dtype))
-    if sample_weight is None:
-        return weights
-    weights, sample_weight = keras_trainer.squeeze_or_expand_to_same_rank(
-        weights, tf.cast(sample_weight, dtype)
-    )
-    return weights * sample_weight
+    return keras_trainer.weights_by_mask(sample_weight, valid, tf.cast(total, dtype), dtype)
 
 
 def _reduce_values(
-    values: Any, sample_weight: Any = None, reduction: Any = "sum_over_batch_size"
-) -> Any:
+    values: tf.Tensor,
+    sample_weight: tf.Tensor | None = None,
+    reduction: str | None = "sum_over_batch_size",
+) -> tf.Tensor:
     original = patches.original("reduce_values")
     if _current.totals is None or values.shape.rank == 0:
         return original(values, sample_weight, reduction)
@@ -119,14 +103,16 @@ def _reduce_values(
         if total is not None:
             part = tf.math.divide_no_nan(tf.reduce_sum(values), tf.cast(total, values.dtype))
             return _of_the_batch(part)
-    elif reduction == "sum" and not _current.rehearsing:
+    elif reduction == "sum" and _current.share is not None:
         return _of_the_batch(tf.reduce_sum(values))
     return original(values, sample_weight, reduction)
 
 
 def _average_loss(
-    per_example_loss: Any, sample_weight: Any = None, global_batch_size: Any = None
-) -> Any:
+    per_example_loss: tf.Tensor,
+    sample_weight: tf.Tensor | None = None,
+    global_batch_size: Count | None = None,
+) -> tf.Tensor:
     """`tf.nn.compute_average_loss`, which may be told the whole batch's size."""
     loss = patches.original("average_loss")(per_example_loss, sample_weight, global_batch_size)
     if _current.share is None or global_batch_size is None:
@@ -134,7 +120,9 @@ def _average_loss(
     return _of_the_batch(loss)
 
 
-def _samplewise_values(values: Any, sample_weight: Any, reduce_fn: Any, dtype: Any) -> Any:
+def _samplewise_values(
+    values: tf.Tensor | float, sample_weight: tf.Tensor | None, reduce_fn: object, dtype: str
+) -> tuple[tf.Tensor, tf.Tensor | None]:
     """A scalar given to a Mean or Sum metric stands for the batch: it counts by the share."""
     scalar = len(getattr(values, "shape", (1,))) == 0
     if _current.share is not None and sample_weight is None and scalar:

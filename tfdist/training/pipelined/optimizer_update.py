@@ -8,19 +8,21 @@ and the number of the step for each variable anew, from where they are kept: a m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import keras
 import tensorflow as tf
 
 from tfdist.compat import keras_weights, patches
+from tfdist.structures import Gradient
 
 __all__ = ["apply_gradients"]
 
 
 def apply_gradients(
-    optimizer: Any, gradients: Sequence[Any], variables: Sequence[keras.Variable]
+    optimizer: keras.optimizers.Optimizer,
+    gradients: Sequence[Gradient | None],
+    variables: Sequence[keras.Variable],
 ) -> None:
     """Writes the update of variables, where each of them is.
 
@@ -38,12 +40,19 @@ def apply_gradients(
         optimizer.apply_gradients(zip(gradients, variables, strict=True))
 
 
-def _summed_already(optimizer: Any, grads_and_vars: Any) -> list[Any]:
+def _summed_already(
+    optimizer: keras.optimizers.Optimizer, grads_and_vars: Iterable[tuple[Gradient, keras.Variable]]
+) -> list[tuple[Gradient, keras.Variable]]:
     del optimizer
     return list(grads_and_vars)
 
 
-def _update_step(optimizer: Any, grads: Any, trainable_variables: Any, learning_rate: Any) -> None:
+def _update_step(
+    optimizer: keras.optimizers.Optimizer,
+    grads: Sequence[Gradient],
+    trainable_variables: Sequence[keras.Variable],
+    learning_rate: tf.Tensor,
+) -> None:
     """Keras' own, which finds its scalars read already."""
     iterations = optimizer.iterations
     with keras_weights.held([(iterations, tf.convert_to_tensor(iterations.value))]):
@@ -52,7 +61,7 @@ def _update_step(optimizer: Any, grads: Any, trainable_variables: Any, learning_
         )
 
 
-def _where_its_input_is(operation: Any) -> str:
+def _where_its_input_is(operation: tf.Operation) -> str:
     return operation.inputs[0].device if len(operation.inputs) else ""
 
 

@@ -8,11 +8,11 @@ arrived.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import tensorflow as tf
 
 from tfdist.strategies.pipeline_strategy import PipelineStrategy
+from tfdist.structures import Nest
 from tfdist.training.pipelined.layer_graph import Segment, Stage
 from tfdist.training.pipelined.microbatch import again
 
@@ -37,19 +37,19 @@ class Ordering:
         self._strategy = strategy
         self._stages = stages
         self._in_one_chain = strategy.plan.schedule == "sequential"
-        self._last: dict[str, list[Any]] = {}
-        self._fed: list[list[Any]] = [[] for _ in range(strategy.plan.replicas)]
+        self._last: dict[str, list[tf.Tensor]] = {}
+        self._fed: list[list[tf.Tensor]] = [[] for _ in range(strategy.plan.replicas)]
         self.begun: list[tf.Tensor] = []
 
     def device(self, replica: int, segment: Segment) -> str:
         """Where a segment runs."""
         return self._strategy.device(replica, segment.task)
 
-    def before(self, replica: int, device: str) -> list[Any]:
+    def before(self, replica: int, device: str) -> list[tf.Tensor]:
         """What a device has to do first."""
         return self._last.get(self._chain(replica, device), [])
 
-    def ended(self, replica: int, device: str, after: Sequence[Any]) -> None:
+    def ended(self, replica: int, device: str, after: Sequence[tf.Tensor | None]) -> None:
         """What the device does next waits for these tensors."""
         done = [tensor for tensor in after if tensor is not None]
         if done:
@@ -59,7 +59,7 @@ class Ordering:
         """Under "sequential" all devices of a replica do one thing after the other."""
         return f"replica {replica}" if self._in_one_chain else device
 
-    def begin(self, replica: int, device: str, needs: Sequence[Any]) -> tf.Tensor:
+    def begin(self, replica: int, device: str, needs: Sequence[Nest]) -> tf.Tensor:
         """What a segment's work waits for: its turn, and that all it needs has arrived.
 
         So it begins as a whole, and what the device has to send goes out before. It is a time
@@ -71,7 +71,7 @@ class Ordering:
         self.begun.append(begin)
         return begin
 
-    def feed(self, replica: int, value: Any) -> Any:
+    def feed(self, replica: int, value: tf.Tensor) -> tf.Tensor:
         """An input of the model, which leaves the chief only when its turn is near.
 
         All at once they would stand in the way of what the first stage has to hand on.
@@ -82,6 +82,6 @@ class Ordering:
         with tf.device(self._strategy.home), tf.control_dependencies(ahead[0]):
             return again(value)
 
-    def took(self, replica: int, after: Sequence[Any]) -> None:
+    def took(self, replica: int, after: Sequence[tf.Tensor]) -> None:
         """The first stage has done with a microbatch's inputs when these tensors are there."""
         self._fed[replica].append(list(after))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -19,15 +18,18 @@ from tfdist.errors import PlugError
 from tfdist.strategies import registry, step_clock
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.strategies.pipeline_strategy import PipelineStrategy, same_device
+from tfdist.structures import Nest, Traced
 from tfdist.training.data.stream import AllGatherNumbers, without_optionals
 from tfdist.training.mode import Mode
 from tfdist.training.peers.lost_servers import told_of_lost_servers
 from tfdist.training.pipelined import layer_graph as graphs
 from tfdist.training.pipelined.executor import Executor
+from tfdist.training.pipelined.microbatch import Outcome
 from tfdist.training.pipelined.optimizer_update import apply_gradients
 from tfdist.training.pipelined.stage_prediction import StagePrediction
 from tfdist.training.plug_options import TrainingOptions
 from tfdist.training.replica.local_state import LocalState
+from tfdist.training.replica.step import Exchange
 from tfdist.training.replica.step_logs import StepLogs
 from tfdist.training.tracing import traced
 
@@ -80,7 +82,7 @@ class PipelinePrograms:
     chunk_seconds = 2.0
     """Longer than elsewhere: at the end of a chunk the pipeline drains."""
 
-    exchange: Any = None
+    exchange: Exchange | None = None
 
     def __init__(
         self,
@@ -157,19 +159,21 @@ class PipelinePrograms:
         with told_of_lost_servers(self._strategy, ("worker",), what), tf_graphs.unordered_stamps():
             yield
 
-    def one(self, mode: Mode, may_be_absent: bool) -> Callable[..., Any]:
+    def one(self, mode: Mode, may_be_absent: bool) -> Callable[..., dict[str, tf.Tensor]]:
         """What takes one step; see `Programs`."""
         run = functools.partial(self._one_step, mode, may_be_absent)
         return traced(run, reduce_retracing=True)
 
-    def loop(self, mode: Mode, may_be_absent: bool, one: Any) -> Callable[..., Any]:
+    def loop(self, mode: Mode, may_be_absent: bool, one: Traced) -> Traced:
         """What takes some steps; see `Programs`."""
         del one  # called across machines, a function of its own would hold all of them up
         step = functools.partial(self._one_step, mode, may_be_absent)
         if registry.membership_of(self._strategy) is not None:
             step_clock.ready()
 
-        def loop(iterator: Any, steps: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        def loop(
+            iterator: tf.data.Iterator, steps: tf.Tensor
+        ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
             def body(i: tf.Tensor) -> tf.Tensor:
                 batch = step_clock.next_batch(iterator)
                 step(batch.parts)
@@ -182,7 +186,7 @@ class PipelinePrograms:
         return traced(loop, reduce_retracing=True)
 
     def _one_step(
-        self, mode: Mode, may_be_absent: bool, parts: tuple[Any, ...], *numbers: tf.Tensor
+        self, mode: Mode, may_be_absent: bool, parts: tuple[Nest, ...], *numbers: tf.Tensor
     ) -> dict[str, tf.Tensor]:
         del may_be_absent, numbers
         data = without_optionals(parts[0])
@@ -194,7 +198,7 @@ class PipelinePrograms:
         self._logs.sort(mode, self._model.get_metrics_result(), {})
         return {}
 
-    def take_step(self, mode: Mode, data: Any, timed: bool = False) -> Any:
+    def take_step(self, mode: Mode, data: Nest, timed: bool = False) -> Outcome:
         """Writes one training or test step; returns what its slots left."""
         model = self._model
         outcome = self.executor.run(mode, data, timed=timed)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from typing import Any
 
 import keras
 import tensorflow as tf
 
 from tfdist.compat import keras_layers
 from tfdist.training.pipelined.layer_graph import Segment
-from tfdist.training.pipelined.microbatch import is_float
+from tfdist.training.pipelined.microbatch import Key, is_float
 
 __all__ = ["run_segment", "target"]
 
@@ -28,14 +27,14 @@ class Ran:
         keys: the identities of the variables that the tape watched.
     """
 
-    outputs: list[Any]
+    outputs: list[tf.Tensor]
     state: dict[int, tf.Tensor]
     added: list[tf.Tensor]
     tape: tf.GradientTape | None
     keys: list[int]
 
 
-def target(key: Any, outputs: dict[Any, Any], ran: Ran, segment: Segment) -> Any:
+def target(key: Key, outputs: dict[int, tf.Tensor], ran: Ran, segment: Segment) -> tf.Tensor:
     """What of a segment's forward a cotangent belongs to."""
     if not isinstance(key, tuple):
         return outputs[key]
@@ -46,7 +45,7 @@ def target(key: Any, outputs: dict[Any, Any], ran: Ran, segment: Segment) -> Any
 def run_segment(
     model: keras.Model,
     segment: Segment,
-    given: list[Any],
+    given: list[tf.Tensor],
     state: dict[int, tf.Tensor],
     training: bool,
     keep: bool,

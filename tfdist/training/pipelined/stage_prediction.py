@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Generator, Sequence
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from tfdist.strategies.pipeline_strategy import PipelineStrategy
+from tfdist.structures import Nest
 from tfdist.training.data.global_batches import GlobalBatches
 from tfdist.training.data.stream import AllGatherNumbers, Step, without_optionals
 from tfdist.training.loop.chunking import ChunkLength
@@ -41,7 +41,7 @@ class StagePrediction:
         self._model = model
         self._all_gather = all_gather
 
-        def one(data: Any) -> Any:
+        def one(data: Nest) -> Nest:
             return program.run("predict", without_optionals(data)).outputs
 
         self._function = traced(lambda data: strategy.run(one, args=(data,)), reduce_retracing=True)
@@ -61,11 +61,11 @@ class StagePrediction:
             yield functools.partial(self._outputs_of, steps, first)
             first += len(steps)
 
-    def _outputs_of(self, steps: Sequence[Step], first: int) -> tuple[int, int, Any]:
+    def _outputs_of(self, steps: Sequence[Step], first: int) -> tuple[int, int, Nest]:
         parts = [self.batch(step) for step in steps]
         outputs = tf.nest.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
         return first, len(steps), outputs
 
-    def batch(self, step: Step) -> Any:
+    def batch(self, step: Step) -> Nest:
         """Returns the outputs for one batch."""
         return tf.nest.map_structure(dense_rows, self._function(step.parts[0]))

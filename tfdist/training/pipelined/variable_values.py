@@ -7,7 +7,6 @@ from microbatch to microbatch as tensors.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -72,7 +71,7 @@ class State:
             assign(variable, value)
 
 
-def assign(variable: keras.Variable, value: Any) -> None:
+def assign(variable: keras.Variable, value: tf.Tensor) -> None:
     """Assigns to a variable where it is."""
     with tf.device(variable.value.device):
         variable.assign(value)

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import tensorflow as tf
 
 from tfdist.compat import tf_graphs
+from tfdist.structures import Gradient
 from tfdist.training.pipelined.gradient_sums import total
 
 __all__ = ["Later", "last_operations", "leave", "not_needed", "run_later", "summed"]
@@ -32,12 +32,12 @@ class Later:
         operations: of theirs that are run later.
     """
 
-    gradients: dict[int, Any]
+    gradients: dict[int, Gradient]
     operations: Sequence[tf.Operation]
 
 
 def leave(
-    gradients: dict[int, Any], needs: Sequence[tf.Tensor], made: Sequence[tf.Operation]
+    gradients: dict[int, Gradient], needs: Sequence[tf.Tensor], made: Sequence[tf.Operation]
 ) -> tuple[Later, list[tf.Tensor]]:
     """Leaves the last operation of each gradient for later.
 
@@ -56,7 +56,7 @@ def leave(
     return Later(gradients, not_needed(last, now, made)), now
 
 
-def last_operations(gradient: Any) -> list[tf.Operation]:
+def last_operations(gradient: Gradient) -> list[tf.Operation]:
     """Returns the operations that a gradient is the outcome of, such as the product x^T dz."""
     found = []
     for tensor in tf.nest.flatten(gradient, expand_composites=True):
@@ -92,8 +92,8 @@ def run_later(
     left: Sequence[Later],
     begin: tf.Tensor,
     device: str,
-    add: Callable[[int, Any], list[Any]],
-) -> list[Any]:
+    add: Callable[[int, Gradient], list[tf.Tensor]],
+) -> list[tf.Tensor]:
     """Writes what the backwards of some microbatches have left.
 
     Args:
@@ -107,8 +107,8 @@ def run_later(
     """
     for one in left:
         tf_graphs.run_after(one.operations, [begin])
-    done: list[Any] = []
-    before: list[Any] = [begin]
+    done: list[tf.Tensor] = []
+    before: list[tf.Tensor] = [begin]
     for key in dict.fromkeys(key for one in left for key in one.gradients):
         found = [one.gradients[key] for one in left if key in one.gradients]
         # One after the other: products that share a core share its caches.
@@ -118,7 +118,7 @@ def run_later(
     return done
 
 
-def summed(gradients: Sequence[Any]) -> Any:
+def summed(gradients: Sequence[Gradient]) -> Gradient:
     """Returns the sum of a variable's gradients by several microbatches.
 
     Args:

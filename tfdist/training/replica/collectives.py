@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 
 from tfdist.compat import patches
 from tfdist.compat.patches import Patches
+from tfdist.structures import T
 from tfdist.training.replica.step import ReplicaStep, current
 
 __all__ = ["PATCHES", "gather_batch", "own_rows"]
 
 
-def gather_batch(value: Any) -> Any:
+def gather_batch(value: T) -> T:
     """Returns the rows of all replicas, for losses that look across the batch.
 
     In a `train_step`, `test_step` or `compute_loss`, and in layers, a replica has its own rows of
@@ -44,7 +43,7 @@ def gather_batch(value: Any) -> Any:
     return tf.distribute.get_replica_context().all_gather(value, axis=0)
 
 
-def own_rows(value: Any) -> Any:
+def own_rows(value: T) -> T:
     """Returns this replica's rows of what has all rows of the global batch.
 
     The counterpart of `gather_batch`: for partners that were picked among all rows (mixup), or
@@ -64,7 +63,12 @@ def own_rows(value: Any) -> Any:
     return tf.nest.map_structure(lambda one: one[start:stop], value)
 
 
-def _all_reduce(self: Any, reduce_op: Any, value: Any, options: Any = None) -> Any:
+def _all_reduce(
+    self: tf.distribute.ReplicaContext,
+    reduce_op: tf.distribute.ReduceOp | str,
+    value: T,
+    options: object = None,
+) -> T:
     """An all-reduce inside a model or step, to which a replica without examples brings nothing.
 
     What flows back through it is summed over the replicas, by TensorFlow: losses are weighted by
@@ -90,7 +94,9 @@ def _all_reduce(self: Any, reduce_op: Any, value: Any, options: Any = None) -> A
     return total
 
 
-def _all_gather(self: Any, value: Any, axis: Any, options: Any = None) -> Any:
+def _all_gather(
+    self: tf.distribute.ReplicaContext, value: T, axis: int, options: object = None
+) -> T:
     """A gather along the rows: each replica's, between zeros, are summed over the replicas.
 
     TensorFlow's own needs `merge_call`, which a traced step must do without, and

@@ -13,28 +13,28 @@ its mean by the shares is taken then, and of what is random the first replica's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
 import keras
 import tensorflow as tf
 
 from tfdist.compat import keras_optimizers, patches, tf_graphs
 from tfdist.compat.patches import Patches
+from tfdist.structures import Gradient, Nest, T, Variable
 from tfdist.training.replica.reductions import parts_of
 from tfdist.training.replica.replication import Kind
-from tfdist.training.replica.step import ReplicaStep, current, replica_step
+from tfdist.training.replica.step import ReplicaStep, current, on_numbers, replica_step
 
 __all__ = ["PATCHES", "compiled"]
 
 
 def _gradient(
-    self: Any,
-    target: Any,
-    sources: Any,
-    output_gradients: Any = None,
-    unconnected_gradients: Any = tf.UnconnectedGradients.NONE,
-) -> Any:
+    self: tf.GradientTape,
+    target: Nest,
+    sources: Nest,
+    output_gradients: Nest = None,
+    unconnected_gradients: tf.UnconnectedGradients = tf.UnconnectedGradients.NONE,
+) -> Nest:
     """`tf.GradientTape.gradient`, of the global batch where the sources are variables."""
     step = current()
     plain = patches.original("tape_gradient")
@@ -55,18 +55,16 @@ def _gradient(
     gradients = tf.nest.flatten(found, expand_composites=False)
     if first and factors == {"share"}:
         for i in set(range(len(flat))) - set(ours):  # with respect to a tensor: its own
-            gradients[i] = None if gradients[i] is None else step.without_share(gradients[i])
+            if gradients[i] is not None:
+                gradients[i] = on_numbers(step.undo_share, gradients[i])
     there = [i for i in ours if gradients[i] is not None]
     if step.postponed is None and there:
-        weigh = step.if_present if first else step.weighted
-        sums = _exchanged(step, [weigh(gradients[i]) for i in there], [flat[i] for i in there])
-        for i, total in zip(there, sums, strict=True):
-            gradients[i] = total
+        _exchange(step, step.if_present if first else step.weighted, gradients, flat, there)
     return tf.nest.pack_sequence_as(sources, gradients)
 
 
 def _parts(
-    step: ReplicaStep, targets: list[tf.Tensor], given: Any
+    step: ReplicaStep, targets: list[tf.Tensor], given: Nest
 ) -> tuple[list[tf.Tensor], list[tf.Tensor], set[str]]:
     """Returns targets that sum to this replica's part of the given ones, and their gradients.
 
@@ -83,28 +81,36 @@ def _parts(
     return terms, gradients, factors
 
 
-def _exchanged(step: ReplicaStep, weighted: list[Any], variables: Sequence[Any]) -> list[Any]:
-    """Returns what an optimizer is to apply, for gradients that the share has weighted."""
+def _exchange(
+    step: ReplicaStep,
+    weigh: Callable[[Gradient], Gradient],
+    gradients: list[Gradient | None],
+    variables: Sequence[Variable],
+    places: Sequence[int],
+) -> None:
+    """Puts what an optimizer is to apply in some places of a replica's gradients."""
+    weighted = [weigh(gradients[i]) for i in places]
     if step.exchange is None:
-        return list(step.sum_over_replicas(weighted))
-    exchanged = step.exchange.gradients(step, weighted, variables)
-    step.replication.mark(exchanged)
-    return list(exchanged)
+        totals = step.sum_over_replicas(weighted)
+    else:
+        totals = step.exchange.gradients(step, weighted, [variables[i] for i in places])
+        step.replication.mark(totals)
+    for i, total in zip(places, totals, strict=True):
+        gradients[i] = total
 
 
-def _agreed(step: ReplicaStep, gradients: list[Any], variables: Sequence[Any]) -> list[Any]:
+def _agreed(
+    step: ReplicaStep, gradients: list[Gradient | None], variables: Sequence[Variable]
+) -> list[Gradient | None]:
     """Returns gradients of any origin as all replicas are to apply them."""
-    if getattr(step.exchange, "goes_alone", False):
+    if step.exchange is not None and step.exchange.goes_alone:
         return gradients
     agreed = list(gradients)
     kinds = [Kind.REPLICATED if g is None else step.replication.of(g) for g in gradients]
     varying = [i for i, kind in enumerate(kinds) if kind is Kind.VARYING]
     random = [i for i, kind in enumerate(kinds) if kind is Kind.RANDOM]
     if varying:
-        weighted = [step.weighted(gradients[i]) for i in varying]
-        sums = _exchanged(step, weighted, [variables[i] for i in varying])
-        for i, total in zip(varying, sums, strict=True):
-            agreed[i] = total
+        _exchange(step, step.weighted, agreed, variables, varying)
     if random:
         dense = [tf.convert_to_tensor(gradients[i]) for i in random]
         for i, first in zip(random, step.first_of_replicas(dense), strict=True):
@@ -112,10 +118,14 @@ def _agreed(step: ReplicaStep, gradients: list[Any], variables: Sequence[Any]) -
     return agreed
 
 
-def _applying(name: str) -> Callable[..., Any]:
+def _applying(name: str) -> Callable[..., object]:
     """An optimizer's `apply`, which gets the same gradients on all replicas."""
 
-    def apply(self: Any, grads: Any, trainable_variables: Any = None) -> Any:
+    def apply(
+        self: keras.optimizers.Optimizer,
+        grads: Iterable[Gradient | None],
+        trainable_variables: Sequence[keras.Variable] | None = None,
+    ) -> object:
         step = current()
         if step is None or step.applies:
             return patches.original(name)(self, grads, trainable_variables)
@@ -126,7 +136,7 @@ def _applying(name: str) -> Callable[..., Any]:
         variables = list(trainable_variables or keras_optimizers.trained_by(self))
         grads = _agreed(step, grads, variables)
 
-        def update() -> Any:
+        def update() -> object:
             with replica_step(step):
                 step.applies = True
                 try:
@@ -139,13 +149,13 @@ def _applying(name: str) -> Callable[..., Any]:
     return apply
 
 
-def _reduce_gradients(self: Any, grads_and_vars: Any) -> Any:
+def _reduce_gradients(self: keras.optimizers.Optimizer, grads_and_vars: Iterable[T]) -> list[T]:
     if current() is None:
         return patches.original("reduce_gradients")(self, grads_and_vars)
     return list(grads_and_vars)  # the tape has done it
 
 
-def compiled(step: ReplicaStep, step_function: Callable[[Any], Any], data: Any) -> Any:
+def compiled(step: ReplicaStep, step_function: Callable[[Nest], T], data: Nest) -> T:
     """Runs a step with its forward and backward passes compiled by XLA.
 
     The sum of the gradients over the replicas and the update, which XLA on several machines has no
@@ -159,9 +169,9 @@ def compiled(step: ReplicaStep, step_function: Callable[[Any], Any], data: Any) 
     Returns:
         What `step_function` returns.
     """
-    waiting: list[tuple[Any, Any]] = []
+    waiting: list[tuple[keras.optimizers.Optimizer, Sequence[keras.Variable] | None]] = []
 
-    def forward_and_backward(data: Any) -> Any:
+    def forward_and_backward(data: Nest) -> tuple[T, list[list[Gradient | None]]]:
         step.postponed = []
         outer, step.graph = step.graph, tf.compat.v1.get_default_graph()
         try:
@@ -177,10 +187,7 @@ def compiled(step: ReplicaStep, step_function: Callable[[Any], Any], data: Any) 
     for (optimizer, given), gradients in zip(waiting, all_gradients, strict=True):
         variables = list(given or keras_optimizers.trained_by(optimizer))
         there = [i for i, gradient in enumerate(gradients) if gradient is not None]
-        weighted = [step.if_present(gradients[i]) for i in there]
-        sums = _exchanged(step, weighted, [variables[i] for i in there])
-        for i, total in zip(there, sums, strict=True):
-            gradients[i] = total
+        _exchange(step, step.if_present, gradients, variables, there)
         optimizer.apply(gradients, given)
     return result
 

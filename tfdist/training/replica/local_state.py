@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
@@ -16,16 +15,28 @@ from tfdist.training.peers import packing
 from tfdist.training.replica.step import ReplicaStep
 from tfdist.training.tracing import traced
 
-__all__ = ["LocalState", "own_copy"]
+__all__ = ["LocalState", "own_copy", "write"]
 
 
-def own_copy(value: Any) -> tf.Variable:
+def own_copy(value: tf.Tensor | tf.Variable) -> tf.Variable:
     """A variable that each replica has for itself."""
     return tf.Variable(
         value,
         trainable=False,
         synchronization=tf.VariableSynchronization.ON_READ,
         aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+    )
+
+
+def write(
+    strategy: tf.distribute.Strategy,
+    variable: tf.Variable,
+    value: tf.Tensor,
+    method: str = "assign",
+) -> None:
+    """Has the replica in whose context it is called assign to its copy of a variable."""
+    strategy.extended.update(
+        variable, lambda own, new: getattr(own, method)(new), args=(value,), group=False
     )
 
 
@@ -56,7 +67,7 @@ class LocalState:
         """Those that steps have written."""
         return list(self.written.values())
 
-    def in_sync(self) -> dict[int, Any]:
+    def in_sync(self) -> dict[int, tf.Variable]:
         """Returns the variables whose replicas are equal, by the identities of their handles."""
         model = self._model
         optimizers = optimizers_of(model)
@@ -77,12 +88,8 @@ class LocalState:
 
     def took_means(self, step: ReplicaStep) -> None:
         """Names, once, what virtual replicas have written the mean of though nobody has said so."""
-        expected = keras_layers.batch_statistics(self._model)
-        new = {k: v for k, v in step.local_state.items() if k not in self._compared}
-        self._compared |= set(new)
-        for key, variable in new.items():
-            if key not in expected:
-                log.warning("%s", self._describe(variable))
+        for variable in self._not_expected(step.local_state):
+            log.warning("%s", self._describe(variable))
 
     def average(self) -> None:
         """Takes the mean of what the replicas hold; call it in each replica's context.
@@ -98,35 +105,30 @@ class LocalState:
         values = [v * tf.cast(present, v.dtype) for v in floats]
         count, *sums = packing.sum_over_replicas([present, *values])
         for variable, total in zip(floats, sums, strict=True):
-            self._write(variable, total / tf.cast(count, total.dtype))
+            write(self._strategy, variable, total / tf.cast(count, total.dtype))
         firsts = packing.broadcast_from_first([tf.identity(v) for v in others])
         for variable, first in zip(others, firsts, strict=True):
-            self._write(variable, first)
+            write(self._strategy, variable, first)
         self._present.assign(tf.ones(()))  # all agree: the next steps say anew who is missing
-
-    def _write(self, variable: tf.Variable, value: tf.Tensor) -> None:
-        self._strategy.extended.update(
-            variable, lambda v, x: v.assign(x), args=(value,), group=False
-        )
 
     def warn(self) -> None:
         """Names, once, what differs between the replicas though nobody has said what to do then.
 
         Every worker must call it together, before `average`.
         """
-        expected = keras_layers.batch_statistics(self._model)
-        new = [
-            variable
-            for key, variable in self.written.items()
-            if key not in self._compared and key not in expected
-        ]
-        self._compared |= set(self.written)
+        new = self._not_expected(self.written)
         if not new:
             return
         differences = self._compare(new)
         for variable, difference in zip(new, differences, strict=True):
             if difference > 0:
                 log.warning("%s", self._describe(variable, f" (by {difference:.2g})"))
+
+    def _not_expected(self, written: Mapping[int, tf.Variable]) -> list[tf.Variable]:
+        """Returns those of the variables, once, that are no moving statistics of Keras'."""
+        known = self._compared | keras_layers.batch_statistics(self._model)
+        self._compared |= set(written)
+        return [variable for key, variable in written.items() if key not in known]
 
     def _compare(self, variables: Sequence[tf.Variable]) -> np.ndarray:
         """Returns how far the replicas are from their mean, at most, a number a variable."""

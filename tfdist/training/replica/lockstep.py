@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 import tensorflow as tf
 
@@ -19,10 +19,13 @@ from tfdist.compat import tf_graphs
 from tfdist.compat.tf_threads import Place, ThreadState
 from tfdist.errors import PlugError
 from tfdist.strategies.layout import ReplicaLayout
+from tfdist.structures import Gradient, T
 from tfdist.training.replica.ordered_sum import OrderedSum
-from tfdist.training.replica.python_state import PythonState
+from tfdist.training.replica.python_state import PythonState, Saved
 
 __all__ = ["Lockstep"]
+
+R = TypeVar("R")
 
 
 class _Stopped(BaseException):
@@ -47,7 +50,7 @@ class _Context(tf.distribute.ReplicaContext):
         """All of the job, the virtual ones."""
         return self._replicas
 
-    def _merge_call(self, merge_fn: Any, args: Any, kwargs: Any) -> Any:
+    def _merge_call(self, merge_fn: object, args: object, kwargs: object) -> NoReturn:
         raise PlugError(
             "merge_call in a step with virtual_replicas: these share their variables, and have no "
             "values to merge; use all_reduce, or leave virtual_replicas out"
@@ -57,7 +60,7 @@ class _Context(tf.distribute.ReplicaContext):
 class _Replica(threading.Thread):
     """One replica's thread."""
 
-    def __init__(self, name: str, run: Callable[[], Any]) -> None:
+    def __init__(self, name: str, run: Callable[[], object]) -> None:
         super().__init__(name=name, daemon=True)
         self._run_all = run
         self.may_go = threading.Semaphore(0)
@@ -65,8 +68,8 @@ class _Replica(threading.Thread):
         self.done = False
         self.result: Any = None
         self.error: BaseException | None = None
-        self.python: Any = None
-        self.what: Any = None
+        self.python: Saved = []
+        self.what: object = None
         self.brought: Any = None
         self.together: Callable[[list[Any]], Any] | None = None
         self.place: Place | None = None
@@ -105,7 +108,7 @@ class Lockstep:
         self._state: ThreadState | None = None
         self._threads: list[_Replica] = []
 
-    def run(self, function: Callable[..., Any], args: Sequence[Sequence[Any]]) -> list[Any]:
+    def run(self, function: Callable[..., T], args: Sequence[Sequence[object]]) -> list[T]:
         """Runs a function for every replica of this process, in its context.
 
         Args:
@@ -118,10 +121,10 @@ class Lockstep:
         layout = self._layout
         state = self._state = ThreadState()
 
-        def replica(i: int) -> Callable[[], Any]:
+        def replica(i: int) -> Callable[[], T]:
             context = _Context(self._strategy, layout, i)
 
-            def run() -> Any:
+            def run() -> T:
                 with state.entered(context, f"replica_{i}/"):
                     return function(*args[i])
 
@@ -177,7 +180,7 @@ class Lockstep:
 
     # ------------------------------------------------------------ in a replica's thread
 
-    def meet(self, what: Any, brought: Any, together: Callable[[list[Any]], Any]) -> Any:
+    def meet(self, what: object, brought: T, together: Callable[[list[T]], R]) -> R:
         """Waits for the other replicas, and returns what one of them makes of all they bring.
 
         Args:
@@ -202,7 +205,7 @@ class Lockstep:
             raise _Stopped
         return thread.brought
 
-    def once(self, what: object, action: Callable[[], Any]) -> Any:
+    def once(self, what: object, action: Callable[[], T]) -> T:
         """Has one of the replicas do, when all have come, what each of them would.
 
         Args:
@@ -221,7 +224,7 @@ class Lockstep:
         reads = self.meet("read", own, lambda reads: self._add_up.over_processes(reads[0]()))
         return list(reads)
 
-    def sum(self, values: Sequence[Any]) -> list[Any]:
+    def sum(self, values: Sequence[Gradient]) -> list[Gradient]:
         """Sums tensors, or sparse gradients, over all replicas of the job, in one order.
 
         What flows back through it is summed likewise.

@@ -7,12 +7,11 @@ it is: a metric's states are summed over the replicas when they are read (`metri
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 
 from tfdist.compat import keras_trainer, patches
 from tfdist.compat.patches import Patches
+from tfdist.structures import Count
 from tfdist.training.replica.reductions import weighted_part
 from tfdist.training.replica.step import ReplicaStep, current
 
@@ -24,17 +23,19 @@ def _of_a_loss() -> ReplicaStep | None:
     return None if step is None or step.updates_a_metric else step
 
 
-def _scale_loss(value: Any) -> Any:
+def _scale_loss(value: tf.Tensor) -> tf.Tensor:
     return patches.original("scale_loss")(value) if current() is None else value
 
 
-def _unscale_loss(value: Any) -> Any:
+def _unscale_loss(value: tf.Tensor) -> tf.Tensor:
     return patches.original("unscale_loss")(value) if current() is None else value
 
 
 def _reduce_values(
-    values: Any, sample_weight: Any = None, reduction: Any = "sum_over_batch_size"
-) -> Any:
+    values: tf.Tensor,
+    sample_weight: tf.Tensor | None = None,
+    reduction: str | None = "sum_over_batch_size",
+) -> tf.Tensor:
     """Reduces the losses of this replica's examples to its loss."""
     step = _of_a_loss()
     whole = patches.original("reduce_values")
@@ -50,7 +51,9 @@ def _reduce_values(
     return step.a_mean(whole(values, sample_weight, reduction))
 
 
-def _apply_mask(sample_weight: Any, mask: Any, dtype: Any, reduction: Any) -> Any:
+def _apply_mask(
+    sample_weight: tf.Tensor | None, mask: tf.Tensor | None, dtype: str, reduction: str | None
+) -> tf.Tensor | None:
     """Weighs valid time steps by the whole batch's count of them, not by this replica's."""
     step = _of_a_loss()
     if step is None or mask is None or reduction not in ("mean", "sum_over_batch_size"):
@@ -59,18 +62,14 @@ def _apply_mask(sample_weight: Any, mask: Any, dtype: Any, reduction: Any) -> An
     counts = tf.cast([tf.size(valid), tf.math.count_nonzero(valid, dtype="int32")], dtype)
     total, valid_count = tf.unstack(step.sum_over_replicas(step.if_present(counts)))
     factor = tf.math.divide_no_nan(total, valid_count)
-    weights = tf.where(valid, factor, tf.zeros_like(factor))
-    if sample_weight is None:
-        return weights
-    weights, sample_weight = keras_trainer.squeeze_or_expand_to_same_rank(
-        weights, tf.cast(sample_weight, dtype)
-    )
-    return weights * sample_weight
+    return keras_trainer.weights_by_mask(sample_weight, valid, factor, dtype)
 
 
 def _average_loss(
-    per_example_loss: Any, sample_weight: Any = None, global_batch_size: Any = None
-) -> Any:
+    per_example_loss: tf.Tensor,
+    sample_weight: tf.Tensor | None = None,
+    global_batch_size: Count | None = None,
+) -> tf.Tensor:
     """`tf.nn.compute_average_loss`, which divides by the global batch size by itself."""
     step = current()
     whole = patches.original("average_loss")
@@ -82,14 +81,16 @@ def _average_loss(
     return step.a_mean(step.undo_share(whole(per_example_loss, sample_weight, global_batch_size)))
 
 
-def _regularization_loss(regularization_loss: Any) -> Any:
+def _regularization_loss(regularization_loss: tf.Tensor) -> tf.Tensor:
     """`tf.nn.scale_regularization_loss`, which divides by the number of replicas by itself."""
     if current() is None:
         return patches.original("regularization_loss")(regularization_loss)
     return tf.reduce_sum(regularization_loss)
 
 
-def _samplewise_values(values: Any, sample_weight: Any, reduce_fn: Any, dtype: Any) -> Any:
+def _samplewise_values(
+    values: tf.Tensor | float, sample_weight: tf.Tensor | None, reduce_fn: object, dtype: str
+) -> tuple[tf.Tensor, tf.Tensor | None]:
     """A scalar given to a Mean or Sum metric stands for the batch: it counts by the share."""
     step = current()
     if step is not None and sample_weight is None and len(getattr(values, "shape", (1,))) == 0:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -35,18 +34,18 @@ def known_metrics(model: keras.Model) -> Iterator[None]:
             object.__delattr__(metric, "update_state")
 
 
-def _with_its_own(metric: Any) -> Iterator[Any]:
+def _with_its_own(metric: keras.metrics.Metric) -> Iterator[keras.metrics.Metric]:
     """A metric, and those that it holds (that of `compile` holds all that it was given)."""
     yield metric
     for inner in getattr(metric, "metrics", ()):
         yield from _with_its_own(inner)
 
 
-def _telling(metric: keras.metrics.Metric) -> Callable[..., Any]:
+def _telling(metric: keras.metrics.Metric) -> Callable[..., object]:
     update_state = metric.update_state
     is_own = type(metric).__module__.partition(".")[0] != "keras"
 
-    def update(*args: Any, **kwargs: Any) -> Any:
+    def update(*args: object, **kwargs: object) -> object:
         step = current()
         if step is None:
             return update_state(*args, **kwargs)
@@ -63,7 +62,7 @@ def _telling(metric: keras.metrics.Metric) -> Callable[..., Any]:
     return update
 
 
-def _correct(step: ReplicaStep, added: list[tuple[Any, Any]]) -> None:
+def _correct(step: ReplicaStep, added: list[tuple[keras.Variable, tf.Tensor | float]]) -> None:
     """Has what a metric that counts steps has added be this replica's part."""
     if tf.executing_eagerly() or not any(_is_of_a_step(step, value) for _, value in added):
         return
@@ -73,7 +72,7 @@ def _correct(step: ReplicaStep, added: list[tuple[Any, Any]]) -> None:
         variable.assign(variable + (part - value))
 
 
-def _is_of_a_step(step: ReplicaStep, value: Any) -> bool:
+def _is_of_a_step(step: ReplicaStep, value: tf.Tensor | float) -> bool:
     """Whether what was added is the same whatever the rows are, and is not their number."""
     if step.replication.peek(value) is not Kind.REPLICATED:
         return False

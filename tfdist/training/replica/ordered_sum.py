@@ -7,12 +7,12 @@ processes gather these, and everybody adds them up to the root.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import tensorflow as tf
 
 from tfdist.compat import patches, tf_collectives, tf_graphs
 from tfdist.strategies.layout import ReplicaLayout
+from tfdist.structures import T
 from tfdist.training.replica.summation_tree import Branch, branches, total
 
 __all__ = ["OrderedSum"]
@@ -45,7 +45,7 @@ class OrderedSum:
         """Sums sparse gradients likewise: one behind the other, in the order of the replicas."""
         return [self.over_processes(_joined(slices)) for slices in zip(*brought, strict=True)]
 
-    def over_processes(self, values: Any) -> Any:
+    def over_processes(self, values: T) -> T:
         """Sums what each process has once."""
         if self.layout.workers == 1:
             return values
@@ -65,12 +65,11 @@ class OrderedSum:
             return [one[0] for one in own]
         if self.layout.workers == 2 and self._most == 1:  # either order gives the same bits
             return list(self.over_processes([one[0] for one in own]))
-        sums: list[Any] = list(own)
+        sums: dict[int, tf.Tensor] = {}
         for dtype in dict.fromkeys(one[0].dtype for one in own):
             places = [i for i, one in enumerate(own) if one[0].dtype == dtype]
-            for i, value in zip(places, self._gathered([own[i] for i in places]), strict=True):
-                sums[i] = value
-        return sums
+            sums |= zip(places, self._gathered([own[i] for i in places]), strict=True)
+        return [sums[i] for i in range(len(own))]
 
     def _gathered(self, own: list[list[tf.Tensor]]) -> list[tf.Tensor]:
         """`_roots` of tensors of one type, by one gather."""

@@ -14,7 +14,7 @@ import keras
 
 from tfdist.compat import keras_layers
 
-__all__ = ["PythonState"]
+__all__ = ["PythonState", "Saved"]
 
 Saved = list[tuple[dict[str, Any], list[tuple[Any, Any]]]]
 
@@ -27,7 +27,7 @@ class PythonState:
     """
 
     def __init__(self, model: keras.Model) -> None:
-        self._owners: Sequence[Any] = keras_layers.all_layers(model)
+        self._owners: Sequence[keras.layers.Layer] = keras_layers.all_layers(model)
 
     def save(self) -> Saved:
         """Returns what is there now."""

@@ -22,10 +22,12 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from tfdist.compat import patches, tf_graphs
 from tfdist.compat.patches import Patches
+from tfdist.structures import Count
 from tfdist.training.replica.replication import Kind
 from tfdist.training.replica.step import ReplicaStep, current
 
@@ -54,7 +56,7 @@ class _Place:
     rows: tf.Tensor
 
 
-def _place_of(shape: Any) -> _Place | None:
+def _place_of(shape: tf.Tensor) -> _Place | None:
     """Returns where a draw of this shape belongs; None where all replicas draw the same."""
     step = current()
     if step is None or step.rows is None:
@@ -136,7 +138,9 @@ def _drawn(tensor: tf.Tensor) -> tf.Tensor:
     return tensor
 
 
-def _cut(draw: Callable[[Any, Any], tf.Tensor], place: _Place, shape: Any, key: Any) -> tf.Tensor:
+def _cut(
+    draw: Callable[..., tf.Tensor], place: _Place, shape: tf.Tensor, key: tf.Tensor
+) -> tf.Tensor:
     """Draws all rows of all replicas, and returns this one's.
 
     XLA wants to know all shapes beforehand, and nobody knows the rows of the whole then: under it
@@ -161,7 +165,7 @@ def _is_compiled() -> bool:
     return step is not None and step.postponed is not None
 
 
-def _counted(name: str, counters: int | None = None) -> Callable[..., Any]:
+def _counted(name: str, counters: int | None = None) -> Callable[..., tf.Tensor]:
     """An operation that draws value i of a tensor from the i-th part of its counters.
 
     Args:
@@ -169,7 +173,9 @@ def _counted(name: str, counters: int | None = None) -> Callable[..., Any]:
         counters: how many each value has; None where several values share one.
     """
 
-    def draw(shape: Any, key: Any, counter: Any, alg: Any, *args: Any, **kwargs: Any) -> Any:
+    def draw(
+        shape: tf.Tensor, key: tf.Tensor, counter: tf.Tensor, alg: Count, *args: Any, **kwargs: Any
+    ) -> tf.Tensor:
         whole = patches.original(name)
         place = _place_of(shape)
         if place is None:
@@ -199,42 +205,46 @@ def _dtype_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tf.DType:
 
 
 def _truncated_normal(
-    shape: Any, key: Any, counter: Any, alg: Any, *args: Any, **kwargs: Any
-) -> Any:
+    shape: tf.Tensor, key: tf.Tensor, *args: object, **kwargs: object
+) -> tf.Tensor:
     """Draws all rows, and keeps its own: it takes more numbers where some are rejected."""
     whole = patches.original("truncated_normal")
     place = _place_of(shape)
     if place is None:
-        return whole(shape, key, counter, alg, *args, **kwargs)
-    return _cut(
-        lambda rows, own: whole(rows, own, counter, alg, *args, **kwargs), place, shape, key
-    )
+        return whole(shape, key, *args, **kwargs)
+    return _cut(lambda rows, own: whole(rows, own, *args, **kwargs), place, shape, key)
 
 
-def _by_seed(name: str, *, takes_logits: bool = False) -> Callable[..., Any]:
+def _by_seed(name: str, *, takes_logits: bool = False) -> Callable[..., tf.Tensor]:
     """An operation whose values depend on more than their place: other seeds on each replica."""
 
-    def draw(shape: Any, second: Any, third: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def draw(
+        shape: tf.Tensor,
+        second: Count,
+        third: tf.Tensor | None = None,
+        *rest: object,
+        **named: object,
+    ) -> tf.Tensor:
         whole = patches.original(name)
         step = current()
         if step is None or _place_of(tf.shape(shape) if takes_logits else shape) is None:
-            return whole(shape, second, third, *args, **kwargs)
+            return whole(shape, second, third, *rest, **named)
         if takes_logits:
             third = _own_seed(step, third)
         else:
             second = _own_seed(step, second)
-        return _drawn(whole(shape, second, third, *args, **kwargs))
+        return _drawn(whole(shape, second, third, *rest, **named))
 
     return draw
 
 
-def _own_seed(step: ReplicaStep, seed: Any) -> Any:
+def _own_seed(step: ReplicaStep, seed: tf.Tensor) -> tf.Tensor:
     seed = tf.convert_to_tensor(seed)
     offset = tf.cast(step.replica, seed.dtype) * tf.constant(_SEED_STRIDE, seed.dtype)
     return seed + tf.pad(offset[None], [[0, tf.size(seed) - 1]])
 
 
-def _get_seed(op_seed: Any) -> Any:
+def _get_seed(op_seed: int | None) -> tuple[int | None, int | None]:
     """The seeds of a stateful operation; workers would all draw the same without this."""
     seeds = patches.original("get_seed")(op_seed)
     step = current()
@@ -244,7 +254,7 @@ def _get_seed(op_seed: Any) -> Any:
     return seeds[0], (seeds[1] + replica * _SEED_STRIDE) % _SEEDS
 
 
-_seeds: list[Any] = []
+_seeds: list[keras.random.SeedGenerator] = []
 """Keras' own generators of the threads that trace steps; the last one counts."""
 
 
@@ -261,7 +271,7 @@ def seeds_of_this_thread() -> Iterator[None]:
         _seeds.pop()
 
 
-def _global_seeds() -> Any:
+def _global_seeds() -> keras.random.SeedGenerator:
     return _seeds[-1] if current() is not None and _seeds else patches.original("global_seeds")()
 
 

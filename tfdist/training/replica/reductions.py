@@ -11,8 +11,6 @@ constant may be one by the rows: a sum that is divided by a multiple of them cou
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 
 from tfdist.compat import tf_graphs
@@ -59,10 +57,10 @@ def weighted_part(step: ReplicaStep, value: tf.Tensor) -> tf.Tensor:
     return tf.add_n([step.if_present(term * weight) for term, weight, _ in parts_of(step, value)])
 
 
-def _terms(step: ReplicaStep, value: tf.Tensor) -> list[tuple[tf.Tensor, Any]]:
+def _terms(step: ReplicaStep, value: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor | None]]:
     """The terms of a scalar, and the factors that they have there."""
-    terms: list[tuple[tf.Tensor, Any]] = []
-    waiting: list[tuple[tf.Tensor, Any]] = [(value, None)]
+    terms: list[tuple[tf.Tensor, tf.Tensor | None]] = []
+    waiting: list[tuple[tf.Tensor, tf.Tensor | None]] = [(value, None)]
     while waiting:
         one, factor = waiting.pop()
         operation = _operation(step, one)
@@ -81,7 +79,7 @@ def _terms(step: ReplicaStep, value: tf.Tensor) -> list[tuple[tf.Tensor, Any]]:
     return terms if any(_adds_up(step, term) for term, _ in terms) else [(value, None)]
 
 
-def _operation(step: ReplicaStep, tensor: tf.Tensor) -> Any:
+def _operation(step: ReplicaStep, tensor: tf.Tensor) -> tf.Operation | None:
     """The operation that tells more of a tensor; None where all is known of it, or nothing."""
     if id(tensor) in step.means or not tf_graphs.is_symbolic(tensor):
         return None
@@ -140,7 +138,7 @@ def may_count_rows(step: ReplicaStep, number: tf.Tensor) -> bool:
     return count > 0 and count % step.rows.static == 0
 
 
-def _reduces_rows(operation: Any) -> bool:
+def _reduces_rows(operation: tf.Operation) -> bool:
     axes = tf.get_static_value(operation.inputs[1])
     rank = operation.inputs[0].shape.rank
     if axes is None or rank is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -14,7 +13,7 @@ __all__ = ["check_shapes", "read", "shared_out", "write"]
 
 
 def read(
-    strategy: tf.distribute.Strategy, variables: Sequence[Any], count: int
+    strategy: tf.distribute.Strategy, variables: Sequence[tf.Variable], count: int
 ) -> list[list[np.ndarray]]:
     """Returns, for each of the `count` replicas of this process, the values of the variables."""
     parts = [strategy.experimental_local_results(variable) for variable in variables]
@@ -23,7 +22,7 @@ def read(
 
 def write(
     strategy: tf.distribute.Strategy,
-    variables: Sequence[Any],
+    variables: Sequence[tf.Variable],
     values: Sequence[Sequence[np.ndarray]],
 ) -> None:
     """Sets the variables of each replica of this process to what `read` has returned for it.
@@ -38,7 +37,9 @@ def write(
             part.assign(values[i][k])
 
 
-def check_shapes(values: Sequence[np.ndarray], variables: Sequence[Any]) -> None:
+def check_shapes(
+    values: Sequence[np.ndarray], variables: Sequence[tf.Variable | np.ndarray]
+) -> None:
     """Checks that values are of these variables, or of arrays of their shapes.
 
     Raises:

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
-from typing import Any
 
 import tensorflow as tf
 
 from tfdist.compat import tf_graphs, tf_strategies
+from tfdist.structures import Gradient
 
 __all__ = ["Kind", "Replication"]
 
@@ -40,19 +40,19 @@ class Replication:
             identities of their handles.
     """
 
-    def __init__(self, in_sync: dict[int, Any] | None = None) -> None:
+    def __init__(self, in_sync: dict[int, tf.Variable] | None = None) -> None:
         self._in_sync = dict(in_sync or {})
         self._marked: dict[int, Kind] = {}
         self._found: dict[int, Kind] = {}
-        self._kept: list[Any] = []  # what an identity stands for must live
-        self._proven: list[Any] = []
+        self._kept: list[object] = []  # what an identity stands for must live
+        self._proven: list[object] = []
 
     @property
-    def variables(self) -> list[Any]:
+    def variables(self) -> list[tf.Variable]:
         """Those that are in sync."""
         return list(self._in_sync.values())
 
-    def mark(self, tensors: Iterable[Any], kind: Kind = Kind.REPLICATED) -> None:
+    def mark(self, tensors: Iterable[Gradient], kind: Kind = Kind.REPLICATED) -> None:
         """Notes what tensors are, whatever they come from."""
         for tensor in tensors:
             self._marked[id(tensor)] = kind
@@ -73,7 +73,7 @@ class Replication:
             self._in_sync.pop(id(handle), None)
         self._found = {}
 
-    def of(self, value: Any) -> Kind:
+    def of(self, value: object) -> Kind:
         """Returns what a tensor, or a sparse gradient, is to the replicas."""
         kind = self.peek(value)
         if kind is Kind.REPLICATED and id(value) not in self._marked:
@@ -88,7 +88,7 @@ class Replication:
         self._found = {}
         return all(self.peek(value) is Kind.REPLICATED for value in self._proven)
 
-    def peek(self, value: Any) -> Kind:
+    def peek(self, value: object) -> Kind:
         """Returns the same for a purpose that no replica can diverge by."""
         if id(value) in self._marked:
             return self._marked[id(value)]
@@ -116,7 +116,7 @@ class Replication:
             waiting.pop()
         return self._found[id(tensor)]
 
-    def _look_at(self, tensor: tf.Tensor) -> tuple[Kind, list[Any]]:
+    def _look_at(self, tensor: tf.Tensor) -> tuple[Kind, list[tf.Tensor]]:
         """Returns what a tensor's own operation makes of it, and what else it comes from."""
         if id(tensor) in self._marked:
             return self._marked[id(tensor)], []
@@ -132,7 +132,7 @@ class Replication:
             return Kind.RANDOM, list(operation.inputs)
         return Kind.VARYING, []
 
-    def _look_at_captured(self, outer: Any) -> tuple[Kind, list[Any]]:
+    def _look_at_captured(self, outer: tf.Tensor) -> tuple[Kind, list[tf.Tensor]]:
         if outer.dtype == tf.resource and not tf_graphs.is_symbolic(outer):
             return (Kind.REPLICATED if id(outer) in self._in_sync else Kind.VARYING), []
         return Kind.REPLICATED, [outer]

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
+import keras
 import tensorflow as tf
 
 from tfdist.compat import patches, tf_strategies
 from tfdist.compat.patches import Patches
+from tfdist.training.replica.local_state import write
 from tfdist.training.replica.reductions import may_count_rows
 from tfdist.training.replica.replication import Kind
 from tfdist.training.replica.step import ReplicaStep, current
@@ -23,7 +24,7 @@ from tfdist.training.replica.step import ReplicaStep, current
 __all__ = ["PATCHES"]
 
 
-def _assign(self: Any, value: Any) -> None:
+def _assign(self: keras.Variable, value: tf.Tensor) -> None:
     """Writes a Keras variable, as `_writing` does what a program makes with `tf.Variable`."""
     step = current()
     if step is None:
@@ -37,10 +38,10 @@ def _assign(self: Any, value: Any) -> None:
         _write(step, variable, "assign", value)
 
 
-def _adding(name: str) -> Callable[..., Any]:
+def _adding(name: str) -> Callable[..., tf.Tensor]:
     """Keras' `assign_add` and `assign_sub`, which are an `assign` of what the variable has then."""
 
-    def add(self: Any, value: Any) -> Any:
+    def add(self: keras.Variable, value: tf.Tensor | float) -> tf.Tensor:
         step = current()
         if step is not None and step.counted is not None and self.synchronization == "on_read":
             step.counted.append((self, value if name == "assign_add" else -value))
@@ -52,21 +53,21 @@ def _adding(name: str) -> Callable[..., Any]:
     return add
 
 
-def _is_summed(variable: Any) -> bool:
+def _is_summed(variable: keras.Variable) -> bool:
     return variable.aggregation == "sum" and variable.synchronization != "on_read"
 
 
-def _writing(name: str) -> Callable[..., Any]:
+def _writing(name: str) -> Callable[..., object]:
     """`assign`, `assign_add` or `assign_sub` of a mirrored variable."""
 
-    def write(self: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
+    def written(self: tf.Variable, value: tf.Tensor, *args: object, **kwargs: object) -> object:
         step = current()
         if step is None or step.applies or tf_strategies.is_on_read(self):
             return patches.original(name)(self, value, *args, **kwargs)
         _write(step, self, name.removeprefix("mirrored_"), tf.cast(value, self.dtype))
         return self
 
-    return write
+    return written
 
 
 def _write(step: ReplicaStep, variable: tf.Variable, method: str, value: tf.Tensor) -> None:
@@ -88,17 +89,11 @@ def _write(step: ReplicaStep, variable: tf.Variable, method: str, value: tf.Tens
         if step.may_be_absent:
             kept = tf.zeros_like(value) if adds else tf.convert_to_tensor(variable)
             value = tf.where(step.present, value, kept)
-    write = functools.partial(
-        step.strategy.extended.update,
-        variable,
-        lambda own, new: getattr(own, method)(new),
-        args=(value,),
-        group=False,
-    )
+    writes = functools.partial(write, step.strategy, variable, value, method)
     if step.lockstep is None or step.applies:
-        write()
+        writes()
     else:
-        step.lockstep.once(variable, write)
+        step.lockstep.once(variable, writes)
 
 
 def _of_all(step: ReplicaStep, variable: tf.Variable, value: tf.Tensor) -> tf.Tensor:
@@ -124,7 +119,9 @@ def _is_the_same(step: ReplicaStep, variable: tf.Variable, value: tf.Tensor, add
     return not adds or id(variable) not in step.local_state
 
 
-def _aggregated(step: ReplicaStep, value: tf.Tensor, aggregation: Any) -> tf.Tensor:
+def _aggregated(
+    step: ReplicaStep, value: tf.Tensor, aggregation: tf.VariableAggregation
+) -> tf.Tensor:
     """Returns what the replicas' values make."""
     sums = aggregation == tf.VariableAggregation.SUM
     if sums and _is_number_of_rows(step, value):
@@ -141,7 +138,7 @@ def _aggregated(step: ReplicaStep, value: tf.Tensor, aggregation: Any) -> tf.Ten
     return mean
 
 
-def _is_number_of_rows(step: ReplicaStep, value: Any) -> bool:
+def _is_number_of_rows(step: ReplicaStep, value: tf.Tensor) -> bool:
     """Whether a constant is the replica's number of rows, which a graph of whole batches has.
 
     (1 is a step that is counted, more likely.)

@@ -5,16 +5,25 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import threading
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Protocol, TypeAlias
 
+import keras
 import tensorflow as tf
 
 from tfdist.compat import patches
+from tfdist.structures import Count, Gradient, Nest, T, Variable
+from tfdist.training.peers import packing
 from tfdist.training.replica.lockstep import Lockstep
 from tfdist.training.replica.replication import Replication
 
-__all__ = ["ReplicaStep", "Rows", "current", "replica_step"]
+__all__ = ["Exchange", "ReplicaStep", "Rows", "current", "on_numbers", "replica_step"]
+
+
+Applying: TypeAlias = (
+    "tuple[keras.optimizers.Optimizer, list[Gradient | None], Sequence[keras.Variable] | None]"
+)
+"""A call of an optimizer's `apply`: whose, and what it was given."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +43,7 @@ class Rows:
     static: int | None = None
 
     @classmethod
-    def of(cls, part: Any, start: tf.Tensor, size: tf.Tensor, total: tf.Tensor) -> Rows:
+    def of(cls, part: Nest, start: tf.Tensor, size: tf.Tensor, total: tf.Tensor) -> Rows:
         """Returns the rows of a replica's part of the data.
 
         Args:
@@ -49,6 +58,28 @@ class Rows:
         return cls(start, tf.maximum(size, 1), total, static)
 
 
+class Exchange(Protocol):
+    """How replicas exchange what they have learnt; see `training.synchronous.exchange`.
+
+    Attributes:
+        goes_alone: whether no gradient is anybody else's.
+    """
+
+    goes_alone: bool
+
+    @property
+    def own_variables(self) -> list[tf.Variable]:
+        """What it remembers from step to step."""
+
+    def gradients(
+        self, step: ReplicaStep, gradients: Sequence[Gradient], variables: Sequence[Variable]
+    ) -> list[Gradient]:
+        """Returns what an optimizer is to apply, for gradients that shares have weighted."""
+
+    def after_step(self, step: ReplicaStep) -> None:
+        """Brings together what is left to be, at a step's end."""
+
+
 @dataclasses.dataclass
 class ReplicaStep:
     """One replica's step, while it is traced.
@@ -60,8 +91,7 @@ class ReplicaStep:
         may_be_absent: True where a replica can be left without examples (a last batch smaller than
             the number of replicas). It then runs on a stand-in with share 0 and nothing of it is
             kept.
-        exchange: how gradients reach the other replicas (`training.synchronous.exchange`); None
-            sums them as they are.
+        exchange: how gradients reach the other replicas; None sums them as they are.
         rows: which rows of the global batch are its own; None where nobody knows.
         replication: which tensors are the same on all replicas.
         lockstep: where the replica shares its process' copy of the variables with others.
@@ -78,7 +108,7 @@ class ReplicaStep:
     strategy: tf.distribute.Strategy
     share: tf.Tensor
     may_be_absent: bool
-    exchange: Any = None
+    exchange: Exchange | None = None
     rows: Rows | None = None
     replication: Replication = dataclasses.field(default_factory=Replication)
     lockstep: Lockstep | None = None
@@ -86,9 +116,9 @@ class ReplicaStep:
     local_state: dict[int, tf.Variable] = dataclasses.field(default_factory=dict)
     applies: bool = False
     updates_a_metric: bool = False
-    counted: list[tuple[Any, Any]] | None = None
-    postponed: list[tuple[Any, list[Any], Any]] | None = None
-    graph: Any = dataclasses.field(default_factory=tf.compat.v1.get_default_graph)
+    counted: list[tuple[keras.Variable, tf.Tensor | float]] | None = None
+    postponed: list[Applying] | None = None
+    graph: tf.Graph = dataclasses.field(default_factory=tf.compat.v1.get_default_graph)
 
     @property
     def present(self) -> tf.Tensor:
@@ -96,7 +126,7 @@ class ReplicaStep:
         return self.share > 0.0
 
     @property
-    def replica(self) -> Any:
+    def replica(self) -> Count:
         """The replica's number in the job: an integer, or an int32 scalar."""
         return tf.distribute.get_replica_context().replica_id_in_sync_group
 
@@ -105,16 +135,13 @@ class ReplicaStep:
         """How many replicas the job has."""
         return int(tf.distribute.get_replica_context().num_replicas_in_sync)
 
-    def if_present(self, value: Any) -> Any:
+    def if_present(self, value: Gradient) -> Gradient:
         """Returns the value, or zeros where this replica has no examples."""
         if not self.may_be_absent:
             return value
-        if isinstance(value, tf.IndexedSlices):
-            values = self.if_present(value.values)
-            return tf.IndexedSlices(values, value.indices, value.dense_shape)
-        return tf.where(self.present, value, tf.zeros_like(value))
+        return on_numbers(lambda v: tf.where(self.present, v, tf.zeros_like(v)), value)
 
-    def sum_over_replicas(self, values: Any) -> Any:
+    def sum_over_replicas(self, values: T) -> T:
         """Sums a structure of tensors over all replicas; every replica gets the result."""
         if self.lockstep is not None:
             flat = tf.nest.flatten(values, expand_composites=False)
@@ -125,31 +152,23 @@ class ReplicaStep:
         self.replication.mark(tf.nest.flatten(total, expand_composites=False))
         return total
 
-    def mean_over_replicas(self, values: Sequence[Any]) -> list[Any]:
+    def mean_over_replicas(self, values: Sequence[Gradient]) -> list[tf.Tensor]:
         """Sums tensors weighted by the shares of their replicas."""
         return list(self.sum_over_replicas([self.weighted(value) for value in values]))
 
     def first_of_replicas(self, values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """Gives every replica the first one's tensors."""
-        is_first = tf.equal(self.replica, 0)
-        carried = [tf.cast(v, tf.int32) if v.dtype == tf.bool else v for v in values]
-        sums = self.sum_over_replicas([tf.where(is_first, v, tf.zeros_like(v)) for v in carried])
-        firsts = [tf.cast(total, v.dtype) for total, v in zip(sums, values, strict=True)]
+        firsts = packing.broadcast_from_first(values, self.sum_over_replicas)
         self.replication.mark(firsts)
         return firsts
 
-    def weighted(self, value: Any) -> Any:
-        """Returns a tensor times this replica's share (sparse gradients stay sparse)."""
-        if isinstance(value, tf.IndexedSlices):
-            values = self.weighted(value.values)
-            return tf.IndexedSlices(values, value.indices, value.dense_shape)
-        share = tf.cast(self.share, value.dtype)
-        if self.may_be_absent:
-            # A stand-in example may give NaN or infinity: 0 times those must be 0.
-            return tf.math.multiply_no_nan(value, share)
-        return value * share
+    def weighted(self, value: Gradient) -> Gradient:
+        """Returns a tensor times this replica's share."""
+        # A stand-in example may give NaN or infinity: 0 times those must be 0.
+        times = tf.math.multiply_no_nan if self.may_be_absent else tf.multiply
+        return on_numbers(lambda v: times(v, tf.cast(self.share, v.dtype)), value)
 
-    def has_variable_of(self, shape: Any) -> bool:
+    def has_variable_of(self, shape: Iterable[int]) -> bool:
         """Whether a variable that is trained has this shape."""
         return any(
             variable.trainable and tuple(variable.shape) == tuple(shape)
@@ -161,16 +180,16 @@ class ReplicaStep:
         self.means[id(value)] = value
         return value
 
-    def without_share(self, gradient: Any) -> Any:
-        """`undo_share` of a gradient, which may be sparse."""
-        if isinstance(gradient, tf.IndexedSlices):
-            values = self.undo_share(gradient.values)
-            return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
-        return self.undo_share(gradient)
-
     def undo_share(self, value: tf.Tensor) -> tf.Tensor:
         """Divides by the share what is a part of the whole batch's loss already."""
         return tf.math.divide_no_nan(value, tf.cast(self.share, value.dtype))
+
+
+def on_numbers(change: Callable[[tf.Tensor], tf.Tensor], gradient: Gradient) -> Gradient:
+    """Changes the numbers of a gradient, or of any tensor; a sparse one stays sparse."""
+    if isinstance(gradient, tf.IndexedSlices):
+        return tf.IndexedSlices(change(gradient.values), gradient.indices, gradient.dense_shape)
+    return change(gradient)
 
 
 class _Current(threading.local):

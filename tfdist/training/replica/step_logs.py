@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import keras
 import numpy as np
@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tfdist.compat import keras_build, tf_graphs
 from tfdist.errors import PlugError
+from tfdist.structures import Logs, Nest, T
 from tfdist.training.mode import Mode
 from tfdist.training.replica.step import current
 
@@ -26,7 +27,7 @@ class Reading(NamedTuple):
         numbers: `[workers, n]`: every worker's own numbers.
     """
 
-    logs: dict[str, Any]
+    logs: Logs
     numbers: np.ndarray
 
 
@@ -41,13 +42,13 @@ class Source(NamedTuple):
     metric: keras.metrics.Metric
     name: str | None = None
 
-    def read(self) -> Any:
+    def read(self) -> tf.Tensor:
         """Returns the result as the metric's state is now."""
         result = self.metric.result()
         return result if self.name is None else result[self.name]
 
 
-Recorded: TypeAlias = dict[int, tuple[Any, Source]]
+Recorded: TypeAlias = dict[int, tuple[tf.Tensor, Source]]
 """From the identity of a tensor to the tensor and where it comes from."""
 
 
@@ -65,10 +66,10 @@ def recorded_results(model: keras.Model, whole: bool = False) -> Iterator[Record
     results: Recorded = {}
     metrics = list({id(metric): metric for metric in model.metrics}.values())
 
-    def recording(metric: keras.metrics.Metric) -> Callable[[], Any]:
+    def recording(metric: keras.metrics.Metric) -> Callable[[], Nest]:
         original = metric.result
 
-        def result() -> Any:
+        def result() -> Nest:
             value = _of_all_replicas(metric, original) if whole else original()
             if isinstance(value, dict):
                 for name, one in value.items():
@@ -98,7 +99,7 @@ def are_used(results: Recorded) -> bool:
     )
 
 
-def _of_all_replicas(metric: keras.metrics.Metric, result: Callable[[], Any]) -> Any:
+def _of_all_replicas(metric: keras.metrics.Metric, result: Callable[[], T]) -> T:
     """Returns a metric's result over all replicas, inside of a replica's step."""
     step = current()
     if step is None:
@@ -126,7 +127,7 @@ class StepLogs:
         self._model = model
         self._sources: dict[str, dict[str, Source | None]] = {}
 
-    def sort(self, mode: Mode, logs: Any, results: Recorded) -> dict[str, tf.Tensor]:
+    def sort(self, mode: Mode, logs: object, results: Recorded) -> dict[str, tf.Tensor]:
         """Keeps of a step's logs what no metric's state holds; notes where each comes from.
 
         Args:
@@ -155,8 +156,11 @@ class StepLogs:
         }
 
     def results(
-        self, mode: Mode, states: Sequence[tuple[keras.Variable, Any]], own: dict[str, Any]
-    ) -> dict[str, Any]:
+        self,
+        mode: Mode,
+        states: Sequence[tuple[keras.Variable, tf.Tensor]],
+        own: dict[str, tf.Tensor],
+    ) -> dict[str, tf.Tensor]:
         """Returns all logs of a mode.
 
         Args:
@@ -174,9 +178,9 @@ class StepLogs:
             }
 
 
-def _flat(logs: dict[str, Any]) -> dict[str, Any]:
+def _flat(logs: dict[str, Nest]) -> dict[str, tf.Tensor]:
     """Puts the logs of dicts inside beside the others, in the order in which Keras does."""
-    flat: dict[str, Any] = {}
+    flat: dict[str, tf.Tensor] = {}
     for name, value in sorted(logs.items()):
         flat.update(_flat(value) if isinstance(value, dict) else {name: value})
     return flat
@@ -198,7 +202,7 @@ def to_be_summed(variable: keras.Variable, replica: tf.Tensor, replicas: int) ->
     return tf.where(tf.equal(replica, 0), value, tf.zeros_like(value))
 
 
-def as_plain(value: tf.Tensor) -> Any:
+def as_plain(value: tf.Tensor) -> float | np.ndarray:
     """A Python float for a scalar, an array for the rest."""
     array = value.numpy()
     return float(array) if np.ndim(array) == 0 else array

@@ -10,14 +10,13 @@ commutes in floating point (it does not associate), so it does not matter who of
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+
+from tfdist.structures import T
 
 __all__ = ["Branch", "branches", "total"]
 
 Branch = tuple[int, int]
 """Replicas `[low, high)`."""
-
-T = TypeVar("T")
 
 
 def branches(first: int, last: int, replicas: int) -> list[Branch]:

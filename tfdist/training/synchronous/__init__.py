@@ -7,7 +7,6 @@ every global batch, and `exchange` brings together what they have learnt.
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -41,7 +40,7 @@ class SynchronousKind(FamilyKind):
         strategy: tf.distribute.Strategy,
         layout: ReplicaLayout,
         options: TrainingOptions,
-        prepared: Any,
+        prepared: object,
     ) -> Synchronous:
         """What takes the steps of a model; see `FamilyKind`."""
         if options.virtual_replicas is None:

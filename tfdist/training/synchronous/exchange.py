@@ -7,14 +7,15 @@ over the replicas (`replica.gradients`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import tensorflow as tf
 
+from tfdist.structures import Gradient, Variable
 from tfdist.training.plug_options import TrainingOptions
 from tfdist.training.replica import ReplicaStep
-from tfdist.training.replica.local_state import own_copy
+from tfdist.training.replica.local_state import own_copy, write
+from tfdist.training.replica.step import on_numbers
 
 __all__ = ["Compressed", "LocalSteps", "make_exchange"]
 
@@ -41,6 +42,8 @@ class Compressed:
         strategy: its strategy.
     """
 
+    goes_alone = False
+
     def __init__(
         self, options: TrainingOptions, model: keras.Model, strategy: tf.distribute.Strategy
     ) -> None:
@@ -58,8 +61,8 @@ class Compressed:
         return list(self._residuals.values())
 
     def gradients(
-        self, step: ReplicaStep, gradients: Sequence[Any], variables: Sequence[Any]
-    ) -> list[Any]:
+        self, step: ReplicaStep, gradients: Sequence[Gradient], variables: Sequence[Variable]
+    ) -> list[Gradient]:
         """Returns the sums over the replicas of the gradients, which shares have weighted."""
         narrow = [
             self._narrow(gradient, variable)
@@ -71,7 +74,7 @@ class Compressed:
             for total, full in zip(sums, gradients, strict=True)
         ]
 
-    def _narrow(self, gradient: Any, variable: Any) -> Any:
+    def _narrow(self, gradient: Gradient, variable: Variable) -> Gradient:
         # TensorFlow gathers sparse gradients, and its own gathering knows no bfloat16.
         if isinstance(gradient, tf.IndexedSlices) or not gradient.dtype.is_floating:
             return gradient
@@ -126,11 +129,14 @@ class LocalSteps:
         self._since.assign(0)
 
     def gradients(
-        self, step: ReplicaStep, gradients: Sequence[Any], variables: Sequence[Any]
-    ) -> list[Any]:
+        self, step: ReplicaStep, gradients: Sequence[Gradient], variables: Sequence[Variable]
+    ) -> list[Gradient]:
         """Returns this replica's own gradients, scaled so that the replicas' mean is the sum."""
         del step, variables
-        return [_scaled(gradient, self._replicas) for gradient in gradients]
+        return [
+            on_numbers(lambda v: v * tf.cast(self._replicas, v.dtype), gradient)
+            for gradient in gradients
+        ]
 
     def after_step(self, step: ReplicaStep) -> None:
         """Counts the step, and brings the weights together when H have been taken."""
@@ -152,17 +158,5 @@ class LocalSteps:
             moving = momentum * tf.convert_to_tensor(velocity) + outer
             velocity.assign(moving)
             common.assign(tf.convert_to_tensor(common) - rate * (outer + momentum * moving))
-            step.strategy.extended.update(
-                variable.value,
-                lambda own, new: own.assign(new),
-                args=(tf.convert_to_tensor(common),),
-                group=False,
-            )
+            write(step.strategy, variable.value, tf.convert_to_tensor(common))
         self._since.assign(0)
-
-
-def _scaled(gradient: Any, factor: int) -> Any:
-    if isinstance(gradient, tf.IndexedSlices):
-        values = gradient.values * tf.cast(factor, gradient.values.dtype)
-        return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
-    return gradient * tf.cast(factor, gradient.dtype)

@@ -46,7 +46,7 @@ class MetricReduction:
         self._layout = layout
         self._logs = logs
         self._drift = drift
-        self._functions: dict[Any, Callable[..., Any]] = {}
+        self._functions: dict[tuple[object, ...], Callable[..., Any]] = {}
 
     @property
     def variables(self) -> list[keras.Variable]:
@@ -71,7 +71,7 @@ class MetricReduction:
         self,
         mode: Mode,
         step_logs: dict[str, tf.Tensor],
-        fingerprint: Any,
+        fingerprint: tf.Tensor | np.int64,
         numbers: Sequence[float],
         varies_with: Callable[[], set[str]] = set,
     ) -> Reading:

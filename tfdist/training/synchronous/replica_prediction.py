@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Generator, Sequence
-from typing import Any
+from collections.abc import Callable, Generator, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from tfdist.strategies.layout import ReplicaLayout
+from tfdist.structures import Nest, Traced
 from tfdist.training.data.global_batches import GlobalBatches
 from tfdist.training.data.stream import AllGatherNumbers, Step, without_optionals
 from tfdist.training.loop.chunking import ChunkLength
@@ -21,10 +21,12 @@ from tfdist.training.tracing import traced
 __all__ = ["ReplicaPrediction", "spread"]
 
 
-def spread(strategy: tf.distribute.Strategy, layout: ReplicaLayout, values: Sequence[Any]) -> Any:
+def spread(
+    strategy: tf.distribute.Strategy, layout: ReplicaLayout, values: Sequence[Nest]
+) -> tf.distribute.DistributedValues:
     """Gives each replica of this process its entry of `values`."""
 
-    def value(context: tf.distribute.ValueContext) -> Any:
+    def value(context: tf.distribute.ValueContext) -> Nest:
         return values[context.replica_id_in_sync_group - layout.first]
 
     return strategy.experimental_distribute_values_from_function(value)
@@ -51,8 +53,8 @@ class ReplicaPrediction:
         self._strategy = strategy
         self._layout = layout
         self._all_gather = all_gather
-        self._one: Any = None
-        self._gather_function: Any = None
+        self._one: Callable[..., tuple[Nest, ...]] | None = None
+        self._gather_function: Traced | None = None
 
     def chunks(
         self, data: GlobalBatches, chunk_length: ChunkLength
@@ -67,19 +69,19 @@ class ReplicaPrediction:
             yield functools.partial(self._outputs_of, steps, step)
             step += len(steps)
 
-    def _outputs_of(self, steps: list[Step], first: int) -> tuple[int, int, Any]:
+    def _outputs_of(self, steps: list[Step], first: int) -> tuple[int, int, Nest]:
         return first, len(steps), self._predict_steps(steps)
 
-    def batch(self, step: Step) -> Any:
+    def batch(self, step: Step) -> Nest:
         """Returns the outputs for one global batch."""
         return self._predict_steps([step])
 
-    def _predict_steps(self, steps: list[Step]) -> Any:
+    def _predict_steps(self, steps: list[Step]) -> Nest:
         """Predicts some global batches: this process's rows here, then everybody's in order."""
         if self._layout.replicas == 1:  # which has all rows, uncounted
             parts = [tf.nest.map_structure(dense_rows, self._predict_one(s)[0]) for s in steps]
             return tf.nest.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
-        rows: list[Any] = []
+        rows: list[Nest] = []
         positions: list[np.ndarray] = []
         offset = 0
         for step in steps:
@@ -97,12 +99,14 @@ class ReplicaPrediction:
         by_position = np.argsort(order, kind="stable")
         return tf.nest.map_structure(lambda array: array[by_position], local)
 
-    def _predict_one(self, step: Step) -> list[Any]:
+    def _predict_one(self, step: Step) -> list[Nest]:
         """Runs `predict_step` on every replica of this process; returns each one's outputs."""
         if self._one is None:
 
-            def one(parts: Any, starts: tf.Tensor, sizes: tf.Tensor, total: tf.Tensor) -> Any:
-                def on_replica(data: Any, start: tf.Tensor, size: tf.Tensor) -> Any:
+            def one(
+                parts: tuple[Nest, ...], starts: tf.Tensor, sizes: tf.Tensor, total: tf.Tensor
+            ) -> tuple[Nest, ...]:
+                def on_replica(data: Nest, start: tf.Tensor, size: tf.Tensor) -> Nest:
                     share = tf.ones((), tf.float32)
                     rows = Rows.of(data, start, size, total)
                     with replica_step(ReplicaStep(self._strategy, share, False, rows=rows)):
@@ -139,8 +143,7 @@ class ReplicaPrediction:
 
         if self._gather_function is None:
             self._gather_function = traced(
-                lambda values: self._strategy.run(on_replica, args=(values,)),
-                reduce_retracing=True,
+                lambda values: self._strategy.run(on_replica, args=(values,)), reduce_retracing=True
             )
         gathered = self._gather_function([tf.convert_to_tensor(array) for array in arrays])
         results = [self._strategy.experimental_local_results(value)[0] for value in gathered]

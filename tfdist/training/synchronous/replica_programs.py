@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import keras
 import tensorflow as tf
 
 from tfdist.strategies import step_clock
 from tfdist.strategies.layout import ReplicaLayout
-from tfdist.training.data.stream import AllGatherNumbers, without_optionals
+from tfdist.structures import Nest, Traced
+from tfdist.training.data.stream import AllGatherNumbers, Step, without_optionals
 from tfdist.training.loop.chunking import TARGET_SECONDS
 from tfdist.training.loop.prediction import Prediction
 from tfdist.training.mode import Mode
@@ -30,6 +31,7 @@ from tfdist.training.replica.lockstep import Lockstep
 from tfdist.training.replica.ordered_sum import OrderedSum
 from tfdist.training.replica.python_state import PythonState
 from tfdist.training.replica.reductions import weighted_part
+from tfdist.training.replica.step import Exchange
 from tfdist.training.replica.step_logs import StepLogs, are_used, recorded_results
 from tfdist.training.synchronous.replica_prediction import ReplicaPrediction, spread
 from tfdist.training.tracing import traced
@@ -50,12 +52,12 @@ class Programs(Protocol):
     """
 
     chunk_seconds: float
-    exchange: Any
+    exchange: Exchange | None
 
     def working(self) -> contextlib.AbstractContextManager[None]:
         """For all that traces and runs steps: may explain their errors."""
 
-    def one(self, mode: Mode, may_be_absent: bool) -> Callable[..., Any]:
+    def one(self, mode: Mode, may_be_absent: bool) -> Callable[..., dict[str, tf.Tensor]]:
         """Returns what takes one step, given `taken` of it; it returns its logs.
 
         Args:
@@ -63,7 +65,7 @@ class Programs(Protocol):
             may_be_absent: whether the batch may leave a replica without rows.
         """
 
-    def loop(self, mode: Mode, may_be_absent: bool, one: Any) -> Callable[..., Any]:
+    def loop(self, mode: Mode, may_be_absent: bool, one: Traced) -> Traced:
         """Returns what takes some steps, given an iterator over `Step`s and their number.
 
         It returns the last one's logs, and the sum of their fingerprints.
@@ -82,7 +84,7 @@ class Programs(Protocol):
         """
 
 
-def taken(step: Any) -> tuple[Any, ...]:
+def taken(step: Step) -> tuple[Nest, ...]:
     """What a step's function takes of a `Step`, or of its specs."""
     return step.parts, step.shares, step.starts, step.sizes, step.total
 
@@ -119,14 +121,14 @@ class ReplicaPrograms:
         self._logs = logs
         self._local = local
         self._virtual = virtual
-        self.exchange: Any = None
+        self.exchange: Exchange | None = None
         self._whole_results = bool(model.run_eagerly)  # else it shows when a step is traced
 
     def working(self) -> contextlib.AbstractContextManager[None]:
         """Errors of replicas are told by the call they happen in."""
         return contextlib.nullcontext()
 
-    def one(self, mode: Mode, may_be_absent: bool) -> Callable[..., Any]:
+    def one(self, mode: Mode, may_be_absent: bool) -> Callable[..., dict[str, tf.Tensor]]:
         """What takes one step; see `Programs`."""
         run = functools.partial(self._one_step, mode, may_be_absent)
         if self._model.run_eagerly:
@@ -135,13 +137,15 @@ class ReplicaPrograms:
         jit = bool(self._model.jit_compile) and alone
         return traced(run, reduce_retracing=True, jit_compile=jit)
 
-    def loop(self, mode: Mode, may_be_absent: bool, one: Any) -> Callable[..., Any]:
+    def loop(self, mode: Mode, may_be_absent: bool, one: Traced) -> Traced:
         """What takes some steps; see `Programs`."""
         del mode, may_be_absent  # as `one` has them
         if self._layout.workers > 1:
             step_clock.ready()
 
-        def loop(iterator: Any, steps: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        def loop(
+            iterator: tf.data.Iterator, steps: tf.Tensor
+        ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
             spec = iterator.element_spec
             logs_spec = one.get_concrete_function(*taken(spec)).structured_outputs
             no_logs = {
@@ -149,7 +153,9 @@ class ReplicaPrograms:
                 for name, value in logs_spec.items()
             }
 
-            def body(i: tf.Tensor, fingerprint: tf.Tensor, _: Any) -> tuple[Any, ...]:
+            def body(
+                i: tf.Tensor, fingerprint: tf.Tensor, _: dict[str, tf.Tensor]
+            ) -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
                 step = step_clock.next_batch(iterator)
                 return i + 1, fingerprint + step.fingerprint, one(*taken(step))
 
@@ -175,7 +181,7 @@ class ReplicaPrograms:
         return ReplicaPrediction(self._model, self._strategy, self._layout, all_gather)
 
     def _one_step(
-        self, mode: Mode, may_be_absent: bool, parts: tuple[Any, ...], *numbers: tf.Tensor
+        self, mode: Mode, may_be_absent: bool, parts: tuple[Nest, ...], *numbers: tf.Tensor
     ) -> dict[str, tf.Tensor]:
         """One step on all replicas of this process; the logs are its part of their sum.
 
@@ -203,7 +209,7 @@ class ReplicaPrograms:
             lockstep = Lockstep(self._strategy, self._virtual, python)
 
         def on_replica(
-            data: Any, share: tf.Tensor, start: tf.Tensor, size: tf.Tensor
+            data: Nest, share: tf.Tensor, start: tf.Tensor, size: tf.Tensor
         ) -> dict[str, tf.Tensor]:
             data = without_optionals(data)
             step = ReplicaStep(
@@ -218,7 +224,7 @@ class ReplicaPrograms:
             replications.append(step.replication)
             with replica_step(step):
 
-                def take(data: Any) -> dict[str, tf.Tensor]:
+                def take(data: Nest) -> dict[str, tf.Tensor]:
                     return self._logs.sort(mode, step_function(data), results)
 
                 jit = self._model.jit_compile and not self._model.run_eagerly and not lockstep
@@ -244,7 +250,10 @@ class ReplicaPrograms:
         return {name: tf.add_n([one[name] for one in per_replica]) for name in per_replica[0]}
 
     def _run(
-        self, on_replica: Callable[..., Any], values: Sequence[Sequence[Any]], lockstep: Any
+        self,
+        on_replica: Callable[..., dict[str, tf.Tensor]],
+        values: Sequence[Sequence[Nest]],
+        lockstep: Lockstep | None,
     ) -> list[dict[str, tf.Tensor]]:
         """Runs a step on the replicas of this process; returns what it has returned for each.
 

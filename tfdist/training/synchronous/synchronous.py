@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from tfdist.compat import tf_collectives
 from tfdist.strategies.layout import ReplicaLayout
+from tfdist.structures import Logs
 from tfdist.training.data.stream import Step, Stream
 from tfdist.training.loop.chunking import ChunkLength
 from tfdist.training.loop.family import Chunk
@@ -29,8 +30,8 @@ from tfdist.training.peers.all_gather import AllGather
 from tfdist.training.peers.drift import DriftCheck
 from tfdist.training.plug_options import TrainingOptions
 from tfdist.training.replica import ReplicaStep, one_machine_semantics, replica_states
-from tfdist.training.replica.local_state import LocalState
-from tfdist.training.replica.step_logs import Reading, StepLogs
+from tfdist.training.replica.local_state import LocalState, write
+from tfdist.training.replica.step_logs import StepLogs
 from tfdist.training.synchronous.exchange import LocalSteps, make_exchange
 from tfdist.training.synchronous.metric_reduction import MetricReduction
 from tfdist.training.synchronous.replica_programs import (
@@ -76,7 +77,7 @@ class Synchronous:
         tf_collectives.separate_collectives(strategy)
         self._options = options
         self._local = LocalState(model, strategy)
-        self._functions: dict[Any, Callable[..., Any]] = {}
+        self._functions: dict[tuple[object, ...], Callable[..., Any]] = {}
         logs = StepLogs(model)
         self._all_gather = AllGather.of(strategy, layout)
         self.drift = DriftCheck(
@@ -124,7 +125,7 @@ class Synchronous:
         steps: Sequence[Step] | None,
         count: int,
         started: float,
-    ) -> tuple[int, dict[str, Any]]:
+    ) -> tuple[int, Logs]:
         if steps is None:
             ran = self.run_loop(mode, data.iterator, count, data.may_leave_replicas_out)
             data.took(count)
@@ -132,24 +133,24 @@ class Synchronous:
             ran = self.run_steps(mode, steps, data.may_leave_replicas_out)
         if mode == "train" and chunk_length.every is not None:
             self.bring_together()  # a callback may look at them now
-        reading = self.read(mode, *ran, numbers=chunk_length.told, varies_with=data.varies_with)
+        reading = self._totals.read(mode, *ran, chunk_length.told, data.varies_with)
         chunk_length.agreed(*reading.numbers.T)
         chunk_length.took(count, time.perf_counter() - started)
         return count, reading.logs
 
-    def on_batch(self, mode: Mode, step: Step) -> dict[str, Any]:
+    def on_batch(self, mode: Mode, step: Step) -> Logs:
         """Takes one step by itself; returns its logs."""
         absent = int(step.total) < self._rows.replicas
         step_logs, fingerprint = self.run_steps(mode, [step], absent)
         if mode == "train":
             self.bring_together()
-        return self.read(mode, step_logs, fingerprint, []).logs
+        return self._totals.read(mode, step_logs, fingerprint, []).logs
 
     # ------------------------------------------------------------ steps
 
     def run_loop(
         self, mode: Mode, iterator: Iterator[Step], steps: int, may_be_absent: bool
-    ) -> tuple[dict[str, tf.Tensor], Any]:
+    ) -> tuple[dict[str, tf.Tensor], tf.Tensor | np.int64]:
         """Runs `steps` steps on an iterator known to have them.
 
         Sparse gradients are gathered over replicas, and TensorFlow wants gathered tensors to have
@@ -171,7 +172,7 @@ class Synchronous:
 
     def run_steps(
         self, mode: Mode, steps: Sequence[Step], may_be_absent: bool
-    ) -> tuple[dict[str, tf.Tensor], Any]:
+    ) -> tuple[dict[str, tf.Tensor], tf.Tensor | np.int64]:
         """Runs the given steps one by one; returns as `run_loop`."""
         logs: dict[str, tf.Tensor] = {}
         fingerprint = np.int64(0)
@@ -180,14 +181,14 @@ class Synchronous:
             fingerprint += step.fingerprint.numpy()
         return logs, fingerprint
 
-    def _call(self, kind: str, mode: Mode, may_be_absent: bool, *args: Any) -> Any:
+    def _call(self, kind: str, mode: Mode, may_be_absent: bool, *args: object) -> Any:
         try:
             return self._function(kind, mode, may_be_absent)(*args)
         except TraceAgain:
             self._functions.clear()
             return self._function(kind, mode, may_be_absent)(*args)
 
-    def _function(self, kind: str, mode: Mode, may_be_absent: bool) -> Any:
+    def _function(self, kind: str, mode: Mode, may_be_absent: bool) -> Callable[..., Any]:
         """The program of this kind ("one" or "loop"), written once."""
         key = (kind, mode, may_be_absent)
         if key not in self._functions:
@@ -203,17 +204,6 @@ class Synchronous:
     def reset_metrics(self) -> None:
         """Sets every metric back, on every replica."""
         self._totals.reset()
-
-    def read(
-        self,
-        mode: Mode,
-        step_logs: dict[str, tf.Tensor],
-        fingerprint: Any,
-        numbers: Sequence[float],
-        varies_with: Callable[[], set[str]] = set,
-    ) -> Reading:
-        """Sums the metrics over all replicas and reads them; see `MetricReduction.read`."""
-        return self._totals.read(mode, step_logs, fingerprint, numbers, varies_with)
 
     def all_gather(self, numbers: Sequence[float]) -> np.ndarray:
         """Shows this worker's numbers to all; returns `[workers, n]`, the same on every worker."""
@@ -272,7 +262,7 @@ class Synchronous:
             replica_states.write(self.strategy, self._of_exchange, exchange[own])
 
     @property
-    def _metrics(self) -> list[Any]:
+    def _metrics(self) -> list[tf.Variable]:
         return [v.value for v in self._totals.variables]
 
     @property
@@ -287,16 +277,11 @@ class Synchronous:
         def on_replica() -> None:
             values = packing.broadcast_from_first([tf.identity(v.value) for v in variables])
             for variable, value in zip(variables, values, strict=True):
-                self._write(variable, value)
+                write(self.strategy, variable.value, value)
 
         self._on_replicas(("broadcast", *map(id, variables)), on_replica)
 
-    def _write(self, variable: keras.Variable, value: tf.Tensor) -> None:
-        self.strategy.extended.update(
-            variable.value, lambda v, x: v.assign(x), args=(value,), group=False
-        )
-
-    def _on_replicas(self, key: tuple[Any, ...], on_replica: Callable[[], None]) -> None:
+    def _on_replicas(self, key: tuple[object, ...], on_replica: Callable[[], None]) -> None:
         """Runs a function on every replica; what has been traced under a key is used again."""
 
         def run() -> None:
