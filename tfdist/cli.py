@@ -390,7 +390,7 @@ def _chaos(given: list[str]) -> int:
     """`tfdist chaos`."""
     from tfdist.diagnose import chaos_command
 
-    return chaos_command.main(given)
+    return chaos_command.main(given, _run_parser())
 
 
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {"run": _run, "bench": _bench, "chaos": _chaos}

@@ -8,6 +8,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfdist import phases
+
 __all__ = ["traced"]
 
 
@@ -18,4 +20,16 @@ def traced(function: Callable[..., Any], **settings: Any) -> Any:
     one place in the code for one: those of the fifth model would get the warning. A `partial` has
     no place in the code.
     """
-    return tf.function(functools.partial(function), autograph=False, **settings)
+    body = _told(function) if phases.are_told() else function
+    return tf.function(functools.partial(body), autograph=False, **settings)
+
+
+def _told(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function, which says that it is being traced."""
+
+    @functools.wraps(function)
+    def told(*arguments: Any, **keywords: Any) -> Any:
+        with phases.during("tracing"):
+            return function(*arguments, **keywords)
+
+    return told
