@@ -1,0 +1,209 @@
+"""Disturbs jobs of every family with `tfdist chaos`, keeps what became of each round, and counts.
+
+python -m tests.recovery.rounds "2 workers" --seed 1 --rounds 8    # adds to the results
+python -m tests.recovery.rounds --page                             # writes the page anew
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks import machine
+from tests.conftest import ROOT
+
+SCRIPT = Path("tests/diagnose/exact_and_counted.py")
+RESULTS = ROOT / "tests" / "figures" / "results" / "chaos.json"
+PAGE = ROOT / "docs" / "figures" / "chaos.md"
+LIMIT = 90
+"""Seconds that one run of a job may take before it counts as hung."""
+
+_ALONE = ("--stall_timeout", "10", "--rendezvous_timeout", "40")
+_TOGETHER = (*_ALONE[:2], "--rendezvous_timeout", "25", "--max_restarts", "3")
+
+
+@dataclass(frozen=True)
+class Family:
+    """Jobs of one kind.
+
+    Attributes:
+        kind: of the strategy.
+        chaos: options of `tfdist chaos`.
+        run: options of `tfdist run`.
+    """
+
+    kind: str
+    chaos: tuple[str, ...]
+    run: tuple[str, ...]
+
+
+_SYNC, _PS, _PIPE = "multi_worker_mirrored", "parameter_server", "pipeline"
+_ON_3, _ON_2 = ("--hosts", "3"), ("--hosts", "2")
+FAMILIES = {
+    "2 workers": Family(_SYNC, (), ("--workers", "2", *_ALONE)),
+    "3 workers, restarts": Family(_SYNC, (), ("--workers", "3", *_ALONE, "--max_restarts", "3")),
+    "1 worker, 1 ps": Family(_PS, (), ("--workers", "1", "--ps", "1", *_ALONE)),
+    "2 workers, 2 ps": Family(_PS, ("--counts",), ("--workers", "2", "--ps", "2", *_ALONE)),
+    "pipeline of 2": Family(_PIPE, (), ("--chief", "--workers", "1", *_ALONE)),
+    "3 workers on 3 hosts": Family(_SYNC, _ON_3, ("--workers", "3", *_TOGETHER)),
+    "1 worker, 1 ps on 3 hosts": Family(_PS, _ON_3, ("--workers", "1", "--ps", "1", *_TOGETHER)),
+    "pipeline of 2 on 2 hosts": Family(_PIPE, _ON_2, ("--chief", "--workers", "1", *_TOGETHER)),
+}
+
+
+def command(name: str, seed: int | str, rounds: int | str, faults: str = "") -> list[str]:
+    """The command line of some rounds, without Python itself."""
+    family = FAMILIES[name]
+    words = ["--rounds", str(rounds), "--seed", str(seed), "--limit", str(LIMIT)]
+    words += ["--faults", faults] if faults else []
+    run = ["run", *family.run, str(SCRIPT), family.kind]
+    return ["chaos", *family.chaos, *words, "--", *run]
+
+
+def disturb(name: str, seed: int, rounds: int, faults: str, folder: str) -> list[list[str]]:
+    """Runs some rounds; returns the cells of their lines."""
+    words = command(name, seed, rounds, faults)
+    with subprocess.Popen(
+        [sys.executable, "-m", "tfdist", words[0], "--folder", folder, *words[1:]],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as ran:
+        assert ran.stdout is not None
+        found = []
+        for line in ran.stdout:
+            print(line, end="", flush=True)
+            if re.match(r"\| \d", line):
+                found.append([cell.strip() for cell in line.split("|")[1:-1]])
+    return found
+
+
+def page(kept: dict[str, Any]) -> str:
+    """The page of the documentation."""
+    here = kept["machine"]
+    versions = ", ".join(f"{name} {number}" for name, number in here["versions"].items())
+    rows = [[name, *cells] for name, found in kept["rounds"].items() for cells in found]
+    kinds = sorted({_kind(row) for row in rows})
+    lines = [
+        "# Chaos",
+        (
+            f"{len(rows)} rounds of [`tfdist chaos`](../checkpoints.md#prove-it): a job is run, "
+            "disturbed by one fault, started again until it ends well, and compared with an "
+            "undisturbed run: weights, optimizer and history, to the last bit; with two workers under "
+            "parameter servers, that each example of each epoch was counted once. The job "
+            f"(`{SCRIPT}`) takes 48 steps in 3 epochs with a validation each, and saves every fourth "
+            "step. With restarts, and on hosts, its launchers start all tasks again by themselves; "
+            "else it is started again by hand. Hosts are network namespaces, each with a launcher of "
+            "its own."
+        ),
+        f"Measured on {here['cores']} cores ({here['processor']}), shared with others; {versions}.",
+        "## By job",
+        _table(
+            ["job", "rounds", "struck", "as it should", "hung", "left over", "s, mean", "worst"],
+            [
+                _counted(name, [row for row in rows if row[0] == name])
+                for name in FAMILIES
+                if name in kept["rounds"]
+            ]
+            + [_counted("all", rows)],
+        ),
+        (
+            "As it should: the same bits; for 2 workers and 2 ps, the same counts. Seconds: from the "
+            "fault to the end of the job, with what it had still to train."
+        ),
+        "## By fault",
+        _table(
+            ["fault", "rounds", "struck", "as it should", "hung", "left over", "s, mean", "worst"],
+            [_counted(kind, [row for row in rows if _kind(row) == kind]) for kind in kinds],
+        ),
+        "## By phase",
+        (
+            "In which phase the job was when it was struck; in between: in callbacks, and where "
+            "workers meet."
+        ),
+        _table(
+            ["phase", "rounds", "struck", "as it should", "hung", "left over", "s, mean", "worst"],
+            [
+                _counted(phase, [row for row in rows if _phase(row) == phase])
+                for phase in sorted({_phase(row) for row in rows})
+            ],
+        ),
+        "## Again",
+        (
+            "The seeds are those of the results in `tests/figures/results/chaos.json`; hosts need "
+            "root."
+        ),
+        "```sh\n"
+        + "\n".join(
+            f"tfdist {' '.join(command(name, 'SEED', 'ROUNDS'))}"
+            for name in FAMILIES
+            if name in kept["rounds"]
+        )
+        + "\n```",
+    ]
+    return "\n\n".join(lines) + "\n"
+
+
+def _kind(row: Sequence[str]) -> str:
+    return row[2].partition(",")[0]
+
+
+def _phase(row: Sequence[str]) -> str:
+    """The phase in which it was struck, of a cell as "tracing (in between)"."""
+    if row[4].endswith("too late"):
+        return "too late"
+    return row[4].partition("(")[2].rstrip(")") or row[4]
+
+
+def _counted(title: str, rows: Sequence[Sequence[str]]) -> list[str]:
+    good = [row[7] == "same bits" or (row[7] == "same counts" and "2 ps" in row[0]) for row in rows]
+    seconds = [float(row[8]) for row in rows]
+    left = sum(int(row[6].split()[-2]) for row in rows)
+    return [
+        title,
+        str(len(rows)),
+        str(sum(_phase(row) != "too late" for row in rows)),
+        str(sum(good)),
+        str(sum("hung" in row[6] for row in rows)),
+        str(left),
+        f"{sum(seconds) / len(seconds):.0f}",
+        f"{max(seconds):.0f}",
+    ]
+
+
+def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    ruler = ["---", *["---:"] * (len(titles) - 1)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (titles, ruler, *rows))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("family", nargs="?", choices=FAMILIES)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--faults", default="")
+    parser.add_argument("--folder", help="keep the runs here")
+    parser.add_argument("--page", action="store_true", help="write the page of the documentation")
+    options = parser.parse_args()
+    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"rounds": {}}
+    if options.family:
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = options.folder or scratch
+            found = disturb(options.family, options.seed, options.rounds, options.faults, folder)
+        kept["machine"] = machine.describe()
+        kept["rounds"].setdefault(options.family, []).extend(found)
+        RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
+    if options.page:
+        PAGE.write_text(page(kept))
+
+
+if __name__ == "__main__":
+    main()
