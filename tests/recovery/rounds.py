@@ -92,62 +92,47 @@ def page(kept: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in here["versions"].items())
     rows = [[name, *cells] for name, found in kept["rounds"].items() for cells in found]
     kinds = sorted({_kind(row) for row in rows})
+    intro = (
+        f"{len(rows)} rounds of [`tfdist chaos`](../checkpoints.md#prove-it): a job is run, "
+        "disturbed by one fault, started again until it ends well, and compared with an "
+        "undisturbed run: weights, optimizer and history, to the last bit; with two workers under "
+        "parameter servers, that each example of each epoch was counted once. The job "
+        f"(`{SCRIPT}`) takes 48 steps in 3 epochs with a validation each, and saves every fourth "
+        "step. With restarts, and on hosts, its launchers start all tasks again by themselves; "
+        "else it is started again by hand. Hosts are network namespaces, each with a launcher of "
+        "its own."
+    )
+    by = f"{here['cores']} cores ({here['processor']}), shared with others; {versions}"
+    columns = ["rounds", "struck", "as it should", "hung", "left over", "s, mean", "worst"]
+    names = [name for name in FAMILIES if name in kept["rounds"]]
+    by_job = [_counted(name, [row for row in rows if row[0] == name]) for name in names]
+    by_fault = [_counted(kind, [row for row in rows if _kind(row) == kind]) for kind in kinds]
+    phases = sorted({_phase(row) for row in rows})
+    by_phase = [_counted(one, [row for row in rows if _phase(row) == one]) for one in phases]
+    commands = [f"tfdist {' '.join(command(name, 'SEED', 'ROUNDS'))}" for name in names]
+    told = (
+        "As it should: the same bits; for 2 workers and 2 ps, the same counts. Seconds: from the "
+        "fault to the end of the job, with what it had still to train."
+    )
+    of_phases = (
+        "In which phase the job was when it was struck; in between: in callbacks, and where "
+        "workers meet."
+    )
     lines = [
         "# Chaos",
-        (
-            f"{len(rows)} rounds of [`tfdist chaos`](../checkpoints.md#prove-it): a job is run, "
-            "disturbed by one fault, started again until it ends well, and compared with an "
-            "undisturbed run: weights, optimizer and history, to the last bit; with two workers under "
-            "parameter servers, that each example of each epoch was counted once. The job "
-            f"(`{SCRIPT}`) takes 48 steps in 3 epochs with a validation each, and saves every fourth "
-            "step. With restarts, and on hosts, its launchers start all tasks again by themselves; "
-            "else it is started again by hand. Hosts are network namespaces, each with a launcher of "
-            "its own."
-        ),
-        f"Measured on {here['cores']} cores ({here['processor']}), shared with others; {versions}.",
+        intro,
+        f"Measured by `python -m tests.recovery.rounds`, {by}.",
         "## By job",
-        _table(
-            ["job", "rounds", "struck", "as it should", "hung", "left over", "s, mean", "worst"],
-            [
-                _counted(name, [row for row in rows if row[0] == name])
-                for name in FAMILIES
-                if name in kept["rounds"]
-            ]
-            + [_counted("all", rows)],
-        ),
-        (
-            "As it should: the same bits; for 2 workers and 2 ps, the same counts. Seconds: from the "
-            "fault to the end of the job, with what it had still to train."
-        ),
+        _table(["job", *columns], [*by_job, _counted("all", rows)]),
+        told,
         "## By fault",
-        _table(
-            ["fault", "rounds", "struck", "as it should", "hung", "left over", "s, mean", "worst"],
-            [_counted(kind, [row for row in rows if _kind(row) == kind]) for kind in kinds],
-        ),
+        _table(["fault", *columns], by_fault),
         "## By phase",
-        (
-            "In which phase the job was when it was struck; in between: in callbacks, and where "
-            "workers meet."
-        ),
-        _table(
-            ["phase", "rounds", "struck", "as it should", "hung", "left over", "s, mean", "worst"],
-            [
-                _counted(phase, [row for row in rows if _phase(row) == phase])
-                for phase in sorted({_phase(row) for row in rows})
-            ],
-        ),
+        of_phases,
+        _table(["phase", *columns], by_phase),
         "## Again",
-        (
-            "The seeds are those of the results in `tests/figures/results/chaos.json`; hosts need "
-            "root."
-        ),
-        "```sh\n"
-        + "\n".join(
-            f"tfdist {' '.join(command(name, 'SEED', 'ROUNDS'))}"
-            for name in FAMILIES
-            if name in kept["rounds"]
-        )
-        + "\n```",
+        "The rounds are in `tests/figures/results/chaos.json`; hosts need root.",
+        "\n".join(["```sh", *commands, "```"]),
     ]
     return "\n\n".join(lines) + "\n"
 
