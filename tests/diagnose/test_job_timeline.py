@@ -67,6 +67,10 @@ def test_it_is_there_when_the_job_has_come_to_its_place_in_that_phase() -> None:
     assert target.begun(Timeline.of("3 training 0 0 0 0\n")) is None
     assert target.begun(Timeline.of("3 training 0 0 0 0\n5 training 0 0 6 0\n")) == 5.0
     assert target.begun(Timeline.of("3 training 0 0 0 0\n5 validation 0 1 0 0\n")) == 5.0
+    second = Target("mid-step", (0, 0, 0), 0.0, before=1)
+    assert second.begun(Timeline.of("3 training 0 0 0 0\n4 tracing 0 0 0 0\n")) is None
+    again = "3 training 0 0 0 0\n4 tracing 0 0 0 0\n5 training 0 0 0 0\n"
+    assert second.begun(Timeline.of(again)) == 5.0
     save = Target("mid-save", (0, 0, 4), 0.0)
     assert save.begun(Timeline.of("3 validation 0 1 0 0\n5 training 1 0 0 1\n")) == 5.0
 

@@ -58,11 +58,13 @@ class Target:
         moment: in which phase.
         place: from where on; None at start-up and at any time.
         delay: seconds after it is there.
+        before: how many stretches of that moment come first, in the same place.
     """
 
     moment: str
     place: Place | None
     delay: float
+    before: int = 0
 
     def begun(self, seen: Timeline) -> float | None:
         """When the job has come there; None where it has not.
@@ -73,10 +75,14 @@ class Target:
         if self.place is None:
             return None
         wanted = "mid-step" if self.moment == LAST_STEP else self.moment
+        first = self.before
         for one in seen.stretches:
-            passed = one.place[:2] > self.place[:2] and self.moment != "mid-save"
-            if passed or (one.is_in(wanted) and one.place >= self.place):
-                return one.begin
+            if one.place[:2] > self.place[:2] and self.moment != "mid-save":
+                return one.begin  # it has passed without
+            if one.is_in(wanted) and one.place >= self.place:
+                if not first or one.place > self.place:
+                    return one.begin
+                first -= 1
         return None
 
 
@@ -144,12 +150,14 @@ class Timeline:
         if moment in (START_UP, ANY_TIME):
             end = ended if self.began is None or moment == ANY_TIME else self.began
             return Target(moment, None, when * (end - started))
-        left = when * sum(_length(one) for one in self._of(moment))
-        for one in self._of(moment):
+        of_moment = self._of(moment)
+        left = when * sum(_length(one) for one in of_moment)
+        for number, one in enumerate(of_moment):
             if left <= _length(one):
-                return Target(moment, one.place, left)
+                before = sum(other.place == one.place for other in of_moment[:number])
+                return Target(moment, one.place, left, 0 if moment == LAST_STEP else before)
             left -= _length(one)
-        return Target(moment, self._of(moment)[-1].place, 0.0)
+        return Target(moment, of_moment[-1].place, 0.0)
 
     def _of(self, moment: str) -> Sequence[Stretch]:
         if moment == LAST_STEP:
