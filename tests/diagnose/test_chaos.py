@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
-from tfdist.diagnose.namespace_hosts import reason_against
+from tfdist.diagnose.job_processes import at_work_in
+from tfdist.diagnose.namespace_hosts import reason_against, remove_abandoned
 from tfdist.diagnose.small_disk import no_small_disk
 
 TRAIN = Path(__file__).with_name("seeded.py")
@@ -101,6 +104,31 @@ def test_a_job_over_hosts_goes_on_after_one_was_cut_off() -> None:
     assert row[5:7] == ["-, 0 left", "same bits"]
     listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True)
     assert f"tf{ran.pid}" not in listed.stdout
+
+
+@pytest.mark.thorough
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_nothing_is_left_of_it_however_it_ends(signum: signal.Signals, tmp_path: Path) -> None:
+    if reason := reason_against():
+        pytest.skip(reason)
+    words = ["--hosts", 2, "--folder", tmp_path, "--", "run", "--workers", 2, COUNTED]
+    command = [sys.executable, "-m", "tfdist", "chaos", *map(str, words), "multi_worker_mirrored"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
+        home = tmp_path / "undisturbed"
+        until = time.monotonic() + 60
+        while not (home.exists() and len(at_work_in(home)) >= 4) and time.monotonic() < until:
+            time.sleep(0.1)
+        process.send_signal(signum)
+        process.wait(30)
+    until = time.monotonic() + 10
+    while (left := at_work_in(home)) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert left == []
+    if signum == signal.SIGKILL:
+        assert remove_abandoned() >= 3  # as the next one does
+    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True)
+    assert f"tf{process.pid}" not in listed.stdout
 
 
 @pytest.mark.parametrize(
