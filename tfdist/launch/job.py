@@ -324,9 +324,9 @@ class Job:
     def _end(self, why: Why, processes: Sequence[TaskProcess], signum: int, now: float) -> None:
         """Plans the signals that end some tasks, the first at once.
 
-        TensorFlow's preemption notifier swallows SIGTERM, in training and while it waits for other
-        tasks, and Python cannot raise KeyboardInterrupt inside a TensorFlow operation: what usually
-        ends a process with TensorFlow inside is SIGKILL.
+        Python cannot raise KeyboardInterrupt inside a TensorFlow operation, and a script that makes
+        TensorFlow's own strategy has a preemption notifier that swallows SIGTERM: what ends such a
+        process is SIGKILL.
         """
         self._ending, self._ended_at = why, now
         self._to_end = [process for process in processes if not process.gone]
