@@ -6,6 +6,7 @@ place, the epoch and the step, rather than by the clock: no two runs are equally
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,6 +113,7 @@ class Timeline:
         return cls()
 
     @classmethod
+    @functools.lru_cache(maxsize=2)  # it is read again and again, and seldom longer
     def of(cls, text: str) -> Timeline:
         """Reads the lines of one task; the last may not be whole yet."""
         lines = [line.split() for line in text[: text.rfind("\n") + 1].splitlines()]
