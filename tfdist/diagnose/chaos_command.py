@@ -29,7 +29,7 @@ _EPILOG = (
     "turn.\nThe job must train with tfdist.callbacks.Checkpoint, in a folder below its working "
     "directory,\nwhich is a new one in each run, and seed what it draws. It needs Linux. Without "
     "root it runs on\nthis machine alone (--hosts and the cuts need root), and disk-full needs "
-    "user namespaces for everybody."
+    "user\nnamespaces for everybody."
 )
 
 
