@@ -149,7 +149,10 @@ def _phase(row: Sequence[str]) -> str:
 
 
 def _counted(title: str, rows: Sequence[Sequence[str]]) -> list[str]:
-    good = [row[7] == "same bits" or (row[7] == "same counts" and "2 ps" in row[0]) for row in rows]
+    good = [
+        row[7] == "same bits" or (row[7].startswith("same counts") and "2 ps" in row[0])
+        for row in rows
+    ]
     seconds = [float(row[8]) for row in rows]
     left = sum(int(row[6].split()[-2]) for row in rows)
     return [

@@ -160,9 +160,7 @@ class Chaos:
             found = JobOutcome.of(site.folder)
         except CheckpointError as error:
             return str(error)
-        if found == expected:
-            return "same bits"
-        return "same counts" if found.iterations == expected.iterations else "differs"
+        return found.compared_with(expected)
 
     @contextlib.contextmanager
     def _struck(self, site: _Site, fault: Fault, target: Target) -> Iterator[str]:
@@ -235,7 +233,7 @@ class Chaos:
         filling = threading.Thread(target=site.disk.fill, args=(seconds,))
         filling.start()
         while filling.is_alive():
-            with contextlib.suppress(CheckpointError):
+            with contextlib.suppress(CheckpointError, FileNotFoundError):  # or replaced meanwhile
                 path, _ = newest_checkpoint(site.folder)
                 if damage := damage_of(path):
                     site.damage.append(f"{path.name} was damaged on a full disk: {damage}")

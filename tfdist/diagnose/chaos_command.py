@@ -141,7 +141,7 @@ def _parser() -> command_line.Parser:
     parser.add_argument(
         "--counts",
         action="store_true",
-        help="the same number of steps will do, as on parameter servers with several workers",
+        help="the same epochs and updates will do, as on parameter servers with several workers",
     )
     parser.add_argument("--folder", metavar="DIR", help="keep the runs here (default: a scratch)")
     return parser

@@ -28,7 +28,7 @@ class Round:
         codes: the exit codes of the job's starts, one by one, by launcher.
         hung: whether one had to be killed at the limit.
         left: how many processes and namespaces were left over.
-        verdict: "same bits", "same counts" (of steps), "differs", or why there is no end.
+        verdict: as `JobOutcome.compared_with` says it, or why there is no end.
         seconds: from the fault to the end.
     """
 
@@ -44,10 +44,10 @@ class Round:
         """Whether it has ended as it should.
 
         Args:
-            counts_will_do: whether the same number of steps is all that the job promises.
+            counts_will_do: whether the same counts are all that the job promises.
         """
-        ends = ("same bits", "same counts") if counts_will_do else ("same bits",)
-        return self.verdict in ends and not self.hung and not self.left
+        counted = counts_will_do and self.verdict.startswith("same counts")
+        return (counted or self.verdict == "same bits") and not self.hung and not self.left
 
     def line(self, number: int) -> str:
         """Returns the round as a line of the table."""
