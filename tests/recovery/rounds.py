@@ -30,6 +30,20 @@ _ALONE = ("--stall_timeout", "10", "--rendezvous_timeout", "40")
 _TOGETHER = (*_ALONE[:2], "--rendezvous_timeout", "25", "--max_restarts", "3")
 
 
+_FOUND = """\
+What the rounds have found, and what is mended since:
+
+- A SIGTERM between the strategy of several workers and the first `fit` did nothing, as TensorFlow
+  catches it: the task ends by it now, as everywhere else.
+- A metric whose `result` is its variable itself was 0 under parameter servers, disturbed or not.
+- A chief that was stopped before it had met anybody was waited for until the rendezvous timeout:
+  its launcher names it now, and ends it after the stall timeout.
+
+And what they show as it is: where a worker of parameter servers is lost in its steps, an update
+that it had sent may be made twice (the optimizer had counted 49 for 48 in one round), while every
+example is counted once in the metrics."""
+
+
 @dataclass(frozen=True)
 class Family:
     """Jobs of one kind.
@@ -130,6 +144,8 @@ def page(kept: dict[str, Any]) -> str:
         "## By phase",
         of_phases,
         _table(["phase", *columns], by_phase),
+        "## Found",
+        _FOUND,
         "## Again",
         "The rounds are in `tests/figures/results/chaos.json`; hosts need root.",
         "\n".join(["```sh", *commands, "```"]),
