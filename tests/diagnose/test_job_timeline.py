@@ -76,9 +76,11 @@ def test_it_is_there_when_the_job_has_come_to_its_place_in_that_phase() -> None:
 
 
 def test_the_phase_now_is_that_of_the_last_whole_line(tmp_path: Path) -> None:
-    assert Timeline.read(tmp_path).now == "start-up"
+    assert Timeline.read(tmp_path).now("mid-step") == "start-up"
     (tmp_path / "worker-1").write_text("1.0 validation 0 1 0 0\n")
     (tmp_path / "worker-0").write_text("1.0 training 0 0 0 0\n2.0 training 0 0 0 1\n3.0 trai")
-    assert Timeline.read(tmp_path).now == "mid-save"  # the chief tells
+    seen = Timeline.read(tmp_path)  # the chief tells
+    found = [seen.now(moment) for moment in ("validation", "mid-step", "last step")]
+    assert found == ["mid-save", "mid-step", "last step"]  # one saves while it trains
     (tmp_path / "chief-0").write_text("1.0 between 0 0 0 0\n")
-    assert Timeline.read(tmp_path).now == "in between"
+    assert Timeline.read(tmp_path).now("mid-save") == "in between"

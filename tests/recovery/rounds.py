@@ -19,6 +19,7 @@ from typing import Any
 
 from tests.benchmarks import machine
 from tests.conftest import ROOT
+from tfdist.diagnose.fault_plan import MOMENTS
 
 SCRIPT = Path("tests/diagnose/exact_and_counted.py")
 RESULTS = ROOT / "tests" / "figures" / "results" / "chaos.json"
@@ -121,16 +122,18 @@ def page(kept: dict[str, Any]) -> str:
     names = [name for name in FAMILIES if name in kept["rounds"]]
     by_job = [_counted(name, [row for row in rows if row[0] == name]) for name in names]
     by_fault = [_counted(kind, [row for row in rows if _kind(row) == kind]) for kind in kinds]
-    phases = sorted({_phase(row) for row in rows})
-    by_phase = [_counted(one, [row for row in rows if _phase(row) == one]) for one in phases]
+    there = [one for one in MOMENTS if any(_moment(row) == one for row in rows)]
+    by_phase = [_counted(one, [row for row in rows if _moment(row) == one]) for one in there]
     commands = [f"tfdist {' '.join(command(name, 'SEED', 'ROUNDS'))}" for name in names]
     told = (
         "As it should: the same bits; for 2 workers and 2 ps, the same counts. Seconds: from the "
         "fault to the end of the job, with what it had still to train."
     )
+    missed = sum("(" in row[4] and not _overlaps(row[4]) for row in rows)
     of_phases = (
-        "In which phase the job was when it was struck; in between: in callbacks, and where "
-        "workers meet."
+        "The phase that was drawn. A job goes on while the signal is on its way: "
+        f"{missed} rounds struck when it was already in between, in callbacks or where workers "
+        "meet, or in the next phase."
     )
     lines = [
         "# Chaos",
@@ -157,11 +160,14 @@ def _kind(row: Sequence[str]) -> str:
     return row[2].partition(",")[0]
 
 
-def _phase(row: Sequence[str]) -> str:
-    """The phase in which it was struck, of a cell as "tracing (in between)"."""
-    if row[4].endswith("too late"):
-        return "too late"
-    return row[4].partition("(")[2].rstrip(")") or row[4]
+def _moment(row: Sequence[str]) -> str:
+    """The phase that was drawn, of a cell as "tracing (in between)" or "mid-save: too late"."""
+    return row[4].partition(" (")[0].partition(":")[0]
+
+
+def _overlaps(cell: str) -> bool:
+    """Whether a step was struck while a checkpoint was being written beside it."""
+    return cell in ("mid-step (mid-save)", "last step (mid-save)")
 
 
 def _counted(title: str, rows: Sequence[Sequence[str]]) -> list[str]:
@@ -174,7 +180,7 @@ def _counted(title: str, rows: Sequence[Sequence[str]]) -> list[str]:
     return [
         title,
         str(len(rows)),
-        str(sum(_phase(row) != "too late" for row in rows)),
+        str(sum(not row[4].endswith("too late") for row in rows)),
         str(sum(good)),
         str(sum("hung" in row[6] for row in rows)),
         str(left),

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tfdist.diagnose import round as rounds_of
 from tfdist.diagnose.disturbed_job import DisturbedJob
-from tfdist.diagnose.fault_plan import LAST_STEP, Fault, draw_faults
+from tfdist.diagnose.fault_plan import Fault, draw_faults
 from tfdist.diagnose.job_outcome import JobOutcome, newest_checkpoint
 from tfdist.diagnose.job_run import JobRun, left_over, tied
 from tfdist.diagnose.job_timeline import Target, Timeline
@@ -171,12 +171,12 @@ class Chaos:
             return
         with contextlib.ExitStack() as stack:
             mend = self._strike(site, fault, pid, stack)
-            phase = Timeline.read(site.phases).now
+            phase = Timeline.read(site.phases).now(fault.moment)
             if mend is not None:
                 stack.callback(mend)
                 time.sleep(fault.seconds)
                 stack.pop_all().close()
-            yield LAST_STEP if fault.moment == LAST_STEP and phase == "mid-step" else phase
+            yield phase
 
     def _wait_for(self, site: _Site, fault: Fault, target: Target) -> int | None:
         """Waits for the moment; returns whom to strike then, or None where the job has ended."""

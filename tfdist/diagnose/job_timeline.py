@@ -75,7 +75,7 @@ class Target:
         """
         if self.place is None:
             return None
-        wanted = "mid-step" if self.moment == LAST_STEP else self.moment
+        wanted = _kind_of(self.moment)
         first = self.before
         for one in seen.stretches:
             if one.place[:2] > self.place[:2] and self.moment != "mid-save":
@@ -129,10 +129,16 @@ class Timeline:
         """When the start-up was over; None where it is not."""
         return self.stretches[0].begin if self.stretches else None
 
-    @property
-    def now(self) -> str:
-        """The phase in which it is, or was at its end, as chaos names it."""
-        return self.stretches[-1].name if self.stretches else START_UP
+    def now(self, moment: str) -> str:
+        """The moment in which it is, or was at its end; several can be at once.
+
+        Args:
+            moment: the one that is named where it is one of them.
+        """
+        if not self.stretches:
+            return START_UP
+        last = self.stretches[-1]
+        return moment if last.is_in(_kind_of(moment)) else last.name
 
     def moments(self) -> tuple[str, ...]:
         """Those of `MOMENTS` that there were; only any time, where nothing was told."""
@@ -165,6 +171,10 @@ class Timeline:
         if moment == LAST_STEP:
             return [one for one in self.stretches if one.is_in("mid-step")][-1:]
         return [one for one in self.stretches if one.is_in(moment)]
+
+
+def _kind_of(moment: str) -> str:
+    return "mid-step" if moment == LAST_STEP else moment
 
 
 def _length(stretch: Stretch) -> float:

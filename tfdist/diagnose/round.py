@@ -59,7 +59,7 @@ class Round:
         phase = fault.moment
         if not self.struck:
             phase += ": too late"
-        elif self.struck not in (phase, phase.replace("last step", "mid-step")):
+        elif self.struck != phase:
             phase += f" ({self.struck})"
         codes = "; ".join(" ".join(map(str, one)) for one in self.codes.values())
         trouble = f"{'hung' if self.hung else '-'}, {self.left} left"
