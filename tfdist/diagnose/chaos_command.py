@@ -100,6 +100,8 @@ def _kinds(parser: command_line.Parser, options: argparse.Namespace) -> list[str
             f"{' and '.join(OVER_HOSTS)}"
         )
     kinds = [kind for kind in asked if options.hosts is not None or kind not in OVER_HOSTS]
+    if len(kinds) < len(asked):
+        _say(f"{' and '.join(over_hosts)} are left out: they need --hosts")
     if "disk-full" in kinds and (why := no_small_disk()):
         if options.faults:
             raise LaunchError(f"disk-full: {why}")
