@@ -352,7 +352,7 @@ def _chaos(given: list[str]) -> int:
     """`tfdist chaos`."""
     from tfdist.diagnose import chaos_command
 
-    return chaos_command.main(given)
+    return chaos_command.main(given, _run_parser())
 
 
 def _submit(given: list[str]) -> int:

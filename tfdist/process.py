@@ -130,8 +130,11 @@ def rendezvous_timeout() -> float:
     return _seconds("TFDIST_RENDEZVOUS_TIMEOUT", _RENDEZVOUS_TIMEOUT)
 
 
-def stall_timeout() -> float:
+def stall_timeout(environ: Mapping[str, str] | None = None) -> float:
     """Returns the seconds after which a task that waits for one that is lost ends.
+
+    Args:
+        environ: the variables; those of this process by default.
 
     Returns:
         What TFDIST_STALL_TIMEOUT says; 60 without it.
@@ -139,7 +142,7 @@ def stall_timeout() -> float:
     Raises:
         StrategyError: it says no number above 0.
     """
-    return _seconds("TFDIST_STALL_TIMEOUT", _STALL_TIMEOUT)
+    return _seconds("TFDIST_STALL_TIMEOUT", _STALL_TIMEOUT, environ)
 
 
 def threads() -> int:
@@ -211,8 +214,8 @@ def _shown(suffix: str) -> Iterator[None]:
             Path(path + suffix).unlink()
 
 
-def _seconds(name: str, default: float) -> float:
-    text = os.environ.get(name, str(default))
+def _seconds(name: str, default: float, environ: Mapping[str, str] | None = None) -> float:
+    text = (os.environ if environ is None else environ).get(name, str(default))
     try:
         seconds = float(text)
     except ValueError:

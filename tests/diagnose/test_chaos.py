@@ -3,26 +3,47 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
+from tfdist.diagnose.job_processes import at_work_in
+from tfdist.diagnose.namespace_hosts import reason_against, remove_abandoned
+from tfdist.diagnose.small_disk import no_small_disk
 
 TRAIN = Path(__file__).with_name("seeded.py")
+COUNTED = Path(__file__).with_name("exact_and_counted.py")
 
 
-def chaos(*arguments: object, seconds: float = 200.0) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+@dataclass(frozen=True)
+class Ran:
+    """A command that has ended."""
+
+    pid: int
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def chaos(*arguments: object, seconds: float = 200.0) -> Ran:
+    with subprocess.Popen(
         [sys.executable, "-m", "tfdist", "chaos", *map(str, arguments)],
         cwd=ROOT,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=seconds,
-        check=False,
-    )
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=seconds)
+        finally:
+            process.terminate()  # which it ends in order
+        return Ran(process.pid, process.returncode, out, err)
 
 
 def rows_of(output: str) -> list[list[str]]:
@@ -57,12 +78,69 @@ def test_a_job_that_does_not_resume_is_seen() -> None:
     assert "0 of 1 rounds ended as they should" in ran.stdout
 
 
+@pytest.mark.thorough
+@pytest.mark.timeout(220)
+def test_a_full_disk_costs_no_checkpoint() -> None:
+    if reason := no_small_disk():
+        pytest.skip(reason)
+    ran = chaos("--rounds", 1, "--faults", "disk-full", "--", "run", "--workers", 1, TRAIN)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    (row,) = rows_of(ran.stdout)
+    assert row[1].startswith("disk-full, ")
+    assert row[5:7] == ["-, 0 left", "same bits"]
+
+
+@pytest.mark.thorough
+@pytest.mark.timeout(320)
+def test_a_job_over_hosts_goes_on_after_one_was_cut_off() -> None:
+    if reason := reason_against():
+        pytest.skip(reason)
+    how = ["--stall_timeout", 10, "--rendezvous_timeout", 25, "--max_restarts", 2]
+    job = ["--", "run", "--workers", 2, *how, COUNTED, "multi_worker_mirrored"]
+    ran = chaos("--rounds", 1, "--faults", "cut-for-good", "--hosts", 2, *job, seconds=300)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    (row,) = rows_of(ran.stdout)
+    assert row[1] == "cut-for-good"
+    assert row[5:7] == ["-, 0 left", "same bits"]
+    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True)
+    assert f"tf{ran.pid}" not in listed.stdout
+
+
+@pytest.mark.thorough
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_nothing_is_left_of_it_however_it_ends(signum: signal.Signals, tmp_path: Path) -> None:
+    if reason := reason_against():
+        pytest.skip(reason)
+    words = ["--hosts", 2, "--folder", tmp_path, "--", "run", "--workers", 2, COUNTED]
+    command = [sys.executable, "-m", "tfdist", "chaos", *map(str, words), "multi_worker_mirrored"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
+        home = tmp_path / "undisturbed"
+        until = time.monotonic() + 60
+        while not (home.exists() and len(at_work_in(home)) >= 4) and time.monotonic() < until:
+            time.sleep(0.1)
+        process.send_signal(signum)
+        process.wait(30)
+    until = time.monotonic() + 10
+    while (left := at_work_in(home)) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert left == []
+    if signum == signal.SIGKILL:
+        assert remove_abandoned() >= 3  # as the next one does
+    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True)
+    assert f"tf{process.pid}" not in listed.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (["--rounds", "2"], "give the job after --"),
         (["--faults", "burn", "--", "run", "x.py"], "fault 'burn'; the faults are kill,"),
         (["--rounds", "0", "--", "run", "x.py"], "--rounds 0: give at least 1"),
+        (["--", "run", "--workers", "2"], "no script; give script.py or"),
+        (["--faults", "cut", "--", "run", "x.py"], "cut without --hosts; give --hosts 2 or more"),
+        (["--hosts", "3", "--", "run", "--workers=2", "x.py"], "3 for a job of 2 tasks (worker:0,"),
+        (["--hosts", "2", "--", "run", "--cluster", "x.json", "x.py"], "leave out --cluster and"),
     ],
 )
 def test_what_is_wrong_is_told_before_anything_runs(arguments: list[str], says: str) -> None:

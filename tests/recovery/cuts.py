@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.recovery.cut_hosts import Hosts
 from tests.recovery.watched_command import DEADLINE, WatchedCommand
 from tfdist.cluster import Cluster
+from tfdist.diagnose.namespace_hosts import Hosts
 
 __all__ = ["CUTS", "LIMIT", "Cut", "Side", "run"]
 

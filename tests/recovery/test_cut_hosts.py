@@ -6,8 +6,8 @@ import functools
 
 import pytest
 
-from tests.recovery.cut_hosts import reason_against
 from tests.recovery.cuts import CUTS, LIMIT, Cut, run
+from tfdist.diagnose.namespace_hosts import reason_against
 
 NAMED, ENDED = 12.0, LIMIT + 8.0  # seconds: two and three more than promised, on a busy machine
 pytestmark = [pytest.mark.thorough, pytest.mark.timeout(240)]

@@ -2,35 +2,115 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 
 from tfdist import command_line
 from tfdist.diagnose.chaos import Chaos
-from tfdist.diagnose.fault_plan import FAULTS, draw_faults
+from tfdist.diagnose.disturbed_job import DisturbedJob, spread
+from tfdist.diagnose.fault_plan import FAULTS, OVER_HOSTS, draw_faults
+from tfdist.diagnose.namespace_hosts import Hosts, reason_against, remove_abandoned
+from tfdist.diagnose.round import Round
+from tfdist.diagnose.small_disk import no_small_disk
+from tfdist.errors import LaunchError
 
 __all__ = ["main"]
 
 _EPILOG = (
     "faults:\n"
     + "\n".join(f"  {name:14} {what}" for name, what in FAULTS.items())
-    + "\n\nThe job must train with tfdist.callbacks.Checkpoint, in a folder below its working "
-    "directory,\nwhich is a new one in each run, and seed what it draws. It runs on this machine; "
-    "cut\nnetworks and full disks are not among the faults."
+    + "\n\nEach strikes at start-up, tracing, mid-step, mid-save, validation and the last step, in "
+    "turn.\nThe job must train with tfdist.callbacks.Checkpoint, in a folder below its working "
+    "directory,\nwhich is a new one in each run, and seed what it draws. It needs Linux. Without "
+    "root it runs on\nthis machine alone (--hosts and the cuts need root), and disk-full needs "
+    "user\nnamespaces for everybody."
 )
 
 
-def main(given: Sequence[str]) -> int:
+def main(given: Sequence[str], run: command_line.Parser) -> int:
     """Runs the command.
 
     Args:
         given: what follows `tfdist chaos`.
+        run: reads the options of `tfdist run`.
 
     Returns:
         0 where every round ended as it should, else 1.
     """
+    parser = _parser()
+    words = list(given)
+    cut = words.index("--") if "--" in words else len(words)
+    options, job = parser.parse_args(words[:cut]), words[cut + 1 :]
+    if job[:1] != ["run"]:
+        parser.error("give the job after --: tfdist chaos --rounds 5 -- run --workers 2 train.py")
+    if options.rounds < 1:
+        parser.error(f"--rounds {options.rounds}: give at least 1")
+    own, command = run.split(job[1:])
+    if not command or command == ["-m"]:
+        parser.error("no script; give script.py or -m package.module after the options of run")
+    tasks: list[str] = []
+    if options.hosts is not None:
+        tasks, own = spread(run, own, options.hosts)
+    kinds = _kinds(parser, options)
+    with _ended_by_sigterm(), contextlib.ExitStack() as stack:
+        folder = options.folder or stack.enter_context(
+            tempfile.TemporaryDirectory(prefix="tfdist-chaos-")
+        )
+        hosts = None
+        if options.hosts is not None:
+            remove_abandoned()
+            hosts = stack.enter_context(Hosts(options.hosts))
+        chaos = Chaos(
+            DisturbedJob(tuple(_found(own)), tuple(_found(command)), hosts, tuple(tasks)),
+            Path(folder),
+            limit=options.limit,
+            counts_will_do=options.counts,
+            say=_say,
+        )
+        done = chaos.run(options.rounds, options.seed, kinds)
+        good = [chaos.is_good(one) for one in done]
+    left = 0 if hosts is None else hosts.left
+    return _conclude(done, good, left)
+
+
+def _conclude(done: Sequence[Round], good: Sequence[bool], left: int) -> int:
+    struck = sum(bool(one.struck) for one in done)
+    _say(f"\n{sum(good)} of {len(done)} rounds ended as they should; {struck} struck")
+    if left:
+        _say(f"{left} network namespaces are left over")
+    return 0 if all(good) and not left else 1
+
+
+def _kinds(parser: command_line.Parser, options: argparse.Namespace) -> list[str]:
+    """The faults that can be, of those that were asked for; the others are told."""
+    asked = [kind for kind in (options.faults or ",".join(FAULTS)).split(",") if kind]
+    draw_faults(1, 1, ["worker:0"], asked)  # wrong names are told before anything runs
+    over_hosts = [kind for kind in asked if kind in OVER_HOSTS]
+    if options.hosts is None and over_hosts and options.faults:
+        parser.error(f"{', '.join(over_hosts)} without --hosts; give --hosts 2 or more")
+    if options.hosts is not None and (why := reason_against()):
+        raise LaunchError(
+            f"--hosts: {why}; without --hosts the job runs on this machine, with all faults but "
+            f"{' and '.join(OVER_HOSTS)}"
+        )
+    kinds = [kind for kind in asked if options.hosts is not None or kind not in OVER_HOSTS]
+    if len(kinds) < len(asked):
+        _say(f"{' and '.join(over_hosts)} are left out: they need --hosts")
+    if "disk-full" in kinds and (why := no_small_disk()):
+        if options.faults:
+            raise LaunchError(f"disk-full: {why}")
+        _say(f"disk-full is left out: {why}")
+        kinds.remove("disk-full")
+    return kinds
+
+
+def _parser() -> command_line.Parser:
     parser = command_line.Parser(
         prog="tfdist chaos",
         usage="tfdist chaos [options] -- run [options of tfdist run] script.py ...",
@@ -44,7 +124,14 @@ def main(given: Sequence[str]) -> int:
         "--seed", type=int, default=1, metavar="N", help="the same one draws the same faults"
     )
     parser.add_argument(
-        "--faults", default=",".join(FAULTS), metavar="LIST", help="some of those below"
+        "--faults", metavar="LIST", help="some of those below (default: all that can be here)"
+    )
+    parser.add_argument(
+        "--hosts",
+        type=command_line.count,
+        metavar="N",
+        help="make so many hosts (network namespaces, as root), and spread the job's tasks over "
+        "them, each with a launcher of its own, which is started again where it fails",
     )
     parser.add_argument(
         "--limit",
@@ -56,38 +143,29 @@ def main(given: Sequence[str]) -> int:
     parser.add_argument(
         "--counts",
         action="store_true",
-        help="the same number of steps will do, as on parameter servers with several workers",
+        help="the same epochs and updates will do, as on parameter servers with several workers",
     )
     parser.add_argument("--folder", metavar="DIR", help="keep the runs here (default: a scratch)")
-    words = list(given)
-    own, job = (
-        (words[: words.index("--")], words[words.index("--") + 1 :])
-        if "--" in words
-        else (
-            words,
-            [],
-        )
-    )
-    options = parser.parse_args(own)
-    if job[:1] != ["run"]:
-        parser.error("give the job after --: tfdist chaos --rounds 5 -- run --workers 2 train.py")
-    if options.rounds < 1:
-        parser.error(f"--rounds {options.rounds}: give at least 1")
-    kinds = [kind for kind in options.faults.split(",") if kind]
-    draw_faults(1, 1, ["worker:0"], kinds)  # wrong names are told before anything runs
-    with tempfile.TemporaryDirectory(prefix="tfdist-chaos-") as scratch:
-        chaos = Chaos(
-            job[1:],
-            Path(options.folder or scratch),
-            limit=options.limit,
-            counts_will_do=options.counts,
-            say=_say,
-        )
-        done = chaos.run(options.rounds, options.seed, kinds)
-    bad = [one for one in done if not chaos.is_good(one)]
-    struck = sum(one.struck for one in done)
-    _say(f"\n{len(done) - len(bad)} of {len(done)} rounds ended as they should; {struck} struck")
-    return 1 if bad else 0
+    return parser
+
+
+def _found(words: Sequence[str]) -> list[str]:
+    """Words with paths that are found from another working directory."""
+    return [str(Path(word).resolve()) if Path(word).is_file() else word for word in words]
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Has SIGTERM end the block in order, as Ctrl-C does: nothing of a job is left."""
+
+    def end(signum: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + signum)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _say(line: str) -> None:

@@ -24,11 +24,13 @@ class JobOutcome:
 
     Attributes:
         bits: a hash of weights, optimizer and history.
-        iterations: the steps that its optimizers have counted.
+        iterations: the updates that its optimizers have counted.
+        epochs: how many it has trained.
     """
 
     bits: str
     iterations: tuple[int, ...]
+    epochs: int
 
     @classmethod
     def of(cls, folder: Path) -> JobOutcome:
@@ -37,7 +39,8 @@ class JobOutcome:
         Raises:
             CheckpointError: there is none, or it is not that of a run that has ended well.
         """
-        path, ended_well = newest_checkpoint(folder)
+        index = _newest_index(folder)
+        path, ended_well = _named_by(index)
         if not ended_well:
             raise CheckpointError(f"the run that wrote {path} has not ended well")
         digest = hashlib.sha256()
@@ -48,7 +51,25 @@ class JobOutcome:
             if array.shape == () and array.dtype.kind in "iu":
                 counts.append(int(array))
         digest.update(json.dumps(_history_of(path)).encode())
-        return cls(digest.hexdigest(), tuple(counts))
+        epochs = int(json.loads(index.read_text())["epoch"])
+        return cls(digest.hexdigest(), tuple(counts), epochs)
+
+    def compared_with(self, undisturbed: JobOutcome) -> str:
+        """Says how it ended, beside a job that nobody has disturbed.
+
+        Returns:
+            "same bits"; "same counts", and how many updates were made twice, which a lost worker of
+            parameter servers had sent before; or "differs".
+        """
+        if self.bits == undisturbed.bits:
+            return "same bits"
+        pairs = list(zip(self.iterations, undisturbed.iterations, strict=False))
+        alike = len(self.iterations) == len(undisturbed.iterations)
+        if not alike or self.epochs != undisturbed.epochs or any(one < of for one, of in pairs):
+            return "differs"
+        twice = max((one - of for one, of in pairs), default=0)
+        told = f", {twice} update{'s' if twice > 1 else ''} twice" if twice else ""
+        return f"same counts{told}"
 
 
 def newest_checkpoint(folder: Path) -> tuple[Path, bool]:
@@ -57,15 +78,23 @@ def newest_checkpoint(folder: Path) -> tuple[Path, bool]:
     Raises:
         CheckpointError: there is none.
     """
+    return _named_by(_newest_index(folder))
+
+
+def _newest_index(folder: Path) -> Path:
     indexes = sorted(folder.rglob("checkpoint.json"), key=lambda path: path.stat().st_mtime)
     for index in reversed(indexes):
-        entry = json.loads(index.read_text())
-        if "file" in entry:
-            return index.parent / entry["file"], bool(entry["finished"])
+        if "file" in json.loads(index.read_text()):
+            return index
     raise CheckpointError(
         f"no checkpoint below {folder}: chaos compares what tfdist.callbacks.Checkpoint has "
         "written, in a folder below the working directory"
     )
+
+
+def _named_by(index: Path) -> tuple[Path, bool]:
+    entry = json.loads(index.read_text())
+    return index.parent / entry["file"], bool(entry["finished"])
 
 
 def _arrays_of(path: Path) -> list[tuple[str, Any]]:

@@ -27,10 +27,16 @@ def tasks_of(launcher: int) -> dict[str, int]:
 
 
 def at_work_in(folder: Path) -> list[int]:
-    """Returns the processes whose working directory is a folder; none of the dead ones."""
+    """Returns the processes whose working directory is a folder; none of the dead ones.
+
+    Args:
+        folder: as this process sees it; for others it may have another name, in a mount namespace
+            of their own.
+    """
+    own = os.stat(folder)
     found = []
     for pid in process_ids():
         with contextlib.suppress(OSError):
-            if Path(os.readlink(f"/proc/{pid}/cwd")) == folder:
+            if os.path.samestat(os.stat(f"/proc/{pid}/cwd"), own):
                 found.append(pid)
     return found

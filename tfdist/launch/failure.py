@@ -77,6 +77,8 @@ class TaskResult:
         stopped: Whether the launcher had sent it a signal before it ended.
         log_start: Where its output begins in the log, in bytes: after that of the process before
             it, where the task was started again.
+        stood_still: For how many seconds it had been stopped (SIGSTOP) when the launcher ended it;
+            0 where it was not.
     """
 
     task: Task
@@ -86,6 +88,7 @@ class TaskResult:
     ended: float
     stopped: bool = False
     log_start: int = 0
+    stood_still: float = 0.0
 
     @property
     def seconds(self) -> float:
@@ -118,6 +121,8 @@ def exit_code(result: TaskResult) -> int:
     """
     if result.returncode >= 0:
         return result.returncode
+    if result.stood_still:
+        return TaskLost.exit_code
     error = _own_error(result) if result.stopped else ""
     return _CODES.get(error, 1) if error else 128 - result.returncode
 
@@ -140,6 +145,11 @@ def describe(result: TaskResult, *, explained: bool = True) -> str:
         explained: Whether to say what tfdist's own exit codes mean.
     """
     code = result.returncode
+    if code < 0 and result.stood_still:
+        return (
+            f"was stopped (SIGSTOP) for {result.stood_still:.0f} s, and ended by tfdist "
+            f"(exit code {exit_code(result)})"
+        )
     if code < 0 and result.stopped and (error := _own_error(result)):
         return f"failed by {error} (exit code {exit_code(result)}; it took long to end)"
     if code >= 0:

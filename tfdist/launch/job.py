@@ -27,6 +27,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Literal, TextIO
 
+from tfdist.cluster import Task
 from tfdist.errors import ClusterError, Preempted
 from tfdist.launch import announcing
 from tfdist.launch.failure import (
@@ -46,6 +47,7 @@ from tfdist.launch.plan import JobPlan
 from tfdist.launch.presence import Presence
 from tfdist.launch.restarts import Restarts
 from tfdist.launch.result import JobResult
+from tfdist.launch.stopped_tasks import StoppedTasks
 from tfdist.launch.task_process import Starter, TaskProcess
 from tfdist.machine.signals import ENDS, caught
 
@@ -123,11 +125,10 @@ class Job:
         self._log_dir = None if log_dir is None else Path(log_dir)
         out, err = out or sys.stdout, err or sys.stderr
         names = [str(task.task) for task in plan.tasks]
-        first = plan.tasks[0].environ(self._environ)
-        quiet = first.get("TF_CPP_MIN_LOG_LEVEL", "0") not in ("0", "1")
+        level = plan.tasks[0].environ(self._environ).get("TF_CPP_MIN_LOG_LEVEL", "0")
         live = chief if (chief := str(plan.cluster.chief)) in names else names[0]
         self._display: Display = (
-            Console(names, live=live, out=out, err=err, quiet=quiet)
+            Console(names, live=live, out=out, err=err, quiet=level not in ("0", "1"))
             if prefix
             else Passthrough(out=out, err=err)
         )
@@ -150,6 +151,7 @@ class Job:
         self._to_end: list[TaskProcess] = []
         self._failed_at: float | None = None
         self._chief_ended_at: float | None = None  # well, in a parameter-server job
+        self._stopped = StoppedTasks(self.plan, self._environ)
         self._presence = Presence(self.plan.cluster, [plan.task for plan in self.plan.tasks])
 
     def run(self) -> JobResult:
@@ -199,6 +201,12 @@ class Job:
 
     def _look_around(self) -> None:
         """What else is to be looked at meanwhile."""
+        self._stopped.look(self._processes, self._is_needed, self._display.say)
+
+    def _is_needed(self, task: Task) -> bool:
+        """Whether the job cannot go on without a task; a worker of servers may be spared."""
+        spared = self.plan.has_servers and task.type == "worker" and not self._restarts.left
+        return not spared or task in self._presence.absent()
 
     def stop(self, signum: int = signal.SIGTERM) -> None:
         """Ends the job, as the same signal to the launcher would; for other threads."""
@@ -218,15 +226,7 @@ class Job:
         gone = process.poll()
         if process.returncode is not None and process.name not in self._results:
             self._display.feed(process.name, process.drain())  # its log tells how it ended
-            self._results[process.name] = TaskResult(
-                process.task,
-                process.returncode,
-                process.log.path,
-                process.started,
-                process.ended,
-                stopped=bool(process.signals),
-                log_start=process.log.start,
-            )
+            self._results[process.name] = process.result()
             if self.plan.has_servers and process.task.type == "chief" and process.returncode == 0:
                 self._chief_ended_at = time.monotonic()
         if gone:
@@ -324,9 +324,9 @@ class Job:
     def _end(self, why: Why, processes: Sequence[TaskProcess], signum: int, now: float) -> None:
         """Plans the signals that end some tasks, the first at once.
 
-        TensorFlow's preemption notifier swallows SIGTERM, in training and while it waits for other
-        tasks, and Python cannot raise KeyboardInterrupt inside a TensorFlow operation: what usually
-        ends a process with TensorFlow inside is SIGKILL.
+        Python cannot raise KeyboardInterrupt inside a TensorFlow operation, and a script that makes
+        TensorFlow's own strategy has a preemption notifier that swallows SIGTERM: what ends such a
+        process is SIGKILL.
         """
         self._ending, self._ended_at = why, now
         self._to_end = [process for process in processes if not process.gone]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tfdist.cluster import Task
 from tfdist.errors import LaunchError
+from tfdist.launch.failure import TaskResult
 from tfdist.launch.guardian import (
     Guardian,
     command_of,
@@ -72,6 +73,7 @@ class TaskProcess:
         self.name = str(plan.task)
         self.returncode: int | None = None
         self.gone = False
+        self.stopped_for = 0.0  # seconds, where we have ended it since it was stopped (SIGSTOP)
         self.signals: list[int] = []  # what we have sent, while the process was running
         self.remains: dict[int, str] = {}  # what it had left running when it ended by itself
         self.started = time.time()
@@ -171,6 +173,20 @@ class TaskProcess:
         if self.running:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGTERM)
+
+    def result(self) -> TaskResult:
+        """How it has ended; once its return code is known."""
+        assert self.returncode is not None
+        return TaskResult(
+            self.task,
+            self.returncode,
+            self.log.path,
+            self.started,
+            self.ended,
+            stopped=bool(self.signals) and not self.stopped_for,
+            log_start=self.log.start,
+            stood_still=self.stopped_for,
+        )
 
     def poll(self) -> bool:
         """Looks whether the task has ended; returns whether nothing of it is left."""

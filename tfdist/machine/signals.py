@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
-__all__ = ["ENDS", "caught"]
+__all__ = ["ENDS", "caught", "take_back"]
 
 ENDS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 """What schedulers send before they take a machine away."""
@@ -38,3 +38,16 @@ def caught(
         for one, previous in before.items():
             # None: a handler that was not Python's, and that Python cannot put back.
             signal.signal(one, signal.SIG_DFL if previous is None else previous)
+
+
+def take_back(signum: signal.Signals) -> None:
+    """Has a signal do again what Python knows of it, where a library has caught it in native code.
+
+    In another thread than the main one, where Python allows no handlers, nothing happens.
+
+    Args:
+        signum: Which.
+    """
+    handler = signal.getsignal(signum)
+    if handler is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signum, handler)

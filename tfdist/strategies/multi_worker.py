@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 from collections.abc import Iterator
 
 import tensorflow as tf
@@ -11,6 +12,7 @@ from tfdist import exits, process
 from tfdist.cluster import Cluster
 from tfdist.compat import tf_collectives, tf_graphs
 from tfdist.errors import StrategyError
+from tfdist.machine.signals import take_back
 from tfdist.rendezvous.agreement import Agreement
 from tfdist.strategies import registry, stall_watch
 from tfdist.strategies.small_sums import is_gathered
@@ -51,6 +53,8 @@ def joined(cluster: Cluster, deadline: float) -> Iterator[None]:
                 f"{cluster.task}: TensorFlow has run operations already ({error}): make the "
                 "strategy at the top of the program, before any tensor, dataset or model"
             ) from error
+    # TensorFlow catches it from now on, and does nothing: who is told to end would go on.
+    take_back(signal.SIGTERM)
     # An unseeded shuffle must give every worker the same order, or examples would be lost.
     tf_graphs.seed_if_unseeded(agreement.seed)
     tell_who_is_here(cluster, agreement)

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tfdist import exits, log, process
+from tfdist import exits, log, phases, process
 from tfdist.errors import TaskLost
 from tfdist.machine import stacks
 from tfdist.machine.connections import grpc_answers
@@ -33,6 +33,7 @@ _QUIET = 6.0
 """Seconds without a move after which it is said who is waited for."""
 
 _OUTSIDE = "in its program, outside of fit, evaluate and predict,"
+_TOLD = {"in its train steps": "training", "in its test steps": "validation"}
 _watch: StallWatch | None = None
 
 
@@ -51,13 +52,19 @@ def begin(task: str, touch: InTouch | None, membership: Membership | None) -> No
     _watch.start()
 
 
-def note(phase: str, *, alone: bool = False) -> None:
+def note(
+    phase: str, *, alone: bool = False, epoch: int | None = None, step: int | None = None
+) -> None:
     """Notes that this process has moved, and what it does now.
 
     Args:
         phase: as "in its train steps".
         alone: whether it waits for nobody there: in a callback, in the input pipeline.
+        epoch: which one it is in, from 0; None for the same as before.
+        step: of the epoch or the evaluation, from 0; None for the same as before.
     """
+    if phases.are_told():
+        phases.tell(_TOLD.get(phase, phases.BETWEEN), epoch, step)
     if _watch is not None and threading.get_ident() == _watch.thread:
         _watch.moved(phase, alone)
 

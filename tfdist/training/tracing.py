@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from tfdist import phases
 from tfdist.structures import Traced
 
 __all__ = ["traced"]
@@ -19,4 +20,16 @@ def traced(function: Callable[..., object], **settings: bool) -> Traced:
     one place in the code for one: those of the fifth model would get the warning. A `partial` has
     no place in the code.
     """
-    return tf.function(functools.partial(function), autograph=False, **settings)
+    body = _told(function) if phases.are_told() else function
+    return tf.function(functools.partial(body), autograph=False, **settings)
+
+
+def _told(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function, which says that it is being traced."""
+
+    @functools.wraps(function)
+    def told(*arguments: Any, **keywords: Any) -> Any:
+        with phases.during("tracing"):
+            return function(*arguments, **keywords)
+
+    return told

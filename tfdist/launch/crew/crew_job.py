@@ -154,6 +154,7 @@ class CrewJob(Job):
     # ------------------------------------------------------------ while a generation runs
 
     def _look_around(self) -> None:
+        super()._look_around()
         # A lost foreman is looked for again once all that it had started has ended.
         alone = self._is_lost or self._is_free or self._end_told is not None
         self._orders.extend(() if alone else self._link.tick(time.monotonic()))

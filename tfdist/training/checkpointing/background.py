@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from tfdist import process
+from tfdist import phases, process
 
 __all__ = ["Background"]
 
@@ -58,5 +58,6 @@ class Background:
 
 
 def _do(work: Callable[[], None]) -> None:
-    with process.writes():  # else the launcher might end this task, where it starts all again
+    # Else the launcher might end this task, where it starts all again.
+    with process.writes(), phases.saving():
         work()

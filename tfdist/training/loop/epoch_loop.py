@@ -141,7 +141,7 @@ class Loop:
             training_logs = logs = dict(state.logs)
             first = epochs.epochs if state.stopped and not state.step else first
         for epoch in range(first, epochs.epochs):
-            note(f"in its callbacks, as epoch {epoch + 1} begins", alone=True)
+            note(f"in its callbacks, as epoch {epoch + 1} begins", alone=True, epoch=epoch)
             begun = 0 if state is None or epoch > first else state.step
             if not begun:
                 family.reset_metrics()
@@ -276,7 +276,7 @@ class Loop:
                 self._check_compiled("fit" if mode == "train" else "evaluate")
                 if saving is not None:
                     saving.before_chunk(chunk_length)
-                note(f"in its {mode} steps")
+                note(f"in its {mode} steps", step=step)
                 count, logs = run()
                 step += count
                 note(f"in its callbacks around {mode} steps", alone=True)

@@ -2,9 +2,9 @@
 
 Slurm (`--signal`), Kubernetes and most clouds send SIGTERM some time before they take a machine
 away; Slurm can send SIGUSR1 or SIGUSR2. While a `fit` with a checkpoint runs, these ask for an end
-after the next chunk of steps, and so does Ctrl-C where `tfdist run` hands it on. TensorFlow handles
-SIGTERM itself from the moment a strategy of several workers is made, and does nothing; here it is
-taken back.
+after the next chunk of steps, and so does Ctrl-C where `tfdist run` hands it on. Elsewhere they end
+the process, as any other: TensorFlow would catch SIGTERM from the moment a strategy of several
+workers is made, and do nothing, but it is taken back (`tfdist.strategies.multi_worker`).
 """
 
 from __future__ import annotations

@@ -171,11 +171,21 @@ class StepLogs:
         with keras.StatelessScope(state_mapping=list(states)):
             sources = self._sources.get(mode)
             if not sources:
-                return dict(self._model.get_metrics_result())
-            return {
-                name: own[name] if source is None else source.read()
-                for name, source in sources.items()
-            }
+                return _now(dict(self._model.get_metrics_result()))
+            return _now(
+                {
+                    name: own[name] if source is None else source.read()
+                    for name, source in sources.items()
+                }
+            )
+
+
+def _now(logs: dict[str, Any]) -> dict[str, Any]:
+    """The logs with the values of variables: a metric's result may be its state itself."""
+    read: dict[str, Any] = keras.tree.map_structure(
+        lambda value: value.value if isinstance(value, keras.Variable) else value, logs
+    )
+    return read
 
 
 def _flat(logs: dict[str, Nest]) -> dict[str, tf.Tensor]:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from types import TracebackType
 
-__all__ = ["Hosts", "reason_against"]
+__all__ = ["Hosts", "reason_against", "remove_abandoned"]
+
+_MARK = "tf"
+_NAME = re.compile(rf"{_MARK}(\d+)(h\d+|sw|probe)")
 
 
 def reason_against() -> str:
@@ -20,11 +24,22 @@ def reason_against() -> str:
     missing = [name for name in ("ip", "unshare") if shutil.which(name) is None]
     if missing:
         return f"there is no {missing[0]} here"
-    probe = f"tfprobe{os.getpid()}"
+    probe = f"{_MARK}{os.getpid()}probe"
     if subprocess.run(["ip", "netns", "add", probe], capture_output=True).returncode:
         return "this root may make no network namespace"
     subprocess.run(["ip", "netns", "del", probe], check=False)
     return ""
+
+
+def remove_abandoned() -> int:
+    """Removes the hosts of processes that were killed; returns how many namespaces these were."""
+    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=False)
+    names = [line.split()[0] for line in listed.stdout.splitlines() if line.strip()]
+    found = [one for name in names if (one := _NAME.fullmatch(name))]
+    gone = [one[0] for one in found if not os.path.exists(f"/proc/{one[1]}")]
+    for name in gone:
+        subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+    return len(gone)
 
 
 class Hosts:
@@ -38,7 +53,7 @@ class Hosts:
     """
 
     def __init__(self, count: int) -> None:
-        self._mark = f"tf{os.getpid()}"
+        self._mark = f"{_MARK}{os.getpid()}"
         self._switch = f"{self._mark}sw"
         self.addresses = [f"10.78.0.{number + 1}" for number in range(count)]
 
@@ -68,6 +83,13 @@ class Hosts:
         trace: TracebackType | None,
     ) -> None:
         self._remove()
+
+    @property
+    def left(self) -> int:
+        """How many of its namespaces there are."""
+        listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True)
+        names = {*map(self._name, range(len(self.addresses))), self._switch}
+        return sum(line.split()[0] in names for line in listed.stdout.splitlines() if line.strip())
 
     def on(self, number: int, command: Sequence[object]) -> list[object]:
         """The command that runs another one on a host, which has a name of its own."""
