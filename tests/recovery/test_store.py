@@ -18,7 +18,8 @@ import tfdist
 from tfdist import log
 from tfdist.errors import CheckpointError
 from tfdist.training.checkpointing.background import Background
-from tfdist.training.checkpointing.store import Store, replacing_directory, replacing_file
+from tfdist.training.checkpointing.replacing import replacing_directory, replacing_file
+from tfdist.training.checkpointing.store import Store
 
 
 def write(text: str) -> Callable[[str], None]:
