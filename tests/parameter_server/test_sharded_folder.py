@@ -114,7 +114,11 @@ def flip_a_bit(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "harm", "said"),
     [
-        ("variables.data-00000-of-00001", cut_off, "data-00000-of-00001 has 1,"),
+        (
+            "variables.data-00000-of-00001",
+            cut_off,
+            "has 20,577 bytes instead of 20,607",
+        ),
         ("variables.data-00000-of-00001", Path.unlink, "data-00000-of-00001 is not there"),
         ("variables.data-00000-of-00001", flip_a_bit, "hecksum does not match"),
         ("variables.index", cut_off, "part variables.index has"),
@@ -144,9 +148,6 @@ def test_a_damaged_one_is_named_and_the_one_before_it_taken(
     assert saved.epoch == 1
     assert "epoch-00002.sharded: " in caplog.text
     assert said in caplog.text
-    for key, value in values_of(made(None, 1, 64)).items():
-        if key.startswith("weight"):
-            assert value.shape == values_of(resumed)[key].shape
     first = made(2, 1, 64)
     np.testing.assert_array_equal(first.layers[0].table.numpy(), resumed.layers[0].table.numpy())
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tfdist.diagnose import job_processes
 from tfdist.diagnose.fault_plan import Fault, draw_faults
-from tfdist.diagnose.job_outcome import JobOutcome, newest_checkpoint
+from tfdist.diagnose.job_outcome import JobOutcome, largest_file, newest_checkpoint
 from tfdist.errors import CheckpointError, LaunchError
 
 __all__ = ["Chaos", "Round"]
@@ -228,5 +228,5 @@ def _left_over(home: Path) -> int:
 
 def _cut_in_half(home: Path) -> None:
     with contextlib.suppress(CheckpointError, OSError):
-        path, _ = newest_checkpoint(home)
+        path = largest_file(newest_checkpoint(home)[0])
         os.truncate(path, path.stat().st_size // 2)
