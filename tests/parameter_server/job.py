@@ -218,8 +218,7 @@ def kept(name: str, epochs: int, shards: int, by_servers: bool | None) -> keras.
     keras.utils.set_random_seed(programs.SEED)
     with strategy.scope():
         model = more.recommender(optimizers.Adam(0.05))
-    options = {"shard_embeddings_from": 1000, "embedding_shards": shards}
-    tfdist.plug(model, exact_embeddings=True, **options)
+    tfdist.plug(model, shard_embeddings_from=1000, embedding_shards=shards, exact_embeddings=True)
     keep = tfdist.callbacks.Checkpoint(folder / name, sharded=by_servers)
     more.fit(model, *more.TWICE[:1], epochs, callbacks=[keep])
     return model
