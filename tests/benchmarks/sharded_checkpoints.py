@@ -2,20 +2,22 @@
 
     python -m tests.benchmarks.sharded_checkpoints --megabytes 400
 
-For each way of writing (by the chief, by the servers) and each size, one job trains two epochs, with a
-checkpoint after each, and a second job resumes and trains a third. The table has a slot of its size
-(Adagrad); sizes are of both. Memory is the most that the chief's process has had resident.
+For each way of writing (by the chief, by the servers) and each size, one job trains two epochs,
+with a checkpoint after each, and a second job resumes and trains a third. The table has a slot of
+its size (Adagrad); sizes are of both. Memory is the most that the chief's process has had resident.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import json
 import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,12 @@ def _peak() -> int:
     """The most MiB that this process has had resident."""
     text = Path("/proc/self/status").read_text()
     return int(text.partition("VmHWM:")[2].split()[0]) // 1024
+
+
+def _timed(call: Callable[..., None], seconds: list[float], *args: Any) -> None:
+    began = time.perf_counter()
+    call(*args)
+    seconds.append(time.perf_counter() - began)
 
 
 def _train(folder: Path, megabytes: int, sharded: bool, epochs: int) -> None:
@@ -53,14 +61,8 @@ def _train(folder: Path, megabytes: int, sharded: bool, epochs: int) -> None:
     tfdist.plug(model)
     keep = tfdist.callbacks.Checkpoint(folder / "run", sharded=sharded, keep=1)
     told: dict[str, Any] = {"held up": [], "written": []}
-    for name, kind in (("keep", "held up"), ("_write", "written")):
-
-        def timed(*args: Any, before: Any = getattr(keep, name), kind: str = kind) -> None:
-            began = time.perf_counter()
-            before(*args)
-            told[kind].append(time.perf_counter() - began)
-
-        setattr(keep, name, timed)
+    keep.keep = functools.partial(_timed, keep.keep, told["held up"])  # type: ignore[method-assign]
+    keep._write = functools.partial(_timed, keep._write, told["written"])  # type: ignore[method-assign]
     rng = np.random.default_rng(0)
     x = rng.integers(0, rows, (BATCH * STEPS, 4)).astype("int32")
     y = rng.normal(size=(BATCH * STEPS, 1)).astype("float32")
