@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import os
+import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +18,10 @@ import tensorflow as tf
 
 import tfdist
 from tests.recovery.test_store import told
+from tfdist.diagnose import job_outcome
 from tfdist.errors import CheckpointError
-from tfdist.training.checkpointing import server_copies
+from tfdist.training import evaluator
+from tfdist.training.checkpointing import server_copies, server_files
 from tfdist.training.checkpointing.damage import damage_of
 from tfdist.training.checkpointing.loading import load_variables
 from tfdist.training.checkpointing.server_copies import ServerCopies
@@ -52,8 +58,10 @@ def written(model: keras.Model, folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("after", [None, 1, 2, 3, 4, 6])
-@pytest.mark.parametrize("before", [None, 1, 4, 6])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(None, 3), (4, None), (4, 6), (6, 4), (4, 3), (3, 3), (1, 2), (6, 2), (2, 1)],
+)
 def test_any_number_of_shards_becomes_any_other(
     before: int | None, after: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,6 +119,18 @@ def flip_a_bit(path: Path) -> None:
     path.write_bytes(content)
 
 
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the checkpoints of two epochs, of the models with the seeds 1 and 2."""
+    directory = tmp_path_factory.mktemp("two")
+    store = Store(directory)
+    for epoch in (1, 2):
+        copies = ServerCopies(model := made(2, epoch, 64), plain_variables(model))
+        save = functools.partial(copies.save, job=b"")
+        store.write(lambda path, save=save: save(Path(path)), epoch, {}, suffix=".sharded")  # type: ignore[misc]
+    return directory
+
+
 @pytest.mark.parametrize(
     ("name", "harm", "said"),
     [
@@ -132,13 +152,11 @@ def test_a_damaged_one_is_named_and_the_one_before_it_taken(
     name: str,
     harm: Callable[[Path], None],
     said: str,
+    two: Path,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    store = Store(tmp_path)
-    for epoch in (1, 2):
-        copies = ServerCopies(model := made(2, epoch, 64), plain_variables(model))
-        store.write(lambda p, c=copies: c.save(Path(p), b""), epoch, {}, suffix=".sharded")  # type: ignore[misc]
+    shutil.copytree(two, tmp_path, dirs_exist_ok=True)
     harm(tmp_path / "epoch-00002.sharded" / name)
     with told(caplog):
         resumed = made(3, 7, 64)
@@ -187,3 +205,67 @@ def test_what_is_no_variable_is_refused(change: dict[str, Any]) -> None:
     whole = SavedVariable("weight_0000", "table", (4, 2), "float32")
     with pytest.raises(ValueError, match="weight_0000"):
         dataclasses.replace(whole, **change)
+
+
+def test_an_evaluator_reads_the_weights_and_looks_at_the_files(two: Path, tmp_path: Path) -> None:
+    model = made(None, 7, 64)
+    evaluator._load_weights(model, two / "epoch-00002.sharded")
+    expected = values_of(made(2, 2, 64))
+    for name, value in values_of(model).items():
+        if name.startswith("weight"):
+            np.testing.assert_array_equal(value, expected[name])
+    shutil.copytree(two, tmp_path, dirs_exist_ok=True)
+    cut_off(tmp_path / "epoch-00002.sharded" / "variables.data-00000-of-00001")
+    with pytest.raises(CheckpointError, match=r"has 20,577 bytes"):
+        evaluator._load_weights(model, tmp_path / "epoch-00002.sharded")
+
+
+def test_chaos_tells_two_of_them_apart(two: Path) -> None:
+    arrays = [dict(job_outcome._arrays_of(two / f"epoch-0000{k}.sharded")) for k in (1, 2)]
+    assert [int(one["optimizer_0_0000_shard_0_block_0"]) for one in arrays] == [0, 0]
+    assert arrays[0].keys() == arrays[1].keys()
+    table = made(2, 2, 64).layers[0].table.numpy()
+    np.testing.assert_array_equal(arrays[1]["weight_0000_shard_1_block_0"], table[1::2])
+    largest = job_outcome.largest_file(two / "epoch-00002.sharded")
+    assert largest.name == "variables.data-00000-of-00001"
+
+
+def test_the_older_are_dropped_and_all_is_their_owners_alone(two: Path, tmp_path: Path) -> None:
+    shutil.copytree(two, tmp_path, dirs_exist_ok=True)
+    store = Store(tmp_path, keep=2)
+    copies = ServerCopies(model := made(2), plain_variables(model))
+    before = os.umask(0)
+    try:
+        store.write(lambda path: copies.save(Path(path), b""), 3, {}, suffix=".sharded")
+    finally:
+        os.umask(before)
+    kept = [path.name for path in tmp_path.glob("*.sharded")]
+    assert sorted(kept) == ["epoch-00002.sharded", "epoch-00003.sharded"]
+    assert not list(tmp_path.glob(".writing-*"))
+    newest = tmp_path / "epoch-00003.sharded"
+    assert {stat.S_IMODE(path.stat().st_mode) for path in newest.iterdir()} == {0o600}
+    assert stat.S_IMODE(newest.stat().st_mode) == 0o700
+
+
+def test_a_layer_that_writes_its_own_files_leaves_it_to_the_chief(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Counting(keras.layers.Dense):
+        def save_own_variables(self, store: Any) -> None:
+            store["0"] = 1
+
+    model = keras.Sequential([keras.Input((2,)), Counting(1, name="counting")])
+    monkeypatch.setattr(server_files, "on_servers", lambda _: {"/job:ps/task:0": 300 << 20})
+    variables = plain_variables(model)
+    with told(caplog):
+        assert not server_files.servers_write(model, variables, tmp_path, None)
+    assert "the layer 'counting' has a save_own_variables" in caplog.text
+    assert "needs 300 MiB of memory for it" in caplog.text
+    with pytest.raises(CheckpointError, match=r"sharded=True, but the layer 'counting'"):
+        server_files.servers_write(model, variables, tmp_path, True)
+    assert not server_files.servers_write(model, variables, tmp_path, False)
+
+
+def test_what_is_no_answer_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"sharded='yes': give True, False or None"):
+        tfdist.callbacks.Checkpoint(tmp_path, sharded="yes")  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,7 +24,7 @@ from tfdist.training.checkpointing.sharded_folder import (
 )
 from tfdist.training.checkpointing.snapshot import Snapshot
 
-__all__ = ["ServerCopies", "described", "on_servers", "parts_of"]
+__all__ = ["ServerCopies", "described", "in_words", "on_servers", "parts_of"]
 
 _BLOCK_BYTES = 64 << 20
 """How much of a shard is one tensor of the files: what a reader holds at once."""
@@ -93,7 +94,7 @@ class ServerCopies:
         try:
             tf.train.Checkpoint(**self._copies).write(prefix_in(folder.absolute()))
         except _OF_FILES as error:
-            raise OSError(_first_line(error)) from error
+            raise OSError(in_words(error)) from error
         finally:
             self._release()
         files = {entry.name: entry.stat().st_size for entry in os.scandir(folder)}
@@ -114,7 +115,6 @@ _OF_FILES = (
     tf.errors.ResourceExhaustedError,
     tf.errors.FailedPreconditionError,
     tf.errors.DataLossError,
-    tf.errors.UnknownError,
 )
 """What TensorFlow makes of the errors of a file system; the loss of a server is none of them."""
 
@@ -158,5 +158,7 @@ def _rows(variable: tf.Variable, block: Block) -> tf.Tensor:
     )
 
 
-def _first_line(error: tf.errors.OpError) -> str:
-    return str(error.message).strip().partition("\n")[0]
+def in_words(error: tf.errors.OpError) -> str:
+    """What TensorFlow says of a file, without the names of its operations."""
+    line = str(error.message).strip().partition("\n")[0]
+    return re.sub(r"\{\{.*?\}\}\s*|\s*\[Op:\w+\].*", "", line)

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfdist.errors import CheckpointError
 from tfdist.strategies.server_variables import place_of
-from tfdist.training.checkpointing.server_copies import described, parts_of
+from tfdist.training.checkpointing.server_copies import described, in_words, parts_of
 from tfdist.training.checkpointing.sharded_folder import Block, Contents, SavedVariable, prefix_in
 
 __all__ = ["ServerReading"]
@@ -70,7 +70,7 @@ class ServerReading:
             with ThreadPoolExecutor(len(todo), thread_name_prefix="tfdist-reading") as pool:
                 list(pool.map(self._read, todo, todo.values()))
         except _DAMAGE as error:
-            return str(error.message).strip().partition("\n")[0]
+            return in_words(error)
         return None
 
     def _found(self, there: Mapping[str, SavedVariable], name: str, variable: Any) -> SavedVariable:
