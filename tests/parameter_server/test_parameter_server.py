@@ -104,20 +104,23 @@ def three_epochs() -> list[np.ndarray]:
     return weights
 
 
-@pytest.mark.parametrize("how", ["by servers", "by chief", "by chief at last"])
 def test_checkpoints_go_on_whoever_writes_them_and_however_tables_are_cut(
-    how: str, one: dict[str, Any], three_epochs: list[np.ndarray]
+    one: dict[str, Any], three_epochs: list[np.ndarray]
 ) -> None:
-    assert not isinstance(one["kept_by_servers"], str), one["kept_by_servers"]
+    found = one["kept_by_servers"]
+    assert not isinstance(found, str), found
+    names = ["epoch-00001.sharded", "epoch-00002.keras", "epoch-00003.sharded"]
+    assert found["files"] == names
     atol = comparing.ADAM_WEIGHTS
-    assert_equal(three_epochs, one["kept_by_servers"][how], 0.0, atol, "weights")
+    assert_equal(three_epochs, found["weights"], 0.0, atol, "weights")
+    assert "retracing" not in one["output"]  # TensorFlow's warning at the fifth checkpoint
 
 
 def test_one_process_goes_on_from_what_servers_have_written(
     one: dict[str, Any], three_epochs: list[np.ndarray]
 ) -> None:
-    folder = one["folder"] / "two epochs by servers"
-    files = sorted(p.name for p in (folder / "epoch-00002.sharded").iterdir())
+    folder = one["folder"] / "one epoch"
+    files = sorted(p.name for p in (folder / "epoch-00001.sharded").iterdir())
     written = [f"variables.data-0000{k}-of-00003" for k in range(3)]  # the chief's: what is where
     assert files == ["state.zip", *written, "variables.index"]
     keras.utils.set_random_seed(programs.SEED)
@@ -125,7 +128,7 @@ def test_one_process_goes_on_from_what_servers_have_written(
         model = more.recommender(optimizers.Adam(0.05))
     keep = tfdist.callbacks.Checkpoint(folder, sharded=True)
     more.fit(tfdist.plug(model), *more.TWICE[:1], 3, callbacks=[keep])
-    assert len(model.history.epoch) == 1
+    assert model.history.epoch == [1, 2]
     assert keep.latest is not None
     assert keep.latest.path.name == "epoch-00003.keras"
     atol = comparing.ADAM_WEIGHTS

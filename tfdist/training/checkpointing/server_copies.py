@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfdist.compat import tf_saving
 from tfdist.strategies.server_variables import place_of
 from tfdist.training.checkpointing.sharded_folder import (
     SUFFIX,
@@ -91,6 +92,7 @@ class ServerCopies:
             tf.errors.OpError: a server is lost.
         """
         folder.mkdir()
+        tf_saving.quiet_tracing()
         try:
             tf.train.Checkpoint(**self._copies).write(prefix_in(folder.absolute()))
         except _OF_FILES as error:

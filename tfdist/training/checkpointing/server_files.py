@@ -55,7 +55,7 @@ def servers_write(
             f"the layer {layer!r} has a save_own_variables of its own, which servers cannot call"
         )
         cure = "leave it out of the layer, and keep its state in weights"
-    elif blind := blind_servers(directory, sizes):
+    elif blind := blind_servers(directory, sorted(sizes)):
         reason = f"{directory} is not there on {', '.join(blind)}"
         cure = "give a directory on a file system that the chief and all ps tasks share"
     else:
