@@ -12,14 +12,14 @@ from tfdist import log, process
 from tfdist.compat import keras_trainer
 from tfdist.errors import CheckpointError
 from tfdist.training.checkpointing.background import Background
-from tfdist.training.checkpointing.extra_parts import (
-    add_job_state,
-    add_random_state,
-    read_job_state,
-    restore_random_state,
-)
+from tfdist.training.checkpointing.extra_parts import read_job_state, restore_random_state
+from tfdist.training.checkpointing.loading import load_variables
+from tfdist.training.checkpointing.server_copies import ServerCopies
+from tfdist.training.checkpointing.server_files import servers_write
+from tfdist.training.checkpointing.sharded_folder import state_file
 from tfdist.training.checkpointing.snapshot import Snapshot
 from tfdist.training.checkpointing.store import Saved, Store
+from tfdist.training.embeddings.table_slots import plain_variables
 from tfdist.training.loop.job_state import JobState
 from tfdist.training.plugged import Plugged
 
@@ -33,7 +33,8 @@ class Checkpoint(keras.callbacks.Callback):
     job that is killed at any moment leaves the last whole checkpoint. When `fit` begins and the
     directory holds a checkpoint, the chief reads it, every worker takes it over, and training goes
     on with the step after it; so a job resumes by being started again. Only the chief needs to see
-    the directory. Each file is an ordinary `.keras` file that `keras.models.load_model` opens.
+    the directory. Each is an ordinary `.keras` file that `keras.models.load_model` opens, but for
+    large models on parameter servers, which write what they keep themselves (`sharded`).
 
     Kept are weights, optimizers, random states, what the metrics have counted, the history, where
     the data stand on every worker, and what callbacks remember: those of Keras (EarlyStopping,
@@ -66,9 +67,14 @@ class Checkpoint(keras.callbacks.Callback):
         resume: False starts anew, whatever the directory holds.
         save_on_background: whether training goes on while a checkpoint is written; it then waits
             only where the one before is not yet.
+        sharded: whether parameter servers write what they keep themselves, into a folder of
+            TensorFlow's format, so that nothing of it passes through the chief's memory; all ps
+            tasks must see the directory. None does so from 256 MiB of weights and slots on, if they
+            see it. Without parameter servers it means nothing. Either kind is resumed by any job.
 
     Raises:
-        CheckpointError: the directory cannot be written, or what it holds is of another model.
+        CheckpointError: the directory cannot be written, or what it holds is of another model; or
+            `sharded` is True, and a server does not see the directory.
 
     Example:
         >>> keep = tfdist.callbacks.Checkpoint("run/", every_steps=500)
@@ -87,8 +93,11 @@ class Checkpoint(keras.callbacks.Callback):
         keep: int = 3,
         resume: bool = True,
         save_on_background: bool = True,
+        sharded: bool | None = None,
     ) -> None:
         super().__init__()
+        if not (sharded is None or isinstance(sharded, bool)):
+            raise CheckpointError(f"sharded={sharded!r}: give True, False or None (by the size)")
         for name, value in {"every": every, "every_steps": every_steps}.items():
             if (value is not None or name == "every") and not _is_count(value):
                 what = "epochs" if name == "every" else "steps"
@@ -100,10 +109,12 @@ class Checkpoint(keras.callbacks.Callback):
         self.every_secs = every_secs
         self.resume = resume
         self.restores_the_model = resume
+        self.sharded = sharded
         self.restored: JobState | None = None
         self.store = Store(directory, keep)
         self._background = Background(save_on_background)
         self._pending: JobState | None = None
+        self._servers_write = False
 
     @property
     def latest(self) -> Saved | None:
@@ -125,8 +136,8 @@ class Checkpoint(keras.callbacks.Callback):
         self._pending = None if now else state
         if now:
             # All that changes as training goes on is taken here, in its own thread.
-            snapshot, data = Snapshot(self.model), state.to_bytes()
-            self._background.begin(lambda: self._write(snapshot, state, data))
+            taken, data = self._take(), state.to_bytes()
+            self._background.begin(lambda: self._write(taken, state, data))
 
     def settle(self) -> None:
         """Waits until what was kept is on the disk.
@@ -136,23 +147,26 @@ class Checkpoint(keras.callbacks.Callback):
         """
         self._background.settle()
 
-    def _write(self, snapshot: Snapshot, state: JobState, data: bytes) -> None:
-        def save(path: str) -> None:
-            with snapshot.shown():
-                keras_trainer.save(snapshot.model, path)
-                add_random_state(Path(path), snapshot.model, snapshot.global_seeds)
-            add_job_state(Path(path), data)
+    def _take(self) -> Snapshot | ServerCopies:
+        if not self._servers_write:
+            return Snapshot(self.model)
+        self._background.wait()  # no server holds three of each variable
+        return ServerCopies(self.model, plain_variables(self.model))
 
-        if lost := snapshot.not_finite():
+    def _write(self, taken: Snapshot | ServerCopies, state: JobState, data: bytes) -> None:
+        def save(path: str) -> None:
+            taken.save(Path(path), data)
+
+        if lost := taken.not_finite():
             log.warning(
                 "after epoch %d, %s has numbers that are not finite: saved as %s, and not as a "
                 "checkpoint to resume from; a lower learning rate or clipping often helps",
                 state.epoch,
                 lost,
-                self.store.put_aside(save),
+                self.store.put_aside(save, taken.suffix),
             )
             return
-        self.store.write(save, state.epoch, state.logs, state.step)
+        self.store.write(save, state.epoch, state.logs, state.step, taken.suffix)
 
     # ------------------------------------------------------------ as Keras calls it
 
@@ -177,25 +191,33 @@ class Checkpoint(keras.callbacks.Callback):
         self._pending, self.restored = None, None
         if not self._is_chief:
             return
-        saved = self.store.latest() if self.resume else None
+        saved = self.store.latest(self._restore) if self.resume else None
         if saved is not None:
-            self._restore(saved)
+            keras_trainer.begin_with_epoch(self.model, saved.epoch)
+            log.info("resuming after %s, from %s", saved, saved.path)
         self.store.begin(resumed=saved)
+        variables = plain_variables(self.model)
+        self._servers_write = servers_write(
+            self.model, variables, self.store.directory, self.sharded
+        )
 
-    def _restore(self, saved: Saved) -> None:
+    def _restore(self, saved: Saved) -> str | None:
+        """Sets the model to a checkpoint; returns what is wrong with its files, or None."""
         try:
-            keras_trainer.load_weights(self.model, str(saved.path))
-            restore_random_state(saved.path, self.model)
+            variables = plain_variables(self.model)
+            if damage := load_variables(saved.path, self.model, variables):
+                return damage
+            restore_random_state(state_file(saved.path), self.model)
             # A run that has ended well is taken up by another one, to train more epochs perhaps.
-            state = read_job_state(saved.path) if saved.step or not saved.lent else None
+            goes_on = saved.step or not saved.lent
+            state = read_job_state(state_file(saved.path)) if goes_on else None
             self.restored = state if state is not None and state.workers else None
         except (ValueError, OSError, KeyError, TypeError) as error:
             raise CheckpointError(
                 f"{saved.path} cannot be restored into this model, as it is of another one or "
                 f"damaged: give another directory, or resume=False to start anew ({error})"
             ) from error
-        keras_trainer.begin_with_epoch(self.model, saved.epoch)
-        log.info("resuming after %s, from %s", saved, saved.path)
+        return None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Saves, if this epoch's turn has come, in a plain `fit`; tfdist's asks for it itself."""

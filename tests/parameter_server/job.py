@@ -6,7 +6,9 @@ tfdist run --workers N --ps 2 job.py FOLDER
 from __future__ import annotations
 
 import functools
+import os
 import pickle
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -25,6 +27,7 @@ from keras import layers, optimizers  # noqa: E402
 from tests.multi_worker import programs  # noqa: E402
 from tests.multi_worker.programs import LABELS, X  # noqa: E402
 from tests.parameter_server import more  # noqa: E402
+from tfdist.training.checkpointing import server_files  # noqa: E402
 from tfdist.training.parameter_server.work_queue import WorkQueue  # noqa: E402
 
 cluster = tfdist.Cluster.from_environment()
@@ -210,6 +213,57 @@ def sharded(name: str, optimizer: Any, data: Any = (), **options: Any) -> Any:
     return {"history": history, "variables": variables, "file": str(file)}
 
 
+def kept(name: str, epochs: int, shards: int, by_servers: bool) -> keras.Model:
+    """A model that trains on from a folder of checkpoints, its table in so many shards."""
+    keras.utils.set_random_seed(programs.SEED)
+    with strategy.scope():
+        model = more.recommender(optimizers.Adam(0.05))
+    tfdist.plug(model, shard_embeddings_from=1000, embedding_shards=shards, exact_embeddings=True)
+    keep = tfdist.callbacks.Checkpoint(folder / name, sharded=by_servers)
+    more.fit(model, *more.TWICE[:1], epochs, callbacks=[keep])
+    return model
+
+
+def kept_by_servers() -> Any:
+    """The weights after three epochs, each of another model that goes on from the one before."""
+    kept("kept", 1, 2, True)
+    shutil.copytree(folder / "kept", folder / "one epoch")  # for the test itself
+    kept("kept", 2, 5, False)
+    model = kept("kept", 3, 3, True)
+    files = sorted(path.name for path in (folder / "kept").glob("epoch-*"))
+    return {"weights": _whole_weights(model), "files": files}
+
+
+def _whole_weights(model: keras.Model) -> list[Any]:
+    return [np.asarray(weight) for layer in model.layers for weight in layer.get_weights()]
+
+
+def not_finite_on_one_server() -> Any:
+    model = kept("nan", 1, 2, True)
+    shard = model.layers[0].table.shards[1]
+    value = np.asarray(shard.numpy()).copy()
+    value[-1, 0] = np.nan
+    shard.assign(value)
+    keep = tfdist.callbacks.Checkpoint(folder / "nan", sharded=True, resume=False)
+    more.fit(model, epochs=1, callbacks=[keep])
+    latest = keep.latest
+    names = sorted(path.name for path in keep.store.directory.iterdir())
+    return [latest is not None and latest.stale, names]
+
+
+def servers_that_do_not_see_it() -> Any:
+    """A path that leads elsewhere in each process; first if it may be, then if it must be."""
+    hidden = folder / "hidden"
+    hidden.mkdir()
+    path = f"/proc/self/fd/{os.open(hidden, os.O_RDONLY)}"
+    server_files.SHARDED_FROM = 1
+    model = make()
+    model.fit(X, LABELS, verbose=0, callbacks=[tfdist.callbacks.Checkpoint(path)])
+    found["written by the chief"] = sorted(p.name for p in hidden.iterdir())
+    keep = tfdist.callbacks.Checkpoint(path, sharded=True, resume=False)
+    return make().fit(X, LABELS, verbose=0, callbacks=[keep])
+
+
 for name in more.SAME if workers == 1 else ():
     note(name, lambda name=name: programs.run(name, strategy.scope(), tfdist.plug))
 if workers == 1:
@@ -220,6 +274,8 @@ if workers == 1:
         each = f"exact, {name}"
         note(each, functools.partial(sharded, each, one, more.TWICE, exact_embeddings=True))
     note("downpour", downpour)
+    for check in (kept_by_servers, not_finite_on_one_server, servers_that_do_not_see_it):
+        note(check.__name__, check)
 else:
     for check in (
         thousand_steps,

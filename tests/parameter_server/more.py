@@ -58,9 +58,9 @@ def recommender(optimizer: Any) -> keras.Model:
     return model
 
 
-def fit(model: keras.Model, ids: Any = IDS, epochs: int = 2) -> Any:
+def fit(model: keras.Model, ids: Any = IDS, epochs: int = 2, **settings: Any) -> Any:
     """Trains as all sides do."""
-    return model.fit(ids, TARGETS, 40, epochs, shuffle=False, verbose=0).history
+    return model.fit(ids, TARGETS, 40, epochs, shuffle=False, verbose=0, **settings).history
 
 
 def _eager(make: Any) -> Any:

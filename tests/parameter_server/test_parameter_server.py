@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from keras import layers, optimizers
 
+import tfdist
 from tests.conftest import RunJob
 from tests.multi_worker import programs
 from tests.multi_worker.programs import LABELS, X
@@ -28,7 +30,7 @@ def _run(run_job: RunJob, folder: Path, workers: int) -> dict[str, Any]:
     ran = run_job(["--workers", workers, "--ps", 2, script, folder], timeout=280)
     assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-4000:]
     found: dict[str, Any] = pickle.loads((folder / "found.pickle").read_bytes())
-    return {**found, "output": ran.stdout + ran.stderr}
+    return {**found, "output": ran.stdout + ran.stderr, "folder": folder}
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +92,63 @@ def test_local_steps_of_one_worker_are_plain_sgd(one: dict[str, Any]) -> None:
     assert_equal(history, found, 1e-5, 1e-7, "history")
     assert_equal(plain.get_weights(), weights, 1e-5, 2e-6, "weights")
     assert counted == {"iterations": int(plain.optimizer.iterations), "examples": len(X)}
+
+
+@pytest.fixture(scope="module")
+def three_epochs() -> list[np.ndarray]:
+    """The weights of one process of plain Keras that nobody has disturbed."""
+    keras.utils.set_random_seed(programs.SEED)
+    plain = more.recommender(optimizers.Adam(0.05))
+    more.fit(plain, *more.TWICE[:1], 3)
+    weights: list[np.ndarray] = plain.get_weights()
+    return weights
+
+
+def test_checkpoints_go_on_whoever_writes_them_and_however_tables_are_cut(
+    one: dict[str, Any], three_epochs: list[np.ndarray]
+) -> None:
+    found = one["kept_by_servers"]
+    assert not isinstance(found, str), found
+    names = ["epoch-00001.sharded", "epoch-00002.keras", "epoch-00003.sharded"]
+    assert found["files"] == names
+    atol = comparing.ADAM_WEIGHTS
+    assert_equal(three_epochs, found["weights"], 0.0, atol, "weights")
+    assert "retracing" not in one["output"]  # TensorFlow's warning at the fifth checkpoint
+
+
+def test_one_process_goes_on_from_what_servers_have_written(
+    one: dict[str, Any], three_epochs: list[np.ndarray]
+) -> None:
+    folder = one["folder"] / "one epoch"
+    files = sorted(p.name for p in (folder / "epoch-00001.sharded").iterdir())
+    written = [f"variables.data-0000{k}-of-00003" for k in range(3)]  # the chief's: what is where
+    assert files == ["state.zip", *written, "variables.index"]
+    keras.utils.set_random_seed(programs.SEED)
+    with tfdist.strategy("one_device").scope():
+        model = more.recommender(optimizers.Adam(0.05))
+    keep = tfdist.callbacks.Checkpoint(folder, sharded=True)
+    more.fit(tfdist.plug(model), *more.TWICE[:1], 3, callbacks=[keep])
+    assert model.history.epoch == [1, 2]
+    assert keep.latest is not None
+    assert keep.latest.path.name == "epoch-00003.keras"
+    atol = comparing.ADAM_WEIGHTS
+    assert_equal(three_epochs, model.get_weights(), 0.0, atol, "weights")
+
+
+def test_what_is_not_finite_on_one_server_is_no_checkpoint(one: dict[str, Any]) -> None:
+    stale, names = one["not_finite_on_one_server"]
+    assert stale
+    assert names == ["checkpoint.json", "epoch-00001.sharded", "not-finite.sharded"]
+    assert re.search(r"embeddings has numbers that are not finite: saved as .*/not-", one["output"])
+
+
+def test_servers_that_do_not_see_the_folder_are_told(one: dict[str, Any]) -> None:
+    assert one["written by the chief"] == ["checkpoint.json", "epoch-00001.keras"]
+    assert re.search(r"is not there on ps:0, ps:1: the chief writes the checkp", one["output"])
+    told = one["servers_that_do_not_see_it"]
+    assert re.match(
+        r"CheckpointError: sharded=True, but /proc/.* is not there on ps:0, ps:1: give", told
+    )
 
 
 def test_no_step_and_no_count_of_several_workers_is_lost(several: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """Trains with a checkpoint of every second step; a task may be killed, or sent a signal.
 
-The kind "virtual" is multi_worker_mirrored with eight virtual replicas, on any number of workers.
+The kind "virtual" is multi_worker_mirrored with eight virtual replicas, on any number of workers;
+"servers" is parameter_server with a table, of which each ps writes its own part of the checkpoints.
 
 tfdist run --workers 2 [--ps 1] exact.py FOLDER KIND [TASK EPOCH STEP SIGNAL]
 """
@@ -20,6 +21,7 @@ import tensorflow as tf
 
 import tfdist
 from tests.recovery.losses import Losses
+from tfdist.training.embeddings.table_slots import plain_variables
 
 folder, kind = Path(sys.argv[1]), sys.argv[2]
 fault = sys.argv[3:7]
@@ -27,8 +29,8 @@ fault = sys.argv[3:7]
 cluster = tfdist.environments.detect_cluster()
 task = str(cluster.task) if cluster and cluster.task else "chief:0"
 (folder / f"{task}.pid").write_text(str(os.getpid()))
-virtual = kind == "virtual"
-strategy = tfdist.strategy("auto" if virtual else kind, rendezvous_timeout=60)
+virtual, servers = kind == "virtual", kind == "servers"
+strategy = tfdist.strategy("auto" if virtual or servers else kind, rendezvous_timeout=60)
 
 keras.utils.set_random_seed(1)
 rng = np.random.default_rng(0)
@@ -36,10 +38,24 @@ x = rng.normal(size=(105, 8)).astype("float32")
 y = rng.integers(0, 3, 105)
 # A random order in each epoch, and a last batch that is shared out unevenly.
 data = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(60).map(lambda a, b: (2 * a, b)).batch(16)
+
+
+class Table(keras.layers.Layer):
+    """Looks numbers up, by their first digits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = keras.layers.Embedding(128, 4)
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        return self.table(tf.cast(tf.minimum(10 * tf.abs(x), 127.0), tf.int32))
+
+
 with strategy.scope():
     model = keras.Sequential(
         [
             keras.Input((8,)),
+            *([Table(), keras.layers.Flatten()] if servers else []),
             keras.layers.Dense(16, "relu"),
             *([keras.layers.BatchNormalization()] if virtual else []),
             keras.layers.Dropout(0.3),
@@ -51,7 +67,10 @@ with strategy.scope():
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-tfdist.plug(model, virtual_replicas=8 if virtual else None)
+if servers:
+    tfdist.plug(model, shard_embeddings_from=1000)
+else:
+    tfdist.plug(model, virtual_replicas=8 if virtual else None)
 
 
 class Fault(keras.callbacks.Callback):
@@ -84,11 +103,17 @@ history = model.fit(
         keras.callbacks.ReduceLROnPlateau("val_loss", patience=1),
         losses,
         # Only the chief needs to see the checkpoints.
-        tfdist.callbacks.Checkpoint(folder / f"run-{task.replace(':', '-')}", every_steps=2),
+        tfdist.callbacks.Checkpoint(
+            folder / f"run-{task.replace(':', '-')}",
+            every_steps=2,
+            sharded=True if servers else None,
+        ),
         Fault(),
     ],
 )
 every = [*model.variables, *model.optimizer.variables]
+if servers:  # the same variables on any number of them
+    every = list(plain_variables(model).values())
 result = {
     "history": history.history,
     "epochs": history.epoch,

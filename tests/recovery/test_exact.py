@@ -15,6 +15,7 @@ SCRIPT = Path(__file__).with_name("exact.py")
 TASKS = {
     "multi_worker_mirrored": (["--workers", 2], ["worker-0", "worker-1"]),
     "parameter_server": (["--workers", 1, "--ps", 1], ["chief-0"]),
+    "servers": (["--workers", 1, "--ps", 2], ["chief-0"]),
     "pipeline": (["--chief", "--workers", 1], ["chief-0"]),
 }
 thorough = pytest.mark.thorough
@@ -53,6 +54,8 @@ def results_in(folder: Path, kind: str) -> list[dict[str, Any]]:
         pytest.param("parameter_server", ("chief:0", 2, 4, "SIGKILL"), 137, marks=thorough),
         pytest.param("parameter_server", ("chief:0", 1, 1, "SIGUSR1"), 75, marks=thorough),
         pytest.param("pipeline", ("worker:0", 1, 2, "SIGUSR2"), 75, marks=thorough),
+        pytest.param("servers", ("chief:0", 2, 4, "SIGKILL"), 137, marks=thorough),
+        pytest.param("servers", ("ps:1", 1, 3, "SIGTERM"), 75, marks=thorough),
     ],
 )
 def test_a_job_goes_on_in_the_middle_of_an_epoch(
@@ -83,6 +86,8 @@ def test_a_job_goes_on_in_the_middle_of_an_epoch(
         ("pipeline", "worker:0"),
         pytest.param("parameter_server", "chief:0", marks=thorough),
         pytest.param("parameter_server", "ps:0", marks=thorough),
+        pytest.param("servers", "chief:0", marks=thorough),
+        pytest.param("servers", "ps:1", marks=thorough),
     ],
 )
 def test_the_launcher_starts_the_job_again(
@@ -97,6 +102,24 @@ def test_the_launcher_starts_the_job_again(
     assert ran.returncode == 0, ran.stderr
     assert "starting all tasks again (1 of 1)" in ran.stderr
     assert results_in(tmp_path, kind)[0] == undisturbed[kind]
+
+
+@thorough
+@pytest.mark.parametrize("after", [1, 3])
+def test_another_number_of_servers_goes_on(
+    after: int, run_job: RunJob, undisturbed: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    fault = ("chief:0", 2, 4, "SIGKILL")
+    first = run_job([*TASKS["servers"][0], SCRIPT, tmp_path, "servers", *fault])
+    assert first.returncode == 137, first.stderr
+    second = run_job(["--workers", 1, "--ps", after, SCRIPT, tmp_path, "servers"])
+    assert second.returncode == 0, second.stderr
+    said = second.stdout + second.stderr
+    assert ".sharded" in said.partition("resuming after epoch 2 and ")[2].partition("\n")[0]
+    assert f"in {after} shard" in said
+    assert results_in(tmp_path, "servers")[0] == undisturbed["servers"]
+    kept = [path.suffix for path in (tmp_path / "run-chief-0").glob("epoch-*")]
+    assert set(kept) == {".sharded"}
 
 
 def test_the_undisturbed_run_has_trained_every_step(

@@ -18,7 +18,8 @@ import tfdist
 from tfdist import log
 from tfdist.errors import CheckpointError
 from tfdist.training.checkpointing.background import Background
-from tfdist.training.checkpointing.store import Store, replacing_directory, replacing_file
+from tfdist.training.checkpointing.replacing import replacing_directory, replacing_file
+from tfdist.training.checkpointing.store import Store
 
 
 def write(text: str) -> Callable[[str], None]:
@@ -368,3 +369,16 @@ def test_work_that_failed_does_not_cost_the_next_piece() -> None:
         background.begin(lambda: done.append("the last"))
     assert done == ["the last"]
     background.close()
+
+
+def test_to_wait_for_a_piece_leaves_its_error_to_who_settles() -> None:
+    background = Background(active=True)
+
+    def fail() -> None:
+        raise OSError("full")
+
+    background.wait()
+    background.begin(fail)
+    background.wait()
+    with pytest.raises(OSError, match="full"):
+        background.close()

@@ -14,6 +14,7 @@ import tensorflow as tf
 from tfdist.errors import PlugError
 from tfdist.training.embeddings.sharded_embedding import shard_embeddings
 from tfdist.training.embeddings.sparse_updates import SparseUpdates
+from tfdist.training.embeddings.table_slots import plain_slots
 from tfdist.training.plug_options import TrainingOptions
 
 ROWS, COLUMNS, SHARDS = 23, 4, 3
@@ -82,6 +83,11 @@ SPARSE_OPS = {
 }
 
 
+def slots_of(updates: SparseUpdates) -> list[Any]:
+    """The optimizer's variables as plain Keras has them."""
+    return plain_slots(updates._optimizer, updates._tables)
+
+
 class Pair:
     """A plain model with Keras' dense updates, and a sharded one with sparse or exact updates."""
 
@@ -120,7 +126,7 @@ class Pair:
 
     def assert_equal(self, rows: Any = EVERY_ID, rtol: float = 1e-10) -> None:
         expected = [v.numpy() for v in [*self.plain.variables, *self.plain.optimizer.variables]]
-        tables = [v.numpy() for v in self.updates._as_plain()]
+        tables = [v.numpy() for v in slots_of(self.updates)]
         found = [self.sharded.layers[0].get_weights()[0], *self.sharded.layers[1].get_weights()]
         for one, other in zip(expected, [*found, *tables], strict=True):
             if one.shape == (ROWS, COLUMNS):
@@ -208,7 +214,7 @@ def test_untouched_rows_and_their_slots_stay_as_they_are(name: str) -> None:
     pair.train([EVERY_ID])
     states = []
     for _ in range(2):
-        tables = [t.numpy() for t in pair.updates._as_plain() if t.shape == (ROWS, COLUMNS)]
+        tables = [t.numpy() for t in slots_of(pair.updates) if t.shape == (ROWS, COLUMNS)]
         states.append([pair.sharded.layers[0].get_weights()[0], *tables])
         pair.train([np.array([3, 5, 5, 7])])
     for before, after in zip(*states, strict=True):
@@ -323,7 +329,7 @@ def test_slots_go_to_plain_keras_and_to_other_numbers_of_shards(tmp_path: Path, 
     pair.train([EVERY_ID])
     pair.sharded.save(tmp_path / "model.keras")
     pair.sharded.save_weights(tmp_path / "model.weights.h5")
-    expected = [v.numpy() for v in pair.updates._as_plain()]
+    expected = [v.numpy() for v in slots_of(pair.updates)]
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # Keras warns where it skips the slots
         loaded = keras.models.load_model(tmp_path / "model.keras")
@@ -333,7 +339,7 @@ def test_slots_go_to_plain_keras_and_to_other_numbers_of_shards(tmp_path: Path, 
         other = model_of(ALSO_EXACT[name]())
         updates = updates_of(other, 5, exact=True)
         other.load_weights(tmp_path / "model.weights.h5")
-    for variables in (loaded.optimizer.variables, plain.optimizer.variables, updates._as_plain()):
+    for variables in (loaded.optimizer.variables, plain.optimizer.variables, slots_of(updates)):
         assert len(variables) == len(expected)
         for variable, value in zip(variables, expected, strict=True):
             np.testing.assert_array_equal(variable.numpy(), value)
@@ -347,7 +353,7 @@ def test_a_plain_models_slots_load_into_shards(tmp_path: Path) -> None:
     updates = updates_of(other, 2)
     other.load_weights(tmp_path / "plain.weights.h5")
     expected = pair.plain.optimizer.variables
-    for variable, value in zip(updates._as_plain(), expected, strict=True):
+    for variable, value in zip(slots_of(updates), expected, strict=True):
         np.testing.assert_array_equal(variable.numpy(), value.numpy())
 
 
@@ -373,7 +379,7 @@ def test_two_tables_of_one_path_keep_their_own_slots() -> None:
     updates = updates_of(model, 2)
     paths = [weight.path for weight in model.weights]
     assert paths[:2] == paths[2:]
-    slots = list(updates._as_plain())[2:]
+    slots = list(slots_of(updates))[2:]
     shards = [shard for table in slots for shard in table.shards]
     assert len(slots) == 4
     assert len({id(shard) for shard in shards}) == 8

@@ -22,7 +22,7 @@ from pathlib import Path
 from tfdist.diagnose import round as rounds_of
 from tfdist.diagnose.disturbed_job import DisturbedJob
 from tfdist.diagnose.fault_plan import Fault, draw_faults
-from tfdist.diagnose.job_outcome import JobOutcome, newest_checkpoint
+from tfdist.diagnose.job_outcome import JobOutcome, largest_file, newest_checkpoint
 from tfdist.diagnose.job_run import JobRun, left_over, tied
 from tfdist.diagnose.job_timeline import Target, Timeline
 from tfdist.diagnose.round import Round
@@ -270,7 +270,7 @@ def _send(pid: int, signum: int) -> None:
 
 def _cut_in_half(folder: Path) -> None:
     with contextlib.suppress(CheckpointError, OSError):
-        path, _ = newest_checkpoint(folder)
+        path = largest_file(newest_checkpoint(folder)[0])
         os.truncate(path, path.stat().st_size // 2)
 
 

@@ -6,13 +6,20 @@ import hashlib
 import io
 import json
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tfdist.errors import CheckpointError
+from tfdist.training.checkpointing.sharded_folder import (
+    Contents,
+    is_sharded,
+    prefix_in,
+    state_file,
+)
 
-__all__ = ["JobOutcome", "newest_checkpoint"]
+__all__ = ["JobOutcome", "largest_file", "newest_checkpoint"]
 
 _WEIGHTS = "model.weights.h5"
 _JOB = "tfdist.npz"
@@ -97,8 +104,31 @@ def _named_by(index: Path) -> tuple[Path, bool]:
     return index.parent / entry["file"], bool(entry["finished"])
 
 
-def _arrays_of(path: Path) -> list[tuple[str, Any]]:
+def largest_file(checkpoint: Path) -> Path:
+    """A checkpoint's file; where it is a folder, the largest in it."""
+    if not checkpoint.is_dir():
+        return checkpoint
+    return max(checkpoint.iterdir(), key=lambda file: file.stat().st_size)
+
+
+def _arrays_of(path: Path) -> Iterator[tuple[str, Any]]:
     """The weights and the optimizer's variables, as arrays by name, in order."""
+    return _arrays_of_shards(path) if is_sharded(path) else iter(_arrays_of_keras(path))
+
+
+def _arrays_of_shards(path: Path) -> Iterator[tuple[str, Any]]:
+    """The same of a sharded checkpoint, a block of rows at a time."""
+    import numpy as np
+    import tensorflow as tf  # for such a checkpoint alone
+
+    reader = tf.train.load_checkpoint(prefix_in(path.absolute()))
+    for variable in Contents.of(path).variables:
+        for shard in range(variable.shards):
+            for block in variable.blocks(shard):
+                yield block.name, np.asarray(reader.get_tensor(block.key))
+
+
+def _arrays_of_keras(path: Path) -> list[tuple[str, Any]]:
     import h5py  # comes with Keras
 
     found: list[tuple[str, Any]] = []
@@ -116,7 +146,7 @@ def _arrays_of(path: Path) -> list[tuple[str, Any]]:
 
 def _history_of(path: Path) -> Any:
     """What the callback History remembers, in a state that `job_state.to_bytes` has written."""
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(state_file(path)) as archive:
         if _JOB not in archive.namelist():
             return None
         with zipfile.ZipFile(io.BytesIO(archive.read(_JOB))) as parts:

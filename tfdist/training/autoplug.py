@@ -152,7 +152,7 @@ def _writing(original: Callable[..., None]) -> Callable[..., None]:
         cluster = autostrategy.job_of_several()
         if "_tfdist_plugged" in vars(self) or cluster is None or "ps" in cluster.jobs:
             return original(self, filepath, *args, **kwargs)
-        from tfdist.training.checkpointing.store import write_alone
+        from tfdist.training.checkpointing.replacing import write_alone
 
         with left_for_a_while():
             write_alone(

@@ -26,12 +26,15 @@ import keras
 import tensorflow as tf
 
 from tfdist import log
-from tfdist.compat import keras_trainer
 from tfdist.errors import CheckpointError, PlugError
 from tfdist.strategies.strategy_options import Options
 from tfdist.structures import Callbacks, Nest
+from tfdist.training.checkpointing.damage import damage_of
+from tfdist.training.checkpointing.loading import load_variables
+from tfdist.training.checkpointing.sharded_folder import is_sharded
 from tfdist.training.checkpointing.store import Index, Saved, Store
 from tfdist.training.data.stream import Stream
+from tfdist.training.embeddings.table_slots import plain_variables
 from tfdist.training.loop import callback_routing
 from tfdist.training.loop.epoch_loop import Loop
 
@@ -134,7 +137,7 @@ class Evaluator:
                 run.look(index)
                 saved = index.saved
                 if saved is not None and _differ(saved, scored) and run.may_score(index):
-                    keras_trainer.load_weights(model, str(saved.path))
+                    _load_weights(model, saved.path)
                     scored, failures = saved, 0
                     yield saved
                     patience.moved()
@@ -156,6 +159,13 @@ class Evaluator:
                     return
             patience.look()
             time.sleep(_POLL_SECONDS)
+
+
+def _load_weights(model: keras.Model, path: Path) -> None:
+    weights = {n: v for n, v in plain_variables(model).items() if n.startswith("weight_")}
+    damage = damage_of(path) if is_sharded(path) else None  # Keras looks at its own
+    if damage := damage or load_variables(path, model, weights, whole=False):
+        raise CheckpointError(f"{path}: {damage}")
 
 
 def _differ(saved: Saved, scored: Saved | None) -> bool:

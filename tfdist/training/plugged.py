@@ -18,7 +18,7 @@ from tfdist.strategies.layout import ReplicaLayout
 from tfdist.structures import Callbacks, Data, Logs, Nest
 from tfdist.training import evaluator, families, model_checks, own_methods
 from tfdist.training.building import Builder
-from tfdist.training.checkpointing.store import write_alone
+from tfdist.training.checkpointing.replacing import write_alone
 from tfdist.training.data.global_batches import GlobalBatches, as_tensors, to_step
 from tfdist.training.data.per_worker import is_input_function
 from tfdist.training.data.stream import Step, Stream

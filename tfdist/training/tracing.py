@@ -8,7 +8,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from tfdist import phases
-from tfdist.structures import Traced
+from tfdist.structures import P, T, Traced
 
 __all__ = ["traced"]
 
@@ -24,11 +24,11 @@ def traced(function: Callable[..., object], **settings: bool) -> Traced:
     return tf.function(functools.partial(body), autograph=False, **settings)
 
 
-def _told(function: Callable[..., Any]) -> Callable[..., Any]:
+def _told(function: Callable[P, T]) -> Callable[P, T]:
     """The same function, which says that it is being traced."""
 
     @functools.wraps(function)
-    def told(*arguments: Any, **keywords: Any) -> Any:
+    def told(*arguments: P.args, **keywords: P.kwargs) -> T:
         with phases.during("tracing"):
             return function(*arguments, **keywords)
 

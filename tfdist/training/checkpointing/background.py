@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from tfdist import phases, process
 
@@ -40,6 +40,11 @@ class Background:
             return
         self._pool = self._pool or ThreadPoolExecutor(1, thread_name_prefix="tfdist-checkpoint")
         self._begun = self._pool.submit(_do, work)
+
+    def wait(self) -> None:
+        """Waits until all has ended; what it has raised is raised by whatever comes next."""
+        if self._begun is not None:
+            wait([self._begun])
 
     def settle(self) -> None:
         """Waits until all has ended; raises what it has raised."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from tfdist.compat import keras_build, keras_trainer
+from tfdist.training.checkpointing.extra_parts import add_job_state, add_random_state, seeds_of
 from tfdist.training.model_parts import optimizers_of, unique
 
 __all__ = ["Snapshot"]
@@ -23,25 +25,49 @@ class Snapshot:
 
     Args:
         model: a built model; no step may be on its way.
+        variables: those whose values are to be held; by default all of them.
 
     Attributes:
         model: the same.
-        global_seeds: the variable of the thread's global seed, if it has one.
+        suffix: how the name of what is written ends.
     """
 
-    def __init__(self, model: keras.Model) -> None:
+    suffix = ".keras"
+
+    def __init__(
+        self, model: keras.Model, variables: Iterable[keras.Variable] | None = None
+    ) -> None:
         self.model = model
-        self.global_seeds = keras_build.global_seeds()  # each thread has its own
-        optimizers = [v for one in optimizers_of(model) for v in one.variables]
-        variables = unique([*model.variables, *optimizers, *self.global_seeds])
-        self._values = [(v, tf.convert_to_tensor(v.value)) for v in variables]
+        self._global_seeds = keras_build.global_seeds()  # each thread has its own
+        if variables is None:
+            optimizers = [v for one in optimizers_of(model) for v in one.variables]
+            variables = [*model.variables, *optimizers]
+        held = unique([*variables, *self._global_seeds])
+        self._values = [(v, tf.convert_to_tensor(v.value)) for v in held]
+
+    @classmethod
+    def of_random_state(cls, model: keras.Model) -> Snapshot:
+        """Holds the seeds alone."""
+        return cls(model, seeds_of(model))
 
     @contextlib.contextmanager
-    def shown(self) -> Iterator[None]:
+    def _shown(self) -> Iterator[None]:
         """While it is entered, this thread reads these values from the variables."""
         keras_trainer.prepare_to_save()
         with keras.StatelessScope(state_mapping=self._values):
             yield
+
+    def save(self, path: Path, job: bytes) -> None:
+        """Writes a `.keras` file, with the random state and the state of the job in it."""
+        with self._shown():
+            keras_trainer.save(self.model, str(path))
+        self.add_to(path, job)
+
+    def add_to(self, archive: Path, job: bytes) -> None:
+        """Adds the random state, and the state of the job, to an archive."""
+        with self._shown():
+            add_random_state(archive, self.model, self._global_seeds)
+        add_job_state(archive, job)
 
     def not_finite(self) -> str:
         """The path of the first weight that is NaN or infinite somewhere; "" where none is."""

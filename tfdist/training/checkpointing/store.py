@@ -1,10 +1,11 @@
 """A directory of checkpoints: written so that a reader never sees half of one.
 
 A checkpoint is an ordinary `.keras` file (weights, optimizer and configuration; plain Keras loads
-it), and `checkpoint.json` names the newest whole one and tells of the run that writes here: its
-random name, when it began and whether it has ended well. Every file is written under another name,
-flushed to the disk and then renamed, which is atomic on POSIX file systems. Only their owner can
-open them: who can write them decides what a job resumes with.
+it), or a folder that parameter servers have written (`sharded_folder`), and `checkpoint.json` names
+the newest whole one and tells of the run that writes here: its random name, when it began and
+whether it has ended well. All is written under another name, flushed to the disk and then renamed,
+which is atomic on POSIX file systems. Only their owner can open them: who can write them decides
+what a job resumes with.
 """
 
 from __future__ import annotations
@@ -16,22 +17,29 @@ import os
 import re
 import secrets
 import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from tfdist import log
 from tfdist.errors import CheckpointError
 from tfdist.training.checkpointing.damage import damage_of
+from tfdist.training.checkpointing.replacing import (
+    SCRATCH,
+    discard,
+    replacing_own_file,
+    replacing_own_folder,
+)
+from tfdist.training.checkpointing.sharded_folder import SUFFIX
 
-__all__ = ["Index", "Saved", "Store", "replacing_directory", "replacing_file", "write_alone"]
+__all__ = ["Index", "Saved", "Store"]
 
 _INDEX = "checkpoint.json"
 _FORMAT = 1
-_NAME = re.compile(r"epoch-(\d+)(?:-step-(\d+))?\.keras")
-_SCRATCH = ".writing-"
+_KERAS = ".keras"
+_NAME = re.compile(rf"epoch-(\d+)(?:-step-(\d+))?({re.escape(_KERAS)}|{re.escape(SUFFIX)})")
 _ABANDONED_SECONDS = 600.0
 
 
@@ -40,7 +48,7 @@ class Saved:
     """One checkpoint.
 
     Attributes:
-        path: the `.keras` file.
+        path: the `.keras` file, or the folder of a sharded one.
         epoch: how many whole epochs it has seen.
         logs: the metrics at the end of the last of them, or of the steps of the next.
         name: random, another one for each that is written; "" where an older tfdist wrote it.
@@ -142,7 +150,7 @@ class Store:
         if saved is not None:
             saved = dataclasses.replace(saved, stale=resumed is None)
         self._write_index(Index(saved, secrets.token_hex(8), time.time()))
-        for scratch in self.directory.glob(f"{_SCRATCH}*"):  # of a run that was killed
+        for scratch in self.directory.glob(f"{SCRATCH}*"):  # of a run that was killed
             if time.time() - _written(scratch) > _ABANDONED_SECONDS:
                 shutil.rmtree(scratch, ignore_errors=True)
 
@@ -158,7 +166,7 @@ class Store:
         path = self.directory / _INDEX
         try:
             self.directory.mkdir(0o700, parents=True, exist_ok=True)
-            with _replacing_own_file(path) as temporary:
+            with replacing_own_file(path) as temporary:
                 temporary.write_text(index.to_json())
         except OSError as error:
             raise CheckpointError(
@@ -166,51 +174,58 @@ class Store:
             ) from error
         self._index = index
 
-    def put_aside(self, save: Callable[[str], None]) -> Path:
+    def put_aside(self, save: Callable[[str], None], suffix: str = _KERAS) -> Path:
         """Writes a model that nobody should resume from, for whoever wants to look at it.
 
         Args:
             save: as of `write`.
+            suffix: as of `write`.
 
         Returns:
-            The file, which is no checkpoint; the next one replaces it.
+            The file or folder, which is no checkpoint; the next one replaces it.
 
         Raises:
             CheckpointError: the directory cannot be written, or the disk is full.
         """
-        path = self.directory / "not-finite.keras"
+        path = self.directory / f"not-finite{suffix}"
         try:
             self.directory.mkdir(0o700, parents=True, exist_ok=True)
-            with _replacing_own_file(path) as temporary:
+            with _replacing_own(path) as temporary:
                 save(str(temporary))
         except OSError as error:
             raise CheckpointError(f"{path} could not be written ({error})") from error
         return path
 
     def write(
-        self, save: Callable[[str], None], epoch: int, logs: Mapping[str, Any], step: int = 0
+        self,
+        save: Callable[[str], None],
+        epoch: int,
+        logs: Mapping[str, Any],
+        step: int = 0,
+        suffix: str = _KERAS,
     ) -> Saved:
         """Writes a checkpoint, then names it the newest, then drops the oldest.
 
         Args:
-            save: writes the model to the path it is given, which ends with `.keras`.
+            save: writes the model to the path it is given, which ends with the suffix.
             epoch: how many whole epochs the model has seen.
             logs: the last metrics.
             step: how many steps of the next epoch it has seen.
+            suffix: `.keras` for a file, or that of a sharded checkpoint, which is a folder.
 
         Raises:
             CheckpointError: the directory cannot be written, or the disk is full.
         """
         within = f"-step-{step:07d}" if step else ""
-        path = self.directory / f"epoch-{epoch:05d}{within}.keras"
+        path = self.directory / f"epoch-{epoch:05d}{within}{suffix}"
         plain = {name: float(value) for name, value in logs.items() if _is_number(value)}
         saved = Saved(path, epoch, plain, name=secrets.token_hex(8), step=step)
         index = dataclasses.replace(self._index, saved=saved)
         try:
             self.directory.mkdir(0o700, parents=True, exist_ok=True)
-            with _replacing_own_file(path) as temporary:
+            with _replacing_own(path) as temporary:
                 save(str(temporary))
-            with _replacing_own_file(self.directory / _INDEX) as temporary:
+            with replacing_own_file(self.directory / _INDEX) as temporary:
                 temporary.write_text(index.to_json())
             self._index = index
             self._drop_old(path)
@@ -220,11 +235,15 @@ class Store:
             ) from error
         return saved
 
-    def latest(self) -> Saved | None:
+    def latest(self, take: Callable[[Saved], str | None] | None = None) -> Saved | None:
         """Returns the newest whole checkpoint, or None where there is none.
 
         One that is damaged or missing is named in a warning and passed over for the one before it;
         so is an index that cannot be read, for the files that lie there.
+
+        Args:
+            take: reads a checkpoint that looks whole, and returns what is wrong with it all the
+                same, in a few words, or None.
 
         Raises:
             CheckpointError: there are checkpoints, but none is whole.
@@ -241,7 +260,7 @@ class Store:
             candidates.append(Saved(path, epoch, {}, step=step))
         told = []
         for saved in candidates:
-            damage = damage_of(saved.path)
+            damage = damage_of(saved.path) or (take(saved) if take else None)
             if damage is None:
                 return saved
             told.append(f"{saved.path}: {damage}")
@@ -254,7 +273,7 @@ class Store:
         return None
 
     def _files(self) -> list[Path]:
-        return [p for p in self.directory.glob("epoch-*.keras") if _NAME.fullmatch(p.name)]
+        return [p for p in self.directory.glob("epoch-*") if _NAME.fullmatch(p.name)]
 
     def _files_before(self, saved: Saved) -> list[Path]:
         """The earlier checkpoints, in order; later ones are of a run before this one."""
@@ -286,8 +305,13 @@ class Store:
         # Later ones than the newest are of a run before this one, which began anew.
         files = sorted(self._files(), key=_place_of)
         files.sort(key=lambda path: _place_of(path) <= _place_of(newest))
-        for path in files[: -self.keep]:
-            path.unlink(missing_ok=True)
+        twins = [p for p in files if p != newest and _place_of(p) == _place_of(newest)]
+        for path in {*files[: -self.keep], *twins}:
+            discard(path)
+
+
+def _replacing_own(path: Path) -> AbstractContextManager[Path]:
+    return replacing_own_folder(path) if path.suffix == SUFFIX else replacing_own_file(path)
 
 
 def _place_of(path: Path) -> tuple[int, int]:
@@ -303,74 +327,3 @@ def _written(path: Path) -> float:
 
 def _is_number(value: Any) -> bool:
     return getattr(value, "ndim", 0) == 0 and not isinstance(value, str)
-
-
-@contextlib.contextmanager
-def replacing_file(path: Path) -> Iterator[Path]:
-    """Gives a path to write to, and moves what was written there to `path` in one step.
-
-    The temporary name ends as `path` does and lies in the same directory. Nothing is left where
-    the writing fails.
-    """
-    # The directory keeps the file's own name whole, as Keras looks at how it ends.
-    scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=path.parent))
-    try:
-        temporary = scratch / path.name
-        yield temporary
-        _flush(temporary)
-        os.replace(temporary, path)
-        _flush(path.parent)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _replacing_own_file(path: Path) -> Iterator[Path]:
-    """The same for a file that only its owner can read, on file systems that know owners."""
-    with replacing_file(path) as temporary:
-        yield temporary
-        with contextlib.suppress(OSError):
-            temporary.chmod(0o600)
-
-
-@contextlib.contextmanager
-def replacing_directory(path: Path, is_chief: bool) -> Iterator[Path]:
-    """The same for a directory; where several processes write it, the chief's stays."""
-    scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=path.parent))
-    try:
-        temporary = scratch / path.name
-        yield temporary
-        if is_chief and path.is_dir():
-            os.replace(path, scratch / "before")
-        with contextlib.suppress(OSError):  # the chief has written it meanwhile
-            os.replace(temporary, path)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def write_alone(target: Any, write: Callable[[Any], None], is_chief: bool) -> None:
-    """Has one of several processes write a file or a directory, without seeing the others.
-
-    Args:
-        target: a path, or something else that `write` takes (a file object, a URL of a remote
-            store), which is handed on as it is.
-        write: writes to the path it is given.
-        is_chief: whether this process is the chief, whose directory stays.
-    """
-    if not isinstance(target, str | os.PathLike) or "://" in str(target):
-        write(target)
-        return
-    path = Path(target)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    is_file = path.suffix in (".keras", ".h5", ".onnx")
-    with replacing_file(path) if is_file else replacing_directory(path, is_chief) as temporary:
-        write(str(temporary))
-
-
-def _flush(path: Path) -> None:
-    """Waits until a file, or a directory's list of files, is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

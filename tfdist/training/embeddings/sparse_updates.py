@@ -19,8 +19,8 @@ from tfdist.errors import PlugError
 from tfdist.strategies import server_variables
 from tfdist.training.embeddings.lookup import unique_rows
 from tfdist.training.embeddings.sharded_embedding import ShardedEmbedding
-from tfdist.training.embeddings.sharded_variable import ShardedVariable
 from tfdist.training.embeddings.sparse_rules import TableRows, is_elementwise, rule_of
+from tfdist.training.embeddings.table_slots import find_slots, plain_slots
 
 __all__ = ["SparseUpdates"]
 
@@ -194,7 +194,7 @@ class SparseUpdates:
         rule = rule_of(self._optimizer)
         assert rule is not None, "check() has refused it"
         if not self._slots:
-            self._slots = _find_slots(self._optimizer, self._tables)
+            self._slots = find_slots(self._optimizer, self._tables)
         step = tf.cast(tf.convert_to_tensor(step), tf.float32)
         for variable, gradient in pairs:
             if not isinstance(gradient, tf.IndexedSlices):
@@ -227,11 +227,11 @@ class SparseUpdates:
         optimizer = self._optimizer
 
         def save_own_variables(store: Any) -> None:
-            for i, variable in enumerate(self._as_plain()):
+            for i, variable in enumerate(plain_slots(optimizer, self._tables)):
                 store[str(i)] = variable.numpy()
 
         def load_own_variables(store: Any) -> None:
-            whole = self._as_plain()
+            whole = plain_slots(optimizer, self._tables)
             if len(store.keys()) != len(whole):
                 type(optimizer).load_own_variables(optimizer, store)  # warns, loads nothing
                 return
@@ -240,63 +240,6 @@ class SparseUpdates:
 
         object.__setattr__(optimizer, "save_own_variables", save_own_variables)
         object.__setattr__(optimizer, "load_own_variables", load_own_variables)
-
-    def _as_plain(self) -> list[keras.Variable | ShardedVariable]:
-        """The optimizer's variables, the slots of a table's shards as one."""
-        slots = _find_slots(self._optimizer, self._tables)
-        names = {id(slot): (of, name) for (of, name), slot in slots.items()}
-        found: list[keras.Variable | ShardedVariable] = []
-        seen: set[tuple[int, str]] = set()
-        for variable in self._optimizer.variables:
-            if id(variable) not in names:
-                found.append(variable)
-                continue
-            of, name = names[id(variable)]
-            table = self._table_of[of]
-            if (id(table), name) not in seen:
-                seen.add((id(table), name))
-                found.append(ShardedVariable([slots[id(s), name] for s in table.shards], name))
-        return found
-
-
-# ---------------------------------------------------------------- slots
-
-
-def _find_slots(
-    optimizer: Any, tables: Sequence[ShardedVariable]
-) -> dict[tuple[int, str], keras.Variable]:
-    """The optimizer's slots of all shards, by the shard's identity and the slot's name.
-
-    Keras names a slot `<path of the variable, / as _>_<name of the slot>`. Variables of the same
-    path have their slots in the order of the variables.
-    """
-    by_name: dict[str, list[keras.Variable]] = {}
-    for variable in optimizer.variables:
-        by_name.setdefault(variable.name, []).append(variable)
-    found: dict[tuple[int, str], keras.Variable] = {}
-    taken: dict[str, int] = {}
-    for table in tables:
-        for shard in table.shards:
-            for slot in _SLOT_NAMES:
-                name = f"{shard.path.replace('/', '_')}_{slot}"
-                candidates, place = by_name.get(name, []), taken.get(name, 0)
-                if place < len(candidates):
-                    found[id(shard), slot] = candidates[place]
-                    taken[name] = place + 1
-    return found
-
-
-_SLOT_NAMES = (
-    "momentum",
-    "velocity",
-    "velocity_hat",
-    "accumulator",
-    "linear",
-    "average_gradient",
-    "accumulated_grad",
-    "accumulated_delta_var",
-    "norm",
-)
 
 
 def _summed(gradient: Any) -> Any:

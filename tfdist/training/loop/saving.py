@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 import keras
+import tensorflow as tf
 
 from tfdist import log
 from tfdist.errors import CheckpointError, Preempted
@@ -165,7 +166,8 @@ class Saving:
                 yield
             except BaseException:
                 for keeper in self._keepers:
-                    with contextlib.suppress(CheckpointError):  # the first error says more
+                    # The first error says more.
+                    with contextlib.suppress(CheckpointError, tf.errors.OpError):
                         keeper.settle()
                 raise
 

@@ -180,9 +180,9 @@ class StepLogs:
             )
 
 
-def _now(logs: dict[str, Any]) -> dict[str, Any]:
+def _now(logs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     """The logs with the values of variables: a metric's result may be its state itself."""
-    read: dict[str, Any] = keras.tree.map_structure(
+    read: dict[str, tf.Tensor] = keras.tree.map_structure(
         lambda value: value.value if isinstance(value, keras.Variable) else value, logs
     )
     return read

@@ -1,0 +1,47 @@
+"""Loads a checkpoint of either kind into a model whose parts are built."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from tfdist.compat import keras_layers, keras_trainer
+from tfdist.training.checkpointing.server_copies import on_servers
+from tfdist.training.checkpointing.server_files import blind_servers
+from tfdist.training.checkpointing.server_reading import ServerReading
+from tfdist.training.checkpointing.sharded_folder import is_sharded
+
+__all__ = ["load_variables"]
+
+
+def load_variables(
+    path: Path, model: keras.Model, variables: Mapping[str, Any], whole: bool = True
+) -> str | None:
+    """Sets a model's weights, and its optimizers' variables, to those of a checkpoint.
+
+    Args:
+        path: a `.keras` file, or the folder of a sharded checkpoint, that looks whole.
+        model: a built model.
+        variables: its variables by name; of a `.keras` file Keras knows itself.
+        whole: whether the variables are to be all that the checkpoint has.
+
+    Returns:
+        What is wrong with a sharded checkpoint's files, in a few words: then some variables are
+        set, and some are not. None where all is well.
+
+    Raises:
+        CheckpointError, ValueError, OSError, KeyError, TypeError: it is of another model.
+    """
+    if not is_sharded(path):
+        keras_trainer.load_weights(model, str(path))
+        return None
+    by_servers = not blind_servers(path.parent, on_servers(variables.values()))
+    damage = ServerReading(path, by_servers).into(variables, whole)
+    if damage is None:
+        for layer in keras_layers.all_layers(model):
+            if isinstance(layer, keras.layers.Normalization):
+                layer.finalize_state()  # as when Keras loads it: it keeps more than its weights
+    return damage
