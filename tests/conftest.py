@@ -23,6 +23,7 @@ import pytest
 from tfdist import process
 
 ROOT = Path(__file__).parent.parent
+START = ROOT / "tests" / "start"
 SESSION = "TFDIST_TEST_SESSION"
 JOB = "TFDIST_TEST_JOB"
 PROC = Path("/proc")
@@ -38,6 +39,10 @@ for _variable in (
     "TFDIST_SECRET_FILE",
 ):
     os.environ.pop(_variable, None)  # of the job that these tests are perhaps run in
+# Processes that tests start find tfdist, and start like `tests/start/sitecustomize.py` says.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(ROOT), str(START), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
 
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -95,7 +100,6 @@ def run_job(tmp_path_factory: pytest.TempPathFactory) -> RunJob:
         cwd: Path | None = None,
     ) -> subprocess.CompletedProcess[str]:
         mark = secrets.token_hex(8)
-        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         command = [sys.executable, "-m", "tfdist", "run", *map(str, args)]
         job = subprocess.Popen(
             command,
@@ -103,7 +107,7 @@ def run_job(tmp_path_factory: pytest.TempPathFactory) -> RunJob:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": path, JOB: mark, **(env or {})},
+            env={**os.environ, JOB: mark, **(env or {})},
             cwd=cwd or tmp_path_factory.mktemp("job"),
             start_new_session=True,
         )

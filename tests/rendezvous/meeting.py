@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.conftest import ROOT
 from tfdist.cluster import Cluster
 from tfdist.cluster.secret import NO_SECRET, Secret
 from tfdist.machine.ports import Reservation
@@ -151,7 +150,6 @@ def process(cluster: Cluster, task: str, timeout: float) -> Iterator[subprocess.
         env={
             **os.environ,
             "TF_CONFIG": cluster.to_tf_config(task),
-            "PYTHONPATH": str(ROOT),
         },
         stdout=subprocess.PIPE,
         text=True,

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
 from tfdist.cluster import Cluster, Task
 from tfdist.machine.ports import Reservation
 
@@ -36,7 +35,6 @@ class Processes:
                 env={
                     **os.environ,
                     "TF_CONFIG": self.cluster.to_tf_config(task),
-                    "PYTHONPATH": str(ROOT),
                     "TF_NUM_INTRAOP_THREADS": "1",
                 },
                 stdout=log,
