@@ -22,6 +22,7 @@ from tfdist.rendezvous.handshake import Handshake
 from tfdist.rendezvous.messages import Connection
 
 __all__ = [
+    "SOON",
     "Coming",
     "a_cluster",
     "a_handshake",
@@ -31,6 +32,9 @@ __all__ = [
     "speaking",
     "together",
 ]
+
+SOON = 3.0
+"""Seconds that "at once" may take on a busy machine; whoever waits, waits for three times as long."""
 
 
 @dataclass
