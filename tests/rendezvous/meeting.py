@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 SOON = 3.0
-"""Seconds that "at once" may take on a busy machine; whoever waits, waits for three times as long."""
+"""Seconds that "at once" may take on a busy machine; those who wait do so for 10 and more."""
 
 
 @dataclass
