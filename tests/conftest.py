@@ -8,6 +8,7 @@ themselves off from this process; by the second it names the test that started t
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import secrets
 import signal
@@ -23,6 +24,8 @@ import pytest
 from tfdist import process
 
 ROOT = Path(__file__).parent.parent
+START = ROOT / "tests" / "start"
+LONGEST = ROOT / "tests" / "longest.txt"
 SESSION = "TFDIST_TEST_SESSION"
 JOB = "TFDIST_TEST_JOB"
 PROC = Path("/proc")
@@ -38,8 +41,14 @@ for _variable in (
     "TFDIST_SECRET_FILE",
 ):
     os.environ.pop(_variable, None)  # of the job that these tests are perhaps run in
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each process would compile all of tfdist
+# Processes that tests start find tfdist, and start like `tests/start/sitecustomize.py` says.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(ROOT), str(START), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
 
 
+gc.set_threshold(50_000, 20, 50)  # looking for garbage took an eighth of the time
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell's background job ignores Ctrl-C, and so would all jobs that the tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -47,12 +56,30 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # so does `nohup`
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Three sessions on two cores: jobs also wait, for one another and for seconds to pass."""
+    cores = os.cpu_count() or 1
+    return cores + cores // 2
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leaves the long tests to `scripts/test --thorough`."""
+    """Begins with `longest.txt`, and leaves the long tests to `scripts/test --thorough`.
+
+    A file is one session's: a long one that began last would have the others wait for its end.
+    Files of jobs and of one process take turns in the list, so that not all jobs run at once.
+    """
+    ranks = {line: n for n, line in enumerate(LONGEST.read_text().split())}
+    items.sort(key=lambda item: ranks.get(item.nodeid.partition("::")[0], len(ranks)))
     if not os.environ.get("TFDIST_TEST_THOROUGH"):
         for item in items:
             if item.get_closest_marker("thorough"):
                 item.add_marker(pytest.mark.skip(reason="thorough"))
+
+
+def pytest_collection_finish() -> None:
+    """Never looks for garbage among what was there before the first test."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +122,6 @@ def run_job(tmp_path_factory: pytest.TempPathFactory) -> RunJob:
         cwd: Path | None = None,
     ) -> subprocess.CompletedProcess[str]:
         mark = secrets.token_hex(8)
-        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         command = [sys.executable, "-m", "tfdist", "run", *map(str, args)]
         job = subprocess.Popen(
             command,
@@ -103,7 +129,7 @@ def run_job(tmp_path_factory: pytest.TempPathFactory) -> RunJob:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": path, JOB: mark, **(env or {})},
+            env={**os.environ, JOB: mark, **(env or {})},
             cwd=cwd or tmp_path_factory.mktemp("job"),
             start_new_session=True,
         )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, RunJob
+from tests.conftest import RunJob
 from tests.launch.support import compare_with_golden, write_script
 from tfdist import cli
 from tfdist.errors import EXIT_CODES, ClusterError
@@ -21,7 +21,7 @@ from tfdist.launch.job import DEFAULT_GRACE
 from tfdist.training.plug_options import keywords_from
 from tfdist.version import __version__
 
-ENVIRON = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100", "NO_COLOR": "1"}
+ENVIRON = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1"}
 
 
 @pytest.fixture(autouse=True)

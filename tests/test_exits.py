@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-
-from tests.conftest import ROOT
 
 BEGIN = """
 import atexit, sys
@@ -25,7 +22,6 @@ def run(folder: Path, body: str, *options: str) -> tuple[int, str]:
     done = subprocess.run(
         [sys.executable, *(options or ("program.py",))],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

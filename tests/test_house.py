@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import LONGEST, ROOT
 
 HOUSE = ROOT / "tfdist"
 FILES = sorted(HOUSE.rglob("*.py"))
@@ -36,3 +36,8 @@ def test_a_room_has_a_door_that_says_what_it_is_for(room: Path) -> None:
 def test_there_is_no_room_for_odds_and_ends() -> None:
     odd = {"utils", "util", "helpers", "misc", "common", "internals"}
     assert [path.name for path in FILES if path.stem in odd or path.parent.name in odd] == []
+
+
+def test_the_files_that_the_tests_begin_with_are_there() -> None:
+    listed = LONGEST.read_text().split()
+    assert [name for name in listed if not (ROOT / name).is_file()] == []

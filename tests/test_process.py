@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
 from tfdist.cluster import Cluster
 from tfdist.errors import ClusterError, StrategyError
 from tfdist.machine.ports import Reservation
@@ -58,7 +57,7 @@ def said_by(code: str, **variables: str) -> list[object]:
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("TF_CONFIG", "TFDIST_"))}
     done = subprocess.run(
         [sys.executable, "-c", BEFORE + code + SAY],
-        env={**clean, "PYTHONPATH": str(ROOT), **variables},
+        env={**clean, **variables},
         capture_output=True,
         text=True,
         timeout=100,
@@ -111,7 +110,7 @@ def test_of_two_workers_that_were_passed_their_cluster_one_is_the_chief_and_writ
         for task in cluster.tasks:
             process = subprocess.Popen(
                 [sys.executable, "-c", BEFORE + TRAINS_ALONE + SAY, str(tmp_path / str(task))],
-                env={**clean, "PYTHONPATH": str(ROOT), "SPEC": cluster.to_tf_config(task)},
+                env={**clean, "SPEC": cluster.to_tf_config(task)},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.conftest import ROOT
 from tfdist.cluster import Cluster
 
 
@@ -29,7 +28,6 @@ def run_unattended(cluster: Cluster, script: Path, folder: Path, timeout: float)
         for task in cluster.tasks:
             log = stack.enter_context(Path(folder, f"{task}.log").open("w"))
             variables = {**os.environ, "TF_CONFIG": cluster.to_tf_config(task)}
-            variables["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
             command = [sys.executable, str(script), str(folder)]
             process = subprocess.Popen(command, env=variables, stdout=log, stderr=log)
             stack.callback(process.wait)

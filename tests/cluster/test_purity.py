@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 
 import pytest
-
-from tests.conftest import ROOT
 
 ROOMS = (
     "tfdist.cluster",
@@ -24,7 +21,6 @@ def test_a_pure_room_never_imports_tensorflow(room: str) -> None:
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=30,

@@ -111,11 +111,10 @@ class Run:
 
     def _environment(self) -> dict[str, str]:
         known = {k: v for k, v in os.environ.items() if k not in ("TF_CONFIG", "TFDIST_CLUSTER")}
-        path = os.pathsep.join(filter(None, [str(ROOT), known.get("PYTHONPATH")]))
         return {
             "TF_CPP_MIN_LOG_LEVEL": "2",
             **known,
-            "PYTHONPATH": path,
+            "PYTHONPATH": str(ROOT),
             "KERAS_BACKEND": "tensorflow",
         }
 

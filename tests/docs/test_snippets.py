@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import ROOT, Block, blocks, written_pages
+from tests.docs.pages import Block, blocks, written_pages
 
 SNIPPETS = [
     block
@@ -31,7 +31,7 @@ def test_the_snippets_run(job: str, tmp_path: Path) -> None:
     ran = subprocess.run(
         [sys.executable, "-m", *launcher, "tests.docs.snippets", job, *pages],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
         capture_output=True,
         text=True,
         timeout=200,

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from tests.conftest import ROOT
 from tfdist.machine.ports import Reservation
 
 __all__ = ["Launchers"]
@@ -44,7 +43,7 @@ class Launchers:
     ) -> None:
         self.folder = folder
         self._command = [str(one) for one in command]
-        self._env = {**os.environ, "PYTHONPATH": str(ROOT), **(env or {})}
+        self._env = {**os.environ, **(env or {})}
         self._ports = Reservation(len(places) + 1)
         *ports, self.meeting = self._ports.ports
         self._options = [str(one) for one in ("--crew_port", self.meeting, *options)]

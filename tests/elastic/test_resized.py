@@ -42,6 +42,7 @@ def check(folder: Path, undisturbed: dict[str, Any]) -> None:
         np.testing.assert_allclose(mine, one, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(300)
 def test_two_then_three_then_one(
     run_job: RunJob, undisturbed: dict[str, Any], tmp_path: Path

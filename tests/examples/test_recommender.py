@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import re
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import ROOT, RunJob
+from tests.conftest import RunJob
 from tfdist.examples import ratings
 
 OF_THE_MEAN = 1.05
@@ -45,10 +44,8 @@ def _pairs(vectors: np.ndarray, row: list[int]) -> list[float]:
 
 @pytest.mark.thorough
 def test_one_process_learns_the_ratings_and_saves_a_plain_keras_model(tmp_path: Path) -> None:
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
         [sys.executable, "-m", "tfdist.examples.recommender", *_options(tmp_path)],
-        env={**os.environ, "PYTHONPATH": path},
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
 from tests.launch.support import run_script, write_script
 from tfdist.cluster import Cluster, Task
 from tfdist.errors import ClusterError
@@ -105,7 +104,6 @@ def test_tasks_that_are_started_one_by_one_take_it_from_a_file(tmp_path: Path, s
                 cwd=tmp_path,
                 env={
                     **os.environ,
-                    "PYTHONPATH": str(ROOT),
                     "TFDIST_SECRET_FILE": str(tmp_path / f"secret-{number}"),
                 },
                 stdin=subprocess.DEVNULL,

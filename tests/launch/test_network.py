@@ -359,7 +359,6 @@ def job(
     launcher = subprocess.Popen(
         [*before, *run, *arguments],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT
 from tests.launch.support import Ran, is_alive, run_script, wait_until, write_script
 from tfdist.cluster import Task
 from tfdist.errors import ClusterError
@@ -239,7 +238,6 @@ def test_a_restarted_worker_outlives_its_launcher_no_more_than_others(tmp_path: 
     launcher = subprocess.Popen(
         [sys.executable, "-m", "tfdist", "run", "--workers", "1", "--ps", "1", str(script)],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
 from tests.launch.support import is_alive, wait_until, write_script
 from tfdist.launch.guardian import read_proc
 
@@ -55,7 +54,6 @@ class Launcher:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
             cwd=folder,
             start_new_session=True,
         )

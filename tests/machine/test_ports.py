@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT
 from tfdist.cluster import Cluster
 from tfdist.errors import ClusterError
 from tfdist.machine import ports
@@ -188,7 +187,6 @@ def test_real_servers_bind_reserved_ports() -> None:
             env={
                 **os.environ,
                 "TF_CONFIG": cluster.to_tf_config("worker:0"),
-                "PYTHONPATH": str(ROOT),
             },
             capture_output=True,
             text=True,

@@ -42,10 +42,10 @@ def note(name: str, check: Callable[[], Any]) -> None:
     print(f"{name}: {time.monotonic() - began:.1f} s", flush=True)
 
 
-def make(between: Callable[[], Any] | None = None, **options: Any) -> keras.Model:
+def make(*between: Callable[[], Any], **options: Any) -> keras.Model:
     keras.utils.set_random_seed(programs.SEED)
     with strategy.scope():
-        more = () if between is None else (between(),)
+        more = (layer() for layer in between)
         model = programs.classifier(optimizers.SGD(0.1, momentum=0.9), *more)
     return tfdist.plug(model, **options)
 
@@ -170,10 +170,10 @@ def all_the_same(model: keras.Model) -> Any:
     return fit(model, epochs=1)["loss"]
 
 
-note("alike: rate everywhere", lambda: all_the_same(make()))
-note("alike: batch normalization", lambda: all_the_same(make(layers.BatchNormalization)))
-note("alike: dropout", lambda: all_the_same(make(lambda: layers.Dropout(0.5))))
-note("alike: counts", lambda: all_the_same(make(Counts)))
+note(
+    "alike: layers",
+    lambda: all_the_same(make(layers.BatchNormalization, lambda: layers.Dropout(0.5), Counts)),
+)
 note("alike: local steps", lambda: all_the_same(make(layers.BatchNormalization, local_steps=3)))
 note(
     "alike: bfloat16",

@@ -49,7 +49,7 @@ def make(*between: Any) -> keras.Model:
     return tfdist.plug(model)
 
 
-for name in programs.PROGRAMS:
+for name in programs.USUAL:
     note(name, lambda name=name: programs.run(name, strategy.scope(), tfdist.plug))
 
 

@@ -6,6 +6,7 @@ leaves, are compared. The same functions run in plain Keras and in the workers.
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from keras import layers, optimizers
 
 from tests.training import published
 
+THOROUGH = bool(os.environ.get("TFDIST_TEST_THOROUGH"))
 SEED = 7
 _rng = np.random.default_rng(0)
 X = _rng.normal(size=(105, 8)).astype("float32")
@@ -263,6 +265,21 @@ PROGRAMS: dict[str, Program] = {
     ),
 }
 """By name; a name is a sentence's part."""
+
+LONG = {
+    "momentum",
+    "batches that are shuffled within",
+    "class weights",
+    "sparse gradients in long loops",
+    "weight decay but for a layer",
+    "a dataset of mapped elements",
+    "an endless dataset",
+    "own test step and no call",
+}
+"""What replicas of one process do in every run, and differs little from a neighbour here."""
+
+USUAL = [name for name in PROGRAMS if THOROUGH or name not in LONG]
+"""What several processes run; with `scripts/test --thorough` all."""
 
 
 def run(name: str, scope: Any, plug: Callable[[keras.Model], Any]) -> tuple[Any, list[Any]]:

@@ -63,7 +63,7 @@ def assert_equal(a: Any, b: Any, rtol: float, atol: float, where: str) -> None:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", programs.PROGRAMS)
+@pytest.mark.parametrize("name", programs.USUAL)
 def test_workers_equal_one_process(name: str, found: list[dict[str, Any]]) -> None:
     program = programs.PROGRAMS[name]
     assert not isinstance(found[0][name], str), found[0][name]
@@ -74,7 +74,7 @@ def test_workers_equal_one_process(name: str, found: list[dict[str, Any]]) -> No
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", programs.PROGRAMS)
+@pytest.mark.parametrize("name", programs.USUAL)
 def test_every_worker_ends_with_the_same_to_the_last_bit(
     name: str, found: list[dict[str, Any]]
 ) -> None:

@@ -99,7 +99,6 @@ def execute(notebook: NotebookNode, folder: Path, deadline: float = 300) -> Note
         name: value for name, value in os.environ.items() if name not in _SET_BY_THE_NOTEBOOK
     }
     environment |= {
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
         "IPYTHONDIR": str(folder / "ipython"),
         "TMPDIR": str(folder),
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +11,6 @@ from typing import Any
 import pytest
 
 import tfdist
-from tests.conftest import ROOT
 from tfdist import log, process
 from tfdist.cluster import Cluster
 from tfdist.errors import ClusterError, StrategyError
@@ -123,7 +121,6 @@ print(json.dumps([found, sorted({"tensorflow", "keras", "numpy"} & set(sys.modul
 def test_all_that_is_refused_for_its_words_is_refused_before_tensorflow_is_imported() -> None:
     done = subprocess.run(
         [sys.executable, "-c", EARLY],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=60,

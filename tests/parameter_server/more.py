@@ -13,7 +13,7 @@ from tests.multi_worker import programs
 
 SAME = [
     name
-    for name in programs.PROGRAMS
+    for name in programs.USUAL
     if name not in ("clipped and accumulated", "mixed precision")  # refused: see REFUSED
 ]
 """The programs in which one worker does what one process of plain Keras does."""
@@ -27,14 +27,20 @@ OPTIMIZERS: dict[str, Callable[[], Any]] = {
 """Whose sparse updates are those of plain Keras."""
 
 EXACT: dict[str, Callable[[], Any]] = {
-    "adam": lambda: optimizers.Adam(0.05),
     "adamw, clipped": lambda: optimizers.AdamW(0.05, weight_decay=0.1, global_clipnorm=0.05),
     "rmsprop": lambda: optimizers.RMSprop(0.02, momentum=0.9, centered=True, clipnorm=0.05),
-    "momentum": lambda: optimizers.SGD(0.1, momentum=0.9, nesterov=True),
-    "nadam": lambda: optimizers.Nadam(0.05),
     "ftrl": lambda: optimizers.Ftrl(0.3, beta=0.1),
 }
-"""Whose updates are those of plain Keras with `exact_embeddings`, whatever a batch looks up."""
+if programs.THOROUGH:
+    EXACT |= {
+        "adam": lambda: optimizers.Adam(0.05),
+        "momentum": lambda: optimizers.SGD(0.1, momentum=0.9, nesterov=True),
+        "nadam": lambda: optimizers.Nadam(0.05),
+    }
+"""Whose updates are those of plain Keras with `exact_embeddings`, whatever a batch looks up.
+
+`tests/training/test_sparse.py` has the kernels of all optimizers in one process.
+"""
 
 _rng = np.random.default_rng(5)
 # No id twice in a batch: Keras' optimizers square each of its gradients by itself, not their sum.

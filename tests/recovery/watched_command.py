@@ -12,8 +12,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.conftest import ROOT
-
 __all__ = ["DEADLINE", "WatchedCommand"]
 
 DEADLINE = 150.0
@@ -39,7 +37,7 @@ class WatchedCommand:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": "tensorflow"},
+            env={**os.environ, "KERAS_BACKEND": "tensorflow"},
             cwd=folder,
             start_new_session=True,
         )

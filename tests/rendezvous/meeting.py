@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.conftest import ROOT
 from tfdist.cluster import Cluster
 from tfdist.cluster.secret import NO_SECRET, Secret
 from tfdist.machine.ports import Reservation
@@ -23,6 +22,7 @@ from tfdist.rendezvous.handshake import Handshake
 from tfdist.rendezvous.messages import Connection
 
 __all__ = [
+    "SOON",
     "Coming",
     "a_cluster",
     "a_handshake",
@@ -32,6 +32,9 @@ __all__ = [
     "speaking",
     "together",
 ]
+
+SOON = 3.0
+"""Seconds that "at once" may take on a busy machine; those who wait do so for 10 and more."""
 
 
 @dataclass
@@ -151,7 +154,6 @@ def process(cluster: Cluster, task: str, timeout: float) -> Iterator[subprocess.
         env={
             **os.environ,
             "TF_CONFIG": cluster.to_tf_config(task),
-            "PYTHONPATH": str(ROOT),
         },
         stdout=subprocess.PIPE,
         text=True,

@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT
 from tests.rendezvous.meeting import Coming, a_cluster, come
 from tfdist.cluster import Cluster
 from tfdist.errors import ClusterError, PortInUse, RendezvousMismatch, RendezvousTimeout, TaskLost
@@ -221,7 +220,6 @@ def test_a_killed_chief_is_a_lost_task_even_where_a_forked_child_lives_on(mode: 
             env={
                 **os.environ,
                 "TF_CONFIG": cluster.to_tf_config(cluster.chief),
-                "PYTHONPATH": str(ROOT),
             },
             stdout=subprocess.PIPE,
             text=True,

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.rendezvous.meeting import a_cluster, come, hosting, process, speaking, together
+from tests.rendezvous.meeting import SOON, a_cluster, come, hosting, process, speaking, together
 from tfdist.cluster import Cluster
 from tfdist.errors import (
     PortInUse,
@@ -29,7 +29,6 @@ from tfdist.rendezvous.messages import MAGIC
 
 pytestmark = pytest.mark.timeout(40)
 THREE = ("worker:0", "worker:1", "worker:2")
-SOON = 1.5  # seconds: what "at once" may take on a busy machine
 
 
 def connect(cluster: Cluster) -> socket.socket:
@@ -198,7 +197,7 @@ def test_a_server_that_says_nothing_is_told_as_such() -> None:
     assert f"worker:0 ({chief}) did not answer within 1 s (it takes connections and says " in (
         came.failed(RendezvousTimeout)
     )
-    assert came.seconds < 2
+    assert came.seconds < 1 + SOON
 
 
 def test_a_chief_that_stops_before_its_last_word_is_named() -> None:
@@ -211,7 +210,7 @@ def test_a_chief_that_stops_before_its_last_word_is_named() -> None:
         text = other.join().failed(RendezvousTimeout)
         connection.close()
     assert text.startswith(f"worker:0 ({chief}) did not answer within 1 s (it takes connections")
-    assert other.seconds < 2
+    assert other.seconds < 1 + SOON
 
 
 def test_a_server_that_goes_away_in_time_is_forgiven() -> None:
@@ -297,7 +296,7 @@ def test_a_task_that_dies_while_waiting_is_missing_again() -> None:
             late = f"worker:1 ({cluster.address('worker:1')}) and worker:3 "
             for one in came:
                 assert one.join().failed(RendezvousTimeout).startswith(late)
-                assert 2.7 < one.seconds < 4
+                assert 2.7 < one.seconds < 3 + SOON
 
 
 def test_a_task_that_dies_can_come_again() -> None:
@@ -313,11 +312,11 @@ def test_a_task_that_dies_can_come_again() -> None:
 
 def test_a_task_that_comes_just_in_time_is_in_time() -> None:
     with a_cluster(2) as cluster:
-        chief = come(cluster, "worker:0", timeout=1.0)
+        chief = come(cluster, "worker:0", timeout=2.0)
         connection = speaking(connect(cluster), cluster)
-        time.sleep(0.8)
+        time.sleep(1.2)
         connection.send(Handshake("worker:1", cluster.jobs, "", {}, 9.0, 9.0).to_message())
-        time.sleep(0.3)  # its answer comes after the deadline
+        time.sleep(0.9)  # its answer comes after the deadline
         rounds = [message["round"] for message in connection.receive()]
         connection.send({"say": "here", "round": max(rounds)})
         assert chief.join().agreement.tasks == cluster.tasks
@@ -342,7 +341,7 @@ def test_a_chief_that_dies_and_stays_away_is_named() -> None:
         mortal.send_signal(signal.SIGKILL)
         text = other.join().failed(RendezvousTimeout)
     assert text.startswith(f"worker:0 ({cluster.address('worker:0')}) did not answer within 1.5 s")
-    assert other.seconds < 2.5
+    assert other.seconds < 1.5 + SOON
 
 
 def test_a_process_that_has_stopped_is_named() -> None:

@@ -94,3 +94,13 @@ def test_a_layout_is_a_value() -> None:
     assert hash(layout(2, 1, 1)) == hash(layout(2, 1, 1))
     with pytest.raises(AttributeError):
         layout(2, 1).worker = 1  # type: ignore[misc]
+
+
+@sized
+@given(st.integers(1, 5), st.integers(0, 7))
+def test_every_virtual_replica_belongs_to_one_worker(workers: int, more: int) -> None:
+    replicas = workers + more
+    each = [layout(workers, 2, worker).virtual(replicas) for worker in range(workers)]
+    assert [number for one in each for number in one.local_replicas] == list(range(replicas))
+    assert {one.replicas for one in each} == {replicas}
+    assert {one.workers for one in each} == {workers}

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
 from tfdist.cluster import Cluster, Task
 from tfdist.machine.ports import Reservation
 
@@ -36,7 +35,6 @@ class Processes:
                 env={
                     **os.environ,
                     "TF_CONFIG": self.cluster.to_tf_config(task),
-                    "PYTHONPATH": str(ROOT),
                     "TF_NUM_INTRAOP_THREADS": "1",
                 },
                 stdout=log,
@@ -76,7 +74,7 @@ def test_the_servers_of_a_chief_that_ends_well_end_with_0(processes: Processes) 
     processes.start_all("absl")
     codes, seconds = processes.codes()
     assert codes == [0, 0, 0], processes.said("worker")
-    assert seconds < 2
+    assert seconds < SOON
     assert "on worker:0: 262144.0\non ps:0: 262144.0\n" in processes.said("chief")
 
 
@@ -127,6 +125,6 @@ def test_a_killed_worker_that_is_started_again_is_let_in(processes: Processes) -
     processes.start(Task("worker", 0), "return")
     codes, seconds = processes.codes()
     assert codes == [0, 0, 0]
-    assert seconds < 2
+    assert seconds < SOON
     assert "worker:0 is gone\n" in processes.said("chief")
     assert "worker:0 is back (process " in processes.said("chief")

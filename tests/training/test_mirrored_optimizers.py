@@ -74,7 +74,7 @@ def test_adaptive_steps(name: str) -> None:
     same(make, lambda model: fit(model, epochs=3), weights=comparing.ADAM_WEIGHTS)
 
 
-@pytest.mark.parametrize("replicas", [2, 3])
+@pytest.mark.parametrize("replicas", comparing.EVERY)
 @pytest.mark.parametrize("name", ["plain", "momentum", "adam"])
 def test_step_by_step_where_a_replica_is_left_out(name: str, replicas: int) -> None:
     """The weights after every one of eight steps, of 32 examples and of two."""

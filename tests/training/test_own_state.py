@@ -11,9 +11,9 @@ import pytest
 import tensorflow as tf
 
 import tfdist
-from tests.training.comparing import WEIGHTS, on_replicas, same
+from tests.training.comparing import EVERY, WEIGHTS, on_replicas, same
 from tests.training.models import TARGETS, X
-from tests.training.test_own_steps import BOTH, FIT, Base, trained
+from tests.training.test_own_steps import FIT, Base, trained
 
 
 def test_a_sum_inside_of_a_metric_is_left_alone() -> None:
@@ -37,7 +37,7 @@ def test_a_sum_inside_of_a_metric_is_left_alone() -> None:
         model.compile("sgd", "mse", metrics=[Total()])
         return model
 
-    same(make, lambda m: [m.fit(X, TARGETS, **FIT).history, m.evaluate(X, TARGETS)], on=BOTH)
+    same(make, lambda m: [m.fit(X, TARGETS, **FIT).history, m.evaluate(X, TARGETS)], on=EVERY)
 
 
 @pytest.mark.parametrize("eager", [False, True])
@@ -59,7 +59,7 @@ def test_what_a_step_computes_from_a_result_is_of_all_replicas(eager: bool) -> N
         model.compile(keras.optimizers.SGD(0.01), "mse", run_eagerly=eager)
         return model
 
-    same(make, lambda m: m.fit(X, TARGETS, **FIT).history, on=(2,) if eager else BOTH)
+    same(make, lambda m: m.fit(X, TARGETS, **FIT).history, on=(2,) if eager else EVERY)
 
 
 class CountsSteps(keras.metrics.Metric):
@@ -92,8 +92,15 @@ class CountsRows(CountsSteps):
 
 
 @pytest.mark.parametrize("kind", [CountsSteps, CountsRows])
-@pytest.mark.parametrize("dtype", ["float32", "int32"])
-@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize(
+    ("dtype", "whole"),
+    [
+        ("float32", False),
+        ("int32", True),
+        pytest.param("float32", True, marks=pytest.mark.thorough),
+        pytest.param("int32", False, marks=pytest.mark.thorough),
+    ],
+)
 def test_a_metric_counts_rows_or_steps(kind: Any, dtype: str, whole: bool) -> None:
     data = tf.data.Dataset.from_tensor_slices((X, TARGETS)).batch(30, drop_remainder=whole)
 
@@ -106,7 +113,7 @@ def test_a_metric_counts_rows_or_steps(kind: Any, dtype: str, whole: bool) -> No
     def use(model: keras.Model) -> Any:
         return [model.fit(data, epochs=2, verbose=0).history, model.evaluate(data, verbose=0)]
 
-    same(make, use, on=BOTH)
+    same(make, use, on=EVERY)
 
 
 # ---------------------------------------------------------------- state
@@ -161,7 +168,7 @@ def fit(model: keras.Model) -> Any:
     ids=["mean", "sum", "counter", "gathered", "first"],
 )
 def test_state_follows_its_declared_aggregation(aggregation: str, of: Any) -> None:
-    same(keeping(aggregation, of), fit, on=BOTH, weights=2e-5 if aggregation == "sum" else WEIGHTS)
+    same(keeping(aggregation, of), fit, on=EVERY, weights=2e-5 if aggregation == "sum" else WEIGHTS)
 
 
 def test_rows_are_counted_where_the_graph_knows_their_number() -> None:

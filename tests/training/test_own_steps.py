@@ -11,10 +11,9 @@ import pytest
 import tensorflow as tf
 
 import tfdist
-from tests.training.comparing import in_plain_keras, on_replicas, same
+from tests.training.comparing import EVERY, in_plain_keras, on_replicas, same
 from tests.training.models import EXAMPLES, TARGETS, X
 
-BOTH = (2, 3)
 FIT: dict[str, Any] = {"batch_size": 32, "epochs": 2, "shuffle": False, "verbose": 0}
 
 
@@ -98,7 +97,7 @@ def test_random_numbers_without_a_seed_are_one_machines(drawn_before: bool) -> N
             keras.random.normal((2,))  # made outside of every scope
         return use(model)
 
-    same(make, use_it, on=BOTH)
+    same(make, use_it, on=EVERY)
 
 
 def test_a_programs_own_random_numbers_go_on_as_ever() -> None:
@@ -346,14 +345,14 @@ KINDS = [
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_an_own_step_is_one_machines(kind: type[Base]) -> None:
-    same(*trained(kind), on=BOTH)
+    same(*trained(kind), on=EVERY)
 
 
 @pytest.mark.parametrize("kind", [Sums, LeavesTheSumToTheTape, DividesByItself, DropsOut])
 def test_batches_of_a_size_that_the_graph_knows(kind: type[Base]) -> None:
     data = tf.data.Dataset.from_tensor_slices((X, TARGETS)).batch(30, drop_remainder=True)
     make, _ = trained(kind)
-    same(make, lambda model: model.fit(data, epochs=2, verbose=0).history, on=BOTH)
+    same(make, lambda model: model.fit(data, epochs=2, verbose=0).history, on=EVERY)
 
 
 def test_one_row_for_three_replicas_gathers_and_clips_what_is_there() -> None:
@@ -379,7 +378,7 @@ def test_stateful_noise_of_gradients_is_the_same_on_all_replicas() -> None:
 
 def test_the_same_masks_as_one_process_whatever_the_number_of_replicas() -> None:
     plain = in_plain_keras(*trained(DropsOut))
-    for replicas in BOTH:
+    for replicas in (2, 3):
         other = on_replicas(replicas, *trained(DropsOut))
         np.testing.assert_allclose(other.result["loss"], plain.result["loss"], rtol=1e-5)
     assert EXAMPLES % 32 % 2  # the last batch is shared unevenly

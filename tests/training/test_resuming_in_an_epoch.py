@@ -173,7 +173,7 @@ def kinds(*usual: str) -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    "kind", kinds("arrays", "shuffled, mapped and batched", "a PyDataset", "of each worker")
+    "kind", kinds("shuffled, mapped and batched", "a PyDataset", "of each worker")
 )
 def test_on_two_replicas(kind: str, two_replicas: tf.distribute.Strategy, tmp_path: Path) -> None:
     check(two_replicas, tmp_path, kind)
@@ -187,6 +187,7 @@ def test_on_one_device(kind: str, tmp_path: Path) -> None:
 def test_what_gradients_were_rounded_by_is_kept(
     two_replicas: tf.distribute.Strategy, tmp_path: Path
 ) -> None:
+    """And arrays, of which the long tests have a run that rounds nothing."""
     check(two_replicas, tmp_path, "arrays", gradient_dtype="bfloat16", error_feedback=True)
 
 
