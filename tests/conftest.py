@@ -39,6 +39,16 @@ for _variable in (
     "TFDIST_TASK",
     "TFDIST_SECRET",
     "TFDIST_SECRET_FILE",
+    "TFDIST_ENVIRONMENT",
+    "TFDIST_HOSTS",
+    "TFDIST_RANK",
+    "JOB_COMPLETION_INDEX",
+    "OMPI_COMM_WORLD_SIZE",
+    "PET_NNODES",
+    "PMIX_RANK",
+    "SKYPILOT_NUM_NODES",
+    "SLURM_NTASKS",
+    "SLURM_STEP_NUM_TASKS",
 ):
     os.environ.pop(_variable, None)  # of the job that these tests are perhaps run in
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each process would compile all of tfdist
