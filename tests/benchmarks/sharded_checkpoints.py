@@ -1,6 +1,6 @@
 """What a checkpoint of a table on two parameter servers takes of the chief's memory and time.
 
-    python -m tests.benchmarks.sharded_checkpoints --megabytes 400
+    python -m tests.benchmarks.sharded_checkpoints --megabytes 800 200
 
 For each way of writing (by the chief, by the servers) and each size, one job trains two epochs,
 with a checkpoint after each, and a second job resumes and trains a third. The table has a slot of
@@ -94,7 +94,7 @@ def measure(folder: Path, megabytes: int, sharded: bool, epochs: int) -> dict[st
 def main() -> None:
     """Measures and prints the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--megabytes", type=int, nargs="+", default=[200, 800])
+    parser.add_argument("--megabytes", type=int, nargs="+", default=[800, 200])
     options = parser.parse_args()
     print(", ".join(f"{name} {value}" for name, value in describe().items()) + "\n")
     print(
