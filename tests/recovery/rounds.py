@@ -7,12 +7,13 @@ python -m tests.recovery.rounds --page                             # writes the 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,8 +84,8 @@ def command(name: str, seed: int | str, rounds: int | str, faults: str = "") -> 
     return ["chaos", *family.chaos, *words, "--", *run]
 
 
-def disturb(name: str, seed: int, rounds: int, faults: str, folder: str) -> list[list[str]]:
-    """Runs some rounds; returns the cells of their lines."""
+def disturb(name: str, seed: int, rounds: int, faults: str, folder: str) -> Iterator[list[str]]:
+    """Runs some rounds; gives the cells of their lines, one by one."""
     words = command(name, seed, rounds, faults)
     with subprocess.Popen(
         [sys.executable, "-m", "tfdist", words[0], "--folder", folder, *words[1:]],
@@ -93,12 +94,23 @@ def disturb(name: str, seed: int, rounds: int, faults: str, folder: str) -> list
         text=True,
     ) as ran:
         assert ran.stdout is not None
-        found = []
         for line in ran.stdout:
             print(line, end="", flush=True)
             if re.match(r"\| \d", line):
-                found.append([cell.strip() for cell in line.split("|")[1:-1]])
-    return found
+                yield [cell.strip() for cell in line.split("|")[1:-1]]
+
+
+def keep(name: str, cells: list[str]) -> None:
+    """Adds a round to the committed results; several families may be at work."""
+    RESULTS.touch()
+    with RESULTS.open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        kept = json.loads(file.read() or '{"rounds": {}}')
+        kept["machine"] = machine.describe()
+        kept["rounds"].setdefault(name, []).append(cells)
+        file.seek(0)
+        file.truncate()
+        file.write(json.dumps(kept, indent=1) + "\n")
 
 
 def page(kept: dict[str, Any]) -> str:
@@ -203,16 +215,14 @@ def main() -> None:
     parser.add_argument("--folder", help="keep the runs here")
     parser.add_argument("--page", action="store_true", help="write the page of the documentation")
     options = parser.parse_args()
-    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"rounds": {}}
     if options.family:
         with tempfile.TemporaryDirectory() as scratch:
             folder = options.folder or scratch
-            found = disturb(options.family, options.seed, options.rounds, options.faults, folder)
-        kept["machine"] = machine.describe()
-        kept["rounds"].setdefault(options.family, []).extend(found)
-        RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
+            family, faults = options.family, options.faults
+            for cells in disturb(family, options.seed, options.rounds, faults, folder):
+                keep(family, cells)
     if options.page:
-        PAGE.write_text(page(kept))
+        PAGE.write_text(page(json.loads(RESULTS.read_text())))
 
 
 if __name__ == "__main__":
