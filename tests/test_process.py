@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tfdist import process
 from tfdist.cluster import Cluster
 from tfdist.errors import ClusterError, StrategyError
+from tfdist.machine.places import available_cores
 from tfdist.machine.ports import Reservation
 from tfdist.process import (
     SAVES_VARIABLE,
@@ -184,3 +186,20 @@ def test_a_task_whose_launcher_sees_no_signs_does_the_same(
     monkeypatch.setenv(SAVES_VARIABLE, sign)
     with pytest.raises(KeyError), saves_when_asked(), writes():
         raise KeyError
+
+
+def test_the_environment_tells_how_many_threads_an_operation_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "3")
+    assert process.threads() == 3
+    for text in ("0", "many", ""):
+        monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", text)
+        assert process.threads() == available_cores()
+
+
+def test_the_launcher_tells_where_files_for_people_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TFDIST_LOG_FOLDER", raising=False)
+    assert process.log_folder() == Path("tfdist_logs")
+    monkeypatch.setenv("TFDIST_LOG_FOLDER", "/logs/now")
+    assert process.log_folder() == Path("/logs/now")

@@ -62,6 +62,13 @@ def test_nobody_else_is_killed(sleeper: Sleeper, host: str | None) -> None:
     assert one.poll() is None
 
 
+def test_a_worker_that_is_gone_leaves_nobody_to_kill(sleeper: Sleeper) -> None:
+    one = sleeper(WORKER)
+    one.kill()
+    one.wait()
+    assert "the connections to it were ended" in dropping.drop(WORKER, handshake(one.pid), CLUSTER)
+
+
 def test_only_silent_workers_beside_parameter_servers_are_overdue() -> None:
     heard = {WORKER: 0.0, PS: 0.0, Task("worker", 1): 95.0}
     assert dropping.overdue(CLUSTER, heard, 100.0) == [WORKER]
