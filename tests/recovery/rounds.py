@@ -43,7 +43,9 @@ What the rounds have found, and what is mended since:
 
 And what they show as it is: where a worker of parameter servers is lost in its steps, an update
 that it had sent may be made twice (the optimizer had counted 49 for 48 in one round), while every
-example is counted once in the metrics."""
+example is counted once in the metrics. The command called that round "differs" then, and tells of
+the update now. One round is not counted, as the fault was the test job's own: ended after its `fit`
+had ended well, it failed when it was started again, over a history that was empty."""
 
 
 @dataclass(frozen=True)
