@@ -23,9 +23,13 @@ pytestmark = pytest.mark.timeout(60)
 LOCAL = Cluster.local(2, ports=(4001, 4002))
 WORD = "a word of 16 characters or more"
 TELL = """
-words = [open(f"/proc/{pid}/cmdline").read() for pid in os.listdir("/proc") if pid.isdigit()]
 secret = os.environ["TFDIST_SECRET"]
-assert not any(secret in line for line in words)
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    try:
+        line = open(f"/proc/{pid}/cmdline").read()
+    except OSError:
+        continue  # it has ended
+    assert secret not in line
 with open(sys.argv[1], "a") as file:
     file.write(secret + "\\n")
 """
