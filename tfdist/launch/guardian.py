@@ -73,8 +73,8 @@ def group_members(group: int) -> list[int]:
 
 def command_of(pid: int) -> str:
     """The command line of a process, shortened; "" if it has ended."""
-    text = read_proc(pid, "cmdline").replace(b"\0", b" ").decode(errors="replace")
-    return " ".join(text.split())[:80]
+    program, _, rest = read_proc(pid, "cmdline").decode(errors="replace").partition("\0")
+    return " ".join(f"{os.path.basename(program)} {rest}".replace("\0", " ").split())[:80]
 
 
 def end_group(group: int, signum: int) -> None:
