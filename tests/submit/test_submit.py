@@ -13,7 +13,7 @@ import pytest
 from tests.launch.support import compare_with_golden
 from tfdist import cli
 from tfdist.errors import ClusterError, LaunchError
-from tfdist.submit.slurm_script import SlurmScript
+from tfdist.submit.slurm_script import SlurmScript, seconds_of
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +62,8 @@ def test_scripts_are_as_they_were(
         ("slurm --nodes 0 train.py", "argument --nodes: 0; give 1 or more"),
         ("slurm --time soon train.py", "--time 'soon'; give minutes, H:M:S, or D-H:M:S"),
         ("slurm --sbatch partition=long train.py", "--sbatch 'partition=long'; give --name=value"),
-        ("slurm --nodes 2 --ps 2 train.py", "2 x 1 tasks, of which 2 are no workers"),
+        ("slurm --nodes 2 --ps 1 train.py", "2 x 1 tasks, of which 2 are no workers"),
+        ("slurm --time 3 train.py", "--time 3 is too short for --signal_before 120"),
         ("slurm --name=a\tb train.py", "'a\\tb' in an #SBATCH line; write it without blanks"),
     ],
 )
@@ -74,6 +75,42 @@ def test_what_is_wrong_is_one_clear_line(
     assert out == ""
     assert says in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("5", 300), ("5:30", 330), ("1:00:00", 3600), ("1-2", 93600), ("1-2:30", 95400)],
+)
+def test_limits_are_read_as_slurm_reads_them(text: str, seconds: int) -> None:
+    assert seconds_of(text) == seconds
+
+
+CODES = {  # of two tasks, that of the script, and whether the job is put into the queue again
+    (0, 0): (0, False),
+    (75, 75): (75, True),
+    (0, 75): (75, True),
+    (1, 75): (1, False),
+    (64, 64): (64, False),
+    (137, 75): (137, False),
+}
+
+
+@pytest.mark.parametrize("codes", CODES)
+def test_a_job_is_requeued_where_all_have_saved(codes: tuple[int, int], tmp_path: Path) -> None:
+    # As srun does: all tasks at once, and the highest code of them.
+    starts = "".join(f'"$@" {code} & all="$all $!"\n' for code in codes)
+    highest = "for one in $all; do\nwait $one; code=$?\n[ $code -gt $most ] && most=$code\ndone\n"
+    srun = f"#!/bin/sh\nshift; most=0\n{starts}{highest}exit $most\n"
+    for name, text in (("srun", srun), ("scontrol", '#!/bin/sh\necho "$@" >> asked\n')):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    script = SlurmScript(["sh", "-c", 'exit "$1"', "task"]).text()
+    environ = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_ID": "7"}
+    ran = subprocess.run(["bash"], input=script, env=environ, cwd=tmp_path, text=True)
+    code, again = CODES[codes]
+    assert ran.returncode == code
+    asked = tmp_path / "asked"
+    assert ("requeue 7" in (asked.read_text() if asked.exists() else "")) == again
 
 
 def test_only_roles_that_there_are() -> None:
@@ -99,12 +136,12 @@ echo look >> looks
 n=$(wc -l < looks)
 case $n in
 1|2) state=PENDING code=0:0 ;;
-3) state=RUNNING code=0:0; echo one >> out ;;
-4) state=PREEMPTED code=0:0 ;;
-5) state=RUNNING code=0:0; echo two >> out ;;
-*) state=$END code=$CODE; echo three >> out ;;
+3) state=RUNNING code=0:0; echo one >> 'o ut' ;;
+4) state=PREEMPTED code=0:0; echo busy >&2; [ -e asked ] || { touch asked; exit 1; } ;;
+5) state=RUNNING code=0:0; echo two >> 'o ut' ;;
+*) state=$END code=$CODE; echo three >> 'o ut' ;;
 esac
-echo "JobId=7 JobState=$state Restarts=1 ExitCode=$code StdOut=$PWD/out"
+echo "JobId=7 JobState=$state Restarts=1 ExitCode=$code StdOut=$PWD/o ut"
 """
 
 
@@ -134,7 +171,7 @@ def test_a_job_is_followed_to_its_end(
     monkeypatch.setattr("tfdist.submit.slurm_queue._LOOK_SECONDS", 0.01)
     assert cli.main(["submit", "slurm", "--nodes", "2", "train.py"]) == expected
     told = capsys.readouterr().out.splitlines()
-    assert told[0] == f"[tfdist] job 7 is in the queue; it prints to {tmp_path}/out"
+    assert told[0] == "[tfdist] job 7 is in the queue"
     assert told[1:4] == ["one", "two", "three"]
     assert told[4].startswith(f"[tfdist] job 7 has ended: {end}, exit code ")
     assert told[4].endswith(", started again 1 times")

@@ -9,13 +9,14 @@ import os
 from collections.abc import Mapping
 
 from tfdist.cluster import Cluster
+from tfdist.environments import slurm
 from tfdist.environments.base import Environment
 from tfdist.environments.file import FileEnvironment
 from tfdist.environments.hosts_variable import HostsEnvironment, RanksEnvironment
 from tfdist.environments.kubernetes import TrainJobEnvironment, VolcanoEnvironment
 from tfdist.environments.local import LocalEnvironment
 from tfdist.environments.skypilot import SkyPilotEnvironment
-from tfdist.environments.slurm import SlurmEnvironment, why_not_alone
+from tfdist.environments.slurm import SlurmEnvironment
 from tfdist.environments.tf_config import TFConfigEnvironment
 from tfdist.errors import ClusterError
 
@@ -92,11 +93,12 @@ def scheduler_of(environ: Mapping[str, str]) -> Environment | None:
 
     Args:
         environ: The variables of the process; where they choose an environment, or are those of a
-            task that `tfdist run` has started, there is no scheduler to heed.
+            task that `tfdist run` has started, there is no scheduler to heed. A mere rank is none:
+            it may be that of one job among many.
     """
     if environ.get(_CHOICE, "").strip() or _LAUNCHED in environ:
         return None
-    return next((one for one in _SCHEDULERS if one.detect(environ)), None)
+    return next((one for one in _SCHEDULERS[:-1] if one.detect(environ)), None)
 
 
 def _chosen(name: str) -> Environment:
@@ -108,9 +110,10 @@ def _chosen(name: str) -> Environment:
 
 
 def _check_agreement(spec: Environment, cluster: Cluster, environ: Mapping[str, str]) -> None:
-    """Refuses a spec of other tasks than the scheduler has started.
+    """Refuses a spec of fewer tasks than the scheduler has started.
 
-    Else each of the scheduler's tasks might train alone, or one of the spec's would never come.
+    Else some of the scheduler's would train alone. One may start several tasks of a spec; and an
+    evaluator beside parameter servers stands in no spec.
     """
     scheduler = scheduler_of(environ)
     if scheduler is None:
@@ -119,8 +122,13 @@ def _check_agreement(spec: Environment, cluster: Cluster, environ: Mapping[str, 
         started = len(scheduler.cluster(environ))
     except ClusterError:
         return  # ranks that nothing tells more about: the spec does
-    if started != len(cluster):
+    if started - int("ps" in cluster.jobs) > len(cluster):
         raise ClusterError(
             f"{spec.name} has {len(cluster)} tasks, but {scheduler.name} has started {started}: "
-            f'unset one of them, or say which counts, as {_CHOICE}="{scheduler.name}"'
+            f'say which counts: {_CHOICE}="{spec.name}" or {_CHOICE}="{scheduler.name}"'
         )
+
+
+def why_not_alone(environ: Mapping[str, str]) -> str:
+    """Why a process that trains alone may not be meant to; "" where nothing says so."""
+    return "" if environ.get(_CHOICE, "").strip() else slurm.why_not_alone(environ)

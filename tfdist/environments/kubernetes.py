@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 
 from tfdist.cluster import Cluster, Task
-from tfdist.cluster.task import canonical_job
+from tfdist.cluster.task import JOBS, canonical_job
 from tfdist.environments.node_list import expand
 from tfdist.environments.ranks import DEFAULT_PORT, cluster_of_ranks, number
 from tfdist.errors import ClusterError
@@ -27,11 +27,16 @@ class TrainJobEnvironment:
 
     def detect(self, environ: Mapping[str, str]) -> bool:
         """Tells whether there are several nodes, and no hosts in TFDIST_HOSTS."""
-        several = environ.get("PET_NNODES", "1").strip() != "1"
+        several = environ.get("PET_NNODES", "").strip() not in ("", "1")
         return several and not environ.get("TFDIST_HOSTS", "").strip()
 
     def cluster(self, environ: Mapping[str, str]) -> Cluster:
         """Reads the cluster: a worker on each node, where TFDIST_PS says nothing else."""
+        if ":" in environ["PET_NNODES"]:
+            raise ClusterError(
+                f"PET_NNODES: {environ['PET_NNODES']!r}; a TrainJob of a fixed number of nodes is "
+                "needed, or TFDIST_HOSTS with the hosts of all nodes, and TFDIST_RANK"
+            )
         nodes, rank = number(environ, "PET_NNODES"), number(environ, "PET_NODE_RANK")
         first = environ.get("PET_MASTER_ADDR", "").strip()
         named = re.fullmatch(r"(.*-node-\d+-)0(\..*)?", first)
@@ -50,17 +55,23 @@ class VolcanoEnvironment:
     name = "Volcano"
 
     def detect(self, environ: Mapping[str, str]) -> bool:
-        """Tells whether the hosts of some task are there."""
-        return any(_task_of(name) for name in environ)
+        """Tells whether there are several pods."""
+        return sum(len(expand(environ[name])) for name in environ if _task_of(name)) > 1
 
     def cluster(self, environ: Mapping[str, str]) -> Cluster:
         """Reads the cluster; this process' own name, HOSTNAME, says which task it is."""
         port = number(environ, "TFDIST_PORT", DEFAULT_PORT)
+        found = {_task_of(name).lower(): name for name in environ if _task_of(name)}
         hosts = {
-            canonical_job(task.lower()): expand(environ[name])
-            for name in environ
-            if (task := _task_of(name))
+            canonical_job(task): expand(environ[name])
+            for task, name in found.items()
+            if task in (*JOBS, "master")
         }
+        if not hosts:
+            raise ClusterError(
+                f"Volcano: tasks called {', '.join(found)}; call them chief, worker, ps and "
+                "evaluator, or set TFDIST_ENVIRONMENT=alone for a training of its own in each pod"
+            )
         own = environ.get("HOSTNAME", "").partition(".")[0]
         tasks = [
             Task(job, index)
@@ -69,8 +80,8 @@ class VolcanoEnvironment:
             if host.partition(".")[0] == own
         ]
         if len(tasks) != 1:
-            found = ", ".join(host for names in hosts.values() for host in names)
-            raise ClusterError(f"Volcano: HOSTNAME {own!r} is none of its pods: {found}")
+            pods = ", ".join(host for names in hosts.values() for host in names)
+            raise ClusterError(f"Volcano: HOSTNAME {own!r} is none of its pods: {pods}")
         jobs = {job: tuple(f"{host}:{port}" for host in names) for job, names in hosts.items()}
         return Cluster(jobs).with_task(tasks[0])
 

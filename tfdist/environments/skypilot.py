@@ -21,7 +21,7 @@ class SkyPilotEnvironment:
 
     def detect(self, environ: Mapping[str, str]) -> bool:
         """Tells whether there are several nodes."""
-        return environ.get("SKYPILOT_NUM_NODES", "1").strip() != "1"
+        return environ.get("SKYPILOT_NUM_NODES", "").strip() not in ("", "1")
 
     def cluster(self, environ: Mapping[str, str]) -> Cluster:
         """Reads the cluster: a worker on each node, where TFDIST_PS says nothing else."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 import subprocess
 import time
@@ -14,11 +15,13 @@ from tfdist.errors import LaunchError
 __all__ = ["JobState", "follow", "state_of", "submit"]
 
 _LOOK_SECONDS = 1.0
+_PATIENCE_SECONDS = 300.0
+_REQUEUED_SECONDS = 60.0  # in which a preempted job is back in the queue, or never
 _ENDED = {
     *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY"),
     *("TIMEOUT", "REVOKED"),
 }
-"""States after which a job does not run again. PREEMPTED is none: it may be requeued."""
+"""States after which a job does not run again. PREEMPTED is none at once: it may be requeued."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ def state_of(number: str) -> JobState:
         LaunchError: Slurm knows no such job any more.
     """
     told = _run(["scontrol", "show", "job", "--oneliner", number])
-    fields = dict(re.findall(r"(\w+)=(\S*)", told))
+    fields = dict(re.findall(r"(\w+)=(.*?)(?= \w+=|$)", told.strip()))
     code, _, signal = fields.get("ExitCode", "0:0").partition(":")
     return JobState(
         fields.get("JobState", ""),
@@ -78,24 +81,43 @@ def state_of(number: str) -> JobState:
 def follow(number: str, write: Callable[[str], None]) -> JobState:
     """Shows what a job prints, until it has ended for good.
 
+    A controller that does not answer for some minutes is borne.
+
     Args:
         number: of the job.
         write: takes what it has printed, as it comes.
 
     Returns:
         How it has ended.
+
+    Raises:
+        LaunchError: Slurm did not tell of the job for too long; the job goes on.
     """
     read = 0
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    heard = preempted = time.monotonic()
     while True:
-        job = state_of(number)
+        now = time.monotonic()
+        try:
+            job = state_of(number)
+        except LaunchError as error:
+            if now - heard > _PATIENCE_SECONDS:
+                raise LaunchError(
+                    f"job {number} is not followed any more, and may go on: {error}"
+                ) from None
+            time.sleep(_LOOK_SECONDS)
+            continue
+        heard = now
         if job.output.is_file():
             with job.output.open("rb") as file:
                 file.seek(read)
                 new = file.read()
             read += len(new)
             if new:
-                write(new.decode(errors="replace"))
-        if job.has_ended:
+                write(decoder.decode(new))
+        if job.state != "PREEMPTED":
+            preempted = now
+        if job.has_ended or now - preempted > _REQUEUED_SECONDS:
             return job
         time.sleep(_LOOK_SECONDS)
 

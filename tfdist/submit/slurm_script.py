@@ -15,10 +15,16 @@ from dataclasses import dataclass
 
 from tfdist.errors import EXIT_CODES, ClusterError, Preempted
 
-__all__ = ["SlurmScript"]
+__all__ = ["SlurmScript", "seconds_of"]
 
 _TIME = re.compile(r"(\d+-)?\d+(:\d+){0,2}", re.ASCII)
 _ROLES = ("ps", "chief", "evaluator")
+_START_SECONDS = 120  # Slurm may send its signal up to a minute early, and Python starts slowly
+_MOST_REQUEUES = 100
+
+# srun ends with the highest code of its tasks. Where one has failed the others have lost it (75):
+# its own code is made the higher one, so that a fault of the program is not tried for ever.
+_TASK = """'"$@"; code=$?; case $code in 0|75) ;; *) code=$((code | 128)) ;; esac; exit $code'"""
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,11 @@ class SlurmScript:
             raise ClusterError(
                 f"--time {self.time!r}; give minutes, H:M:S, or D-H:M:S, as 90 or 1:30:00"
             )
+        if self.time and seconds_of(self.time) < self.signal_before + _START_SECONDS:
+            raise ClusterError(
+                f"--time {self.time} is too short for --signal_before {self.signal_before}, which "
+                f"leaves less than {_START_SECONDS} s to train; give more time"
+            )
         for name in (self.name, self.output, *self.directives):
             if not name or re.search(r"[\s\"'\\]", name):
                 raise ClusterError(
@@ -71,7 +82,9 @@ class SlurmScript:
         unknown = [job for job, _ in self.roles if job not in _ROLES]
         if unknown:
             raise ClusterError(f"{unknown[0]} among the roles; the others are workers")
-        others = sum(count for _, count in self.roles)
+        roles = dict(self.roles)
+        # Parameter servers bring a chief with them.
+        others = sum(roles.values()) + int(bool(roles.get("ps")) and not roles.get("chief"))
         if self.nodes * self.tasks_per_node <= others:
             raise ClusterError(
                 f"{self.nodes} x {self.tasks_per_node} tasks, of which {others} are no workers; "
@@ -99,14 +112,36 @@ class SlurmScript:
             "",
             "# The shell outlives a preemption's SIGTERM, to see how the tasks end.",
             "trap : TERM",
-            f"srun --kill-on-bad-exit=0 {shlex.join(self.command)}",
+            'if [ -n "$SLURM_CPUS_PER_TASK" ]; then',
+            '    export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"  # srun no longer takes it over',
+            "fi",
+            f"srun --kill-on-bad-exit=0 sh -c {_TASK} task \\\n    {shlex.join(self.command)}",
             "code=$?",
+            'case "$code" in',
+            "0 | 75 | 130 | 134 | 137 | 139 | 143) ;; # well, lost or told to end, killed",
+            "*) code=$((code & 127)) ;;",
+            "esac",
         ]
         if self.requeue:
             lines += [
                 f"# {EXIT_CODES[Preempted.exit_code]}",
-                f'if [ "$code" = {Preempted.exit_code} ]; then',
+                f'if [ "$code" = {Preempted.exit_code} ] \\',
+                f'    && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {_MOST_REQUEUES} ] \\',
+                '    && ! scontrol show job "$SLURM_JOB_ID" | grep -q JobState=CANCELLED; then',
                 '    scontrol requeue "$SLURM_JOB_ID"',
                 "fi",
             ]
         return "\n".join([*lines, 'exit "$code"', ""])
+
+
+def seconds_of(time: str) -> int:
+    """Reads a limit as Slurm writes it: M, M:S, H:M:S, D-H, D-H:M or D-H:M:S."""
+    days, dash, rest = time.rpartition("-")
+    parts = [int(part) for part in rest.split(":")]
+    if dash:
+        hours, minutes, seconds = [*parts, 0, 0][:3]
+    elif len(parts) == 3:
+        hours, minutes, seconds = parts
+    else:
+        hours, (minutes, seconds) = 0, [*parts, 0][:2]
+    return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds

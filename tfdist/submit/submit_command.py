@@ -71,7 +71,7 @@ def _hand_in(script: SlurmScript, detach: bool) -> int:
     from tfdist.submit import slurm_queue
 
     number = slurm_queue.submit(script.text())
-    _say(f"job {number} is in the queue; it prints to {slurm_queue.state_of(number).output}")
+    _say(f"job {number} is in the queue")
     if detach:
         return 0
     try:

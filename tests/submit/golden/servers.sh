@@ -16,6 +16,14 @@ export TFDIST_EVALUATOR=1
 
 # The shell outlives a preemption's SIGTERM, to see how the tasks end.
 trap : TERM
-srun --kill-on-bad-exit=0 python -m tfdist run --threads 4 -m package.module 'a word'
+if [ -n "$SLURM_CPUS_PER_TASK" ]; then
+    export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"  # srun no longer takes it over
+fi
+srun --kill-on-bad-exit=0 sh -c '"$@"; code=$?; case $code in 0|75) ;; *) code=$((code | 128)) ;; esac; exit $code' task \
+    python -m tfdist run --threads 4 -m package.module 'a word'
 code=$?
+case "$code" in
+0 | 75 | 130 | 134 | 137 | 139 | 143) ;; # well, lost or told to end, killed
+*) code=$((code & 127)) ;;
+esac
 exit "$code"

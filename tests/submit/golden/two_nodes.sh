@@ -13,10 +13,20 @@ export TFDIST_SECRET=$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')
 
 # The shell outlives a preemption's SIGTERM, to see how the tasks end.
 trap : TERM
-srun --kill-on-bad-exit=0 python -m tfdist run train.py --epochs 5
+if [ -n "$SLURM_CPUS_PER_TASK" ]; then
+    export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"  # srun no longer takes it over
+fi
+srun --kill-on-bad-exit=0 sh -c '"$@"; code=$?; case $code in 0|75) ;; *) code=$((code | 128)) ;; esac; exit $code' task \
+    python -m tfdist run train.py --epochs 5
 code=$?
+case "$code" in
+0 | 75 | 130 | 134 | 137 | 139 | 143) ;; # well, lost or told to end, killed
+*) code=$((code & 127)) ;;
+esac
 # a task was lost, or a signal has asked for the end: start the job again, it resumes from its checkpoint
-if [ "$code" = 75 ]; then
+if [ "$code" = 75 ] \
+    && [ "${SLURM_RESTART_COUNT:-0}" -lt 100 ] \
+    && ! scontrol show job "$SLURM_JOB_ID" | grep -q JobState=CANCELLED; then
     scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$code"
