@@ -23,8 +23,12 @@ _START_SECONDS = 120  # Slurm may send its signal up to a minute early, and Pyth
 _MOST_REQUEUES = 100
 
 # srun ends with the highest code of its tasks. Where one has failed the others have lost it (75):
-# its own code is made the higher one, so that a fault of the program is not tried for ever.
-_TASK = """'"$@"; code=$?; case $code in 0|75) ;; *) code=$((code | 128)) ;; esac; exit $code'"""
+# its own code is made the higher one, so that a fault of the program is not tried for ever. Slurm's
+# signals reach this shell, too, which outlives them.
+_TASK = (
+    """'trap : USR1 USR2 TERM; "$@"; code=$?; """
+    """case $code in 0|75) ;; *) code=$((code | 128)) ;; esac; exit $code'"""
+)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ trap : TERM
 if [ -n "$SLURM_CPUS_PER_TASK" ]; then
     export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"  # srun no longer takes it over
 fi
-srun --kill-on-bad-exit=0 sh -c '"$@"; code=$?; case $code in 0|75) ;; *) code=$((code | 128)) ;; esac; exit $code' task \
+srun --kill-on-bad-exit=0 sh -c 'trap : USR1 USR2 TERM; "$@"; code=$?; case $code in 0|75) ;; *) code=$((code | 128)) ;; esac; exit $code' task \
     python -m tfdist run train.py --epochs 5
 code=$?
 case "$code" in
