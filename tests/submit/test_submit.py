@@ -85,32 +85,39 @@ def test_limits_are_read_as_slurm_reads_them(text: str, seconds: int) -> None:
     assert seconds_of(text) == seconds
 
 
-CODES = {  # of two tasks, that of the script, and whether the job is put into the queue again
-    (0, 0): (0, False),
-    (75, 75): (75, True),
-    (0, 75): (75, True),
-    (1, 75): (1, False),
-    (64, 64): (64, False),
-    (137, 75): (137, False),
+CODES = {  # of two tasks, and whether the time was up: that of the script, and if it goes on
+    (0, 0, True): (0, False),
+    (75, 75, True): (75, True),
+    (0, 75, True): (75, True),
+    (75, 75, False): (75, False),  # cancelled, or lost; what Slurm preempts it requeues itself
+    (1, 75, True): (1, False),
+    (64, 64, False): (64, False),
+    (137, 75, False): (137, False),
 }
 
 
 @pytest.mark.parametrize("codes", CODES)
-def test_a_job_is_requeued_where_all_have_saved(codes: tuple[int, int], tmp_path: Path) -> None:
-    # As srun does: all tasks at once, and the highest code of them.
-    starts = "".join(f'"$@" {code} & all="$all $!"\n' for code in codes)
+def test_a_job_is_requeued_where_its_time_was_up(
+    codes: tuple[int, int, bool], tmp_path: Path
+) -> None:
+    *ends, is_late = codes
+    # As srun does: all tasks at once, which are told of the signal, and the highest code of them.
+    starts = "".join(f'"$@" {code} & all="$all $!"\n' for code in ends)
     highest = "for one in $all; do\nwait $one; code=$?\n[ $code -gt $most ] && most=$code\ndone\n"
-    srun = f"#!/bin/sh\nshift; most=0\n{starts}{highest}exit $most\n"
+    told = "trap 'told=1' USR1\n[ -z \"$LATE\" ] || kill -USR1 $PPID\n"
+    until = 'while [ -n "$LATE$told" ] && [ "$LATE" != "$told" ]; do sleep 0.05; done\n'
+    srun = f"#!/bin/sh\nshift; most=0\n{told}{until}{starts}{highest}exit $most\n"
     for name, text in (("srun", srun), ("scontrol", '#!/bin/sh\necho "$@" >> asked\n')):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
-    script = SlurmScript(["sh", "-c", 'exit "$1"', "task"]).text()
+    (tmp_path / "script").write_text(SlurmScript(["sh", "-c", 'exit "$1"', "task"]).text())
     environ = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_ID": "7"}
-    ran = subprocess.run(["bash"], input=script, env=environ, cwd=tmp_path, text=True)
+    environ["LATE"] = "1" if is_late else ""
+    ran = subprocess.run(["bash", "script"], env=environ, cwd=tmp_path, timeout=20)
     code, again = CODES[codes]
     assert ran.returncode == code
     asked = tmp_path / "asked"
-    assert ("requeue 7" in (asked.read_text() if asked.exists() else "")) == again
+    assert (asked.read_text() if asked.exists() else "") == ("requeue 7\n" if again else "")
 
 
 def test_only_roles_that_there_are() -> None:

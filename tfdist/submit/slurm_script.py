@@ -1,7 +1,9 @@
 """The batch script of a Slurm job: pure text.
 
     sbatch script ──► srun, a launcher for each task ──► the task
-                        └─ SIGUSR1 before the time is up ──► all save, exit code 75 ──► requeued
+        └─ SIGUSR1 before the time is up ──► all save, exit code 75 ──► scontrol requeue
+
+What Slurm preempts it requeues itself, and what somebody cancels stays cancelled.
 
 Sources: the manual pages of sbatch (--signal, --requeue, --open-mode) and scontrol (requeue).
 """
@@ -20,7 +22,6 @@ __all__ = ["SlurmScript", "seconds_of"]
 _TIME = re.compile(r"(\d+-)?\d+(:\d+){0,2}", re.ASCII)
 _ROLES = ("ps", "chief", "evaluator")
 _START_SECONDS = 120  # Slurm may send its signal up to a minute early, and Python starts slowly
-_MOST_REQUEUES = 100
 
 # srun ends with the highest code of its tasks. Where one has failed the others have lost it (75):
 # its own code is made the higher one, so that a fault of the program is not tried for ever. Slurm's
@@ -43,7 +44,7 @@ class SlurmScript:
         name: of the job.
         output: where what it prints goes, as Slurm writes it: %j is the job's number.
         signal_before: seconds before the time is up, when all tasks save, and the job is requeued.
-        requeue: whether a job that has saved, or was preempted, is started again.
+        requeue: whether a job whose time was up, or which was preempted, is started again.
         roles: how many tasks are "ps", "chief", "evaluator"; the others are workers.
         directives: further options of sbatch, each as "--name=value".
     """
@@ -104,7 +105,7 @@ class SlurmScript:
             *([f"--time={self.time}"] if self.time else []),
             f"--output={self.output}",
             "--open-mode=append",
-            f"--signal=USR1@{self.signal_before}",
+            f"--signal=B:USR1@{self.signal_before}",
             "--requeue" if self.requeue else "--no-requeue",
             *self.directives,
         ]
@@ -114,13 +115,17 @@ class SlurmScript:
             "export TFDIST_SECRET=$(od -An -N24 -tx1 /dev/urandom | tr -d ' \\n')",
             *(f"export TFDIST_{job.upper()}={count}" for job, count in self.roles if count),
             "",
-            "# The shell outlives a preemption's SIGTERM, to see how the tasks end.",
+            "# The time is nearly up: all save. A preemption's SIGTERM reaches tasks without us.",
+            "is_late=",
+            "trap 'is_late=1; kill -USR1 \"$steps\"' USR1",
             "trap : TERM",
             'if [ -n "$SLURM_CPUS_PER_TASK" ]; then',
             '    export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"  # srun no longer takes it over',
             "fi",
-            f"srun --kill-on-bad-exit=0 sh -c {_TASK} task \\\n    {shlex.join(self.command)}",
-            "code=$?",
+            f"srun --kill-on-bad-exit=0 sh -c {_TASK} task \\\n    {shlex.join(self.command)} &",
+            "steps=$!",
+            'while wait "$steps"; code=$?; kill -0 "$steps" 2>/dev/null; do :; done',
+            'wait "$steps"; code=$? # the one before may be that of a signal',
             'case "$code" in',
             "0 | 75 | 130 | 134 | 137 | 139 | 143) ;; # well, lost or told to end, killed",
             "*) code=$((code & 127)) ;;",
@@ -129,9 +134,7 @@ class SlurmScript:
         if self.requeue:
             lines += [
                 f"# {EXIT_CODES[Preempted.exit_code]}",
-                f'if [ "$code" = {Preempted.exit_code} ] \\',
-                f'    && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {_MOST_REQUEUES} ] \\',
-                '    && ! scontrol show job "$SLURM_JOB_ID" | grep -q JobState=CANCELLED; then',
+                f'if [ "$code" = {Preempted.exit_code} ] && [ -n "$is_late" ]; then',
                 '    scontrol requeue "$SLURM_JOB_ID"',
                 "fi",
             ]

@@ -19,8 +19,8 @@ The script runs under `tfdist run` on each task; `run` and options of it may sta
   tfdist submit slurm --nodes 2 --time 1:00:00 train.py
   tfdist submit slurm --nodes 4 --ps 1 --time 90 run --threads 4 train.py --epochs 5
 
-Before the time is up, and where the job is preempted, all tasks save (with a
-tfdist.callbacks.Checkpoint), and the job is requeued, to go on where it was."""
+Before the time is up all tasks save (with a tfdist.callbacks.Checkpoint), and the job is requeued,
+to go on where it was; so is one that Slurm preempts, where the partition says so."""
 
 
 def main(given: Sequence[str]) -> int:

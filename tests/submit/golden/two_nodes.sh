@@ -5,28 +5,30 @@
 #SBATCH --time=1:00:00
 #SBATCH --output=slurm-%j.out
 #SBATCH --open-mode=append
-#SBATCH --signal=USR1@120
+#SBATCH --signal=B:USR1@120
 #SBATCH --requeue
 
 # The tasks prove to each other that they are of this job.
 export TFDIST_SECRET=$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')
 
-# The shell outlives a preemption's SIGTERM, to see how the tasks end.
+# The time is nearly up: all save. A preemption's SIGTERM reaches tasks without us.
+is_late=
+trap 'is_late=1; kill -USR1 "$steps"' USR1
 trap : TERM
 if [ -n "$SLURM_CPUS_PER_TASK" ]; then
     export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"  # srun no longer takes it over
 fi
 srun --kill-on-bad-exit=0 sh -c 'trap : USR1 USR2 TERM; "$@"; code=$?; case $code in 0|75) ;; *) code=$((code | 128)) ;; esac; exit $code' task \
-    python -m tfdist run train.py --epochs 5
-code=$?
+    python -m tfdist run train.py --epochs 5 &
+steps=$!
+while wait "$steps"; code=$?; kill -0 "$steps" 2>/dev/null; do :; done
+wait "$steps"; code=$? # the one before may be that of a signal
 case "$code" in
 0 | 75 | 130 | 134 | 137 | 139 | 143) ;; # well, lost or told to end, killed
 *) code=$((code & 127)) ;;
 esac
 # a task was lost, or a signal has asked for the end: start the job again, it resumes from its checkpoint
-if [ "$code" = 75 ] \
-    && [ "${SLURM_RESTART_COUNT:-0}" -lt 100 ] \
-    && ! scontrol show job "$SLURM_JOB_ID" | grep -q JobState=CANCELLED; then
+if [ "$code" = 75 ] && [ -n "$is_late" ]; then
     scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$code"
