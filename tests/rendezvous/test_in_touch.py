@@ -69,6 +69,20 @@ def test_all_hear_how_one_has_ended(three: list[InTouch]) -> None:
     assert three[1].absent() == three[0].absent() == ["worker:2"]
 
 
+def test_a_last_word_that_comes_just_after_a_beat_is_said(
+    three: list[InTouch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beat = three[2]._speak
+
+    def beat_and_end(now: float) -> None:
+        beat(now)
+        three[2]._ended["worker:2"] = "ValueError: no"  # as `close` does, in another thread
+        three[2]._closing = True
+
+    monkeypatch.setattr(three[2], "_speak", beat_and_end)
+    until(lambda: three[1].ended() == {"worker:2": "ValueError: no"})
+
+
 def test_who_has_died_without_a_word_has_gone(three: list[InTouch]) -> None:
     (connection,) = three[2]._connections.values()
     connection.socket.shutdown(socket.SHUT_RDWR)

@@ -177,10 +177,11 @@ class InTouch:
                     with self._lock:
                         self._heard = dict.fromkeys(self._heard, now)
                         self._silent.clear()
-                if now >= due:
+                closing = self._closing  # looked at first: what is said then is the last word
+                if closing or now >= due:
                     due = now + _BEAT_SECONDS
                     self._speak(now)
-                if self._closing:
+                if closing:
                     self._wait_until_they_close(now + _FAREWELL_SECONDS)
                     return
         finally:
