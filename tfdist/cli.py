@@ -201,10 +201,7 @@ def _check_combination(
             )
     if options.task is not None and options.cluster is None:
         parser.error("--task without --cluster; give the file with the addresses of all tasks")
-    if not command or list(command) == ["-m"]:
-        parser.error("no script; give script.py or -m package.module after the options")
-    if command[0] != "-m" and not options.dry_run and not os.path.isfile(command[0]):
-        parser.error(f"no script {command[0]!r} here; give the path of a Python file")
+    parser.check_script(command, is_here=not options.dry_run)
 
 
 def _run_parser() -> command_line.Parser:

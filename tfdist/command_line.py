@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
@@ -30,6 +31,18 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raises instead of printing the usage: `main` prints one line."""
         raise ClusterError(f"{message}; see {self.prog} --help")
+
+    def check_script(self, command: Sequence[str], *, is_here: bool = True) -> None:
+        """Refuses a command line without a script, or with one that is not there.
+
+        Args:
+            command: The script's, as `split` gives it.
+            is_here: Whether a script's file has to be there.
+        """
+        if not command or list(command) == ["-m"]:
+            self.error("no script; give script.py or -m package.module after the options")
+        if is_here and command[0] != "-m" and not os.path.isfile(command[0]):
+            self.error(f"no script {command[0]!r} here; give the path of a Python file")
 
     def split(self, given: Sequence[str]) -> tuple[list[str], list[str]]:
         """Cuts a command line where the script, or `-m` and the module, begin.

@@ -16,7 +16,7 @@ from pathlib import Path
 from tfdist import log
 from tfdist.cluster import Cluster, Task
 from tfdist.cluster.secret import Secret
-from tfdist.environments import detect_cluster
+from tfdist.environments import LAUNCHED_VARIABLE, detect_cluster
 from tfdist.errors import ClusterError, StrategyError
 from tfdist.machine.places import available_cores
 
@@ -226,4 +226,4 @@ def _seconds(name: str, default: float, environ: Mapping[str, str] | None = None
 
 
 def _launched() -> bool:
-    return bool(os.environ.get("TFDIST_LAUNCHED"))
+    return bool(os.environ.get(LAUNCHED_VARIABLE))

@@ -11,9 +11,7 @@ checkpoint at its end, too, for which it waits.
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
-import os
 import shutil
 import statistics
 import sys
@@ -24,8 +22,8 @@ from typing import Any
 
 from tests.benchmarks.machine import describe
 from tests.benchmarks.models import MODELS, REPLICA_BATCH, dataset, keras_layers
+from tests.benchmarks.own_job import run_own_job
 
-ROOT = Path(__file__).parents[2]
 VARIANTS = ("without", "background", "waiting")
 EVERY = {"big": 20}
 """Steps between two states; 100 with the others."""
@@ -85,20 +83,11 @@ def _train(folder: Path, name: str, rounds: int) -> None:
 
 def measure(name: str, rounds: int) -> dict[str, list[float]]:
     """Returns the seconds of each call of `fit`, by variant."""
-    launch: Any = importlib.import_module("tfdist.launch")
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    workers = 1 if name == "big" else 2
     with tempfile.TemporaryDirectory() as folder:
-        workers = 1 if name == "big" else 2
-        with launch.local_cluster(workers=workers) as cluster, Path(folder, "o").open("w") as out:
-            launch.run_job(
-                ["-m", "tests.benchmarks.checkpointing", "--train", folder, name, str(rounds)],
-                cluster,
-                environ={**os.environ, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "2"},
-                log_dir=Path(folder, "logs"),
-                out=out,
-                err=out,
-            ).check()
-        spent: dict[str, list[float]] = json.loads(Path(folder, "spent.json").read_text())
+        spent: dict[str, list[float]] = run_own_job(
+            "checkpointing", [name, str(rounds)], Path(folder), "spent.json", workers=workers
+        )
     return spent
 
 

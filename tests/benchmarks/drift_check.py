@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -24,8 +23,8 @@ from typing import Any
 
 from tests.benchmarks.machine import describe
 from tests.benchmarks.models import MODELS, REPLICA_BATCH, dataset, keras_layers
+from tests.benchmarks.own_job import run_own_job
 
-ROOT = Path(__file__).parents[2]
 _WARM = 4
 """Epochs before the first pair: the length of a chunk adapts, and functions are traced."""
 
@@ -79,21 +78,9 @@ def _train(folder: Path, name: str, steps: int, pairs: int) -> None:
 
 def measure(name: str, steps: int, pairs: int) -> list[tuple[Any, Any]]:
     """Returns what pairs of epochs took, without the check and with it: seconds, and computed."""
-    from tfdist.launch import local_cluster, run_job
-
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     with tempfile.TemporaryDirectory() as folder:
-        settings = [folder, name, str(steps), str(pairs)]
-        with local_cluster(workers=2) as cluster, Path(folder, "out").open("w") as out:
-            run_job(
-                ["-m", "tests.benchmarks.drift_check", "--train", *settings],
-                cluster,
-                environ={**os.environ, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "2"},
-                log_dir=Path(folder, "logs"),
-                out=out,
-                err=out,
-            ).check()
-        epochs = json.loads(Path(folder, "epochs.json").read_text())
+        settings = [name, str(steps), str(pairs)]
+        epochs = run_own_job("drift_check", settings, Path(folder), "epochs.json", workers=2)
     found = []
     for one, other in zip(epochs[::2], epochs[1::2], strict=True):
         (_, without), (_, with_it) = sorted((one, other))

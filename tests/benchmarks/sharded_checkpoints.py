@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import argparse
 import functools
-import importlib
 import json
-import os
 import sys
 import tempfile
 import time
@@ -22,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.machine import describe
+from tests.benchmarks.own_job import run_own_job
 
-ROOT = Path(__file__).parents[2]
 COLUMNS = 64
 BATCH, STEPS = 64, 40
 
@@ -75,19 +73,10 @@ def _train(folder: Path, megabytes: int, sharded: bool, epochs: int) -> None:
 
 def measure(folder: Path, megabytes: int, sharded: bool, epochs: int) -> dict[str, Any]:
     """Returns what the chief of a job has told."""
-    launch: Any = importlib.import_module("tfdist.launch")
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    given = [str(folder), str(megabytes), str(int(sharded)), str(epochs)]
-    with launch.local_cluster(workers=1, ps=2) as cluster, Path(folder, "o").open("w") as out:
-        launch.run_job(
-            ["-m", "tests.benchmarks.sharded_checkpoints", "--train", *given],
-            cluster,
-            environ={**os.environ, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "2"},
-            log_dir=Path(folder, "logs"),
-            out=out,
-            err=out,
-        ).check()
-    told: dict[str, Any] = json.loads(Path(folder, "told.json").read_text())
+    given = [str(megabytes), str(int(sharded)), str(epochs)]
+    told: dict[str, Any] = run_own_job(
+        "sharded_checkpoints", given, folder, "told.json", workers=1, ps=2
+    )
     return told
 
 

@@ -230,8 +230,8 @@ def test_a_spec_and_a_scheduler_that_disagree_are_both_named() -> None:
     assert found(both, TFDIST_ENVIRONMENT="TF_CONFIG")[0] == "worker:1"
     assert detect_cluster({**both, "TFDIST_ENVIRONMENT": "alone"}) is None
     # Tasks that a launcher inside of the step has started are that one's.
-    assert found(both, TFDIST_JOB="mark")[0] == "worker:1"
-    assert found(both, TFDIST_JOB="mark", TFDIST_ENVIRONMENT="Slurm")[0] == "worker:1"
+    assert found(both, TFDIST_LAUNCHED="1")[0] == "worker:1"
+    assert found(both, TFDIST_LAUNCHED="1", TFDIST_ENVIRONMENT="Slurm")[0] == "worker:1"
 
 
 def test_a_spec_may_say_more_than_ranks_do() -> None:
@@ -255,6 +255,6 @@ def test_one_of_several_is_known_to_the_launcher() -> None:
     assert scheduler is not None
     assert scheduler.name == "Slurm"
     assert scheduler_of({**EVEN, "TFDIST_ENVIRONMENT": "alone"}) is None
-    assert scheduler_of({**EVEN, "TFDIST_JOB": "mark"}) is None
+    assert scheduler_of({**EVEN, "TFDIST_LAUNCHED": "1"}) is None
     assert scheduler_of({}) is None
     assert scheduler_of({"JOB_COMPLETION_INDEX": "3"}) is None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,8 +25,8 @@ def main(given: Sequence[str]) -> int:
     options = parser.parse_args(own)
     if bool(options.model) == bool(command):
         parser.error("give a script of your own, or --model tiny, mlp, cnn or lstm")
-    if command and command[0] != "-m" and not os.path.isfile(command[0]):
-        parser.error(f"no script {command[0]!r} here; give the path of a Python file")
+    if command:
+        parser.check_script(command)
 
     from tfdist.bench.runner import bench
 

@@ -7,7 +7,7 @@ import contextlib
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -19,6 +19,7 @@ from tfdist.diagnose.namespace_hosts import Hosts, reason_against, remove_abando
 from tfdist.diagnose.round import Round
 from tfdist.diagnose.small_disk import no_small_disk
 from tfdist.errors import LaunchError
+from tfdist.machine.signals import caught
 
 __all__ = ["main"]
 
@@ -58,7 +59,8 @@ def main(given: Sequence[str], run: command_line.Parser) -> int:
     if options.hosts is not None:
         tasks, own = spread(run, own, options.hosts)
     kinds = _kinds(parser, options)
-    with _ended_by_sigterm(), contextlib.ExitStack() as stack:
+    # SIGTERM ends it in order, as Ctrl-C does: nothing of a job is left.
+    with caught(_end, [signal.SIGTERM]), contextlib.ExitStack() as stack:
         folder = options.folder or stack.enter_context(
             tempfile.TemporaryDirectory(prefix="tfdist-chaos-")
         )
@@ -154,18 +156,8 @@ def _found(words: Sequence[str]) -> list[str]:
     return [str(Path(word).resolve()) if Path(word).is_file() else word for word in words]
 
 
-@contextlib.contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """Has SIGTERM end the block in order, as Ctrl-C does: nothing of a job is left."""
-
-    def end(signum: int, _: FrameType | None) -> None:
-        raise SystemExit(128 + signum)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _end(signum: int, _: FrameType | None) -> None:
+    raise SystemExit(128 + signum)
 
 
 def _say(line: str) -> None:

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 
 __all__ = ["Hosts", "reason_against", "remove_abandoned"]
@@ -33,13 +33,21 @@ def reason_against() -> str:
 
 def remove_abandoned() -> int:
     """Removes the hosts of processes that were killed; returns how many namespaces these were."""
-    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=False)
-    names = [line.split()[0] for line in listed.stdout.splitlines() if line.strip()]
-    found = [one for name in names if (one := _NAME.fullmatch(name))]
+    found = [one for name in _namespaces() if (one := _NAME.fullmatch(name))]
     gone = [one[0] for one in found if not os.path.exists(f"/proc/{one[1]}")]
-    for name in gone:
-        subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+    _delete(gone)
     return len(gone)
+
+
+def _namespaces() -> list[str]:
+    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=False)
+    return [line.split()[0] for line in listed.stdout.splitlines() if line.strip()]
+
+
+def _delete(names: Iterable[str]) -> None:
+    for name in names:
+        with contextlib.suppress(OSError):
+            subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
 
 
 class Hosts:
@@ -87,9 +95,7 @@ class Hosts:
     @property
     def left(self) -> int:
         """How many of its namespaces there are."""
-        listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True)
-        names = {*map(self._name, range(len(self.addresses))), self._switch}
-        return sum(line.split()[0] in names for line in listed.stdout.splitlines() if line.strip())
+        return len({*_namespaces()}.intersection(self._names()))
 
     def on(self, number: int, command: Sequence[object]) -> list[object]:
         """The command that runs another one on a host, which has a name of its own."""
@@ -108,10 +114,11 @@ class Hosts:
     def _name(self, number: int) -> str:
         return f"{self._mark}h{number}"
 
+    def _names(self) -> list[str]:
+        return [*map(self._name, range(len(self.addresses))), self._switch]
+
     def _remove(self) -> None:
-        for name in (*map(self._name, range(len(self.addresses))), self._switch):
-            with contextlib.suppress(OSError):
-                subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+        _delete(self._names())
 
 
 def _ip(*arguments: str) -> None:

@@ -22,6 +22,7 @@ from tfdist.errors import ClusterError
 
 __all__ = [
     "ENVIRONMENTS",
+    "LAUNCHED_VARIABLE",
     "Environment",
     "FileEnvironment",
     "HostsEnvironment",
@@ -54,9 +55,11 @@ The first one found is taken. TF_CONFIG comes first: the launcher sets it for ea
 which inherit a TFDIST_CLUSTER from the shell that the launcher was started in.
 """
 
+LAUNCHED_VARIABLE = "TFDIST_LAUNCHED"
+"""Set in what `tfdist run` has started, which has looked at all this before."""
+
 _CHOICE = "TFDIST_ENVIRONMENT"
 _ALONE = "alone"
-_LAUNCHED = "TFDIST_JOB"  # the mark of tfdist's launcher, which has looked at all this before
 
 
 def detect_cluster(environ: Mapping[str, str] | None = None) -> Cluster | None:
@@ -77,13 +80,13 @@ def detect_cluster(environ: Mapping[str, str] | None = None) -> Cluster | None:
     """
     variables = os.environ if environ is None else environ
     choice = variables.get(_CHOICE, "").strip()
-    if choice and _LAUNCHED not in variables:
+    if choice and LAUNCHED_VARIABLE not in variables:
         return None if choice == _ALONE else _chosen(choice).cluster(variables)
     found = next((one for one in ENVIRONMENTS if one.detect(variables)), None)
     if found is None:
         return None
     cluster = found.cluster(variables)
-    if found in _SPECS and _LAUNCHED not in variables:
+    if found in _SPECS and LAUNCHED_VARIABLE not in variables:
         _check_agreement(found, cluster, variables)
     return cluster
 
@@ -96,7 +99,7 @@ def scheduler_of(environ: Mapping[str, str]) -> Environment | None:
             task that `tfdist run` has started, there is no scheduler to heed. A mere rank is none:
             it may be that of one job among many.
     """
-    if environ.get(_CHOICE, "").strip() or _LAUNCHED in environ:
+    if environ.get(_CHOICE, "").strip() or LAUNCHED_VARIABLE in environ:
         return None
     return next((one for one in _SCHEDULERS[:-1] if one.detect(environ)), None)
 

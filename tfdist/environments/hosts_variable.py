@@ -13,7 +13,13 @@ from collections.abc import Mapping
 
 from tfdist.cluster import Cluster
 from tfdist.environments.node_list import expand
-from tfdist.environments.ranks import DEFAULT_PORT, cluster_of_ranks, number, port_of_job
+from tfdist.environments.ranks import (
+    DEFAULT_PORT,
+    are_several,
+    cluster_of_ranks,
+    number,
+    port_of_job,
+)
 from tfdist.errors import ClusterError
 
 __all__ = ["HostsEnvironment", "RanksEnvironment"]
@@ -31,7 +37,7 @@ class HostsEnvironment:
 
     def detect(self, environ: Mapping[str, str]) -> bool:
         """Tells whether there are hosts, or several ranks of mpirun's."""
-        several = environ.get("OMPI_COMM_WORLD_SIZE", "").strip() not in ("", "1")
+        several = are_several(environ, "OMPI_COMM_WORLD_SIZE")
         return several or bool(environ.get("TFDIST_HOSTS", "").strip())
 
     def cluster(self, environ: Mapping[str, str]) -> Cluster:

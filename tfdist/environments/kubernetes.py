@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from tfdist.cluster import Cluster, Task
 from tfdist.cluster.task import JOBS, canonical_job
 from tfdist.environments.node_list import expand
-from tfdist.environments.ranks import DEFAULT_PORT, cluster_of_ranks, number
+from tfdist.environments.ranks import DEFAULT_PORT, are_several, cluster_of_ranks, number
 from tfdist.errors import ClusterError
 
 __all__ = ["TrainJobEnvironment", "VolcanoEnvironment"]
@@ -27,7 +27,7 @@ class TrainJobEnvironment:
 
     def detect(self, environ: Mapping[str, str]) -> bool:
         """Tells whether there are several nodes, and no hosts in TFDIST_HOSTS."""
-        several = environ.get("PET_NNODES", "").strip() not in ("", "1")
+        several = are_several(environ, "PET_NNODES")
         return several and not environ.get("TFDIST_HOSTS", "").strip()
 
     def cluster(self, environ: Mapping[str, str]) -> Cluster:

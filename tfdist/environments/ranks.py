@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from tfdist.cluster import Cluster, Task
 from tfdist.errors import ClusterError
 
-__all__ = ["DEFAULT_PORT", "cluster_of_ranks", "number", "port_of_job"]
+__all__ = ["DEFAULT_PORT", "are_several", "cluster_of_ranks", "number", "port_of_job"]
 
 DEFAULT_PORT = 20000
 """Where tasks listen that have a host of their own; those that share it count on from there."""
@@ -82,6 +82,11 @@ def number(environ: Mapping[str, str], variable: str, default: int | None = None
     if not (text.isascii() and text.isdigit()):
         raise ClusterError(f"{variable}: {text!r}; a number of 0 or more is needed")
     return int(text)
+
+
+def are_several(environ: Mapping[str, str], variable: str) -> bool:
+    """Whether a variable gives a number of processes, and another one than 1."""
+    return environ.get(variable, "").strip() not in ("", "1")
 
 
 def _tasks(count: int, environ: Mapping[str, str], name: str) -> list[Task]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from tfdist.cluster import Cluster
 from tfdist.environments.node_list import expand
-from tfdist.environments.ranks import cluster_of_ranks, number
+from tfdist.environments.ranks import are_several, cluster_of_ranks, number
 
 __all__ = ["SkyPilotEnvironment"]
 
@@ -21,7 +21,7 @@ class SkyPilotEnvironment:
 
     def detect(self, environ: Mapping[str, str]) -> bool:
         """Tells whether there are several nodes."""
-        return environ.get("SKYPILOT_NUM_NODES", "").strip() not in ("", "1")
+        return are_several(environ, "SKYPILOT_NUM_NODES")
 
     def cluster(self, environ: Mapping[str, str]) -> Cluster:
         """Reads the cluster: a worker on each node, where TFDIST_PS says nothing else."""

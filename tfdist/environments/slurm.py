@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from tfdist.cluster import Cluster
 from tfdist.environments.node_list import expand
-from tfdist.environments.ranks import cluster_of_ranks, number, port_of_job
+from tfdist.environments.ranks import are_several, cluster_of_ranks, number, port_of_job
 from tfdist.errors import ClusterError
 
 __all__ = ["SlurmEnvironment", "ranks_by_node", "tasks_per_node", "why_not_alone"]
@@ -27,8 +27,7 @@ class SlurmEnvironment:
 
     def detect(self, environ: Mapping[str, str]) -> bool:
         """Tells whether this process is one of several tasks of a step."""
-        several = environ.get("SLURM_STEP_NUM_TASKS", "1").strip() != "1"
-        return several and "SLURM_PROCID" in environ
+        return are_several(environ, "SLURM_STEP_NUM_TASKS") and "SLURM_PROCID" in environ
 
     def cluster(self, environ: Mapping[str, str]) -> Cluster:
         """Reads the cluster: a worker for each task, where TFDIST_PS says nothing else."""
@@ -96,10 +95,9 @@ def why_not_alone(environ: Mapping[str, str]) -> str:
     A batch script, and a shell of salloc, stand in a job of several tasks which srun has not
     started.
     """
-    tasks = environ.get("SLURM_NTASKS", "1").strip()
-    if tasks in ("", "1") or "SLURM_STEP_ID" in environ:
+    if not are_several(environ, "SLURM_NTASKS") or "SLURM_STEP_ID" in environ:
         return ""
     return (
-        f"this Slurm job is of {tasks} tasks, but this process was not started by srun, and "
-        "trains alone: start it as `srun python train.py`"
+        f"this Slurm job is of {environ['SLURM_NTASKS'].strip()} tasks, but this process was not "
+        "started by srun, and trains alone: start it as `srun python train.py`"
     )

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tfdist.cluster import Cluster, Task
+from tfdist.environments import LAUNCHED_VARIABLE
 from tfdist.errors import ClusterError
 from tfdist.machine.places import available_cores
 
@@ -149,7 +150,7 @@ def make_plan(
         prefix += ("--options", plug_options)
     share = _thread_variables(threads, cores, cluster, chosen, environ)
     common = {
-        "TFDIST_LAUNCHED": "1",
+        LAUNCHED_VARIABLE: "1",
         "PYTHONUNBUFFERED": "1",
     }
     if sys.platform != "linux":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
@@ -41,10 +40,7 @@ def main(given: Sequence[str]) -> int:
     own, command = parser.split(given[1:])
     options = parser.parse_args(own)
     run = command[1:] if command[:1] == ["run"] else command
-    if not run:
-        parser.error("no script; give script.py or -m package.module after the options")
-    if command[:1] != ["run"] and run[0] != "-m" and not os.path.isfile(run[0]):
-        parser.error(f"no script {run[0]!r} here; give the path of a Python file")
+    parser.check_script(run, is_here=command[:1] != ["run"])
     script = SlurmScript(
         [options.python, "-m", "tfdist", "run", *run],
         options.nodes,
