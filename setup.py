@@ -86,6 +86,7 @@ setup(
         "hub": ["keras-hub>=0.20"],  # for tests/hub and a program of the zoo
         "examples": EXAMPLES,
         "notebooks": NOTEBOOKS,
+        "ray": ["ray[train]>=2.50"],  # for tfdist.callbacks.RayReport; tested with 2.60
         "test": TEST,
     },
     entry_points={"console_scripts": ["tfdist = tfdist.cli:main"]},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import stat
@@ -382,3 +383,27 @@ def test_to_wait_for_a_piece_leaves_its_error_to_who_settles() -> None:
     background.wait()
     with pytest.raises(OSError, match="full"):
         background.close()
+
+
+def test_a_checkpoint_of_another_directory_is_taken_over_as_the_newest(tmp_path: Path) -> None:
+    theirs, ours = Store(tmp_path / "theirs"), Store(tmp_path / "ours")
+    theirs.write(write("two"), 2, {"loss": 0.5})
+    newest = theirs.latest()
+    assert newest is not None
+    adopted = ours.adopt(newest)
+    assert adopted == ours.latest() == dataclasses.replace(newest, path=adopted.path)
+    assert adopted.path.parent == ours.directory
+    assert adopted.path.read_bytes() == newest.path.read_bytes()
+    ours.begin(resumed=adopted)
+    assert ours.latest() == adopted
+
+
+def test_a_checkpoint_that_cannot_be_copied_is_told(tmp_path: Path) -> None:
+    theirs, ours = Store(tmp_path / "theirs"), Store(tmp_path / "ours")
+    theirs.write(write("two"), 2, {})
+    newest = theirs.latest()
+    assert newest is not None
+    newest.path.unlink()
+    with pytest.raises(CheckpointError, match="could not be copied"):
+        ours.adopt(newest)
+    assert ours.latest() is None

@@ -65,6 +65,11 @@ class Saved:
     step: int = 0
     lent: bool = False
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """How far it has come: epochs and steps, to be compared."""
+        return self.epoch, self.step
+
     def __str__(self) -> str:
         return f"epoch {self.epoch}" + (f" and {self.step} steps" if self.step else "")
 
@@ -235,6 +240,24 @@ class Store:
             ) from error
         return saved
 
+    def adopt(self, saved: Saved) -> Saved:
+        """Takes a checkpoint of another directory over, as the newest here.
+
+        Raises:
+            CheckpointError: the directory cannot be written, or the disk is full.
+        """
+        path = self.directory / saved.path.name
+        try:
+            self.directory.mkdir(0o700, parents=True, exist_ok=True)
+            with _replacing_own(path) as temporary:
+                copy = shutil.copytree if saved.path.is_dir() else shutil.copyfile
+                copy(saved.path, temporary)
+        except OSError as error:
+            raise CheckpointError(f"{path} could not be copied ({error})") from error
+        adopted = dataclasses.replace(saved, path=path)
+        self._write_index(Index(adopted, secrets.token_hex(8), time.time()))
+        return adopted
+
     def latest(self, take: Callable[[Saved], str | None] | None = None) -> Saved | None:
         """Returns the newest whole checkpoint, or None where there is none.
 
@@ -277,8 +300,7 @@ class Store:
 
     def _files_before(self, saved: Saved) -> list[Path]:
         """The earlier checkpoints, in order; later ones are of a run before this one."""
-        there = (saved.epoch, saved.step)
-        return sorted((p for p in self._files() if _place_of(p) < there), key=_place_of)
+        return sorted((p for p in self._files() if _place_of(p) < saved.place), key=_place_of)
 
     def read(self) -> Index:
         """Returns what the directory tells, an empty index where there is none.

@@ -13,7 +13,7 @@ from tfdist.structures import Callbacks
 from tfdist.training.loop import callback_routing
 from tfdist.training.loop.chunking import ChunkLength
 from tfdist.training.loop.family import Family
-from tfdist.training.loop.saving import Cadence, keepers_among
+from tfdist.training.loop.keeper import Cadence, keepers_among
 from tfdist.training.mode import Mode
 
 __all__ = ["Agreed", "agree", "tell_with_digest"]

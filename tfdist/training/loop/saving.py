@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 import time
 from collections.abc import Iterator, Sequence
-from typing import Protocol, runtime_checkable
 
 import keras
 import tensorflow as tf
@@ -27,83 +25,16 @@ from tfdist.training.loop import callback_state
 from tfdist.training.loop.chunking import ChunkLength
 from tfdist.training.loop.family import Family
 from tfdist.training.loop.job_state import JobState, WorkerState, from_bytes, to_bytes
+from tfdist.training.loop.keeper import Cadence, KeptListener, keepers_among
 from tfdist.training.loop.preemption import Preemption
 from tfdist.training.model_parts import optimizers_of
 from tfdist.training.peers.byte_messages import all_gather_bytes
 
-__all__ = ["Cadence", "Keeper", "Saving", "keepers_among"]
+__all__ = ["Saving"]
 
 _SAVE, _SAVE_AND_END = 1.0, 2.0
 _MOST_BYTES = 32 << 20  # that a worker tells the others
 _MOST_BYTES_ALONE = 256 << 20
-
-
-@runtime_checkable
-class Keeper(Protocol):
-    """A callback that keeps the states of a job.
-
-    Attributes:
-        every: epochs between two states.
-        every_steps: steps between two in an epoch, or None.
-        every_secs: seconds after which the next is kept, at the end of a chunk of steps; or None.
-        restored: the state that training is to go on from, on the chief, once it has begun.
-    """
-
-    every: int
-    every_steps: int | None
-    every_secs: float | None
-    restored: JobState | None
-
-    def keep(self, state: JobState, now: bool) -> None:
-        """Keeps a state, with the model as it is.
-
-        Args:
-            state: of the job, at rest.
-            now: False where it was not asked for, but is perhaps the last.
-        """
-
-    def settle(self) -> None:
-        """Waits until what was kept is on the disk."""
-
-
-def keepers_among(callbacks: Sequence[object]) -> list[Keeper]:
-    """Returns those of the callbacks that keep states.
-
-    Raises:
-        CheckpointError: several would do so within epochs.
-    """
-    keepers = [callback for callback in callbacks if isinstance(callback, Keeper)]
-    within = [k for k in keepers if k.every_steps is not None or k.every_secs is not None]
-    if len(within) > 1:
-        raise CheckpointError(
-            f"{len(within)} Checkpoint callbacks with every_steps or every_secs: give these to one "
-            "of them"
-        )
-    return keepers
-
-
-@dataclasses.dataclass(frozen=True)
-class Cadence:
-    """How often states are kept, as all workers have agreed; 0 is never.
-
-    Attributes:
-        epochs: after every so many epochs.
-        steps: after every so many steps of an epoch.
-        seconds: after so many.
-    """
-
-    epochs: int = 0
-    steps: int = 0
-    seconds: float = 0.0
-
-    @classmethod
-    def of(cls, keepers: Sequence[Keeper]) -> Cadence:
-        """Returns what callbacks ask for."""
-        return cls(
-            math.gcd(*(k.every for k in keepers)),
-            max((k.every_steps or 0 for k in keepers), default=0),
-            max((k.every_secs or 0.0 for k in keepers), default=0.0),
-        )
 
 
 class Saving:
@@ -260,8 +191,18 @@ class Saving:
         self._family.bring_together()
         parts = all_gather_bytes(self._family.all_gather, self._own_state(step))
         self._last = time.monotonic()
-        if not self._keepers or not self._family.layout.is_chief:
-            return
+        if self._keepers and self._family.layout.is_chief:
+            self._hand_over(epoch, step, logs, ends, parts)
+        if not ends:  # else there is little time
+            for listener in self._callbacks:
+                if isinstance(listener, KeptListener):
+                    note(f"in {type(listener).__name__}, which reports a checkpoint")
+                    listener.on_state_kept(epoch, step, logs)
+
+    def _hand_over(
+        self, epoch: int, step: int, logs: Logs, ends: bool, parts: Sequence[bytes]
+    ) -> None:
+        """Gives the state of the job to the callbacks that keep it, on the chief."""
         state = JobState(
             epoch,
             step,

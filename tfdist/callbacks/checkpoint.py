@@ -1,4 +1,4 @@
-"""The Keras callbacks that tfdist adds."""
+"""Keeps the whole state of a training job, and resumes from it."""
 
 from __future__ import annotations
 
