@@ -62,7 +62,7 @@ def _top(given: list[str]) -> int:
         description="Train Keras 3 models on many machines with TensorFlow.",
         epilog="commands:\n"
         "  run        start one process per task of a job, watch them, end them together\n"
-        "  submit     hand a job in to Slurm, and follow it\n"
+        "  submit     hand a job in to Slurm or Kubernetes, and follow it\n"
         "  bench      measure a script on 1, 2, ... workers, and predict it on more\n"
         "  chaos      run a job with a fault in each run, and compare how it ends\n\n"
         "`tfdist COMMAND --help` tells more about a command.",
@@ -356,7 +356,7 @@ def _submit(given: list[str]) -> int:
     """`tfdist submit`."""
     from tfdist.submit import submit_command
 
-    return submit_command.main(given)
+    return submit_command.main(given, _run_parser())
 
 
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {

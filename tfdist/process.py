@@ -29,6 +29,7 @@ __all__ = [
     "is_chief",
     "join",
     "log_folder",
+    "names_come_late",
     "rendezvous_timeout",
     "saves_when_asked",
     "secret",
@@ -173,6 +174,15 @@ def secret(environ: Mapping[str, str] | None = None) -> Secret:
     if file and word:
         raise ClusterError(f"{SECRET_VARIABLE} and {SECRET_VARIABLE}_FILE are both set; unset one")
     return Secret.from_file(file) if file else Secret(word)
+
+
+def names_come_late() -> bool:
+    """Tells whether the hosts of other tasks may get their names only when they start.
+
+    Returns:
+        Whether this is a pod of Kubernetes, whose kubelet sets KUBERNETES_SERVICE_HOST.
+    """
+    return bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
 
 
 def log_folder() -> Path:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
 
 from tfdist.cluster.address import Address
-from tfdist.errors import ClusterError, PortInUse
+from tfdist.errors import ClusterError, PortInUse, RendezvousTimeout
 from tfdist.machine import ports
 from tfdist.machine.hosts import UNANSWERED, is_local, look_up
 
 if TYPE_CHECKING:
     from tfdist.cluster.spec import Cluster
 
-__all__ = ["LOOK_UP_SECONDS", "available_cores", "check_hosts", "check_own_port"]
+__all__ = ["LOOK_UP_SECONDS", "available_cores", "await_hosts", "check_hosts", "check_own_port"]
 
 LOOK_UP_SECONDS = 0.7
 """How long names are looked up at most, so that the whole validation stays under a second."""
+
+_LOOK_AGAIN_SECONDS = 0.5
 
 
 def available_cores() -> int:
@@ -81,6 +84,31 @@ def check_hosts(cluster: Cluster) -> None:
     if late:
         _warn(f"{', '.join(late)}: {UNANSWERED}; going on without checking the host")
     _warn_of_odd_places(cluster, addresses, found)
+
+
+def await_hosts(cluster: Cluster, seconds: float) -> None:
+    """Waits until the hosts of a cluster resolve, whose tasks have come already.
+
+    Args:
+        cluster: The cluster.
+        seconds: How long at most.
+
+    Raises:
+        RendezvousTimeout: One does not.
+    """
+    hosts = {Address.parse(cluster.address(task)).host: task for task in cluster.tasks_that_meet}
+    until = time.monotonic() + seconds
+    while unknown := {
+        host: why for host, why in look_up(hosts, LOOK_UP_SECONDS).items() if isinstance(why, str)
+    }:
+        if time.monotonic() >= until:
+            host, why = next(iter(unknown.items()))
+            raise RendezvousTimeout(
+                f"{hosts[host]} is here, but its host {host!r} does not resolve after "
+                f"{seconds:.0f} s ({why}); see whether the job has its headless service, and the "
+                "name server of the cluster is well"
+            )
+        time.sleep(_LOOK_AGAIN_SECONDS)
 
 
 def _warn_of_odd_places(

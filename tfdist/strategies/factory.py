@@ -137,7 +137,8 @@ def _made(kind: str, cluster: Cluster | None, chosen: Options) -> tf.distribute.
             from tfdist.rendezvous.agreement import refusals_told
 
             with refusals_told(cluster, kind):
-                cluster.validate(kind)  # before the seconds that TensorFlow takes
+                # Before the seconds that TensorFlow takes.
+                cluster.validate(kind, resolve=not process.names_come_late())
 
     import tensorflow as tf
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfdist import log
+from tfdist import log, process
 from tfdist.cluster import Cluster
 from tfdist.compat import tf_graphs
 from tfdist.errors import StrategyError
@@ -192,7 +192,7 @@ def make_pipeline(
         log.info("pipeline: %s", plan.describe())
         return PipelineStrategy(plan, tuple(devices), "/device:CPU:0")
     options = options or Options()
-    cluster.validate(_KIND)
+    cluster.validate(_KIND, resolve=not process.names_come_late())
     workers = tuple(str(task) for task in cluster.tasks if task.type == "worker")
     if not workers or "chief" not in cluster.job_names:
         raise StrategyError(

@@ -9,11 +9,14 @@ import tensorflow as tf
 
 from tfdist import log, process
 from tfdist.cluster import Cluster
+from tfdist.machine.places import await_hosts
 from tfdist.rendezvous.agreement import Agreement, meet, refusals_told
 from tfdist.strategies.one_machine import quiet_tensorflow
 from tfdist.version import __version__
 
 __all__ = ["come_together", "tell_who_is_here"]
+
+_NAMES_SECONDS = 15.0  # at least, from a task's coming to its name's
 
 
 def come_together(
@@ -30,10 +33,10 @@ def come_together(
 
     Raises:
         ClusterError: the spec does not fit this kind.
-        RendezvousError: the tasks did not come together.
+        RendezvousError: the tasks did not come together, or one's host has no name yet.
     """
     with refusals_told(cluster, kind):
-        cluster.validate(kind)
+        cluster.validate(kind, resolve=not process.names_come_late())
     quiet_tensorflow()
     versions = {
         "tfdist": __version__,
@@ -41,7 +44,7 @@ def come_together(
         "keras": keras.__version__,
         "python": ".".join(platform.python_version_tuple()[:2]),
     }
-    return meet(
+    agreement = meet(
         cluster,
         timeout=deadline,
         versions=versions,
@@ -50,6 +53,9 @@ def come_together(
         in_step=in_step,
         log=log.info,
     )
+    if process.names_come_late():  # TensorFlow would not look again for half a minute
+        await_hosts(cluster, max(deadline - agreement.waited, _NAMES_SECONDS))
+    return agreement
 
 
 def tell_who_is_here(cluster: Cluster, agreement: Agreement) -> None:

@@ -1,148 +1,46 @@
-"""The command `tfdist submit`."""
+"""The command `tfdist submit`: which scheduler a job is for."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 
 from tfdist import command_line
 from tfdist.errors import ClusterError
-from tfdist.submit.slurm_script import SlurmScript
+from tfdist.submit import kubernetes_command, slurm_command
 
 __all__ = ["main"]
 
-_EPILOG = """\
-The script runs under `tfdist run` on each task; `run` and options of it may stand before it:
+_HELP = """\
+usage: tfdist submit SCHEDULER [options] [run [options of tfdist run]] (script.py | -m ...) ...
 
-  tfdist submit slurm --nodes 2 --time 1:00:00 train.py
-  tfdist submit slurm --nodes 4 --ps 1 --time 90 run --threads 4 train.py --epochs 5
+schedulers:
+  slurm        a batch script, handed in by sbatch
+  kubernetes   manifests of a Job, a JobSet or a TrainJob, handed in by kubectl
 
-Before the time is up all tasks save (with a tfdist.callbacks.Checkpoint), and the job is requeued,
-to go on where it was; so is one that Slurm preempts, where the partition says so."""
+`tfdist submit SCHEDULER --help` tells more about one.
+"""
 
 
-def main(given: Sequence[str]) -> int:
+def main(given: Sequence[str], run: command_line.Parser) -> int:
     """Runs the command.
 
     Args:
         given: what follows `tfdist submit`.
+        run: reads the options of `tfdist run`.
 
     Returns:
         0, or the job's exit code where it was followed to its end.
     """
-    if list(given[:1]) in (["-h"], ["--help"]):
-        given = ["slurm", "--help"]
-    if list(given[:1]) != ["slurm"]:
-        what = repr(given[0]) if given else "nothing"
-        raise ClusterError(f"submit to {what}; the schedulers are slurm; see tfdist submit --help")
-    parser = _parser()
-    own, command = parser.split(given[1:])
-    options = parser.parse_args(own)
-    run = command[1:] if command[:1] == ["run"] else command
-    parser.check_script(run, is_here=command[:1] != ["run"])
-    script = SlurmScript(
-        [options.python, "-m", "tfdist", "run", *run],
-        options.nodes,
-        options.tasks_per_node,
-        options.time,
-        options.name,
-        options.output,
-        options.signal_before,
-        options.requeue,
-        (
-            *([("ps", options.ps)] if options.ps else []),
-            *([("chief", 1)] if options.chief else []),
-            *([("evaluator", 1)] if options.evaluator else []),
-        ),
-        options.sbatch,
-    )
-    if options.dry_run:
-        sys.stdout.write(script.text())
+    words = list(given)
+    if words[:1] == ["slurm"]:
+        return slurm_command.main(words[1:])
+    if words[:1] == ["kubernetes"]:
+        return kubernetes_command.main(words[1:], run)
+    if words[:1] in (["-h"], ["--help"]):
+        sys.stdout.write(_HELP)
         return 0
-    return _hand_in(script, options.detach)
-
-
-def _hand_in(script: SlurmScript, detach: bool) -> int:
-    from tfdist.submit import slurm_queue
-
-    number = slurm_queue.submit(script.text())
-    _say(f"job {number} is in the queue")
-    if detach:
-        return 0
-    try:
-        job = slurm_queue.follow(number, _write)
-    except KeyboardInterrupt:
-        _say(f"job {number} goes on; `scancel {number}` ends it")
-        return 130
-    times = f", started again {job.restarts} times" if job.restarts else ""
-    _say(f"job {number} has ended: {job.state}, exit code {job.code}{times}")
-    return job.code or int(job.state != "COMPLETED")
-
-
-def _parser() -> command_line.Parser:
-    parser = command_line.Parser(
-        prog="tfdist submit slurm",
-        usage="tfdist submit slurm [options] [run [options of tfdist run]] (script.py | -m "
-        "package.module) ...",
-        description="Write a batch script, hand it in to Slurm, and show what its job prints until "
-        "it ends.",
-        epilog=_EPILOG,
+    what = repr(words[0]) if words else "nothing"
+    raise ClusterError(
+        f"submit to {what}; the schedulers are slurm and kubernetes; see tfdist submit --help"
     )
-    asks = parser.add_argument_group("what the job asks for")
-    number = {"type": _positive, "metavar": "N"}
-    parser.option(asks, "--nodes", default=1, help="(default: 1)", **number)
-    parser.option(asks, "--tasks_per_node", default=1, help="(default: 1)", **number)
-    parser.option(
-        asks, "--time", default="", metavar="TIME", help="minutes, H:M:S, or D-H:M:S (no default)"
-    )
-    parser.option(
-        asks,
-        "--sbatch",
-        action="append",
-        default=[],
-        metavar="OPTION",
-        help="one more option of sbatch, as --sbatch=--partition=long; may be repeated",
-    )
-    parser.option(asks, "--name", default="tfdist", metavar="NAME", help="(default: tfdist)")
-    parser.option(
-        asks, "--output", default="slurm-%j.out", metavar="FILE", help="(default: slurm-%%j.out)"
-    )
-    roles = parser.add_argument_group("which tasks are no workers")
-    parser.option(roles, "--ps", type=command_line.count, default=0, metavar="N", help="the last N")
-    parser.option(roles, "--chief", action="store_true", help="the first")
-    parser.option(roles, "--evaluator", action="store_true", help="the last one")
-    how = parser.add_argument_group("how it ends, and goes on")
-    parser.option(
-        how,
-        "--signal_before",
-        type=_positive,
-        default=120,
-        metavar="SECONDS",
-        help="when all save, before the time is up (default: 120)",
-    )
-    parser.option(
-        how, "--no_requeue", dest="requeue", action="store_false", help="do not start it again"
-    )
-    parser.option(how, "--detach", action="store_true", help="do not wait for its end")
-    parser.option(how, "--dry_run", action="store_true", help="show the batch script, and exit")
-    parser.option(
-        how, "--python", default=sys.executable, metavar="PATH", help="(default: this Python)"
-    )
-    return parser
-
-
-def _positive(text: str) -> int:
-    value = command_line.count(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text}; give 1 or more")
-    return value
-
-
-def _say(line: str) -> None:
-    _write(f"[tfdist] {line}\n")
-
-
-def _write(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()

@@ -295,7 +295,8 @@ def _made_for_servers(cluster: Cluster) -> tf.distribute.Strategy:
     made = current.of_the_job()
     if isinstance(made, tf.distribute.ParameterServerStrategy):
         return made
-    cluster.validate("parameter_server")  # before TensorFlow's own words about it
+    # Before TensorFlow's own words about it.
+    cluster.validate("parameter_server", resolve=not process.names_come_late())
     from tfdist.strategies import strategy
 
     return strategy("parameter_server")
