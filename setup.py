@@ -27,10 +27,13 @@ TEST = [
     "coverage>=7.10",  # since then it follows what a test starts
     "hypothesis>=6",
     "import-linter>=2.1",
+    "kubeflow-trainer-api>=2.3",  # the models of JobSets and TrainJobs
+    "kubernetes-validate>=1.37",  # Kubernetes' own schemas
     "mypy>=1.15",
     "pytest>=9",
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.6",  # a test process for each core
+    "pyyaml>=6",
     "ruff>=0.9",
     "tensorboard>=2.16",  # for keras.callbacks.TensorBoard
 ]

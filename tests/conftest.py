@@ -43,6 +43,7 @@ for _variable in (
     "TFDIST_HOSTS",
     "TFDIST_RANK",
     "JOB_COMPLETION_INDEX",
+    "KUBERNETES_SERVICE_HOST",
     "OMPI_COMM_WORLD_SIZE",
     "PET_NNODES",
     "PMIX_RANK",

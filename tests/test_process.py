@@ -203,3 +203,10 @@ def test_the_launcher_tells_where_files_for_people_go(monkeypatch: pytest.Monkey
     assert process.log_folder() == Path("tfdist_logs")
     monkeypatch.setenv("TFDIST_LOG_FOLDER", "/logs/now")
     assert process.log_folder() == Path("/logs/now")
+
+
+def test_in_a_pod_of_kubernetes_names_come_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    assert not process.names_come_late()
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
+    assert process.names_come_late()

@@ -15,9 +15,9 @@ from absl import logging
 
 from tests.machine.names import Names
 from tfdist.cluster import Cluster
-from tfdist.errors import ClusterError
+from tfdist.errors import ClusterError, RendezvousTimeout
 from tfdist.machine.hosts import UNANSWERED, is_local, look_up
-from tfdist.machine.places import available_cores
+from tfdist.machine.places import available_cores, await_hosts
 from tfdist.machine.ports import Reservation
 
 
@@ -115,6 +115,25 @@ def test_a_name_server_that_hangs_is_warned_of_in_under_a_second(
     assert time.monotonic() - start < 1
     assert len(warned) == 1
     assert "worker:1 (slow-1:1), worker:2 (slow-2:1): no answer from the name server" in warned[0]
+
+
+def test_names_that_come_late_are_awaited(names: Names) -> None:
+    table: dict[str, str | None] = {"node-1": "198.51.100.1"}
+    names(table)
+    cluster = Cluster({"worker": ("node-1:1", "node-2:1"), "evaluator": ("node-3:1",)})
+    later = threading.Timer(0.3, table.update, [{"node-2": "198.51.100.2"}])
+    later.start()
+    await_hosts(cluster, 20)
+    assert later.finished.is_set()
+
+
+def test_a_name_that_never_comes_is_named(names: Names) -> None:
+    names({"node-1": "198.51.100.1"})
+    said = (
+        r"worker:1 is here, but its host 'node-2' does not resolve after 0 s \(.*headless service"
+    )
+    with pytest.raises(RendezvousTimeout, match=said):
+        await_hosts(Cluster({"worker": ("node-1:1", "node-2:1")}), 0.1)
 
 
 def test_the_threads_that_look_up_end_by_themselves(names: Names) -> None:

@@ -78,7 +78,7 @@ def rendered(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[s
 def alone(script: Path, folder: Path) -> dict[str, np.ndarray]:
     folder.mkdir()
     environ = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, script, folder, "0"]
+    command = [sys.executable, str(script), str(folder), "0"]
     subprocess.run(command, env=environ, check=True, timeout=60, capture_output=True)
     return dict(np.load(folder / "end.npz"))
 

@@ -19,7 +19,7 @@ __all__ = ["LOOK_UP_SECONDS", "available_cores", "await_hosts", "check_hosts", "
 LOOK_UP_SECONDS = 0.7
 """How long names are looked up at most, so that the whole validation stays under a second."""
 
-_LOOK_AGAIN_SECONDS = 0.5
+_ROUND_SECONDS, _LOOK_AGAIN_SECONDS = 5.0, 0.5
 
 
 def available_cores() -> int:
@@ -97,10 +97,13 @@ def await_hosts(cluster: Cluster, seconds: float) -> None:
         RendezvousTimeout: One does not.
     """
     hosts = {Address.parse(cluster.address(task)).host: task for task in cluster.tasks_that_meet}
+    unknown = dict.fromkeys(hosts, UNANSWERED)
     until = time.monotonic() + seconds
-    while unknown := {
-        host: why for host, why in look_up(hosts, LOOK_UP_SECONDS).items() if isinstance(why, str)
-    }:
+    while True:
+        found = look_up(unknown, _ROUND_SECONDS)
+        unknown = {host: why for host, why in found.items() if isinstance(why, str)}
+        if not unknown:
+            return
         if time.monotonic() >= until:
             host, why = next(iter(unknown.items()))
             raise RendezvousTimeout(

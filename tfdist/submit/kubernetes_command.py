@@ -94,8 +94,8 @@ def _job(
         user=options.user,
         grace=options.grace,
         patience=options.rendezvous_timeout,
-        variables=tuple(map(_pair, options.env)),
-        node_labels=tuple(map(_pair, options.node_label)),
+        variables=_pairs(parser, "--env", options.env),
+        node_labels=_pairs(parser, "--node_label", options.node_label),
         pull_secret=options.pull_secret,
     )
     return KubernetesJob(
@@ -144,9 +144,13 @@ def _hand_in(job: KubernetesJob, detach: bool) -> int:
     return end.code
 
 
-def _pair(text: str) -> tuple[str, str]:
-    name, _, value = text.partition("=")
-    return name, value
+def _pairs(
+    parser: command_line.Parser, option: str, texts: Sequence[str]
+) -> tuple[tuple[str, str], ...]:
+    for text in texts:
+        if "=" not in text:
+            parser.error(f"{option} {text!r}; give it a value, as {option} NAME=VALUE")
+    return tuple((name, value) for name, _, value in (text.partition("=") for text in texts))
 
 
 def _parser() -> command_line.Parser:

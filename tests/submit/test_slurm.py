@@ -54,7 +54,7 @@ def test_scripts_are_as_they_were(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ("", "submit to nothing; the schedulers are slurm"),
+        ("", "submit to nothing; the schedulers are slurm and kubernetes"),
         ("slrum train.py", "submit to 'slrum'"),
         ("slurm", "no script; give script.py"),
         ("slurm nowhere.py", "no script 'nowhere.py' here"),
