@@ -40,6 +40,13 @@ def test_a_job_is_accepted(
     assert "TF_CONFIG=" in capfd.readouterr().out
 
 
+@pytest.mark.parametrize("command", commands("tfdist submit kubernetes "))
+def test_a_job_of_kubernetes_is_accepted(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["submit", "kubernetes", "--dry-run", *shlex.split(command)[3:]]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("# docker build" if "--dockerfile" in command else "# What the tasks")
+
+
 @pytest.mark.parametrize("command", commands("tfdist bench "))
 def test_the_options_of_a_bench_are_there(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):

@@ -43,11 +43,16 @@ def test_every_kind_of_strategy_is_there() -> None:
     assert set(re.findall(r'^\| \[`"(\w+)"`\]', text, re.MULTILINE)) == {*KINDS} - {"auto"}
 
 
-def test_every_option_of_run_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("command", "page"), [("run", "running.md"), ("submit kubernetes", "kubernetes.md")]
+)
+def test_every_option_of_a_command_is_there(
+    command: str, page: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
-        cli.main(["run", "--help"])
+        cli.main([*command.split(), "--help"])
     there = set(re.findall(r"^  (--\w+)", capsys.readouterr().out, re.MULTILINE))
-    assert {name.split()[0] for name in rows("running.md", "Options")} == there
+    assert {name.split()[0] for name in rows(page, "Options")} == there
 
 
 def test_the_tree_of_errors_is_that_of_the_code() -> None:
