@@ -15,16 +15,17 @@ from tfdist import cli
 from tfdist.errors import LaunchError
 from tfdist.submit.kubernetes_job import KINDS
 
-DELETION = "kubectl delete job,service,networkpolicy,secret -l app.kubernetes.io/instance=fit"
+DELETION = "kubectl delete job,service,networkpolicy,secret -l tfdist/job=fit"
 
 # Each look at the job is one step further; what it finds lies in files of that number.
 KUBECTL = """#!/bin/sh
 echo "$@" >> calls
 case "$*" in
-*-o=name*) cat there 2>/dev/null; exit 0 ;;
-apply*) cat > applied.yaml; exit $(cat refuses 2>/dev/null || echo 0) ;;
+*secrets*) cat there 2>/dev/null; exit 0 ;;
+apply*) cat > applied.yaml; [ ! -e refuses ] || { echo no >&2; exit 1; } ;;
 logs*) for pod; do :; done; cat "$pod.log"; exit 0 ;;
-*" pods "*) n=$(wc -l < looks); [ -e $n.pods ] || n=last; cat $n.pods ;;
+*" pods "*) [ -e applied.yaml ] || { cat before 2>/dev/null; exit 0; }
+            n=$(wc -l < looks); [ -e $n.pods ] || n=last; cat $n.pods ;;
 get*) echo >> looks; n=$(wc -l < looks); [ -e $n.trouble ] && { echo no route >&2; exit 1; }
       [ -e $n.job ] || n=last; cat $n.job ;;
 esac
@@ -145,14 +146,49 @@ def test_each_kind_is_asked_for_by_its_name(
     assert f"what ends it: kubectl delete {kind}" in capsys.readouterr().out
 
 
-def test_a_job_of_that_name_is_not_touched(
+OURS = {"name": "fit", "labels": {"tfdist/job": "fit"}}
+
+
+@pytest.mark.parametrize(
+    ("there", "says"),
+    [
+        (
+            {"kind": "Job", "metadata": OURS},
+            f"job fit, which is there already; give another --name, or delete it first: {DELETION}",
+        ),
+        (
+            {"kind": "List", "items": [{"kind": "Secret", "metadata": {"name": "fit"}}]},
+            "Secret fit, which is there already and is of no job of tfdist; give another --name",
+        ),
+        (
+            {"kind": "PersistentVolumeClaim", "metadata": {"name": "fit", "labels": {"a": "b"}}},
+            "is of no job of tfdist; give another --name, or --claim",
+        ),
+    ],
+)
+def test_what_is_there_is_not_touched(
+    cluster: Path, capsys: pytest.CaptureFixture[str], there: dict[str, Any], says: str
+) -> None:
+    (cluster / "there").write_text(json.dumps(there))
+    assert submit("--storage", "1Gi") == 64
+    assert says in capsys.readouterr().err
+    assert not (cluster / "applied.yaml").exists()
+
+
+def test_pods_of_a_job_that_was_deleted_may_end_first(
     cluster: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (cluster / "there").write_text("job.batch/fit\n")
+    (cluster / "before").write_text(json.dumps({"items": [pod(0, 1, "Running")]}))
     assert submit() == 64
-    err = capsys.readouterr().err
-    assert "job fit, which is there already; give another --name, or delete it first: " in err
+    assert "pods of a job fit that was deleted, and that have not ended" in capsys.readouterr().err
     assert not (cluster / "applied.yaml").exists()
+
+
+def test_what_a_job_has_left_is_taken_over(cluster: Path) -> None:
+    left = {"kind": "List", "items": [{"kind": "PersistentVolumeClaim", "metadata": OURS}]}
+    (cluster / "there").write_text(json.dumps(left))
+    assert submit("--storage", "1Gi", "--detach") == 0
+    assert (cluster / "applied.yaml").exists()
 
 
 def test_a_job_that_somebody_deletes_has_ended(
@@ -173,9 +209,10 @@ def test_a_job_may_be_left_alone(cluster: Path, capsys: pytest.CaptureFixture[st
 def test_what_the_cluster_refuses_is_told(
     cluster: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (cluster / "refuses").write_text("1")
+    (cluster / "refuses").touch()
     assert submit() == LaunchError.exit_code
-    assert "tfdist: kubectl apply: " in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert f"tfdist: kubectl apply: no; what deletes the rest: {DELETION}\n" == err
 
 
 def test_a_cluster_that_is_silent_for_long_is_left(

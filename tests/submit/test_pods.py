@@ -104,6 +104,21 @@ def test_two_pods_train_as_one_process_does_though_one_comes_late(
     check(kept, script)
 
 
+def test_servers_are_pods_of_one_job(
+    script: Path, kept: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifests = rendered(capsys, "--workers", "1", "--ps", "1", "train.py", KEPT, "0")
+    with Pods(manifests, script.parent, kept) as pods:
+        pods.start(2)  # the ps
+        pods.wait_for(kept / "arrived")
+        pods.start(0)
+        time.sleep(3)
+        pods.start(1)
+        codes = dict(pods.run(90))
+    assert codes == {0: 0, 1: 0, 2: 0}, pods.told()
+    assert np.isfinite(np.load(kept / "end.npz")["loss"]).all()
+
+
 def test_pods_that_end_with_75_are_replaced_and_go_on(
     script: Path, kept: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from tfdist.errors import ClusterError, LaunchError
-from tfdist.submit.kubernetes_job import LABEL, TRIED_AGAIN
+from tfdist.submit.kubernetes_job import LABEL, TRIED_AGAIN, KubernetesJob
 from tfdist.submit.pod import CONTAINER
 
 __all__ = ["Followed", "Kubectl"]
@@ -18,10 +18,16 @@ _LOOK_SECONDS = 1.0
 _PATIENCE_SECONDS = 300.0
 _INDEX = "batch.kubernetes.io/job-completion-index"
 _RESOURCES = {
-    "job": "jobs.batch",
-    "jobset": "jobsets.jobset.x-k8s.io",
-    "trainjob": "trainjobs.trainer.kubeflow.org",
+    "Secret": "secrets",
+    "PersistentVolumeClaim": "persistentvolumeclaims",
+    "NetworkPolicy": "networkpolicies.networking.k8s.io",
+    "Service": "services",
+    "Job": "jobs.batch",
+    "JobSet": "jobsets.jobset.x-k8s.io",
+    "TrainingRuntime": "trainingruntimes.trainer.kubeflow.org",
+    "TrainJob": "trainjobs.trainer.kubeflow.org",
 }
+_KEPT = ("PersistentVolumeClaim",)
 _ALL = -1
 _AT_WORK = {"", "ContainerCreating", "PodInitializing"}
 
@@ -78,32 +84,42 @@ class Kubectl:
     name: str
     namespace: str = ""
 
-    def submit(self, manifests: str) -> None:
+    def submit(self, job: KubernetesJob) -> None:
         """Hands a job in.
 
         Raises:
-            ClusterError: a job of that name is there already.
+            ClusterError: a job of that name is there already, or something else that is not ours.
             LaunchError: there is no kubectl here, or the cluster refuses something.
         """
-        found = self._ask("get", _RESOURCES[self.kind], self.name, "--ignore-not-found", "-o=name")
-        if found.strip():
+        kinds = {str(manifest["kind"]) for manifest in job.manifests()}
+        for found in self._found(",".join(_RESOURCES[kind] for kind in sorted(kinds))):
+            kind = _text(found, "kind")
+            if kind.lower() == self.kind:
+                raise ClusterError(
+                    f"{self.kind} {self.name}, which is there already; give another --name, or "
+                    f"delete it first: {self.deletion}"
+                )
+            if _text(found, "metadata", "labels", LABEL) != self.name:
+                raise ClusterError(
+                    f"{kind} {self.name}, which is there already and is of no job of tfdist; give "
+                    "another --name" + (", or --claim" if kind in _KEPT else "")
+                )
+        if list(self._items("pods", f"--selector={LABEL}={self.name}")):
             raise ClusterError(
-                f"{self.kind} {self.name}, which is there already; give another --name, or delete "
-                f"it first: {self.deletion}"
+                f"pods of a job {self.name} that was deleted, and that have not ended; wait for "
+                "their end, or give another --name"
             )
-        self._ask("apply", "-f", "-", given=manifests)
+        try:
+            self._ask("apply", "-f", "-", given=job.text())
+        except LaunchError as error:
+            raise LaunchError(f"{error}; what deletes the rest: {self.deletion}") from None
 
     @property
     def deletion(self) -> str:
         """The command that deletes a job, but for what it has kept."""
-        own = {
-            "job": "job,service",
-            "jobset": "jobset",
-            "trainjob": "trainjob,trainingruntime",
-        }[self.kind]
-        return " ".join(
-            [*self._command("delete", f"{own},networkpolicy,secret"), "-l", f"{LABEL}={self.name}"]
-        )
+        own = {"job": "job,service", "jobset": "jobset", "trainjob": "trainjob,trainingruntime"}
+        what = f"{own[self.kind]},networkpolicy,secret"
+        return " ".join([*self._command("delete", what), "-l", f"{LABEL}={self.name}"])
 
     def follow(self, write: Callable[[str], None], say: Callable[[str], None]) -> Followed:
         """Shows what the job's first task prints, until the job has ended.
@@ -144,7 +160,7 @@ class Kubectl:
                     self._show(pod, shown, write)
             if end is not None:
                 well, why = end
-                return Followed(well, why, 0 if well else _code_of(self._pods()))
+                return Followed(well, why, 0 if well else _code_of(pods))
             time.sleep(_LOOK_SECONDS)
 
     def _show(self, pod: _PodState, shown: dict[str, int], write: Callable[[str], None]) -> None:
@@ -168,21 +184,33 @@ class Kubectl:
 
     def _end(self) -> tuple[bool, str] | None:
         """How the job has ended: whether well, and why; None while it goes on."""
-        told = self._ask("get", _RESOURCES[self.kind], self.name, "--ignore-not-found", "-o=json")
-        if not told.strip():
+        kind = next(kind for kind in _RESOURCES if kind.lower() == self.kind)
+        found = list(self._found(_RESOURCES[kind]))
+        if not found:
             return False, "somebody has deleted it"
-        for condition in _list(json.loads(told), "status", "conditions"):
+        for condition in _list(found[0], "status", "conditions"):
             if _text(condition, "status") == "True":
-                kind = _text(condition, "type")
-                if kind in ("Complete", "Completed", "Failed"):
-                    return kind != "Failed", _reason(condition)
+                state = _text(condition, "type")
+                if state in ("Complete", "Completed", "Failed"):
+                    return state != "Failed", _reason(condition)
         return None
 
     def _pods(self) -> list[_PodState]:
         """The pods of the job that there are, in the order in which they were made."""
-        told = self._ask("get", "pods", f"--selector={LABEL}={self.name}", "-o=json")
-        found = [_read_pod(pod) for pod in _list(json.loads(told), "items")]
+        found = map(_read_pod, self._items("pods", f"--selector={LABEL}={self.name}"))
         return sorted(found, key=lambda pod: pod.created)
+
+    def _found(self, resources: str) -> Iterator[object]:
+        """What there is of the job's name."""
+        return self._items(resources, self.name, "--ignore-not-found")
+
+    def _items(self, *words: str) -> Iterator[object]:
+        told = self._ask("get", *words, "-o=json").strip()
+        try:
+            found: object = json.loads(told) if told else {"items": []}
+        except ValueError:
+            raise LaunchError(f"kubectl get: {told[:80]!r}, where JSON was expected") from None
+        return iter([found]) if _at(found, "items") is None else _list(found, "items")
 
     def _command(self, *words: str) -> list[str]:
         where = [f"--namespace={self.namespace}"] if self.namespace else []

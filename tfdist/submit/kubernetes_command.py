@@ -53,6 +53,8 @@ def main(given: Sequence[str], run: command_line.Parser) -> int:
             parser.error(f"--dockerfile with the script {command[0]}; it is of no use here")
         sys.stdout.write(_dockerfile(options).text())
         return 0
+    if options.requirements:
+        parser.error("--requirements without --dockerfile, which is what they are for")
     job = _job(parser, options, _checked(run, command))
     if options.dry_run:
         sys.stdout.write(job.text())
@@ -129,7 +131,7 @@ def _dockerfile(options: argparse.Namespace) -> Dockerfile:
 
 def _hand_in(job: KubernetesJob, detach: bool) -> int:
     cluster = Kubectl(job.kind, job.name, job.namespace)
-    cluster.submit(job.text())
+    cluster.submit(job)
     say(f"{job.kind} {job.name} of {job.pods} pods is handed in; what ends it: {cluster.deletion}")
     if not job.pod.claim:
         say("no --storage and no --claim: what its pods write is lost with them")

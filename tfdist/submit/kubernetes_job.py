@@ -31,8 +31,8 @@ __all__ = ["KINDS", "LABEL", "TRIED_AGAIN", "KubernetesJob"]
 KINDS = ("job", "jobset", "trainjob")
 """What a job can be: Kubernetes' own indexed Job, a JobSet, a TrainJob of Kubeflow Trainer 2."""
 
-LABEL = "app.kubernetes.io/instance"
-"""The label of all that belongs to a job: its name."""
+LABEL = "tfdist/job"
+"""The label of all that belongs to a job, its name; one that nobody else gives to what is his."""
 
 _SIGNALS = (1, 2, 3, 4, 6, 7, 8, 9, 10, 11, 12, 13, 15)  # Linux' numbers, HUP to TERM
 
@@ -79,7 +79,7 @@ class KubernetesJob:
     restarts: int = 10
     storage: str = ""
     storage_class: str = ""
-    storage_access: str = "ReadWriteMany"
+    storage_access: str = _ACCESS[0]
     queue: str = ""
 
     def __post_init__(self) -> None:
@@ -101,8 +101,13 @@ class KubernetesJob:
             names.check_memory("--storage", self.storage)
             if self.pod.claim != self.name:
                 raise ClusterError("--storage and --claim; give one: a new claim, or one there is")
-        if self.storage_class and not self.storage:
-            raise ClusterError("--storage_class without --storage; give the size of the claim")
+        others = {
+            "--storage_class": self.storage_class != "",
+            "--storage_access": self.storage_access != _ACCESS[0],
+        }
+        for option, is_given in others.items():
+            if is_given and not self.storage:
+                raise ClusterError(f"{option} without --storage; give the size of the new claim")
         if self.storage_class:
             names.check_object("--storage_class", self.storage_class)
         if self.storage_access not in _ACCESS:

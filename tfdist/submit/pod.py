@@ -19,6 +19,7 @@ CONTAINER = "node"
 """The container's name, which Kubeflow's trainer asks for."""
 
 _SCRATCH = "/tmp"
+_MOUNT, _GPU = "/checkpoints", "nvidia.com/gpu"
 _LATER = 15
 """Seconds between the launcher's killing of its task and the killing of the pod."""
 
@@ -53,9 +54,9 @@ class Pod:
     cpus: str = ""
     memory: str = ""
     gpus: int = 0
-    gpu_resource: str = "nvidia.com/gpu"
+    gpu_resource: str = _GPU
     claim: str = ""
-    mount: str = "/checkpoints"
+    mount: str = _MOUNT
     user: int = 1000
     grace: int = 120
     patience: int = 600
@@ -77,6 +78,10 @@ class Pod:
         if self.pull_secret:
             names.check_object("--pull_secret", self.pull_secret)
         object.__setattr__(self, "mount", names.checked_path("--mount", self.mount))
+        if self.mount != _MOUNT and not self.claim:
+            raise ClusterError("--mount without a claim; give --storage or --claim")
+        if self.gpu_resource != _GPU and not self.gpus:
+            raise ClusterError("--gpu_resource without --gpus_per_task; say how many")
         if self.mount == _SCRATCH:
             raise ClusterError(f"--mount {_SCRATCH}, which is for what need not be kept")
         for name, value in self.variables:
