@@ -231,3 +231,29 @@ def test_without_kubectl_the_advice_can_be_followed(
     monkeypatch.setenv("PATH", str(tmp_path))
     assert submit() == LaunchError.exit_code
     assert "hand them in by `kubectl apply -f -`" in capsys.readouterr().err
+
+
+def test_ctrl_c_leaves_the_job_alone(
+    cluster: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(text: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tfdist.submit.kubernetes_command.write", interrupted)
+    step(cluster, "last", None, [pod(0, 1, "Running")])
+    (cluster / "fit-0-1.log").write_text("one\n")
+    assert submit() == 130
+    assert capsys.readouterr().out.endswith("[tfdist] job fit goes on\n")
+
+
+def test_what_is_no_json_is_told(cluster: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (cluster / "there").write_text("hello")
+    assert submit() == LaunchError.exit_code
+    assert "kubectl get: 'hello', where JSON was expected" in capsys.readouterr().err
+
+
+def test_the_schedulers_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["submit", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "  slurm " in out
+    assert "  kubernetes " in out
