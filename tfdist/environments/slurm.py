@@ -14,7 +14,7 @@ from tfdist.environments.node_list import expand
 from tfdist.environments.ranks import are_several, cluster_of_ranks, number, port_of_job
 from tfdist.errors import ClusterError
 
-__all__ = ["SlurmEnvironment", "ranks_by_node", "tasks_per_node", "why_not_alone"]
+__all__ = ["SlurmEnvironment", "gives_gpus", "ranks_by_node", "tasks_per_node", "why_not_alone"]
 
 
 class SlurmEnvironment:
@@ -87,6 +87,25 @@ def ranks_by_node(counts: Sequence[int], cyclic: bool) -> list[list[int]]:
     for rank, node in enumerate(order):
         ranks[node].append(rank)
     return ranks
+
+
+def gives_gpus(environ: Mapping[str, str]) -> bool:
+    """Whether Slurm has bound GPUs to this task of a step.
+
+    It has by --gpus-per-task, --tres-per-task or --gpu-bind; else all tasks of a node see all that
+    the step has there. A task that sees fewer than the step has was given its own, too.
+    """
+    if "SLURM_PROCID" not in environ or "CUDA_VISIBLE_DEVICES" not in environ:
+        return False
+    if environ.get("SLURM_GPUS_PER_TASK") or "gpu" in environ.get("SLURM_TRES_PER_TASK", ""):
+        return True
+    if environ.get("SLURM_GPU_BIND", "none").removeprefix("verbose,") not in ("", "none"):
+        return True
+    seen, of_step = (
+        len([one for one in environ.get(name, "").split(",") if one.strip()])
+        for name in ("CUDA_VISIBLE_DEVICES", "SLURM_STEP_GPUS")
+    )
+    return seen < of_step
 
 
 def why_not_alone(environ: Mapping[str, str]) -> str:

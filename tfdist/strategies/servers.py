@@ -15,7 +15,7 @@ from typing import NoReturn
 import tensorflow as tf
 from absl import logging
 
-from tfdist import exits
+from tfdist import exits, process
 from tfdist.cluster import Cluster
 from tfdist.compat import tf_graphs
 from tfdist.errors import ClusterError, StrategyError
@@ -23,7 +23,7 @@ from tfdist.machine.places import available_cores
 from tfdist.machine.ports import Reservation
 from tfdist.rendezvous.agreement import Agreement
 from tfdist.rendezvous.membership import Membership
-from tfdist.strategies import stall_watch
+from tfdist.strategies import own_gpus, stall_watch
 from tfdist.strategies.startup import come_together, tell_who_is_here
 from tfdist.strategies.strategy_options import Options
 
@@ -178,6 +178,9 @@ def _started(
         intra_op_parallelism_threads=intra_op_threads or 0,
         inter_op_parallelism_threads=inter_op_threads or 0,
     )
+    if (memory := process.gpu_memory()) is not None:
+        for _ in own_gpus.visible():
+            config.gpu_options.experimental.virtual_devices.add().memory_limit_mb.append(memory)
     try:
         return tf.distribute.Server(
             tf.train.ClusterSpec(_jobs(cluster)),

@@ -17,7 +17,13 @@ __all__ = ["come_together", "tell_who_is_here"]
 
 
 def come_together(
-    cluster: Cluster, deadline: float, kind: str, *, stay: bool = False, in_step: bool = False
+    cluster: Cluster,
+    deadline: float,
+    kind: str,
+    *,
+    stay: bool = False,
+    in_step: bool = False,
+    cards: tuple[str, ...] | None = None,
 ) -> Agreement:
     """Checks the cluster and meets its other tasks.
 
@@ -27,6 +33,7 @@ def come_together(
         kind: the kind of strategy.
         stay: see `tfdist.rendezvous.agreement.meet`.
         in_step: see there, too.
+        cards: see there, too.
 
     Raises:
         ClusterError: the spec does not fit this kind.
@@ -48,6 +55,7 @@ def come_together(
         kind=kind,
         stay=stay,
         in_step=in_step,
+        cards=cards,
         log=log.info,
     )
 
