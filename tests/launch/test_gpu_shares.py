@@ -19,6 +19,7 @@ from tfdist.machine.gpus import Gpu
 WORKERS = Cluster({"worker": ("127.0.0.1:2000", "127.0.0.1:2001")})
 SERVERS = Cluster.local(workers=2, ps=1, ports=(1, 2, 3, 4))
 HOSTS = Cluster({"worker": ("a:1", "a:2", "b:1")})
+SHARED = "; tasks that share one take its memory as they need it"
 CARDS = tuple(Gpu(f"GPU-{n}", "H100") for n in range(8))
 SLICES = tuple(Gpu(f"MIG-{n}", "A100 MIG 1g.5gb") for n in range(4))
 
@@ -150,8 +151,7 @@ def test_what_cannot_be_given_is_refused(
             SERVERS,
             CARDS[:1],
             {},
-            "GPUs: worker:0 GPU-0 (H100); worker:1 GPU-0 (H100); none for chief:0, ps:0; tasks "
-            "that share one take its memory as they need it",
+            "GPUs: worker:0 GPU-0 (H100); worker:1 GPU-0 (H100); none for chief:0, ps:0" + SHARED,
         ),
         (
             WORKERS,

@@ -26,7 +26,7 @@ def _is_seed(value: Any) -> bool:
 
 
 def _is_holding(value: Any) -> bool:
-    return value is None or value in get_args(Holding)
+    return value in get_args(Holding)
 
 
 def _is_texts(value: Any) -> bool:

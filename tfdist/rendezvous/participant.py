@@ -171,7 +171,7 @@ class Participant:
     def _obey(self, connection: Connection, message: Mapping[str, Any]) -> int | None:
         said, text = message["say"], str(message.get("text", ""))[:4000]
         if said == "go" and isinstance(message.get("seed"), int):
-            self.holding = message.get("holding") or "none"
+            self.holding = message["holding"]
             return int(message["seed"])
         if said == "stop":
             if message.get("error") == "timeout":
