@@ -69,6 +69,17 @@ def test_an_evaluator_gets_what_is_left_over() -> None:
     tasks = (*SERVERS.tasks, Task("evaluator"))
     assert given(plan(SERVERS, CARDS[:2], tasks))["evaluator:0"] == "-1"
     assert given(plan(SERVERS, CARDS[:3], tasks))["evaluator:0"] == "GPU-2"
+    asked = {
+        str(one.task): one.environment.get("TFDIST_GPUS_PER_TASK")
+        for one in plan(SERVERS, CARDS, tasks, per_task=3).tasks
+    }
+    assert asked == {
+        "chief:0": None,
+        "worker:0": "3",
+        "worker:1": "3",
+        "ps:0": None,
+        "evaluator:0": "1",
+    }
 
 
 def test_tasks_that_share_a_gpu_take_its_memory_as_they_need_it() -> None:

@@ -104,7 +104,7 @@ class GpuShares:
         if not gpus:
             return told
         if self.supply.per_task:
-            told[GPUS_ASKED_VARIABLE] = str(self.supply.per_task)
+            told[GPUS_ASKED_VARIABLE] = str(len(gpus))
         if self.supply.memory is not None:
             told[GPU_MEMORY_VARIABLE] = str(self.supply.memory)
         elif self.are_shared and _GROWTH_VARIABLE not in environ:
