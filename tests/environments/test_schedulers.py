@@ -262,7 +262,16 @@ def test_one_of_several_is_known_to_the_launcher() -> None:
 
 # ---------------------------------------------------------------- GPUs
 
-ALL_FOUR = {**EVEN, "CUDA_VISIBLE_DEVICES": "0,1,2,3", "SLURM_STEP_GPUS": "0,1,2,3"}
+# Slurm 22.05, a node of four: srun -N1 -n2 with these options, its second task
+ALL_FOUR = {  # --gres=gpu:4
+    **EVEN,
+    "CUDA_VISIBLE_DEVICES": "0,1,2,3",
+    "SLURM_STEP_GPUS": "0,1,2,3",
+    "SLURM_GPUS_ON_NODE": "4",
+}
+PER_TASK = {**ALL_FOUR, "CUDA_VISIBLE_DEVICES": "2,3", "SLURM_STEP_GPUS": "2,3"}
+SINGLE = {**ALL_FOUR, "CUDA_VISIBLE_DEVICES": "1", "SLURM_STEP_GPUS": "1"}  # --gpu-bind=single:1
+UNBOUND = {**EVEN, "SLURM_GPUS_ON_NODE": "4"}  # --gpus-per-task=2 --gpu-bind=none
 
 
 @pytest.mark.parametrize(
@@ -273,13 +282,11 @@ ALL_FOUR = {**EVEN, "CUDA_VISIBLE_DEVICES": "0,1,2,3", "SLURM_STEP_GPUS": "0,1,2
         (EVEN, False),
         (BATCH | {"CUDA_VISIBLE_DEVICES": "0"}, False),
         (ALL_FOUR, False),
-        (ALL_FOUR | {"SLURM_GPU_BIND": "none"}, False),
-        (ALL_FOUR | {"SLURM_GPU_BIND": "verbose,none"}, False),
-        (ALL_FOUR | {"SLURM_GPU_BIND": "single:1"}, True),
-        (ALL_FOUR | {"SLURM_GPUS_PER_TASK": "4"}, True),
-        (ALL_FOUR | {"SLURM_TRES_PER_TASK": "cpu:2,gres/gpu:1"}, True),
-        (ALL_FOUR | {"SLURM_TRES_PER_TASK": "cpu=2"}, False),
-        (ALL_FOUR | {"CUDA_VISIBLE_DEVICES": "0"}, True),
+        (PER_TASK, True),
+        (SINGLE, True),
+        (UNBOUND, False),
+        (SINGLE | {"CUDA_VISIBLE_DEVICES": ""}, False),
+        (SINGLE | {"SLURM_GPUS_ON_NODE": "all"}, False),
     ],
 )
 def test_gpus_that_slurm_has_bound_to_a_task_are_its_own(

@@ -106,6 +106,15 @@ def test_no_gpus_for_any_task_hides_those_that_there_are() -> None:
     assert given(plan(WORKERS, (), per_task=0)) == {"worker:0": "-1", "worker:1": "-1"}
 
 
+@pytest.mark.parametrize("gpus", [(), CARDS[:1], SLICES])
+def test_a_machine_of_servers_alone_need_not_have_what_workers_are_to_get(
+    gpus: tuple[Gpu, ...],
+) -> None:
+    cluster = Cluster({"chief": ("a:1",), "worker": ("b:1",), "ps": ("a:2",)})
+    job = plan(cluster, gpus, [Task("chief"), Task("ps")], per_task=2)
+    assert set(given(job).values()) == ({"-1"} if gpus else {None})
+
+
 def test_without_gpus_tasks_are_told_nothing() -> None:
     assert given(plan(WORKERS, ())) == {"worker:0": None, "worker:1": None}
     assert given(make_everything_default()) == {"worker:0": None, "worker:1": None}

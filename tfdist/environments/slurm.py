@@ -90,22 +90,15 @@ def ranks_by_node(counts: Sequence[int], cyclic: bool) -> list[list[int]]:
 
 
 def gives_gpus(environ: Mapping[str, str]) -> bool:
-    """Whether Slurm has bound GPUs to this task of a step.
+    """Whether Slurm has bound some of a node's GPUs to this task of a step.
 
-    It has by --gpus-per-task, --tres-per-task or --gpu-bind; else all tasks of a node see all that
-    the step has there. A task that sees fewer than the step has was given its own, too.
+    It does by --gpus-per-task and --gpu-bind, and then shows a task fewer than the job has there.
+    Else all tasks of a node see all.
     """
-    if "SLURM_PROCID" not in environ or "CUDA_VISIBLE_DEVICES" not in environ:
-        return False
-    if environ.get("SLURM_GPUS_PER_TASK") or "gpu" in environ.get("SLURM_TRES_PER_TASK", ""):
-        return True
-    if environ.get("SLURM_GPU_BIND", "none").removeprefix("verbose,") not in ("", "none"):
-        return True
-    seen, of_step = (
-        len([one for one in environ.get(name, "").split(",") if one.strip()])
-        for name in ("CUDA_VISIBLE_DEVICES", "SLURM_STEP_GPUS")
-    )
-    return seen < of_step
+    seen = [one for one in environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if one.strip()]
+    there = environ.get("SLURM_GPUS_ON_NODE", "").strip()
+    is_a_task = "SLURM_PROCID" in environ and there.isdecimal()
+    return is_a_task and bool(seen) and len(seen) < int(there)
 
 
 def why_not_alone(environ: Mapping[str, str]) -> str:

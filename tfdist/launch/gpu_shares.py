@@ -47,12 +47,6 @@ class GpuSupply:
             raise ClusterError(f"{self.per_task} GPUs per task; give 0 (the CPU alone) or more")
         if self.memory is not None and self.memory < 1:
             raise ClusterError(f"a GPU memory of {self.memory} MiB; give 1 or more")
-        if not self.gpus and (self.per_task or self.memory is not None):
-            raise ClusterError(
-                "GPUs were asked for, but there is none that nvidia-smi lists and "
-                "CUDA_VISIBLE_DEVICES leaves to this launcher; leave --gpus_per_task and "
-                "--gpu_memory out to compute on the CPU"
-            )
 
     @classmethod
     def here(
@@ -64,9 +58,6 @@ class GpuSupply:
             environ: the launcher's variables.
             per_task: see above.
             memory: see above.
-
-        Raises:
-            ClusterError: GPUs were asked for, and there are none.
         """
         if per_task == 0:
             return cls(per_task=0, memory=memory)
@@ -152,13 +143,19 @@ def share_out(
     gpus = supply.gpus
     if supply.per_task == 0:
         return GpuShares(dict.fromkeys(own, ()), supply=supply)
-    if not gpus:
-        return GpuShares()
     computing = [
         task
         for task in here
         if task.type in _COMPUTE and not (has_servers and task.type == "chief")
     ]
+    if not gpus and computing and (supply.per_task or supply.memory is not None):
+        raise ClusterError(
+            "GPUs were asked for, but there is none that nvidia-smi lists and "
+            "CUDA_VISIBLE_DEVICES leaves to this launcher; leave --gpus_per_task and --gpu_memory "
+            "out to compute on the CPU"
+        )
+    if not gpus:
+        return GpuShares()
     each, most = _each(supply, len(computing))
     of: dict[Task, tuple[Gpu, ...]] = dict.fromkeys(here, ())
     for number, task in enumerate(computing):
@@ -172,17 +169,17 @@ def share_out(
 
 
 def _each(supply: GpuSupply, tasks: int) -> tuple[int, int]:
-    """How many GPUs each of so many tasks gets, and how many of its own it could have at most."""
+    """How many GPUs each of so many tasks gets, and how many of its own each could have."""
     there = len(supply.gpus)
     most = there // max(1, tasks)
     sliced = any(gpu.is_slice for gpu in supply.gpus)
     each = supply.per_task or max(1, min(most, 1) if sliced else most)
-    if each > 1 and sliced:
+    if tasks and each > 1 and sliced:
         raise ClusterError(
             f"{each} GPUs for each task, but those here are MIG slices, of which CUDA shows a "
             "process one; give --gpus_per_task 1"
         )
-    if each > max(1, most):
+    if tasks and each > max(1, most):
         raise ClusterError(
             f"{each} GPUs for each of {tasks} tasks, but this machine has {there}; give "
             f"--gpus_per_task {max(1, most)}, or 0 for the CPU alone"
