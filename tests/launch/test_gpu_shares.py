@@ -60,6 +60,14 @@ def test_servers_and_their_chief_get_none() -> None:
     }
 
 
+def test_a_worker_of_servers_computes_on_one() -> None:
+    job = plan(SERVERS, CARDS)
+    assert given(job)["worker:0"] == "GPU-0"
+    assert given(job)["worker:1"] == "GPU-1"
+    with pytest.raises(ClusterError, match="a worker of parameter servers computes on one; give"):
+        plan(SERVERS, CARDS, per_task=2)
+
+
 def test_a_chief_without_servers_trains_as_the_others() -> None:
     cluster = Cluster.local(workers=1, chief=True, ports=(1, 2))
     assert given(plan(cluster, CARDS[:2])) == {"chief:0": "GPU-0", "worker:0": "GPU-1"}
@@ -69,17 +77,11 @@ def test_an_evaluator_gets_what_is_left_over() -> None:
     tasks = (*SERVERS.tasks, Task("evaluator"))
     assert given(plan(SERVERS, CARDS[:2], tasks))["evaluator:0"] == "-1"
     assert given(plan(SERVERS, CARDS[:3], tasks))["evaluator:0"] == "GPU-2"
-    asked = {
-        str(one.task): one.environment.get("TFDIST_GPUS_PER_TASK")
-        for one in plan(SERVERS, CARDS, tasks, per_task=3).tasks
-    }
-    assert asked == {
-        "chief:0": None,
-        "worker:0": "3",
-        "worker:1": "3",
-        "ps:0": None,
-        "evaluator:0": "1",
-    }
+    cluster = Cluster.local(workers=2, evaluator=True, ports=(1, 2, 3))
+    job = plan(cluster, CARDS, per_task=3)
+    asked = [one.environment.get("TFDIST_GPUS_PER_TASK") for one in job.tasks]
+    assert asked == ["3", "3", "1"]
+    assert given(job)["evaluator:0"] == "GPU-6"
 
 
 def test_tasks_that_share_a_gpu_take_its_memory_as_they_need_it() -> None:

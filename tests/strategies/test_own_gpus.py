@@ -263,6 +263,19 @@ def test_memory_is_limited_before_it_is_shared(sees: Sees, monkeypatch: pytest.M
     assert tensorflow.grows == GPUS
 
 
+def test_a_server_takes_its_first_gpu_or_none(sees: Sees, monkeypatch: pytest.MonkeyPatch) -> None:
+    tensorflow = sees(2)
+    tensorflow.shown = GPUS[1:]
+    monkeypatch.setenv("TFDIST_GPU_MEMORY", "9000")
+    worker, ps = tf.compat.v1.ConfigProto(), tf.compat.v1.ConfigProto()
+    own_gpus.limit_server(worker, computes=True)
+    own_gpus.limit_server(ps, computes=False)
+    assert worker.gpu_options.visible_device_list == "1"
+    assert worker.gpu_options.experimental.virtual_devices[0].memory_limit_mb == [9000]
+    assert "GPU" not in worker.device_count
+    assert dict(ps.device_count) == {"GPU": 0}
+
+
 @pytest.mark.parametrize(
     ("options", "kind"),
     [

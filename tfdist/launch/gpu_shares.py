@@ -2,7 +2,7 @@
 
 The chief and the workers get as many each as the GPUs suffice for, else one that they share; an
 evaluator one of those that are left over, else none; ps tasks, and the chief of a job that has any,
-none: they keep variables, and hand out work.
+none: they keep variables, and hand out work. Workers of ps tasks compute on one.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def share_out(
         )
     if not gpus:
         return GpuShares()
-    each, most = _each(supply, len(computing))
+    each, most = _each(supply, len(computing), has_servers)
     of: dict[Task, tuple[Gpu, ...]] = dict.fromkeys(here, ())
     for number, task in enumerate(computing):
         first = number * each if most else number * len(gpus) // len(computing)
@@ -168,12 +168,17 @@ def share_out(
     return GpuShares({task: of[task] for task in own}, bool(computing) and not most, supply)
 
 
-def _each(supply: GpuSupply, tasks: int) -> tuple[int, int]:
+def _each(supply: GpuSupply, tasks: int, has_servers: bool) -> tuple[int, int]:
     """How many GPUs each of so many tasks gets, and how many of its own each could have."""
     there = len(supply.gpus)
     most = there // max(1, tasks)
     sliced = any(gpu.is_slice for gpu in supply.gpus)
-    each = supply.per_task or max(1, min(most, 1) if sliced else most)
+    each = supply.per_task or max(1, 1 if sliced or has_servers else most)
+    if tasks and each > 1 and has_servers:
+        raise ClusterError(
+            f"{each} GPUs for each task, but a worker of parameter servers computes on one; give "
+            "--gpus_per_task 1, and as many workers as there are GPUs"
+        )
     if tasks and each > 1 and sliced:
         raise ClusterError(
             f"{each} GPUs for each task, but those here are MIG slices, of which CUDA shows a "

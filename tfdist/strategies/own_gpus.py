@@ -19,6 +19,7 @@ __all__ = [
     "check_seen",
     "ids",
     "limit_memory",
+    "limit_server",
     "name_of",
     "share_memory",
     "tell_devices",
@@ -115,6 +116,23 @@ def limit_memory() -> None:
             )
         except RuntimeError as error:
             raise too_late(f"TFDIST_GPU_MEMORY={memory}") from error
+
+
+def limit_server(config: tf.compat.v1.ConfigProto, *, computes: bool) -> None:
+    """Has a TensorFlow server take the first GPU alone, or none: its chief uses no other.
+
+    Args:
+        config: the server's, which is changed.
+        computes: whether it is to have one; else it keeps variables, in the host's memory.
+    """
+    gpus = visible()
+    if not computes or not gpus:
+        config.device_count["GPU"] = 0
+        return
+    first = tf.config.list_physical_devices("GPU").index(gpus[0])
+    config.gpu_options.visible_device_list = str(first)
+    if (memory := process.gpu_memory()) is not None:
+        config.gpu_options.experimental.virtual_devices.add().memory_limit_mb.append(memory)
 
 
 def share_memory() -> None:

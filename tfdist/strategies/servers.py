@@ -15,7 +15,7 @@ from typing import NoReturn
 import tensorflow as tf
 from absl import logging
 
-from tfdist import exits, process
+from tfdist import exits
 from tfdist.cluster import Cluster
 from tfdist.compat import tf_graphs
 from tfdist.errors import ClusterError, StrategyError
@@ -178,9 +178,7 @@ def _started(
         intra_op_parallelism_threads=intra_op_threads or 0,
         inter_op_parallelism_threads=inter_op_threads or 0,
     )
-    if (memory := process.gpu_memory()) is not None:
-        for _ in own_gpus.visible():
-            config.gpu_options.experimental.virtual_devices.add().memory_limit_mb.append(memory)
+    own_gpus.limit_server(config, computes=cluster.task.type == "worker")
     try:
         return tf.distribute.Server(
             tf.train.ClusterSpec(_jobs(cluster)),
