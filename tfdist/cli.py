@@ -86,7 +86,7 @@ def _run(given: list[str]) -> int:
     options = parser.parse_args(own)
     _check_combination(parser, options, command)
 
-    from tfdist.launch import Job, check_jobs, held_ports, make_plan
+    from tfdist.launch import GpuSupply, Job, check_jobs, held_ports, make_plan
     from tfdist.launch.crew.crew_options import CrewOptions
 
     with contextlib.ExitStack() as stack:
@@ -99,6 +99,7 @@ def _run(given: list[str]) -> int:
             plug=options.plug or bool(options.plug_options),
             plug_options=options.plug_options,
             threads=options.threads,
+            gpus=GpuSupply.here(os.environ, options.gpus_per_task, options.gpu_memory),
             rendezvous_timeout=options.rendezvous_timeout,
             stall_timeout=options.stall_timeout,
         )
@@ -267,6 +268,22 @@ def _run_parser() -> command_line.Parser:
         default="auto",
         metavar="N",
         help="threads of each chief and worker (default: auto, the cores shared out)",
+    )
+    parser.option(
+        how,
+        "--gpus_per_task",
+        type=command_line.number,
+        metavar="N",
+        help="GPUs of each task that computes; 0: the CPU alone (default: those that there are, "
+        "shared out)",
+    )
+    parser.option(
+        how,
+        "--gpu_memory",
+        type=command_line.number,
+        metavar="MIB",
+        help="what a task may take of each of its GPUs (default: all, or as it needs it where "
+        "tasks share one)",
     )
     parser.option(
         how,

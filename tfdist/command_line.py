@@ -12,7 +12,17 @@ from tfdist.errors import ClusterError
 if TYPE_CHECKING:
     from tfdist.launch.crew.crew_size import Size
 
-__all__ = ["Parser", "count", "counts", "port", "restarts", "seconds", "threads", "workers"]
+__all__ = [
+    "Parser",
+    "count",
+    "counts",
+    "number",
+    "port",
+    "restarts",
+    "seconds",
+    "threads",
+    "workers",
+]
 
 
 class Parser(argparse.ArgumentParser):
@@ -85,6 +95,13 @@ def count(text: str) -> int:
     """Reads a number of tasks."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of tasks; give 0, 1, 2, ...")
+    return int(text)
+
+
+def number(text: str) -> int:
+    """Reads a whole number."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number; give 0, 1, 2, ...")
     return int(text)
 
 

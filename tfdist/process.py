@@ -21,11 +21,15 @@ from tfdist.errors import ClusterError, StrategyError
 from tfdist.machine.places import available_cores
 
 __all__ = [
+    "GPUS_ASKED_VARIABLE",
+    "GPU_MEMORY_VARIABLE",
     "SAVES_VARIABLE",
     "SECRET_VARIABLE",
     "WRITES_SUFFIX",
     "Process",
     "current",
+    "gpu_memory",
+    "gpus_asked",
     "is_chief",
     "join",
     "log_folder",
@@ -45,6 +49,11 @@ SAVES_VARIABLE = "TFDIST_SAVES"
 
 WRITES_SUFFIX = ".writes"
 """At the end of the name of the file that is there while this task writes a checkpoint."""
+
+GPUS_ASKED_VARIABLE = "TFDIST_GPUS_PER_TASK"
+"""How many GPUs somebody has asked for by name, without which this task is not to train."""
+GPU_MEMORY_VARIABLE = "TFDIST_GPU_MEMORY"
+"""MiB of each of its GPUs that this task may take."""
 
 _RENDEZVOUS_TIMEOUT = 120.0
 _STALL_TIMEOUT = 60.0
@@ -156,6 +165,30 @@ def threads() -> int:
     return int(text) if text.isdigit() and int(text) else available_cores()
 
 
+def gpus_asked() -> int:
+    """Returns how many GPUs this task must have, as TFDIST_GPUS_PER_TASK says; 0 without it.
+
+    Raises:
+        StrategyError: it says no whole number.
+    """
+    return _whole(GPUS_ASKED_VARIABLE) or 0
+
+
+def gpu_memory() -> int | None:
+    """Returns the MiB that this task may take of each of its GPUs, as TFDIST_GPU_MEMORY says.
+
+    Returns:
+        None where nothing limits it.
+
+    Raises:
+        StrategyError: it says no whole number above 0.
+    """
+    memory = _whole(GPU_MEMORY_VARIABLE)
+    if memory == 0:
+        raise StrategyError(f"{GPU_MEMORY_VARIABLE}='0': give MiB above 0, or unset it")
+    return memory
+
+
 def secret(environ: Mapping[str, str] | None = None) -> Secret:
     """Returns the job's secret, which its tasks prove to each other to know.
 
@@ -233,6 +266,13 @@ def _seconds(name: str, default: float, environ: Mapping[str, str] | None = None
     if not seconds > 0:
         raise StrategyError(f"{name}={text!r}: give seconds above 0")
     return seconds
+
+
+def _whole(name: str) -> int | None:
+    text = os.environ.get(name, "").strip()
+    if text and not text.isdecimal():
+        raise StrategyError(f"{name}={text!r}: give a whole number, or unset it")
+    return int(text) if text else None
 
 
 def _launched() -> bool:

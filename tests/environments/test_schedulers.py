@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tfdist.cluster import Cluster
-from tfdist.environments import detect_cluster, scheduler_of, why_not_alone
+from tfdist.environments import detect_cluster, gpus_are_own, scheduler_of, why_not_alone
 from tfdist.environments.ranks import port_of_job
 from tfdist.environments.slurm import ranks_by_node, tasks_per_node
 from tfdist.errors import ClusterError
@@ -258,3 +258,38 @@ def test_one_of_several_is_known_to_the_launcher() -> None:
     assert scheduler_of({**EVEN, "TFDIST_LAUNCHED": "1"}) is None
     assert scheduler_of({}) is None
     assert scheduler_of({"JOB_COMPLETION_INDEX": "3"}) is None
+
+
+# ---------------------------------------------------------------- GPUs
+
+# Slurm 22.05, a node of four: srun -N1 -n2 with these options, its second task
+ALL_FOUR = {  # --gres=gpu:4
+    **EVEN,
+    "CUDA_VISIBLE_DEVICES": "0,1,2,3",
+    "SLURM_STEP_GPUS": "0,1,2,3",
+    "SLURM_GPUS_ON_NODE": "4",
+}
+PER_TASK = {**ALL_FOUR, "CUDA_VISIBLE_DEVICES": "2,3", "SLURM_STEP_GPUS": "2,3"}
+SINGLE = {**ALL_FOUR, "CUDA_VISIBLE_DEVICES": "1", "SLURM_STEP_GPUS": "1"}  # --gpu-bind=single:1
+UNBOUND = {**EVEN, "SLURM_GPUS_ON_NODE": "4"}  # --gpus-per-task=2 --gpu-bind=none
+
+
+@pytest.mark.parametrize(
+    ("environ", "own"),
+    [
+        ({}, False),
+        ({"CUDA_VISIBLE_DEVICES": "0"}, False),
+        (EVEN, False),
+        (BATCH | {"CUDA_VISIBLE_DEVICES": "0"}, False),
+        (ALL_FOUR, False),
+        (PER_TASK, True),
+        (SINGLE, True),
+        (UNBOUND, False),
+        (SINGLE | {"CUDA_VISIBLE_DEVICES": ""}, False),
+        (SINGLE | {"SLURM_GPUS_ON_NODE": "all"}, False),
+    ],
+)
+def test_gpus_that_slurm_has_bound_to_a_task_are_its_own(
+    environ: dict[str, str], own: bool
+) -> None:
+    assert gpus_are_own(environ) is own

@@ -66,8 +66,8 @@ def test_every_kind_is_described_in_the_docstring() -> None:
 # ---------------------------------------------------------------- values
 
 
-@pytest.mark.parametrize("name", ["logical_devices", "intra_op_threads", "inter_op_threads"])
-@pytest.mark.parametrize("value", [0, -1, 1.5, "2"])
+@pytest.mark.parametrize("name", ["intra_op_threads", "inter_op_threads"])
+@pytest.mark.parametrize("value", [0, -1, 1.5, "2", True])
 def test_a_number_below_one_or_none_at_all_is_refused(name: str, value: Any) -> None:
     said = refused(lambda: Options.from_keywords({name: value}))
     assert said == f"{name}={value!r}: give a number of at least 1, or None"
@@ -77,6 +77,26 @@ def test_a_number_below_one_or_none_at_all_is_refused(name: str, value: Any) -> 
 @pytest.mark.parametrize("value", [1, 7, None])
 def test_a_number_of_at_least_one_and_none_are_taken(name: str, value: Any) -> None:
     assert getattr(Options.from_keywords({name: value}), name) == value
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, "2", True, "TPU:2", "CPU:0", "GPU:", "GPU:2:3"])
+def test_logical_devices_that_are_no_number_of_a_kind_are_refused(value: Any) -> None:
+    said = refused(lambda: Options(logical_devices=value))
+    assert said == (
+        f"logical_devices={value!r}: give a number of at least 1, one of a kind as "
+        '"GPU:2" or "CPU:2", or None'
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "count"),
+    [(None, "", None), (3, "", 3), ("CPU:2", "CPU", 2), ("gpu:16", "GPU", 16)],
+)
+def test_logical_devices_are_a_number_and_may_be_of_a_kind(
+    value: Any, kind: str, count: int | None
+) -> None:
+    options = Options(logical_devices=value)
+    assert (options.logical_kind, options.logical_count) == (kind, count)
 
 
 @pytest.mark.parametrize("value", [0, -0.5, float("nan"), "60"])

@@ -29,9 +29,13 @@ WRONG: dict[str, dict[str, list[Any]]] = {
         "token": NO_TEXT,
         "protocol": [*NO_NUMBER, -1, 1.5],
         "refusal": NO_TEXT,
+        "cards": ["x", 1, {}, True, [1], [None], [["GPU-1"]]],
     },
     "status": {"round": NO_NUMBER, "missing": [None, "x", {}, 1, [1], [None], [["worker:1"]]]},
-    "go": {"seed": [*NO_NUMBER, -1, 1.5, 1 << 31]},
+    "go": {
+        "seed": [*NO_NUMBER, -1, 1.5, 1 << 31],
+        "holding": ["x", "", 1, {}, True, ["own"]],
+    },
     "stop": {"error": NO_TEXT, "text": NO_TEXT},
     "ended": {"well": NO_TRUTH, "text": NO_TEXT},
     "challenge": {"nonce": ["", "0" * 31, "z" * 32, *NO_TEXT]},
@@ -41,7 +45,7 @@ WRONG: dict[str, dict[str, list[Any]]] = {
 
 RIGHT: dict[str, dict[str, Any]] = {
     "status": {"round": 1, "missing": ["worker:1"]},
-    "go": {"seed": 1},
+    "go": {"seed": 1, "holding": "own"},
     "stop": {"error": "mismatch", "text": "x"},
     "ended": {"well": True, "text": ""},
     "challenge": {"nonce": "0" * 32},

@@ -38,6 +38,9 @@ HALF = 2e-3
 """Relative and absolute under mixed_float16: a kernel's gradient is summed over the batch in
 float16 (11 bits, 5e-4), and in another order on every number of replicas."""
 
+BRAIN = 2e-2
+"""Relative and absolute under mixed_bfloat16: the same, with 8 bits (4e-3)."""
+
 LOSSES_OF_OUTPUTS = pytest.mark.xfail(
     keras.__version__.startswith("3.16."),
     strict=True,

@@ -187,8 +187,39 @@ def test_mixed_bfloat16() -> None:
         keras.config.set_dtype_policy("mixed_bfloat16")
         return regressor(optimizers.SGD(0.01))
 
-    # bfloat16 has 8 bits: 4e-3.
-    same(make, fit, history=2e-2, weights=2e-2)
+    same(make, fit, history=comparing.BRAIN, weights=comparing.BRAIN)
+
+
+@pytest.mark.thorough  # XLA compiles each step for seconds
+@pytest.mark.parametrize(
+    ("policy", "history", "weights"),
+    [
+        ("float32", comparing.HISTORY, comparing.WEIGHTS),
+        ("mixed_float16", comparing.HALF, comparing.HALF),
+        ("mixed_bfloat16", comparing.BRAIN, comparing.BRAIN),
+    ],
+)
+def test_two_replicas_compiled_with_xla_equal_one(
+    policy: str, history: float, weights: float
+) -> None:
+    def make() -> keras.Model:
+        keras.config.set_dtype_policy(policy)
+        model = keras.Sequential(
+            [
+                keras.Input((8,)),
+                layers.Dense(16, "relu"),
+                layers.Dense(16, "tanh"),
+                layers.Dense(1, dtype="float32"),
+            ]
+        )
+        model.compile(optimizers.SGD(0.05, momentum=0.9), "mse", jit_compile=True)
+        return model
+
+    one, two = (
+        comparing.on_strategy(strategy, make, fit)
+        for strategy in (comparing.alone(), comparing.mirrored(2))
+    )
+    comparing.assert_same(one, two, history=history, weights=weights)
 
 
 def test_float64() -> None:

@@ -11,7 +11,13 @@ import tensorflow as tf
 
 from tfdist.compat.names import tf_context, tf_coordination
 
-__all__ = ["bear_silence", "gather", "gather_small_sums", "separate_collectives"]
+__all__ = [
+    "bear_silence",
+    "gather",
+    "gather_small_sums",
+    "separate_collectives",
+    "widen_integers",
+]
 
 _lock = threading.RLock()
 
@@ -43,6 +49,43 @@ def separate_collectives(strategy: tf.distribute.Strategy) -> None:
     extended._collective_ops = extended._make_collective_ops_with_fallbacks()
     if extended._cross_device_ops is before:
         extended._cross_device_ops = extended._collective_ops
+
+
+def widen_integers(strategy: tf.distribute.Strategy, kind: str = "GPU") -> None:
+    """Has GPUs sum int32 as int64.
+
+    TensorFlow adds int32 on the host even where the numbers lie on a GPU; MirroredStrategy keeps
+    them out of its collectives for that, and does not where `merge_call` is done without.
+
+    Args:
+        strategy: one that this process trains on.
+        kind: of the devices.
+    """
+    extended = strategy.extended
+    for name in ("_collective_ops", "_cross_device_ops"):
+        for launcher in getattr(getattr(extended, name, None), "_launchers", ()):
+            if kind in launcher._device.upper() and not hasattr(launcher, "tfdist_widens"):
+                launcher.__class__ = _widening(launcher.__class__)
+
+
+@functools.cache
+def _widening(base: Any) -> type:
+    class Widening(base):
+        """What starts the collectives of one replica."""
+
+        tfdist_widens = True
+
+        def all_reduce(
+            self, input_tensor: tf.Tensor, control_input: object = None, options: object = None
+        ) -> tf.Tensor:
+            tensor = tf.convert_to_tensor(input_tensor)
+            if tensor.dtype != tf.int32:
+                return super().all_reduce(tensor, control_input, options)
+            with tf.device(self._device):
+                wide = tf.cast(tensor, tf.int64)
+            return tf.cast(super().all_reduce(wide, control_input, options), tf.int32)
+
+    return Widening
 
 
 def gather_small_sums(

@@ -34,6 +34,7 @@ __all__ = [
     "TrainJobEnvironment",
     "VolcanoEnvironment",
     "detect_cluster",
+    "gpus_are_own",
     "scheduler_of",
     "why_not_alone",
 ]
@@ -130,6 +131,15 @@ def _check_agreement(spec: Environment, cluster: Cluster, environ: Mapping[str, 
             f"{spec.name} has {len(cluster)} tasks, but {scheduler.name} has started {started}: "
             f'say which counts: {_CHOICE}="{spec.name}" or {_CHOICE}="{scheduler.name}"'
         )
+
+
+def gpus_are_own(environ: Mapping[str, str]) -> bool:
+    """Whether a scheduler lets this process see the GPUs of its own task alone.
+
+    Args:
+        environ: The variables of the process.
+    """
+    return slurm.gives_gpus(environ)
 
 
 def why_not_alone(environ: Mapping[str, str]) -> str:

@@ -14,7 +14,7 @@ from tfdist.environments.node_list import expand
 from tfdist.environments.ranks import are_several, cluster_of_ranks, number, port_of_job
 from tfdist.errors import ClusterError
 
-__all__ = ["SlurmEnvironment", "ranks_by_node", "tasks_per_node", "why_not_alone"]
+__all__ = ["SlurmEnvironment", "gives_gpus", "ranks_by_node", "tasks_per_node", "why_not_alone"]
 
 
 class SlurmEnvironment:
@@ -87,6 +87,18 @@ def ranks_by_node(counts: Sequence[int], cyclic: bool) -> list[list[int]]:
     for rank, node in enumerate(order):
         ranks[node].append(rank)
     return ranks
+
+
+def gives_gpus(environ: Mapping[str, str]) -> bool:
+    """Whether Slurm has bound some of a node's GPUs to this task of a step.
+
+    It does by --gpus-per-task and --gpu-bind, and then shows a task fewer than the job has there.
+    Else all tasks of a node see all.
+    """
+    seen = [one for one in environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if one.strip()]
+    there = environ.get("SLURM_GPUS_ON_NODE", "").strip()
+    is_a_task = "SLURM_PROCID" in environ and there.isdecimal()
+    return is_a_task and bool(seen) and len(seen) < int(there)
 
 
 def why_not_alone(environ: Mapping[str, str]) -> str:

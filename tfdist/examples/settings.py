@@ -32,7 +32,7 @@ def run(main: Callable[[], None], *, epochs: int, batch_size: int, learning_rate
         "How to compute: as the cluster says, on all GPUs, or in stages of some layers each.",
     )
     flags.DEFINE_integer(
-        "logical_devices", None, "Parts of this machine's CPU, each a device.", lower_bound=2
+        "logical_devices", None, "Parts of this machine's GPU or CPU, each a device.", lower_bound=2
     )
     flags.DEFINE_integer("epochs", epochs, "Passes over the training data.", lower_bound=0)
     flags.DEFINE_integer("batch_size", batch_size, "Examples a step, all together.", lower_bound=1)

@@ -18,6 +18,7 @@ Nothing here imports TensorFlow.
 from __future__ import annotations
 
 from tfdist.launch.failure import Failure, TaskResult
+from tfdist.launch.gpu_shares import GpuSupply
 from tfdist.launch.job import Job
 from tfdist.launch.place import check_all_here, check_jobs, held_ports, local_cluster
 from tfdist.launch.plan import JobPlan, TaskPlan, make_plan
@@ -26,6 +27,7 @@ from tfdist.launch.run import run_job
 
 __all__ = [
     "Failure",
+    "GpuSupply",
     "Job",
     "JobPlan",
     "JobResult",

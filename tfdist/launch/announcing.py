@@ -46,7 +46,7 @@ def starting(plan: JobPlan, log_dir: Path) -> str:
     if plan.threads is not None:
         compute = "chief and workers: " if plan.has_servers else ""
         each = f" ({compute}{plan.threads} thread{'s' if plan.threads > 1 else ''} each)"
-    return f"starting {names}{each}; logs in {log_dir}"
+    return _with_gpus(plan, f"starting {names}{each}; logs in {log_dir}")
 
 
 def signalled(signum: int, running: Sequence[str], grace: float) -> str:
@@ -146,7 +146,7 @@ def generation(plan: JobPlan, places: Mapping[str, Task], log_dir: Path) -> str:
         name if str(place) == name else f"{name} (place {place})" for name, place in places.items()
     ]
     workers = f"{count} worker{'s' if count > 1 else ''}"
-    return f"{workers}: starting {', '.join(here)}; logs in {log_dir}"
+    return _with_gpus(plan, f"{workers}: starting {', '.join(here)}; logs in {log_dir}")
 
 
 def back(place: Task, restarts: Restarts) -> str:
@@ -223,6 +223,11 @@ def result_lines(results: Sequence[TaskResult], failure: Failure) -> str:
             by_us = ": ended by tfdist" if task.stopped and task.returncode < 0 else ""
             lines.append(f"then {task.task} {describe(task)}{by_us}")
     return "\n".join(lines)
+
+
+def _with_gpus(plan: JobPlan, line: str) -> str:
+    """A line, and behind it which task gets which GPU where there is any."""
+    return "\n".join(filter(None, [line, plan.gpus.describe()]))
 
 
 def _names_of(results: Sequence[TaskResult]) -> str:

@@ -10,12 +10,13 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from tfdist.cluster import Cluster, Task
 from tfdist.environments import LAUNCHED_VARIABLE
 from tfdist.errors import ClusterError
+from tfdist.launch.gpu_shares import GpuShares, GpuSupply, share_out
 from tfdist.machine.places import available_cores
 
 __all__ = ["AUTOPLUG_MODULE", "JobPlan", "TaskPlan", "make_plan"]
@@ -72,12 +73,14 @@ class JobPlan:
         tasks: This machine's tasks, in the cluster's order.
         threads: Threads that each compute task gets; None where the user's environment says.
         plugged: Whether the script runs under --plug.
+        gpus: Which of the tasks gets which GPUs.
     """
 
     cluster: Cluster
     tasks: tuple[TaskPlan, ...]
     threads: int | None = None
     plugged: bool = False
+    gpus: GpuShares = field(default_factory=GpuShares)
 
     def __post_init__(self) -> None:
         if not self.tasks:
@@ -109,6 +112,7 @@ def make_plan(
     rendezvous_timeout: float | None = None,
     stall_timeout: float | None = None,
     cores: int | None = None,
+    gpus: GpuSupply | None = None,
     environ: Mapping[str, str] | None = None,
     python: str = sys.executable,
 ) -> JobPlan:
@@ -125,6 +129,7 @@ def make_plan(
         rendezvous_timeout: Seconds for the tasks to come together; None for tfdist's default.
         stall_timeout: Seconds to wait for a task that does not answer; None for tfdist's default.
         cores: How many cores there are to share out; None for those of this process.
+        gpus: The GPUs that there are to share out, and how; None tells the tasks nothing of GPUs.
         environ: The launcher's variables; None for those of this process.
         python: The Python interpreter.
 
@@ -149,6 +154,7 @@ def make_plan(
     if plug and plug_options:
         prefix += ("--options", plug_options)
     share = _thread_variables(threads, cores, cluster, chosen, environ)
+    shares = _gpu_shares(gpus or GpuSupply(), cluster, chosen)
     common = {
         LAUNCHED_VARIABLE: "1",
         "PYTHONUNBUFFERED": "1",
@@ -179,13 +185,14 @@ def make_plan(
                 "TF_CONFIG": cluster.to_tf_config(task),
                 **common,
                 **(share if task.type in _COMPUTE else {}),
+                **shares.variables(task, environ),
             },
             removed=removed,
         )
         for task in chosen
     )
     counts = [int(share[name]) for name in _THREAD_VARIABLES if name in share]
-    return JobPlan(cluster, plans, counts[0] if counts else None, plug)
+    return JobPlan(cluster, plans, counts[0] if counts else None, plug, shares)
 
 
 def _thread_variables(
@@ -198,12 +205,21 @@ def _thread_variables(
     """The thread variables of a compute task; an explicit number overrides the environment's."""
     if threads != "auto":
         return dict.fromkeys(_THREAD_VARIABLES, str(threads))
-    here = {_host(cluster, task) for task in chosen}
-    sharing = [
-        task for task in cluster.tasks if task.type in _COMPUTE and _host(cluster, task) in here
-    ]
+    sharing = [task for task in _tasks_of_this_host(cluster, chosen) if task.type in _COMPUTE]
     share = max(1, cores // max(1, len(sharing)))
     return {name: str(share) for name in _THREAD_VARIABLES if name not in environ}
+
+
+def _gpu_shares(supply: GpuSupply, cluster: Cluster, chosen: Sequence[Task]) -> GpuShares:
+    """Who gets which GPUs; each of several launchers on this machine finds the same."""
+    here = () if supply.are_own else _tasks_of_this_host(cluster, chosen)
+    beside = [task for task in chosen if task not in here]  # an evaluator of a job with servers
+    return share_out(supply, [*here, *beside], chosen, has_servers="ps" in cluster.jobs)
+
+
+def _tasks_of_this_host(cluster: Cluster, chosen: Sequence[Task]) -> list[Task]:
+    hosts = {_host(cluster, task) for task in chosen}
+    return [task for task in cluster.tasks if _host(cluster, task) in hosts]
 
 
 def _host(cluster: Cluster, task: Task) -> str | None:

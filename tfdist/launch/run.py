@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, TextIO
 
 from tfdist.cluster import Cluster, Task
+from tfdist.launch.gpu_shares import GpuSupply
 from tfdist.launch.job import DEFAULT_GRACE, Job
 from tfdist.launch.network import How
 from tfdist.launch.plan import make_plan
@@ -23,6 +24,8 @@ def run_job(
     plug: bool = False,
     plug_options: str = "",
     threads: int | Literal["auto"] = "auto",
+    gpus_per_task: int | None = None,
+    gpu_memory: int | None = None,
     rendezvous_timeout: float | None = None,
     environ: Mapping[str, str] | None = None,
     log_dir: str | os.PathLike[str] | None = None,
@@ -48,6 +51,8 @@ def run_job(
         plug: As for `make_plan`.
         plug_options: As for `make_plan`.
         threads: As for `make_plan`.
+        gpus_per_task: GPUs of each task that computes; None shares out those that there are.
+        gpu_memory: MiB that a task may take of each of its GPUs; None where nothing limits it.
         rendezvous_timeout: As for `make_plan`.
         environ: The variables that the tasks start from; None for those of this process.
         log_dir: As for `Job`.
@@ -72,6 +77,7 @@ def run_job(
         plug=plug,
         plug_options=plug_options,
         threads=threads,
+        gpus=GpuSupply.here(os.environ if environ is None else environ, gpus_per_task, gpu_memory),
         rendezvous_timeout=rendezvous_timeout,
         environ=environ,
     )

@@ -33,6 +33,7 @@ from tfdist.errors import ClusterError, PortInUse, TfdistError
 from tfdist.machine.hosts import look_up
 from tfdist.machine.places import check_own_port
 from tfdist.machine.ports import Reservation, listen, shareable
+from tfdist.rendezvous.cards import Holding, holding_of
 from tfdist.rendezvous.coordinator import Coordinator
 from tfdist.rendezvous.handshake import Handshake
 from tfdist.rendezvous.in_touch import InTouch
@@ -65,6 +66,7 @@ class Agreement:
         membership: Who is here, on the chief of those who stay; None elsewhere.
         session: The wait for the end, on the servers of those who stay; None elsewhere.
         touch: What tasks in step know of each other; None elsewhere.
+        holding: How the tasks hold the job's GPUs, where they have told of them.
     """
 
     seed: int
@@ -74,6 +76,7 @@ class Agreement:
     membership: Membership | None = field(default=None, repr=False, compare=False)
     session: Session | None = field(default=None, repr=False, compare=False)
     touch: InTouch | None = field(default=None, repr=False, compare=False)
+    holding: Holding = "none"
 
     def wait_for_the_end(self) -> None:
         """On a server that listens: tells the chief so, and returns once the job has ended well.
@@ -138,6 +141,7 @@ def meet(
     stay: bool = False,
     secret: Secret | None = None,
     in_step: bool = False,
+    cards: tuple[str, ...] | None = None,
     log: Log = logging.info,
 ) -> Agreement:
     """Waits until all tasks of a job are here and agree.
@@ -157,6 +161,8 @@ def meet(
             (`tfdist.process.secret`).
         in_step: Whether the tasks keep their connections, but the chief not its port: nobody may
             come back; see `in_touch`.
+        cards: The GPUs that this task computes on, by names that are the same for all tasks; None
+            where their number does not matter to the others.
         log: Takes one line an event.
 
     Returns:
@@ -178,7 +184,7 @@ def meet(
     if cluster.task not in tasks:
         raise ClusterError(f"task {cluster.task}, which works beside the others and meets nobody")
     if len(tasks) == 1:
-        return Agreement(secrets.randbits(31), tasks, 0.0)
+        return Agreement(secrets.randbits(31), tasks, 0.0, holding=holding_of([cards]))
     secret = process.secret() if secret is None else secret
     with refusals_told(cluster, kind):
         check_own_port(cluster)
@@ -187,7 +193,9 @@ def meet(
     membership, session, touch = None, None, None
     parted = stay or in_step
     try:
-        handshake = Handshake(str(cluster.task), cluster.jobs, kind, versions, timeout, timeout)
+        handshake = Handshake(
+            str(cluster.task), cluster.jobs, kind, versions, timeout, timeout, cards=cards
+        )
         if cluster.is_chief:
             if not secret and not _is_of_one_host(cluster):
                 log(_UNPROVEN.format(own))
@@ -197,6 +205,7 @@ def meet(
                     cluster, tasks, handshake, server, start + timeout, log, parted, secret
                 )
                 seed = coordinator.run()
+                holding = coordinator.holding
                 if stay:
                     membership = Membership(
                         cluster, tasks, handshake, seed, server, coordinator.parted, log, secret
@@ -208,6 +217,7 @@ def meet(
         else:
             participant = Participant(cluster, handshake, start + timeout, log, parted, secret)
             seed = participant.run()
+            holding = participant.holding
             if participant.parted is not None and in_step:
                 touch = InTouch(cluster, {cluster.chief: participant.parted[0]})
             elif participant.parted is not None:
@@ -215,7 +225,8 @@ def meet(
     except BaseException:
         held.close()
         raise
-    return Agreement(seed, tasks, time.monotonic() - start, held, membership, session, touch)
+    waited = time.monotonic() - start
+    return Agreement(seed, tasks, waited, held, membership, session, touch, holding)
 
 
 def _is_of_one_host(cluster: Cluster) -> bool:

@@ -12,6 +12,7 @@ from tfdist.cluster.secret import NO_SECRET, Secret
 from tfdist.cluster.spec import Cluster
 from tfdist.cluster.task import Task
 from tfdist.errors import RendezvousMismatch, RendezvousTimeout
+from tfdist.rendezvous.cards import Holding, holding_of
 from tfdist.rendezvous.greeting import Host
 from tfdist.rendezvous.guests import StrangerLog, crowded_out
 from tfdist.rendezvous.handshake import Handshake
@@ -55,6 +56,7 @@ class Coordinator:
         stay: Whether the connections stay open once all have come; see `parted`.
         secret: The job's, which whoever comes must prove to know.
         parted: Then, the open connection of each task and what the task said of itself.
+        holding: Once all have come, how they hold the job's GPUs.
     """
 
     cluster: Cluster
@@ -66,6 +68,7 @@ class Coordinator:
     stay: bool = False
     secret: Secret = NO_SECRET
     parted: dict[Task, tuple[Connection, Handshake]] = field(default_factory=dict, init=False)
+    holding: Holding = field(default="none", init=False)
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector, init=False)
     _participants: dict[Task, _Participant] = field(default_factory=dict, init=False)
     _guests: dict[Connection, float] = field(default_factory=dict, init=False)
@@ -92,10 +95,13 @@ class Coordinator:
             for guest in list(self._guests):
                 self._drop(guest)
             seed = secrets.randbits(31)
+            handshakes = [self.handshake, *(one.handshake for one in self._participants.values())]
+            self.holding = holding_of(one.cards for one in handshakes)
+            go = {"say": "go", "seed": seed, "holding": self.holding}
             if self.stay:
-                self._part({"say": "go", "seed": seed})
+                self._part(go)
             else:
-                self._dismiss({"say": "go", "seed": seed}, within=1.0)
+                self._dismiss(go, within=1.0)
             return seed
         except RendezvousTimeout as error:
             self._dismiss({"say": "stop", "error": "timeout", "text": str(error)}, within=0.3)

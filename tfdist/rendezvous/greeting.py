@@ -72,7 +72,8 @@ class Newcomer:
 
     def begin(self) -> Message:
         """Returns the hello: all that is told to somebody who may be anybody."""
-        hello = replace(self.handshake, jobs={}, versions={}, kind="", token="", refusal="")
+        nothing = replace(self.handshake, jobs={}, versions={}, cards=None)
+        hello = replace(nothing, kind="", token="", refusal="")
         return {**hello.to_message(), "nonce": self._nonce, "secret": bool(self.secret)}
 
     def hear(self, message: Message) -> _Heard:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, NoReturn
 
 from tfdist.cluster.spec import Cluster
+from tfdist.rendezvous.cards import difference_of
 
 __all__ = ["PROTOCOL", "Handshake", "plain"]
 
@@ -33,6 +34,7 @@ class Handshake:
         token: Random, so that a task that comes back is told from a second one like it.
         protocol: Of the rendezvous itself.
         refusal: Why it cannot come, so that nobody need wait for it; "" where it comes.
+        cards: The GPUs that it computes on; None where the others need not know.
     """
 
     task: str
@@ -46,6 +48,7 @@ class Handshake:
     token: str = field(default_factory=lambda: secrets.token_hex(8))
     protocol: int = PROTOCOL
     refusal: str = ""
+    cards: tuple[str, ...] | None = None
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> Handshake | None:
@@ -74,6 +77,7 @@ class Handshake:
                 token=_text(message["token"]),
                 protocol=_count(message["protocol"]),
                 refusal=plain(_exactly(message.get("refusal", "")), 1000),
+                cards=_texts(message.get("cards")),
             )
         except (KeyError, ValueError):
             return None
@@ -87,6 +91,7 @@ class Handshake:
             "say": "hello",
             "jobs": {job: list(at) for job, at in self.jobs.items()},
             "versions": dict(self.versions),
+            "cards": None if self.cards is None else list(self.cards),
         }
 
     @property
@@ -128,7 +133,7 @@ class Handshake:
                 f"{me} is to run the strategy {self.kind or 'unknown'!r}, {chief.task} "
                 f"{chief.kind or 'unknown'!r}; start every task with the same script and options"
             )
-        return None
+        return difference_of(me, self.cards, chief.task, chief.cards)
 
 
 def _different_jobs(
@@ -169,6 +174,12 @@ def _text(value: object) -> str:
 
 def _exactly(value: object) -> str:
     return value if isinstance(value, str) else _no("text", value)
+
+
+def _texts(value: object) -> tuple[str, ...] | None:
+    if value is None or isinstance(value, list):
+        return None if value is None else tuple(map(_text, value))
+    return _no("list of texts", value)
 
 
 def _mapping(value: object) -> Iterable[tuple[object, object]]:

@@ -277,7 +277,7 @@ class Membership:
         with self._lock:
             self.members[task] = (connection, handshake)
             self._times[task] = self._times.get(task, 0) + another
-        self._tell(connection, {"say": "go", "seed": self.seed})
+        self._tell(connection, {"say": "go", "seed": self.seed, "holding": "none"})
         if another:
             self.log(f"{task} is back ({handshake.who})")
 

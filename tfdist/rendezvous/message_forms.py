@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
+
+from tfdist.rendezvous.cards import Holding
 
 __all__ = ["Message", "read_message"]
 
@@ -23,6 +25,10 @@ def _is_seed(value: Any) -> bool:
     return _is_number(value) and value >= 0
 
 
+def _is_holding(value: Any) -> bool:
+    return value in get_args(Holding)
+
+
 def _is_texts(value: Any) -> bool:
     return isinstance(value, list) and all(map(_is_text, value))
 
@@ -34,7 +40,7 @@ def _is_truth(value: Any) -> bool:
 _FORMS: dict[str, dict[str, Callable[[Any], bool]]] = {
     "status": {"round": _is_number, "missing": _is_texts},
     "here": {"round": _is_number},
-    "go": {"seed": _is_seed},
+    "go": {"seed": _is_seed, "holding": _is_holding},
     "stop": {"error": _is_text, "text": _is_text},
     "ended": {"well": _is_truth, "text": _is_text},
     "asked to end": {"by": _is_text},

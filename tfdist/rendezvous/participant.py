@@ -17,6 +17,7 @@ from tfdist.cluster.spec import Cluster
 from tfdist.cluster.task import Task
 from tfdist.errors import RendezvousError, RendezvousMismatch, RendezvousTimeout
 from tfdist.machine.hosts import look_up
+from tfdist.rendezvous.cards import Holding
 from tfdist.rendezvous.greeting import Newcomer
 from tfdist.rendezvous.handshake import Handshake
 from tfdist.rendezvous.messages import Connection, Gone, Message, Refusal, Stranger
@@ -44,6 +45,7 @@ class Participant:
         stay: Whether the connection stays open after the chief's word; see `parted`.
         secret: The job's, which the chief must prove to know.
         parted: Then, the open connection, and the messages that came right after that word.
+        holding: By the chief's word, how the tasks hold the job's GPUs.
     """
 
     cluster: Cluster
@@ -53,6 +55,7 @@ class Participant:
     stay: bool = False
     secret: Secret = NO_SECRET
     parted: tuple[Connection, list[Message]] | None = field(default=None, init=False)
+    holding: Holding = field(default="none", init=False)
     _waiting: WaitingLog = field(init=False)
     _missing: list[Task] = field(default_factory=list, init=False)
     _reason: str = field(default="", init=False)
@@ -168,6 +171,7 @@ class Participant:
     def _obey(self, connection: Connection, message: Mapping[str, Any]) -> int | None:
         said, text = message["say"], str(message.get("text", ""))[:4000]
         if said == "go" and isinstance(message.get("seed"), int):
+            self.holding = message["holding"]
             return int(message["seed"])
         if said == "stop":
             if message.get("error") == "timeout":

@@ -29,7 +29,7 @@ def strategy(
     *,
     device: str | None = None,
     devices: Sequence[str] | None = None,
-    logical_devices: int | None = None,
+    logical_devices: int | str | None = None,
     communication: str = "auto",
     rendezvous_timeout: float | None = None,
     intra_op_threads: int | None = None,
@@ -54,10 +54,12 @@ def strategy(
             TFDIST_CLUSTER and TFDIST_TASK).
         device: of `one_device`, such as "CPU:0" or "GPU:1"; by default the first GPU, or the CPU.
         devices: of `mirrored`; by default all GPUs of this machine, or its logical CPUs.
-        logical_devices: cuts this machine's CPU into so many devices, so that `mirrored` and
-            `pipeline` can be tried on any machine; by default it stays whole.
+        logical_devices: cuts this machine's first GPU, or the CPU where there is none, into so
+            many devices, so that `mirrored` and `pipeline` can be tried on any machine; "CPU:2" or
+            "GPU:2" says which. By default it stays whole.
         communication: how gradients travel between the workers of `multi_worker_mirrored`: "ring",
-            "nccl" (GPUs), or "auto": what TensorFlow chooses.
+            "nccl" (a GPU for each), or "auto": NCCL where every worker has GPUs of its own, else
+            the ring.
         rendezvous_timeout: seconds to wait for the other tasks before training; by default 120, or
             what the environment variable TFDIST_RENDEZVOUS_TIMEOUT says. Raise it where a
             scheduler starts the tasks minutes apart.
@@ -140,13 +142,13 @@ def _made(kind: str, cluster: Cluster | None, chosen: Options) -> tf.distribute.
                 # Before the seconds that TensorFlow takes.
                 cluster.validate(kind, resolve=not process.names_come_late())
 
-    import tensorflow as tf
-
     from tfdist.compat.installed import check_versions
     from tfdist.compat.tf_strategies import read_as_one_number
     from tfdist.strategies import (
+        logical_devices,
         multi_worker,
         one_machine,
+        own_gpus,
         parameter_server,
         pipeline_strategy,
         registry,
@@ -154,30 +156,33 @@ def _made(kind: str, cluster: Cluster | None, chosen: Options) -> tf.distribute.
 
     check_versions()
     read_as_one_number()
+    own_gpus.check_seen()
 
     if kind == "auto":
-        several = len(tf.config.list_physical_devices("GPU")) > 1 or chosen.logical_devices
+        several = len(own_gpus.visible()) > 1 or chosen.logical_devices
         kind = "mirrored" if several or chosen.devices else "one_device"
     one_machine.set_threads(chosen)
+    if cluster is None or kind in ("one_device", "mirrored"):
+        logical_devices.cut(chosen)
+    own_gpus.limit_memory()
     made: tf.distribute.Strategy
     if kind == "one_device":
-        return one_machine.make_one_device(chosen)
-    if kind == "mirrored":
+        made = one_machine.make_one_device(chosen)
+    elif kind == "mirrored":
         made = one_machine.make_mirrored(chosen)
     elif kind == "pipeline":
-        if cluster is None:
-            one_machine.cut_the_cpu(chosen.logical_devices)
-        made = pipeline_strategy.make_pipeline(
-            chosen.pipeline(), chosen, cluster=cluster, logical_devices=chosen.logical_devices
-        )
+        made = pipeline_strategy.make_pipeline(chosen.pipeline(), chosen, cluster=cluster)
     else:
         assert cluster is not None
         if kind == "parameter_server":
             made = parameter_server.make_parameter_server(cluster, chosen)
         else:
             made = multi_worker.make_multi_worker_mirrored(cluster, chosen)
+    if kind in ("one_device", "mirrored", "multi_worker_mirrored"):
+        named = chosen.device or chosen.devices or chosen.logical_devices
+        own_gpus.tell_devices(made, chosen=bool(named))
     if kind in ("mirrored", "multi_worker_mirrored"):
         registry.remember(made)
-    if cluster is not None and kind != "mirrored":
+    if cluster is not None and kind not in ("one_device", "mirrored"):
         current.keep(made, kind, cluster, chosen)
     return made

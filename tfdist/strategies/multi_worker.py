@@ -8,21 +8,28 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from tfdist import exits, process
+from tfdist import exits, log, process
 from tfdist.cluster import Cluster
 from tfdist.compat import tf_collectives, tf_graphs
 from tfdist.errors import StrategyError
 from tfdist.machine.signals import take_back
 from tfdist.rendezvous.agreement import Agreement
-from tfdist.strategies import registry, stall_watch
+from tfdist.rendezvous.cards import Holding
+from tfdist.strategies import own_gpus, registry, stall_watch
 from tfdist.strategies.small_sums import is_gathered
 from tfdist.strategies.startup import come_together, tell_who_is_here
 from tfdist.strategies.strategy_options import Options
 
-__all__ = ["KIND", "joined", "make_multi_worker_mirrored"]
+__all__ = ["KIND", "LocalGpusResolver", "communication_for", "joined", "make_multi_worker_mirrored"]
 
 KIND = "multi_worker_mirrored"
 _WORKERS = ("chief", "worker")
+_HOLDINGS: dict[Holding, str] = {
+    "none": "not every worker has a GPU",
+    "own": "every worker has GPUs of its own",
+    "slices": "workers have MIG slices, over which NCCL does not go",
+    "shared": "a GPU is there for several of the job's devices",
+}
 _LATER = 10.0
 """TensorFlow's heart beats twice in the time of which it is told, and a connection that has been
 cut takes seconds to go on: only with so many more does a pause heal that the stall timeout bears.
@@ -30,22 +37,28 @@ cut takes seconds to go on: only with so many more does a pause heal that the st
 
 
 @contextlib.contextmanager
-def joined(cluster: Cluster, deadline: float) -> Iterator[None]:
+def joined(cluster: Cluster, deadline: float) -> Iterator[Agreement]:
     """Checks the cluster and meets its other tasks; TensorFlow opens its port inside the block.
 
     Args:
         cluster: the machines, with this process's own task.
         deadline: seconds to wait for the others.
 
+    Yields:
+        What the tasks agreed on.
+
     Raises:
         ClusterError: the spec does not fit this strategy.
-        RendezvousError: the tasks did not come together.
+        RendezvousError: the tasks did not come together, or have not as many GPUs each.
         StrategyError: TensorFlow has run operations already.
     """
-    with come_together(cluster, deadline, KIND, in_step=True) as agreement:
+    cards = own_gpus.ids()
+    with come_together(cluster, deadline, KIND, in_step=True, cards=cards) as agreement:
         _stay_in_touch(cluster, agreement)
+        if agreement.holding == "shared":
+            own_gpus.share_memory()
         try:
-            yield
+            yield agreement
         except RuntimeError as error:
             if "program startup" not in str(error):
                 raise
@@ -84,17 +97,17 @@ def make_multi_worker_mirrored(cluster: Cluster, options: Options) -> tf.distrib
     Raises:
         ClusterError, RendezvousError, StrategyError: see `joined`.
     """
-    communication = tf.distribute.experimental.CommunicationOptions(
-        # No timeout_seconds: with one, TensorFlow 2.21 starts a thread for every collective that
-        # sleeps until the time is up, and a few minutes of training exhaust the system.
-        implementation=tf.distribute.experimental.CommunicationImplementation(
-            options.communication.upper()
-        )
-    )
-    with joined(cluster, options.deadline):
+    with joined(cluster, options.deadline) as agreement:
         assert cluster.task is not None
+        communication = tf.distribute.experimental.CommunicationOptions(
+            # No timeout_seconds: with one, TensorFlow 2.21 starts a thread for every collective
+            # that sleeps until the time is up, and a few minutes of training exhaust the system.
+            implementation=tf.distribute.experimental.CommunicationImplementation(
+                communication_for(options.communication, agreement.holding).upper()
+            )
+        )
         jobs = {job: cluster.jobs[job] for job in cluster.job_names if job in _WORKERS}
-        resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        resolver = LocalGpusResolver(
             tf.train.ClusterSpec({job: list(addresses) for job, addresses in jobs.items()}),
             task_type=cluster.task.type,
             task_id=cluster.task.index,
@@ -104,4 +117,44 @@ def make_multi_worker_mirrored(cluster: Cluster, options: Options) -> tf.distrib
             cluster_resolver=resolver, communication_options=communication
         )
         tf_collectives.gather_small_sums(strategy, is_gathered)
-        return strategy
+    if agreement.holding != "none" and cluster.is_chief:
+        how = communication.implementation.value
+        log.info("gradients travel by %s: %s", how, _HOLDINGS[agreement.holding])
+    return strategy
+
+
+def communication_for(asked: str, holding: Holding) -> str:
+    """Returns how gradients are to travel: "ring" or "nccl".
+
+    Args:
+        asked: "ring", "nccl", or "auto": NCCL where every worker has GPUs of its own.
+        holding: how the workers hold their GPUs.
+
+    Raises:
+        StrategyError: NCCL is asked for, and cannot be had.
+    """
+    if asked == "nccl" and holding != "own":
+        raise StrategyError(
+            f"communication='nccl', which needs a GPU for each worker, but {_HOLDINGS[holding]}: "
+            "leave it out, or give every worker GPUs of its own"
+        )
+    if asked == "auto":
+        return "nccl" if holding == "own" else "ring"
+    return asked
+
+
+class LocalGpusResolver(tf.distribute.cluster_resolver.SimpleClusterResolver):
+    """A cluster whose workers compute on the GPUs that they see.
+
+    TensorFlow's own knows of no GPU but those that it is told of, and has a worker compute on the
+    CPU without a word. Nobody can count them before TensorFlow has opened its port: to list devices
+    starts it.
+    """
+
+    def num_accelerators(
+        self, task_type: object = None, task_id: object = None, config_proto: object = None
+    ) -> dict[str, int]:
+        """Returns how many of each kind this process has."""
+        own = f"/job:{self.task_type}/replica:0/task:{self.task_id}/"
+        names = [device.name for device in tf.config.list_logical_devices("GPU")]
+        return {"GPU": len([one for one in names if "/job:" not in one or own in one])}

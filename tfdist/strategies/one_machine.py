@@ -7,9 +7,10 @@ import logging
 import tensorflow as tf
 
 from tfdist.errors import StrategyError
+from tfdist.strategies import logical_devices
 from tfdist.strategies.strategy_options import Options
 
-__all__ = ["cut_the_cpu", "make_mirrored", "make_one_device", "quiet_tensorflow", "set_threads"]
+__all__ = ["make_mirrored", "make_one_device", "quiet_tensorflow", "set_threads"]
 
 
 def set_threads(options: Options) -> None:
@@ -43,10 +44,10 @@ def quiet_tensorflow() -> None:
 
 def make_one_device(options: Options) -> tf.distribute.Strategy:
     """Returns a `tf.distribute.OneDeviceStrategy` on the given device, the first GPU or the CPU."""
-    cut_the_cpu(options.logical_devices)
     device = options.device
     if device is None:
-        device = "GPU:0" if tf.config.list_logical_devices("GPU") else "CPU:0"
+        kind = logical_devices.in_use(options)
+        device = f"{kind}:0" if tf.config.list_logical_devices(kind) else "CPU:0"
     _check_devices([device])
     return tf.distribute.OneDeviceStrategy(_full_name(device))
 
@@ -54,10 +55,9 @@ def make_one_device(options: Options) -> tf.distribute.Strategy:
 def make_mirrored(options: Options) -> tf.distribute.Strategy:
     """Returns a `tf.distribute.MirroredStrategy` over the given devices, all GPUs or all CPUs."""
     quiet_tensorflow()
-    cut_the_cpu(options.logical_devices)
     devices = list(options.devices or ())
     if not devices:
-        kind = "CPU" if options.logical_devices else "GPU"
+        kind = logical_devices.in_use(options)
         there = tf.config.list_logical_devices(kind) or tf.config.list_logical_devices("CPU")
         devices = [":".join(device.name.rsplit(":", 2)[-2:]) for device in there]
     _check_devices(devices)
@@ -78,28 +78,3 @@ def _check_devices(devices: list[str]) -> None:
             raise StrategyError(f"no device {device!r} on this machine; it has {', '.join(there)}")
     if len(set(short)) < len(short):
         raise StrategyError(f"a device is given twice: {', '.join(devices)}")
-
-
-def cut_the_cpu(count: int | None) -> None:
-    """Cuts the CPU into `count` logical devices, unless that has been done.
-
-    Raises:
-        StrategyError: TensorFlow has started with another number of them.
-    """
-    if count is None:
-        return
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    cut = tf.config.get_logical_device_configuration(cpu)
-    if cut is not None and len(cut) == count:
-        return
-    try:
-        tf.config.set_logical_device_configuration(
-            cpu, [tf.config.LogicalDeviceConfiguration()] * count
-        )
-        tf.config.list_logical_devices()  # TensorFlow says here what it could not do
-    except (RuntimeError, ValueError) as error:
-        there = len(tf.config.list_logical_devices("CPU"))
-        raise StrategyError(
-            f"logical_devices={count}, but TensorFlow has started with {there} CPU device(s): make "
-            "the strategy before TensorFlow's first operation (in a notebook: restart the kernel)"
-        ) from error

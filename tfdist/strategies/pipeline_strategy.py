@@ -20,7 +20,7 @@ from tfdist.cluster import Cluster
 from tfdist.compat import tf_graphs
 from tfdist.errors import StrategyError
 from tfdist.schedules.pipeline_plan import PipelinePlan
-from tfdist.strategies import registry
+from tfdist.strategies import logical_devices, registry
 from tfdist.strategies.servers import coordinating
 from tfdist.strategies.strategy_options import Options
 
@@ -128,13 +128,15 @@ def same_device(one: str, other: str) -> bool:
     return all(a == b for a, b in pairs if a is not None and b is not None)
 
 
-def local_devices(count: int | None = None) -> tuple[list[str], list[str]]:
+def local_devices(
+    kind: logical_devices.Kind = "GPU", count: int | None = None
+) -> tuple[list[str], list[str]]:
     """Returns the short and the full names of this machine's devices: GPUs, or logical CPUs.
 
     Args:
-        count: how many logical CPUs were asked for; None takes all GPUs, or all logical CPUs.
+        kind: which are wanted; CPUs stand in where there is no GPU.
+        count: how many; None takes all.
     """
-    kind = "CPU" if count else "GPU"
     there = tf.config.list_logical_devices(kind) or tf.config.list_logical_devices("CPU")
     here = [device.name for device in there if "/job:" not in device.name][:count]
     return [":".join(name.rsplit(":", 2)[-2:]) for name in here], here
@@ -166,7 +168,6 @@ def make_pipeline(
     options: Options | None = None,
     *,
     cluster: Cluster | None = None,
-    logical_devices: int | None = None,
 ) -> PipelineStrategy:
     """Makes the strategy: over a cluster's workers, or over this machine's devices.
 
@@ -175,9 +176,8 @@ def make_pipeline(
 
     Args:
         plan_options: `PipelinePlan`'s fields, without `tasks`.
-        options: threads and the deadline; see `Options`.
+        options: threads, the deadline and logical devices (cut already); see `Options`.
         cluster: where there is one, with this process's own task.
-        logical_devices: without a cluster: how many logical CPUs to use (cut already).
 
     Raises:
         ClusterError: the spec does not fit this strategy.
@@ -186,12 +186,13 @@ def make_pipeline(
         TaskLost: on a worker, where the chief has ended badly.
         SystemExit: on a worker, with 0, where it has ended well.
     """
+    options = options or Options()
     if cluster is None:
-        names, devices = local_devices(logical_devices)
+        kind = logical_devices.in_use(options)
+        names, devices = local_devices(kind, options.logical_count)
         plan = PipelinePlan(tasks=tuple(names), **plan_options)
         log.info("pipeline: %s", plan.describe())
         return PipelineStrategy(plan, tuple(devices), "/device:CPU:0")
-    options = options or Options()
     cluster.validate(_KIND, resolve=not process.names_come_late())
     workers = tuple(str(task) for task in cluster.tasks if task.type == "worker")
     if not workers or "chief" not in cluster.job_names:

@@ -23,7 +23,7 @@ from tfdist.machine.places import available_cores
 from tfdist.machine.ports import Reservation
 from tfdist.rendezvous.agreement import Agreement
 from tfdist.rendezvous.membership import Membership
-from tfdist.strategies import stall_watch
+from tfdist.strategies import own_gpus, stall_watch
 from tfdist.strategies.startup import come_together, tell_who_is_here
 from tfdist.strategies.strategy_options import Options
 
@@ -178,6 +178,7 @@ def _started(
         intra_op_parallelism_threads=intra_op_threads or 0,
         inter_op_parallelism_threads=inter_op_threads or 0,
     )
+    own_gpus.limit_server(config, computes=cluster.task.type == "worker")
     try:
         return tf.distribute.Server(
             tf.train.ClusterSpec(_jobs(cluster)),

@@ -20,7 +20,13 @@ _NAMES_SECONDS = 15.0  # at least, from a task's coming to its name's
 
 
 def come_together(
-    cluster: Cluster, deadline: float, kind: str, *, stay: bool = False, in_step: bool = False
+    cluster: Cluster,
+    deadline: float,
+    kind: str,
+    *,
+    stay: bool = False,
+    in_step: bool = False,
+    cards: tuple[str, ...] | None = None,
 ) -> Agreement:
     """Checks the cluster and meets its other tasks.
 
@@ -30,6 +36,7 @@ def come_together(
         kind: the kind of strategy.
         stay: see `tfdist.rendezvous.agreement.meet`.
         in_step: see there, too.
+        cards: see there, too.
 
     Raises:
         ClusterError: the spec does not fit this kind.
@@ -51,6 +58,7 @@ def come_together(
         kind=kind,
         stay=stay,
         in_step=in_step,
+        cards=cards,
         log=log.info,
     )
     if process.names_come_late():  # TensorFlow would not look again for half a minute

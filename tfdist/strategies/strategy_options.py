@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -16,6 +17,7 @@ __all__ = ["KINDS", "Options", "check_kind", "did_you_mean"]
 PIPELINE = ("microbatches", "schedule", "stages", "replicas", "recompute", "place")
 """The options of a pipeline, which `tfdist.schedules.pipeline_plan.PipelinePlan` checks."""
 
+_KIND_AND_COUNT = re.compile(r"(CPU|GPU):[1-9][0-9]*", re.ASCII | re.IGNORECASE)
 _COMMUNICATION = ("auto", "ring", "nccl")
 _ONLY_FOR = {
     "device": ("one_device",),
@@ -33,7 +35,7 @@ class Options:
 
     device: str | None = None
     devices: tuple[str, ...] | None = None
-    logical_devices: int | None = None
+    logical_devices: int | str | None = None
     communication: str = "auto"
     rendezvous_timeout: float | None = None
     intra_op_threads: int | None = None
@@ -46,9 +48,15 @@ class Options:
     place: Mapping[str, int] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("logical_devices", "intra_op_threads", "inter_op_threads"):
+        cut = self.logical_devices
+        if cut is not None and not (_is_count(cut) or _KIND_AND_COUNT.fullmatch(str(cut))):
+            raise StrategyError(
+                f"logical_devices={cut!r}: give a number of at least 1, one of a kind as "
+                '"GPU:2" or "CPU:2", or None'
+            )
+        for name in ("intra_op_threads", "inter_op_threads"):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
+            if value is not None and not _is_count(value):
                 raise StrategyError(f"{name}={value!r}: give a number of at least 1, or None")
         value = self.rendezvous_timeout
         if value is not None and not (isinstance(value, int | float) and value > 0):
@@ -93,11 +101,27 @@ class Options:
         return {**given, "place": given["place"] or {}}
 
     @property
+    def logical_count(self) -> int | None:
+        """Into how many devices one is to be cut; None leaves it whole."""
+        cut = self.logical_devices
+        return int(cut.rpartition(":")[2]) if isinstance(cut, str) else cut
+
+    @property
+    def logical_kind(self) -> str:
+        """The kind of device that is to be cut, "CPU" or "GPU"; "" where the options do not say."""
+        cut = self.logical_devices
+        return cut.partition(":")[0].upper() if isinstance(cut, str) else ""
+
+    @property
     def deadline(self) -> float:
         """Seconds that the tasks wait for each other before training."""
         if self.rendezvous_timeout is not None:
             return float(self.rendezvous_timeout)
         return rendezvous_timeout()
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:

@@ -75,6 +75,7 @@ class Synchronous:
         self.layout = layout
         self._rows = rows or layout
         tf_collectives.separate_collectives(strategy)
+        tf_collectives.widen_integers(strategy)
         self._options = options
         self._local = LocalState(model, strategy)
         self._functions: dict[tuple[object, ...], Callable[..., Any]] = {}
