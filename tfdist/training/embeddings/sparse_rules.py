@@ -81,9 +81,8 @@ class TableRows:
 def _sgd(rows: TableRows, optimizer: Any, rate: tf.Tensor, step: tf.Tensor) -> None:
     del step
     if not optimizer.momentum:
-        scaled = -rate * rows.gradient  # on the worker: one message fewer
         with rows.there():
-            rows.add(rows.variable, scaled)
+            rows.add(rows.variable, -rate * rows.gradient)
         return
     with rows.there():
         rows.kernel(
