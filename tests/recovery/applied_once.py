@@ -140,9 +140,9 @@ def make(kind: str) -> Striking:
         optimizer = {
             "table": keras.optimizers.Adagrad(0.1),
             "average": keras.optimizers.AdamW(0.1, use_ema=True, weight_decay=0.01),
-            "constraint": keras.optimizers.SGD(0.1, momentum=0.9),
             "product": keras.optimizers.Nadam(0.1),
-        }.get(kind, keras.optimizers.Adam(0.1))
+            "adam": keras.optimizers.Adam(0.1),
+        }.get(kind, keras.optimizers.SGD(0.1, momentum=0.9))
         model = Striking([numbers, rows], out)
         if kind == "constraint":
             for v in model.trainable_variables[:1]:

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 __all__ = [
+    "COUNT_NOTHING",
     "adopt",
     "decays",
     "excludes_unknown_variables",
@@ -13,6 +14,16 @@ __all__ = [
     "read_by_updates",
     "trained_by",
 ]
+
+COUNT_NOTHING = (
+    keras.optimizers.SGD,
+    keras.optimizers.Adagrad,
+    keras.optimizers.RMSprop,
+    keras.optimizers.Adadelta,
+    keras.optimizers.Ftrl,
+    keras.optimizers.Lion,
+)
+"""Optimizers of which an update does not ask for the number of the step."""
 
 
 def trained_by(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
@@ -41,7 +52,11 @@ def rate_variable(optimizer: keras.optimizers.Optimizer) -> keras.Variable | Non
 def read_by_updates(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
     """Returns the variables that updates of all others read, beside the slots of each."""
     product = getattr(optimizer, "_u_product", None)  # Nadam's
-    found = [optimizer.iterations, rate_variable(optimizer), product]
+    rate = rate_variable(optimizer)
+    counts = not any(type(optimizer).update_step is kind.update_step for kind in COUNT_NOTHING)
+    if rate is None and optimizer.weight_decay is not None:
+        counts = True  # for the schedule
+    found = [optimizer.iterations if counts else None, rate, product]
     return [variable for variable in found if isinstance(variable, keras.Variable)]
 
 

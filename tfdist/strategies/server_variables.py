@@ -100,7 +100,10 @@ def _moved(tensor: Gradient, variable: keras.Variable | str) -> Gradient:
         return tf.identity(tensor)
     assert not isinstance(variable, str)
     shape = tf.constant(tuple(variable.shape), tf.int32)
-    return tf.IndexedSlices(tf.identity(tensor.values), tf.identity(tensor.indices), shape)
+    # TensorFlow would leave an identity out, as a lookup has brought the indices here already, and
+    # have the worker hand them to a condition.
+    indices = tf.ensure_shape(tensor.indices, tensor.indices.shape)
+    return tf.IndexedSlices(tf.identity(tensor.values), indices, shape)
 
 
 def _unpack(packed: tf.Tensor, shapes: Sequence[tf.TensorShape]) -> list[tf.Tensor]:

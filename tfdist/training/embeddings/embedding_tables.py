@@ -96,9 +96,4 @@ class EmbeddingTables:
             rate: the learning rate.
         """
         assert self._updates is not None
-        self._updates.apply(pairs, rate, tf_value(optimizer.iterations))
-
-
-def tf_value(variable: keras.Variable) -> Any:
-    """A Keras variable's value, or what stands for it while a step is traced."""
-    return keras.ops.convert_to_tensor(variable)
+        self._updates.apply(pairs, rate, optimizer.iterations)

@@ -202,7 +202,6 @@ class SparseUpdates:
         assert rule is not None, "check() has refused it"
         if not self._slots:
             self._slots = find_slots(self._optimizer, self._tables)
-        step = tf.cast(tf.convert_to_tensor(step), tf.float32)
         for gradient, variable in pairs:
             rate = tf.cast(tf.convert_to_tensor(learning_rate), variable.value.dtype)
             slots = {n: s.value for (of, n), s in self._slots.items() if of == id(variable)}

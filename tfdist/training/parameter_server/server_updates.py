@@ -96,12 +96,12 @@ class ServerUpdates:
             if self._ticket is None:
                 self._make(update, place, there)
             else:
-                is_new = self._is_new(place, there, number)
-                tf.cond(
-                    is_new,
-                    lambda place=place, there=there: self._make(update, place, there[:-1]),
-                    lambda: tf.constant(0),
-                )
+                with tf.device(place):  # the condition's own parts, too, are to be there
+                    tf.cond(
+                        self._is_new(place, there, number),
+                        lambda place=place, there=there: self._make(update, place, there[:-1]),
+                        lambda: tf.constant(0),
+                    )
 
     def _is_new(self, place: str, there: Sequence[Gradient], number: int) -> tf.Tensor:
         """Whether a server does not know of this write yet; from then on it does."""

@@ -51,8 +51,8 @@ class WorkerPrograms:
     ) -> Any:
         known = dict(logs)
 
-        def run(source: Any, steps: tf.Tensor, ticket: Any = None) -> dict[str, Any]:
-            return self._run_steps(mode, read, known, logs, source, steps, ticket)
+        def run(source: Any, steps: tf.Tensor, *ticket: tf.Tensor) -> dict[str, Any]:
+            return self._run_steps(mode, read, known, logs, source, steps, *ticket)
 
         function = traced(run)
         concrete = function.get_concrete_function(*specs)
@@ -67,7 +67,7 @@ class WorkerPrograms:
         found: dict[str, tf.TensorSpec],
         source: Any,
         steps: tf.Tensor,
-        ticket: tf.Tensor | None,
+        ticket: tf.Tensor | None = None,
     ) -> dict[str, Any]:
         """Takes steps until there are enough, or no more data; returns what they have counted."""
         step = self._step
