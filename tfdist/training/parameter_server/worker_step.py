@@ -178,7 +178,7 @@ class WorkerStep:
         """Traces the model's own step; returns its logs, the metrics and the state after it."""
         step = self.model.train_step if mode == "train" else self.model.test_step
         with (
-            keras_weights.held(values) as self._held,
+            keras_weights.held(values, self._assign) as self._held,
             self._updating(apply),
             recorded_results(self.model) as results,
         ):
@@ -204,24 +204,15 @@ class WorkerStep:
             variables = list(trainable_variables or keras_optimizers.trained_by(optimizer))
             apply(optimizer, list(grads), variables)
 
-        held_assign = keras.Variable._direct_assign
-
-        def assign(variable: keras.Variable, value: tf.Tensor) -> None:
-            if self._held.has(variable) or not self._is_written_once(variable):
-                held_assign(variable, value)
-            else:
-                self._writes.assign([variable], [tf.cast(value, variable.value.dtype)])
-
-        def optimizer_assign(optimizer: Any, variable: Any, value: Any) -> None:
+        def assign(optimizer: Any, variable: Any, value: Any) -> None:
             if isinstance(variable, keras.Variable) and self._is_written_once(variable):
-                self._writes.assign([variable], [tf.cast(value, variable.value.dtype)])
+                self._assign(variable, value)
             else:
                 patches.original("optimizer_assign")(optimizer, variable, value)
 
         replacements: dict[str, Callable[..., Any]] = {
             "apply": intercept,
-            "assign": assign,
-            "optimizer_assign": optimizer_assign,
+            "optimizer_assign": assign,
             **self._updates.stand_ins(),
         }
         if self._tables and apply is not None:  # clipped in `_apply_now`: Keras would densify
@@ -235,6 +226,13 @@ class WorkerStep:
             self._held.release(variable)  # what reads it after the update reads the server
         grads = self._of_tables.clip(grads, variables)
         self._updates.apply(optimizer, grads, variables, self._held)
+
+    def _assign(self, variable: keras.Variable, value: tf.Tensor) -> None:
+        """Assigns to a variable that a step does not hold."""
+        if self._is_written_once(variable):
+            self._writes.assign([variable], [tf.cast(value, variable.value.dtype)])
+        else:
+            patches.original("assign")(variable, value)
 
     def _is_written_once(self, variable: keras.Variable) -> bool:
         """Whether a write to a variable is to be made by its server, and is not yet."""
@@ -337,7 +335,9 @@ class WorkerStep:
         iterations, *rest = carried["own"][self._state_range.stop :]
         clock = [iterations - tf.cast(1, iterations.dtype), *rest]  # Keras counts from the next
         with (
-            keras_weights.held(list(zip(self._clock, clock, strict=True))) as self._held,
+            keras_weights.held(
+                list(zip(self._clock, clock, strict=True)), self._assign
+            ) as self._held,
             self._updating(None),
         ):
             pending, weights = list(carried["pending"]), list(self._weights)
