@@ -40,10 +40,10 @@ What the rounds have found, and what is mended since:
 - A metric whose `result` is its variable itself was 0 under parameter servers, disturbed or not.
 - A chief that was stopped before it had met anybody was waited for until the rendezvous timeout:
   its launcher names it now, and ends it after the stall timeout.
-
-- Where a worker of parameter servers was lost in its steps, an update that it had sent could be made
-  twice (the optimizer had counted 49 for 48 in one round), while every example was counted once in
-  the metrics. Updates carry the number of their step now, and a server makes each once.
+- Where a worker of parameter servers was lost in its steps, an update that it had sent could be
+  made twice (the optimizer had counted 49 for 48 in one round, which is not as it should), while
+  every example was counted once in the metrics. Updates carry the number of their step now, and a
+  server makes each once.
 
 One round is not counted, as the fault was the test job's own: ended after its `fit` had ended
 well, it failed when it was started again, over a history that was empty."""
