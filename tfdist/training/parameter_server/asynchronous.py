@@ -8,7 +8,6 @@ own (`worker_pipelines`).
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import functools
 import math
@@ -95,7 +94,6 @@ class Asynchronous:
         self._queue: WorkQueue | None = None
         self._slots = _AHEAD * self.workers + _MORE_SLOTS
         self._numbers = StepNumbers(self._slots)
-        self._early: collections.deque[tuple[Any, Any]] = collections.deque()
         self._logs = StepLogs(model)
         self.drift = DriftCheck(model, strategy, layout, {}, False)  # there is one copy of all
 
@@ -131,14 +129,13 @@ class Asynchronous:
                     count := give(mode, data, chunk_length, queue, given)
                 ):
                     given += count
-                if not len(queue) and not self._early:
+                if not len(queue) and not queue.early:
                     return
                 yield functools.partial(self._next, mode, data, chunk_length, queue)
                 if isinstance(data, WorkerPipelines):
                     given = data.given
         finally:
-            self._early.clear()
-            self._numbers.give_all_back()
+            self._numbers.give_back(queue.slots)
             queue.drain()
             self._totals.store()
 
@@ -177,17 +174,18 @@ class Asynchronous:
         slot = None
         if mode == "train":
             while not self._numbers.has_room:
-                self._early.append(self._back(self.wait(queue)))
+                queue.early.append(self._back(self.wait(queue), queue))
             slot, first = self._numbers.take(steps)
+            queue.slots.add(slot)
             arguments.append(tf.constant([slot, first], tf.int64))
             specs.append(tf.TensorSpec([2], tf.int64))
         queue.start(self._programs.function(mode, "rows", specs), arguments, tag=(slot, steps))
 
-    def _back(self, came: tuple[Any, Any]) -> tuple[int, Any]:
+    def _back(self, came: tuple[Any, Any], queue: WorkQueue) -> tuple[int, Any]:
         """How many steps were asked for, and what has come of them; their slot is free."""
         (slot, steps), result = came
-        if slot is not None:
-            self._numbers.give_back(slot)
+        self._numbers.give_back(queue.slots & {slot})
+        queue.slots.discard(slot)
         return steps, result
 
     def _give_own(
@@ -220,7 +218,7 @@ class Asynchronous:
         """Waits until some steps have been taken; returns how many, and the logs so far."""
         taken = 0
         own: dict[str, Any] = {}
-        came = self._early.popleft() if self._early else self._back(self.wait(queue))
+        came = queue.early.popleft() if queue.early else self._back(self.wait(queue), queue)
         while True:
             promised, result = came
             taken += int(result["steps"])
@@ -238,7 +236,7 @@ class Asynchronous:
             one = queue.wait(0.0) if more else None
             if one is None:
                 break
-            came = self._back(one)
+            came = self._back(one, queue)
         if mode == "train":
             self._warm -= taken
         return taken, self._results(mode, own)
@@ -268,8 +266,11 @@ class Asynchronous:
     def on_batch(self, mode: Mode, step: Step) -> dict[str, Any]:
         """Takes one step by itself, on some worker; returns its logs."""
         queue = WorkQueue(self.coordinator)
-        self._start(mode, pack([step.parts[0]])[0], queue)
-        result = self._back(self.wait(queue))[1]
+        try:
+            self._start(mode, pack([step.parts[0]])[0], queue)
+            result = self._back(self.wait(queue), queue)[1]
+        finally:
+            self._numbers.give_back(queue.slots)
         self._totals.add(result["metrics"])
         self._totals.store()
         return self._results(mode, result["logs"])

@@ -10,7 +10,9 @@ of the step (`step_numbers`), and each server makes it only if the number is new
    TensorFlow ends a program on a server where a tensor does not come, not where none is missing.
 
 So on one server a step is made as a whole or not at all, and a step that some servers have made
-and others not is completed by the next worker.
+and others not is completed by the next worker. What remains: two workers with one step, of which
+one had only been silent, must not come to one server within the microseconds between the two
+operations.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ __all__ = ["ServerUpdates", "by_server"]
 Sent = Mapping[str, Sequence[tuple[Gradient, keras.Variable | None]]]
 """For each server the tensors that go there, each with the variable that it is for, if any."""
 
-_MOST = 1024  # writes of one step, one after the other
+_MOST = 1 << 16  # writes of one step, one after the other
 
 
 def by_server(

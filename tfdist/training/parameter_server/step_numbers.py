@@ -8,6 +8,8 @@ can be used again as soon as its chunk has come back.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 __all__ = ["StepNumbers"]
 
 
@@ -21,8 +23,7 @@ class StepNumbers:
     def __init__(self, slots: int) -> None:
         if slots < 1:
             raise ValueError(f"{slots} slots were given: there must be one at least")
-        self._slots = range(slots)
-        self._free = list(self._slots)
+        self._free = list(range(slots))
         self._next = 1  # servers begin with 0: nothing applied
 
     @property
@@ -45,10 +46,6 @@ class StepNumbers:
         self._next += steps + 1
         return self._free.pop(), first
 
-    def give_back(self, slot: int) -> None:
-        """Notes that a chunk has come back."""
-        self._free.append(slot)
-
-    def give_all_back(self) -> None:
-        """Notes that no chunk will be taken again by another worker."""
-        self._free = list(self._slots)
+    def give_back(self, slots: Iterable[int]) -> None:
+        """Notes that chunks have come back, or never will."""
+        self._free.extend(slots)
