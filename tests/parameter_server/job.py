@@ -28,6 +28,7 @@ from tests.multi_worker import programs  # noqa: E402
 from tests.multi_worker.programs import LABELS, X  # noqa: E402
 from tests.parameter_server import more  # noqa: E402
 from tfdist.training.checkpointing import server_files  # noqa: E402
+from tfdist.training.parameter_server import asynchronous  # noqa: E402
 from tfdist.training.parameter_server.work_queue import WorkQueue  # noqa: E402
 
 cluster = tfdist.Cluster.from_environment()
@@ -179,6 +180,27 @@ def downpour() -> Any:
     return history, model.get_weights(), {"iterations": steps, "examples": seen_by(model)}
 
 
+def many_shapes() -> Any:
+    """More chunks at once than there are slots, as no two batches go together."""
+
+    def batches() -> Any:
+        for number in range(24):
+            yield np.ones((4, 2 + number % 2, 3), "float32"), np.zeros((4, 1), "float32")
+
+    specs = (tf.TensorSpec((4, None, 3)), tf.TensorSpec((4, 1)))
+    data = tf.data.Dataset.from_generator(batches, output_signature=specs)
+    more_slots, asynchronous._MORE_SLOTS = asynchronous._MORE_SLOTS, 1 - 2 * workers
+    try:
+        with strategy.scope():
+            pooled = [keras.Input((None, 3)), layers.GlobalAveragePooling1D(), layers.Dense(1)]
+            model = keras.Sequential(pooled)
+            model.compile("sgd", "mse", metrics=["accuracy"], steps_per_execution=12)
+        model = tfdist.plug(model)
+        return counted(model, data, steps_per_epoch=24)
+    finally:
+        asynchronous._MORE_SLOTS = more_slots
+
+
 def warm_start() -> Any:
     """How many chunks of steps are under way at most: at first, and after the first epoch."""
     start = WorkQueue.start
@@ -286,6 +308,7 @@ else:
         callbacks,
         outside,
         warm_start,
+        many_shapes,
     ):
         note(check.__name__, check)
     for wrong, options in more.REFUSED.items():

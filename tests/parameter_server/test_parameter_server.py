@@ -215,6 +215,13 @@ def test_one_worker_begins_alone(several: dict[str, Any]) -> None:
     assert min(second, third) > 1
 
 
+def test_batches_of_many_shapes_wait_for_a_slot(several: dict[str, Any]) -> None:
+    found = several["many_shapes"]
+    assert not isinstance(found, str), found
+    assert found["iterations"] == 24
+    assert found["examples"] == 24 * 4
+
+
 @pytest.mark.parametrize("name", more.REFUSED)
 def test_what_it_cannot_do_is_refused_at_once(name: str, several: dict[str, Any]) -> None:
     assert several[name].startswith("PlugError")

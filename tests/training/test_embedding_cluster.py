@@ -129,7 +129,8 @@ def main() -> None:
             loss = tf.reduce_sum(tf.square(model(ids)))
         found = tape.gradient(loss, [v.value for v in model.trainable_variables])
         sparse, _ = updates.split(found, model.trainable_variables)
-        updates.apply(sparse, model.optimizer.learning_rate, model.optimizer.iterations)
+        optimizer = model.optimizer
+        updates.apply(updates.ready(sparse), optimizer.learning_rate, optimizer.iterations)
 
     @tf.function
     def several(ids: Any) -> None:
@@ -166,7 +167,7 @@ def main() -> None:
     def add(first: Any) -> None:
         for k, shard in enumerate(direct.table.shards):
             ones = tf.IndexedSlices(-tf.ones((1, COLUMNS)), tf.reshape(first + k, [1]))
-            plain.apply([(shard, ones)], 1.0, 0)
+            plain.apply(plain.ready([(ones, shard)]), 1.0, 0)
 
     for number in range(40):
         coordinator.schedule(add, args=(tf.constant(number),))

@@ -120,9 +120,11 @@ class Pair:
         found = tape.gradient(loss, [v.value for v in variables])
         sparse, dense = self.updates.split(self.updates.clip(found, variables), variables)
         if self.exact:
-            optimizer._apply_weight_decay([v for v, _ in sparse])
-        self.updates.apply(sparse, optimizer.learning_rate, optimizer.iterations)
-        optimizer.apply([g for _, g in dense], [v for v, _ in dense])
+            optimizer._apply_weight_decay([v for _, v in sparse])
+        self.updates.apply(
+            self.updates.ready(sparse), optimizer.learning_rate, optimizer.iterations
+        )
+        optimizer.apply([g for g, _ in dense], [v for _, v in dense])
 
     def assert_equal(self, rows: Any = EVERY_ID, rtol: float = 1e-10) -> None:
         expected = [v.numpy() for v in [*self.plain.variables, *self.plain.optimizer.variables]]
@@ -243,7 +245,7 @@ def test_an_empty_batch_changes_nothing() -> None:
     before = pair.sharded.layers[0].get_weights()[0]
     table = pair.sharded.layers[0].table
     empty = tf.IndexedSlices(tf.zeros((0, COLUMNS), tf.float64), tf.zeros((0,), tf.int32))
-    pair.updates.apply([(shard, empty) for shard in table.shards], 0.1, 0)
+    pair.updates.apply(pair.updates.ready([(empty, s) for s in table.shards]), 0.1, 0)
     np.testing.assert_array_equal(pair.sharded.layers[0].get_weights()[0], before)
 
 
@@ -251,7 +253,7 @@ def test_duplicate_rows_are_summed_before_they_are_squared() -> None:
     pair = Pair(EXACT["adagrad"])
     shard = pair.sharded.layers[0].table.shards[0]
     ones = tf.IndexedSlices(tf.ones((2, COLUMNS)), tf.constant([1, 1]))
-    pair.updates.apply([(shard, ones)], 0.1, 0)
+    pair.updates.apply(pair.updates.ready([(ones, shard)]), 0.1, 0)
     accumulator = pair.sharded.optimizer.variables[2].numpy()
     np.testing.assert_allclose(accumulator[1], 0.1 + 2.0**2, rtol=1e-6)
 
@@ -260,7 +262,7 @@ def test_a_dense_gradient_of_a_shard_is_refused() -> None:
     pair = Pair(EXACT["sgd"])
     shard = pair.sharded.layers[0].table.shards[0]
     with pytest.raises(PlugError, match=r"items/embeddings_shard_0 is dense"):
-        pair.updates.apply([(shard, tf.ones(shard.shape))], 0.1, 0)
+        pair.updates.ready([(tf.ones(shard.shape), shard)])
 
 
 # ---------------------------------------------------------------- what is refused

@@ -5,7 +5,25 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-__all__ = ["adopt", "decays", "excludes_unknown_variables", "rate_variable", "trained_by"]
+__all__ = [
+    "COUNT_NOTHING",
+    "adopt",
+    "decays",
+    "excludes_unknown_variables",
+    "rate_variable",
+    "read_by_updates",
+    "trained_by",
+]
+
+COUNT_NOTHING = (
+    keras.optimizers.SGD,
+    keras.optimizers.Adagrad,
+    keras.optimizers.RMSprop,
+    keras.optimizers.Adadelta,
+    keras.optimizers.Ftrl,
+    keras.optimizers.Lion,
+)
+"""Optimizers of which an update does not ask for the number of the step."""
 
 
 def trained_by(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
@@ -29,6 +47,17 @@ def rate_variable(optimizer: keras.optimizers.Optimizer) -> keras.Variable | Non
     """Returns the variable of an optimizer's learning rate; None where a schedule gives it."""
     rate = getattr(optimizer, "_learning_rate", None)
     return rate if isinstance(rate, keras.Variable) else None
+
+
+def read_by_updates(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
+    """Returns the variables that updates of all others read, beside the slots of each."""
+    product = getattr(optimizer, "_u_product", None)  # Nadam's
+    rate = rate_variable(optimizer)
+    counts = not any(type(optimizer).update_step is kind.update_step for kind in COUNT_NOTHING)
+    if rate is None and optimizer.weight_decay is not None:
+        counts = True  # for the schedule
+    found = [optimizer.iterations if counts else None, rate, product]
+    return [variable for variable in found if isinstance(variable, keras.Variable)]
 
 
 def decays(optimizer: keras.optimizers.Optimizer, variable: tf.Variable) -> bool:

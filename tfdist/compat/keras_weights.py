@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import tensorflow as tf
@@ -52,7 +52,10 @@ class Held:
 
 
 @contextlib.contextmanager
-def held(values: Sequence[tuple[keras.Variable, tf.Tensor]]) -> Iterator[Held]:
+def held(
+    values: Sequence[tuple[keras.Variable, tf.Tensor]],
+    write: Callable[[keras.Variable, tf.Tensor], None] | None = None,
+) -> Iterator[Held]:
     """Has Keras variables be plain tensors while a step is traced.
 
     Reading one gives its tensor; assigning to it replaces the tensor; a `tf.GradientTape` that is
@@ -60,6 +63,7 @@ def held(values: Sequence[tuple[keras.Variable, tf.Tensor]]) -> Iterator[Held]:
 
     Args:
         values: variables and the tensors that stand for them.
+        write: assigns to any other variable; by default it is assigned as ever.
     """
     variable_class, tape_class = keras.Variable, tf.GradientTape
     before = (variable_class._direct_assign, variable_class.handle, tape_class.__enter__)
@@ -69,7 +73,7 @@ def held(values: Sequence[tuple[keras.Variable, tf.Tensor]]) -> Iterator[Held]:
         if here.has(self):
             here.hold(self, tf.ensure_shape(tf.cast(value, self._value.dtype), self._value.shape))
         else:
-            before[0](self, value)
+            (write or before[0])(self, value)
 
     def handle(self: keras.Variable) -> tf.Tensor:
         return self._value if here.has(self) else before[1].fget(self)

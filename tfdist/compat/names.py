@@ -147,6 +147,7 @@ PARTS: tuple[tuple[Owner, tuple[str, ...]], ...] = (
             "_var_key",
         ),
     ),
+    (keras.optimizers.Nadam, ("_u_product",)),
     (of(tf_variables, "BaseResourceVariable"), ("_unique_id",)),
     (keras_loss, ("squeeze_or_expand_to_same_rank",)),
     # data

@@ -142,6 +142,7 @@ POINTS: Mapping[str, Point] = {
         "_backend_update_step",
         ("self", "grads", "trainable_variables", "learning_rate"),
     ),
+    "optimizer_assign": Point(_tf_optimizer, "assign", ("self", "variable", "value")),
     "clip": Point(_base_optimizer, "_clip_gradients", ("self", "grads")),
     "weight_decay": Point(_tf_optimizer, "_apply_weight_decay", ("self", "variables")),
 }

@@ -65,8 +65,8 @@ class JobOutcome:
         """Says how it ended, beside a job that nobody has disturbed.
 
         Returns:
-            "same bits"; "same counts", and how many updates were made twice, which a lost worker of
-            parameter servers had sent before; or "differs".
+            "same bits"; "same counts", and how many updates were made twice, as a lost worker of
+            parameter servers that reads its own data had sent them before; or "differs".
         """
         if self.bits == undisturbed.bits:
             return "same bits"

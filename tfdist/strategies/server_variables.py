@@ -1,4 +1,4 @@
-"""Variables that live on parameter servers: read and written in few messages.
+"""Variables that live on parameter servers: read, and sent to, in few messages.
 
 Each message between machines costs about as much as 100 KB on the wire, and a model has many small
 variables: those of one server are packed into one tensor on the way.
@@ -11,16 +11,16 @@ from collections.abc import Iterable, Sequence
 import keras
 import tensorflow as tf
 
-from tfdist.structures import Gradient, Variable
+from tfdist.structures import Gradient
 
-__all__ = ["add", "fetch", "place_of", "to_servers"]
+__all__ = ["fetch", "place_of", "to_servers"]
 
 _SMALL_BYTES = 64 << 10
 
 
-def place_of(variable: Variable) -> str:
-    """The device that a Keras variable, or TensorFlow's, lives on."""
-    return str(getattr(variable, "value", variable).device)
+def place_of(variable: keras.Variable | str) -> str:
+    """The device that a Keras variable lives on; that of a device is itself."""
+    return variable if isinstance(variable, str) else str(variable.value.device)
 
 
 def fetch(variables: Sequence[keras.Variable]) -> list[tf.Tensor]:
@@ -46,12 +46,14 @@ def fetch(variables: Sequence[keras.Variable]) -> list[tf.Tensor]:
     return [tf.identity(value) for value in values]
 
 
-def to_servers(tensors: Sequence[tf.Tensor], variables: Sequence[Variable]) -> list[tf.Tensor]:
+def to_servers(
+    tensors: Sequence[Gradient], variables: Sequence[keras.Variable | str]
+) -> list[Gradient]:
     """Sends each of some tensors of the worker to where its variable lives.
 
     Args:
         tensors: for each variable one of its shape, or `tf.IndexedSlices` of that.
-        variables: Keras variables, or TensorFlow's.
+        variables: Keras variables; for a tensor of another shape the server's device.
 
     Returns:
         The tensors, on the servers.
@@ -75,13 +77,6 @@ def to_servers(tensors: Sequence[tf.Tensor], variables: Sequence[Variable]) -> l
     return sent
 
 
-def add(variables: Sequence[keras.Variable], amounts: Sequence[tf.Tensor]) -> None:
-    """Adds to variables, each in one indivisible operation: nobody else's addition is lost."""
-    for variable, amount in zip(variables, to_servers(amounts, variables), strict=True):
-        with tf.device(place_of(variable)):
-            variable.value.assign_add(amount)
-
-
 def _packs(
     kinds: Iterable[tuple[str, tf.TensorShape | None, tf.DType]],
 ) -> list[tuple[str, list[int]]]:
@@ -99,12 +94,16 @@ def _shape_to_pack(tensor: Gradient) -> tf.TensorShape | None:
     return None if isinstance(tensor, tf.IndexedSlices) else tensor.shape
 
 
-def _moved(tensor: Gradient, variable: Variable) -> Gradient:
+def _moved(tensor: Gradient, variable: keras.Variable | str) -> Gradient:
     """A tensor, or slices, on the current device; the shape of slices is known there."""
     if not isinstance(tensor, tf.IndexedSlices):
         return tf.identity(tensor)
+    assert not isinstance(variable, str)
     shape = tf.constant(tuple(variable.shape), tf.int32)
-    return tf.IndexedSlices(tf.identity(tensor.values), tf.identity(tensor.indices), shape)
+    # TensorFlow would leave an identity out, as a lookup has brought the indices here already, and
+    # have the worker hand them to a condition.
+    indices = tf.ensure_shape(tensor.indices, tensor.indices.shape)
+    return tf.IndexedSlices(tf.identity(tensor.values), indices, shape)
 
 
 def _unpack(packed: tf.Tensor, shapes: Sequence[tf.TensorShape]) -> list[tf.Tensor]:

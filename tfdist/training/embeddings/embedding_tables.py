@@ -79,19 +79,21 @@ class EmbeddingTables:
             return list(gradients)
         return list(self._updates.clip(list(gradients), list(variables)))
 
+    def ready(self, pairs: Sequence[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+        """Gets gradients ready for `update`, before they are sent to where the shards are.
+
+        Args:
+            pairs: gradients (`tf.IndexedSlices`), clipped if need be, and their shards.
+        """
+        return self._updates.ready(pairs) if self._updates is not None else []
+
     def update(self, optimizer: Any, pairs: Sequence[tuple[Any, Any]], rate: Any) -> None:
         """Applies gradients to the rows that they touch, or to all, where these are.
 
         Args:
             optimizer: the model's.
-            pairs: gradients (`tf.IndexedSlices`) and the shards that they are for.
+            pairs: what `ready` has returned, where the shards are.
             rate: the learning rate.
         """
         assert self._updates is not None
-        turned = [(variable, gradient) for gradient, variable in pairs]
-        self._updates.apply(turned, rate, tf_value(optimizer.iterations))
-
-
-def tf_value(variable: keras.Variable) -> Any:
-    """A Keras variable's value, or what stands for it while a step is traced."""
-    return keras.ops.convert_to_tensor(variable)
+        self._updates.apply(pairs, rate, optimizer.iterations)

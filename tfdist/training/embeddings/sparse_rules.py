@@ -78,12 +78,11 @@ class TableRows:
         )
 
 
-def _sgd(rows: TableRows, optimizer: Any, rate: tf.Tensor, step: tf.Tensor) -> None:
+def _sgd(rows: TableRows, optimizer: Any, rate: tf.Tensor, step: Any) -> None:
     del step
     if not optimizer.momentum:
-        scaled = -rate * rows.gradient  # on the worker: one message fewer
         with rows.there():
-            rows.add(rows.variable, scaled)
+            rows.add(rows.variable, -rate * rows.gradient)
         return
     with rows.there():
         rows.kernel(
@@ -95,7 +94,7 @@ def _sgd(rows: TableRows, optimizer: Any, rate: tf.Tensor, step: tf.Tensor) -> N
         )
 
 
-def _adagrad(rows: TableRows, optimizer: Any, rate: tf.Tensor, step: tf.Tensor) -> None:
+def _adagrad(rows: TableRows, optimizer: Any, rate: tf.Tensor, step: Any) -> None:
     """Keras divides by sqrt(a + epsilon), TensorFlow's kernel by sqrt(a) + epsilon'.
 
     With epsilon' = epsilon / (2 sqrt(a0)) and a >= a0, the initial accumulator, they differ by less
@@ -120,10 +119,10 @@ def _adagrad(rows: TableRows, optimizer: Any, rate: tf.Tensor, step: tf.Tensor) 
         )
 
 
-def _adam(rows: TableRows, optimizer: Any, rate: tf.Tensor, step: tf.Tensor) -> None:
+def _adam(rows: TableRows, optimizer: Any, rate: tf.Tensor, step: Any) -> None:
     """Lazy Adam; bias correction counts all steps (Kingma and Ba, 2015, section 2)."""
     beta_1, beta_2 = optimizer.beta_1, optimizer.beta_2
-    number = tf.cast(step, rate.dtype) + 1
+    number = tf.cast(tf.convert_to_tensor(step), rate.dtype) + 1  # read by this rule alone
     power_1 = tf.pow(tf.cast(beta_1, rate.dtype), number)
     power_2 = tf.pow(tf.cast(beta_2, rate.dtype), number)
     alpha = -rate * tf.sqrt(1 - power_2) / (1 - power_1)
@@ -144,7 +143,7 @@ def _adam(rows: TableRows, optimizer: Any, rate: tf.Tensor, step: tf.Tensor) -> 
         rows.add(rows.variable, alpha * (old_m + more_m) / (tf.sqrt(velocity) + optimizer.epsilon))
 
 
-def _ftrl(rows: TableRows, optimizer: Any, rate: tf.Tensor, step: tf.Tensor) -> None:
+def _ftrl(rows: TableRows, optimizer: Any, rate: tf.Tensor, step: Any) -> None:
     """Ftrl-proximal (McMahan et al., 2013, algorithm 1)."""
     del step
     l2 = optimizer.l2_regularization_strength + optimizer.beta / (2.0 * rate)
@@ -160,7 +159,7 @@ def _ftrl(rows: TableRows, optimizer: Any, rate: tf.Tensor, step: tf.Tensor) -> 
         )
 
 
-def _rmsprop(rows: TableRows, optimizer: Any, rate: tf.Tensor, step: tf.Tensor) -> None:
+def _rmsprop(rows: TableRows, optimizer: Any, rate: tf.Tensor, step: Any) -> None:
     del step
     rest = 1 - optimizer.rho
     with rows.there():
@@ -183,7 +182,7 @@ def _rmsprop(rows: TableRows, optimizer: Any, rate: tf.Tensor, step: tf.Tensor) 
         rows.add(rows.variable, -move)
 
 
-Rule = Callable[[TableRows, Any, tf.Tensor, tf.Tensor], None]
+Rule = Callable[[TableRows, Any, tf.Tensor, Any], None]
 
 _RULES: dict[type[Any], Rule] = {
     keras.optimizers.SGD: _sgd,

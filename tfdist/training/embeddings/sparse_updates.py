@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from tfdist.compat import keras_optimizers
 from tfdist.errors import PlugError
-from tfdist.strategies import server_variables
+from tfdist.structures import Gradient
 from tfdist.training.embeddings.lookup import unique_rows
 from tfdist.training.embeddings.sharded_embedding import ShardedEmbedding
 from tfdist.training.embeddings.sparse_rules import TableRows, is_elementwise, rule_of
@@ -24,7 +24,7 @@ from tfdist.training.embeddings.table_slots import find_slots, plain_slots
 
 __all__ = ["SparseUpdates"]
 
-Pairs = Sequence[tuple[keras.Variable, tf.IndexedSlices]]
+Pairs = Sequence[tuple[Gradient, keras.Variable]]
 
 
 class SparseUpdates:
@@ -42,7 +42,7 @@ class SparseUpdates:
         >>> updates.keep_files_plain()  # when the optimizer is built
         >>> gradients = updates.clip(gradients, variables)
         >>> sparse, dense = updates.split(gradients, variables)
-        >>> updates.apply(sparse, optimizer.learning_rate, optimizer.iterations)
+        >>> updates.apply(updates.ready(sparse), optimizer.learning_rate, optimizer.iterations)
     """
 
     def __init__(
@@ -118,16 +118,16 @@ class SparseUpdates:
     def split(
         self, gradients: Sequence[Any], variables: Sequence[keras.Variable]
     ) -> tuple[list[tuple[Any, Any]], list[tuple[Any, Any]]]:
-        """Returns the (variable, gradient) pairs of the shards, and those of all other variables.
+        """Returns the (gradient, variable) pairs of the shards, and those of all other variables.
 
         Shards without a gradient are left out.
         """
         sparse, dense = [], []
         for gradient, variable in zip(gradients, variables, strict=True):
             if id(variable) not in self._table_of:
-                dense.append((variable, gradient))
+                dense.append((gradient, variable))
             elif gradient is not None:
-                sparse.append((variable, gradient))
+                sparse.append((gradient, variable))
         return sparse, dense
 
     def clip(self, gradients: Sequence[Any], variables: Sequence[keras.Variable]) -> list[Any]:
@@ -171,50 +171,42 @@ class SparseUpdates:
                 gradients[i] = _map(gradients[i], scale)
         return [_summed(g) for g in gradients] if optimizer.global_clipnorm else gradients
 
-    def apply(self, pairs: Pairs, learning_rate: Any, step: Any) -> None:
-        """Updates the touched rows of the shards and of their slots; all rows if that is exact.
+    def ready(self, pairs: Pairs) -> list[tuple[Gradient, keras.Variable]]:
+        """Gets gradients ready for `apply`: each row once, unless the updates are exact.
 
         To be called where the gradients are (on the worker), eagerly or while a step is traced.
 
         Args:
-            pairs: shards and their gradients, clipped if need be; dense gradients are refused.
-            learning_rate: the current one, a scalar.
-            step: steps done before this one (`optimizer.iterations`), a scalar integer.
+            pairs: gradients, clipped if need be, and their shards.
 
         Raises:
             PlugError: a shard's gradient is dense, the loss reads the whole table, and the updates
                 are not exact.
         """
+        return [(g if self._exact else _sparse(g, variable), variable) for g, variable in pairs]
+
+    def apply(self, pairs: Pairs, learning_rate: Any, step: Any) -> None:
+        """Updates the touched rows of the shards and of their slots; all rows if that is exact.
+
+        Args:
+            pairs: what `ready` has returned.
+            learning_rate: the current one, a scalar.
+            step: steps done before this one (`optimizer.iterations`), a scalar integer.
+        """
         if self._exact:
-            for variable, gradient in pairs:
-                [there] = server_variables.to_servers([gradient], [variable])
-                with tf.device(server_variables.place_of(variable)):
-                    self._optimizer.update_step(there, variable.value, learning_rate)
+            for gradient, variable in pairs:
+                with tf.device(variable.value.device):
+                    self._optimizer.update_step(gradient, variable.value, learning_rate)
             return
         rule = rule_of(self._optimizer)
         assert rule is not None, "check() has refused it"
         if not self._slots:
             self._slots = find_slots(self._optimizer, self._tables)
-        step = tf.cast(tf.convert_to_tensor(step), tf.float32)
-        for variable, gradient in pairs:
-            if not isinstance(gradient, tf.IndexedSlices):
-                raise PlugError(
-                    f"the gradient of {variable.path} is dense: the loss reads a sharded table "
-                    "whole (a penalty, or tied weights); look rows up instead, keep the table "
-                    "whole by a larger size threshold, or give tfdist.plug(model, "
-                    "exact_embeddings=True)"
-                )
-            dtype = variable.value.dtype
-            gradient = unique_rows(gradient)
+        for gradient, variable in pairs:
+            rate = tf.cast(tf.convert_to_tensor(learning_rate), variable.value.dtype)
             slots = {n: s.value for (of, n), s in self._slots.items() if of == id(variable)}
-            rate = tf.cast(tf.convert_to_tensor(learning_rate), dtype)
-            values = tf.cast(gradient.values, dtype)
-            rule(
-                TableRows(variable.value, slots, gradient.indices, values),
-                self._optimizer,
-                rate,
-                step,
-            )
+            rows = TableRows(variable.value, slots, gradient.indices, gradient.values)
+            rule(rows, self._optimizer, rate, step)
 
     # ------------------------------------------------------------ files
 
@@ -240,6 +232,19 @@ class SparseUpdates:
 
         object.__setattr__(optimizer, "save_own_variables", save_own_variables)
         object.__setattr__(optimizer, "load_own_variables", load_own_variables)
+
+
+def _sparse(gradient: Gradient, variable: keras.Variable) -> tf.IndexedSlices:
+    """A shard's gradient with each row once, of the shard's type."""
+    if not isinstance(gradient, tf.IndexedSlices):
+        raise PlugError(
+            f"the gradient of {variable.path} is dense: the loss reads a sharded table whole (a "
+            "penalty, or tied weights); look rows up instead, keep the table whole by a larger "
+            "size threshold, or give tfdist.plug(model, exact_embeddings=True)"
+        )
+    once = unique_rows(gradient)
+    values = tf.cast(once.values, variable.value.dtype)
+    return tf.IndexedSlices(values, once.indices, once.dense_shape)
 
 
 def _summed(gradient: Any) -> Any:

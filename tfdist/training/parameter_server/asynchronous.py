@@ -38,6 +38,8 @@ from tfdist.training.parameter_server.batch_messages import (
 )
 from tfdist.training.parameter_server.metric_totals import MetricTotals
 from tfdist.training.parameter_server.placement import describe_placement, placed
+from tfdist.training.parameter_server.server_updates import ServerUpdates
+from tfdist.training.parameter_server.step_numbers import StepNumbers
 from tfdist.training.parameter_server.work_queue import WorkQueue
 from tfdist.training.parameter_server.worker_pipelines import WorkerPipelines
 from tfdist.training.parameter_server.worker_prediction import WorkerPrediction
@@ -52,6 +54,7 @@ from tfdist.training.replica.step_logs import StepLogs, as_plain
 __all__ = ["Asynchronous"]
 
 _AHEAD = 2  # chunks for each worker: one that it works on, one that waits for it
+_MORE_SLOTS = 64  # a chunk is several where shapes of its batches differ
 _SMALLEST = 8  # the last chunks of an epoch are no smaller than a full one divided by this
 _TICK_SECONDS = 1.0
 _IDLE_SECONDS = 0.02  # between two questions to workers that have all run out but one
@@ -89,6 +92,8 @@ class Asynchronous:
         self._told = False
         self._alone_since: float | None = None
         self._queue: WorkQueue | None = None
+        self._slots = _AHEAD * self.workers + _MORE_SLOTS
+        self._numbers = StepNumbers(self._slots)
         self._logs = StepLogs(model)
         self.drift = DriftCheck(model, strategy, layout, {}, False)  # there is one copy of all
 
@@ -99,7 +104,9 @@ class Asynchronous:
 
     @functools.cached_property
     def _programs(self) -> WorkerPrograms:
-        step = WorkerStep(self.model, self._options, self._tables, self._totals.rest, self._logs)
+        writes = ServerUpdates(self._slots)
+        rest = self._totals.rest
+        step = WorkerStep(self.model, self._options, self._tables, rest, self._logs, writes)
         return WorkerPrograms(step)
 
     # ------------------------------------------------------------ chunks
@@ -122,12 +129,13 @@ class Asynchronous:
                     count := give(mode, data, chunk_length, queue, given)
                 ):
                     given += count
-                if not len(queue):
+                if not len(queue) and not queue.early:
                     return
                 yield functools.partial(self._next, mode, data, chunk_length, queue)
                 if isinstance(data, WorkerPipelines):
                     given = data.given
         finally:
+            self._numbers.give_back(queue.slots)
             queue.drain()
             self._totals.store()
 
@@ -159,9 +167,26 @@ class Asynchronous:
         return len(steps)
 
     def _start(self, mode: Mode, rows: PackedBatches, queue: WorkQueue) -> None:
-        specs = (specs_of(rows), tf.TensorSpec([], tf.int32))
-        function = self._programs.function(mode, "rows", specs)
-        queue.start(function, (rows, tf.constant(len(rows.sizes))))
+        """Hands out some batches; in training, a lost worker's updates are known by the ticket."""
+        steps = len(rows.sizes)
+        arguments: list[Any] = [rows, tf.constant(steps)]
+        specs: list[Any] = [specs_of(rows), tf.TensorSpec([], tf.int32)]
+        slot = None
+        if mode == "train":
+            while not self._numbers.has_room:
+                queue.early.append(self._back(self.wait(queue), queue))
+            slot, first = self._numbers.take(steps)
+            queue.slots.add(slot)
+            arguments.append(tf.constant([slot, first], tf.int64))
+            specs.append(tf.TensorSpec([2], tf.int64))
+        queue.start(self._programs.function(mode, "rows", specs), arguments, tag=(slot, steps))
+
+    def _back(self, came: tuple[Any, Any], queue: WorkQueue) -> tuple[int, Any]:
+        """How many steps were asked for, and what has come of them; their slot is free."""
+        (slot, steps), result = came
+        self._numbers.give_back(queue.slots & {slot})
+        queue.slots.discard(slot)
+        return steps, result
 
     def _give_own(
         self,
@@ -184,7 +209,7 @@ class Asynchronous:
         specs = (tf_strategies.spec_of_remote(data.iterators), tf.TensorSpec([], tf.int32))
         function = self._programs.function(mode, "own", specs)
         data.promised += count
-        queue.start(function, (data.iterators, tf.constant(count)), tag=count)
+        queue.start(function, (data.iterators, tf.constant(count)), tag=(None, count))
         return count
 
     def _next(
@@ -193,8 +218,8 @@ class Asynchronous:
         """Waits until some steps have been taken; returns how many, and the logs so far."""
         taken = 0
         own: dict[str, Any] = {}
-        came: tuple[Any, Any] | None = self.wait(queue)
-        while came is not None:
+        came = queue.early.popleft() if queue.early else self._back(self.wait(queue), queue)
+        while True:
             promised, result = came
             taken += int(result["steps"])
             own = result["logs"] or own
@@ -208,7 +233,10 @@ class Asynchronous:
                     data.ended_workers.add(int(result["worker"]))
                     time.sleep(_IDLE_SECONDS)
             more = len(queue) > 0 and chunk_length.every is None
-            came = queue.wait(0.0) if more else None
+            one = queue.wait(0.0) if more else None
+            if one is None:
+                break
+            came = self._back(one, queue)
         if mode == "train":
             self._warm -= taken
         return taken, self._results(mode, own)
@@ -238,8 +266,11 @@ class Asynchronous:
     def on_batch(self, mode: Mode, step: Step) -> dict[str, Any]:
         """Takes one step by itself, on some worker; returns its logs."""
         queue = WorkQueue(self.coordinator)
-        self._start(mode, pack([step.parts[0]])[0], queue)
-        result = self.wait(queue)[1]
+        try:
+            self._start(mode, pack([step.parts[0]])[0], queue)
+            result = self._back(self.wait(queue), queue)[1]
+        finally:
+            self._numbers.give_back(queue.slots)
         self._totals.add(result["metrics"])
         self._totals.store()
         return self._results(mode, result["logs"])

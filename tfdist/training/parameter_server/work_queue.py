@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import logging
 import queue
@@ -46,12 +47,18 @@ class WorkQueue:
 
     Args:
         coordinator: of the strategy.
+
+    Attributes:
+        slots: of the chunks of steps that were handed out (`step_numbers`).
+        early: results that came while there was no slot for more.
     """
 
     def __init__(self, coordinator: tf.distribute.coordinator.ClusterCoordinator) -> None:
         self._coordinator = coordinator
         self._came: queue.SimpleQueue[tuple[Any, Any, BaseException | None]] = queue.SimpleQueue()
         self._count = 0
+        self.slots: set[int] = set()
+        self.early: collections.deque[tuple[int, Any]] = collections.deque()
         log = tf.get_logger()
         if not any(isinstance(one, _OnceOnly) for one in log.filters):
             log.addFilter(_OnceOnly())

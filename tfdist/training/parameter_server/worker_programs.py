@@ -33,7 +33,8 @@ class WorkerPrograms:
         Args:
             mode: "train" or "test".
             kind: "rows" where the data come with the call, "own" where an iterator does.
-            specs: the types of its two arguments.
+            specs: the types of its arguments: the source, the number of steps and, if other workers
+                may take the same steps again, the chunk's slot and the number of its first step.
         """
         key = (mode, kind, key_of(specs))
         if key not in self._functions:
@@ -50,8 +51,8 @@ class WorkerPrograms:
     ) -> Any:
         known = dict(logs)
 
-        def run(source: Any, steps: tf.Tensor) -> dict[str, Any]:
-            return self._run_steps(mode, read, known, logs, source, steps)
+        def run(source: Any, steps: tf.Tensor, *ticket: tf.Tensor) -> dict[str, Any]:
+            return self._run_steps(mode, read, known, logs, source, steps, *ticket)
 
         function = traced(run)
         concrete = function.get_concrete_function(*specs)
@@ -66,6 +67,7 @@ class WorkerPrograms:
         found: dict[str, tf.TensorSpec],
         source: Any,
         steps: tf.Tensor,
+        ticket: tf.Tensor | None = None,
     ) -> dict[str, Any]:
         """Takes steps until there are enough, or no more data; returns what they have counted."""
         step = self._step
@@ -73,7 +75,7 @@ class WorkerPrograms:
         start = step.start(mode)
 
         def take(number: tf.Tensor, batch: Any, carried: Carried) -> tuple[Any, ...]:
-            carried, logs = step.take(mode, number, batch, carried)
+            carried, logs = step.take(mode, number, batch, carried, ticket)
             found.update({k: tf.TensorSpec(v.shape, v.dtype) for k, v in logs.items()})
             return number + 1, carried, {name: logs[name] for name in known}
 
@@ -104,7 +106,7 @@ class WorkerPrograms:
             shape_invariants=shapes,
             parallel_iterations=1,
         )
-        metrics = step.finish(mode, carried)
+        metrics = step.finish(mode, count, carried, ticket)
         worker = tf.distribute.coordinator.experimental_get_current_worker_index()
         with tf.control_dependencies([*metrics, count]):
             seconds = tf.timestamp() - began

@@ -10,7 +10,8 @@ where they are.
 the coordinator adds that up. No two workers write one variable.
 
 *Updates happen on the servers*, by the optimizer's own code, next to the variables; what must not
-be lost (iterations, moving statistics) is added in one indivisible operation.
+be lost (iterations, moving statistics) is added in one indivisible operation. Each is made once,
+also where a lost worker's step is taken again (`server_updates`).
 
 With `push_every` or `fetch_every` above 1 this is Downpour SGD: the worker goes on with its own
 copy of the weights, and sends the sum of its gradients (Dean et al., "Large Scale Distributed Deep
@@ -30,9 +31,10 @@ from tfdist.compat import keras_optimizers, keras_weights, patches
 from tfdist.errors import PlugError
 from tfdist.strategies import server_variables
 from tfdist.training.embeddings.embedding_tables import EmbeddingTables
-from tfdist.training.embeddings.sparse_rules import counts_apart
 from tfdist.training.mode import Mode
 from tfdist.training.model_parts import optimizers_of, unique
+from tfdist.training.parameter_server.optimizer_updates import OptimizerUpdates
+from tfdist.training.parameter_server.server_updates import ServerUpdates
 from tfdist.training.plug_options import TrainingOptions
 from tfdist.training.replica.step_logs import StepLogs, are_used, recorded_results
 
@@ -51,6 +53,7 @@ class WorkerStep:
         tables: the sharded embeddings, whose rows are looked up and updated where they are.
         rest: the values of the metrics' variables after a reset.
         logs: sorts what steps return.
+        writes: to the servers.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class WorkerStep:
         tables: EmbeddingTables,
         rest: Sequence[Any],
         logs: StepLogs,
+        writes: ServerUpdates,
     ) -> None:
         self.model = model
         self._fetch_every = options.fetch_every
@@ -69,6 +73,8 @@ class WorkerStep:
         self._tables = {id(variable) for variable in tables.variables}
         self._rest = list(rest)
         self._logs = logs
+        self._writes = writes
+        self._updates = OptimizerUpdates(writes, tables)
         self.metrics = unique(v for metric in model.metrics for v in metric.variables)
         counted = {id(v) for v in self.metrics} | self._tables
         self._weights = [v for v in unique(model.trainable_variables) if id(v) not in counted]
@@ -99,7 +105,12 @@ class WorkerStep:
         return carried
 
     def take(
-        self, mode: Mode, number: tf.Tensor, batch: Any, carried: Carried
+        self,
+        mode: Mode,
+        number: tf.Tensor,
+        batch: Any,
+        carried: Carried,
+        ticket: tf.Tensor | None = None,
     ) -> tuple[Carried, dict[str, tf.Tensor]]:
         """Takes one step.
 
@@ -108,10 +119,13 @@ class WorkerStep:
             number: of the step in its chunk, an int32 scalar.
             batch: the data, as `train_step` takes them.
             carried: what `start` or the step before gave.
+            ticket: the chunk's slot and the number of its first step; None where no other worker
+                will have these data.
 
         Returns:
             What the next step is to be given, and the logs that are no metrics.
         """
+        self._writes.begin(_of_step(ticket, number))
         metrics = list(zip(self.metrics, carried["metrics"], strict=True))
         if mode == "test":
             fixed = zip([*self._weights, *self._state], carried["fetched"], strict=True)
@@ -125,8 +139,18 @@ class WorkerStep:
             return {"metrics": now}, logs
         return self._downpour(number, batch, carried, metrics)
 
-    def finish(self, mode: Mode, carried: Carried) -> list[tf.Tensor]:
-        """Sends what has not been sent; returns the metrics' variables at the chunk's end."""
+    def finish(
+        self, mode: Mode, steps: tf.Tensor, carried: Carried, ticket: tf.Tensor | None = None
+    ) -> list[tf.Tensor]:
+        """Sends what has not been sent; returns the metrics' variables at the chunk's end.
+
+        Args:
+            mode: "train" or "test".
+            steps: how many were taken, an int32 scalar.
+            carried: what the last one gave.
+            ticket: as `take` got it.
+        """
+        self._writes.begin(_of_step(ticket, steps))
         if mode == "train" and self._is_downpour:
             tf.cond(carried["count"] > 0, lambda: self._push(carried), lambda: tf.constant(0))
         return carried["metrics"]
@@ -154,7 +178,7 @@ class WorkerStep:
         """Traces the model's own step; returns its logs, the metrics and the state after it."""
         step = self.model.train_step if mode == "train" else self.model.test_step
         with (
-            keras_weights.held(values) as self._held,
+            keras_weights.held(values, self._assign) as self._held,
             self._updating(apply),
             recorded_results(self.model) as results,
         ):
@@ -180,13 +204,16 @@ class WorkerStep:
             variables = list(trainable_variables or keras_optimizers.trained_by(optimizer))
             apply(optimizer, list(grads), variables)
 
-        def update_step(optimizer: Any, *args: Any, **named: Any) -> None:
-            self._update_step(optimizer, *args, **named)
+        def assign(optimizer: Any, variable: Any, value: Any) -> None:
+            if isinstance(variable, keras.Variable) and self._is_written_once(variable):
+                self._assign(variable, value)
+            else:
+                patches.original("optimizer_assign")(optimizer, variable, value)
 
         replacements: dict[str, Callable[..., Any]] = {
             "apply": intercept,
-            "update_step": update_step,
-            "weight_decay": _apply_weight_decay,
+            "optimizer_assign": assign,
+            **self._updates.stand_ins(),
         }
         if self._tables and apply is not None:  # clipped in `_apply_now`: Keras would densify
             replacements["clip"] = lambda _, grads: grads
@@ -198,37 +225,19 @@ class WorkerStep:
         for variable in variables:
             self._held.release(variable)  # what reads it after the update reads the server
         grads = self._of_tables.clip(grads, variables)
-        patches.original("apply")(optimizer, grads, variables)
-        self._count(optimizer, 1)
+        self._updates.apply(optimizer, grads, variables, self._held)
 
-    def _count(self, optimizer: Any, steps: Any) -> None:
-        """Counts the steps; Keras would write what it has read, and lose what others count."""
-        iterations = optimizer.iterations
-        if self._held is not None and self._held.has(iterations):
-            now = self._held.current(iterations)
-            self._held.release(iterations)
-            server_variables.add([iterations], [tf.cast(steps, now.dtype)])
-            self._held.hold(iterations, now)
+    def _assign(self, variable: keras.Variable, value: tf.Tensor) -> None:
+        """Assigns to a variable that a step does not hold."""
+        if self._is_written_once(variable):
+            self._writes.assign([variable], [tf.cast(value, variable.value.dtype)])
+        else:
+            patches.original("assign")(variable, value)
 
-    def _update_step(
-        self,
-        optimizer: Any,
-        grads: Sequence[Any],
-        variables: Sequence[Any],
-        learning_rate: Any,
-    ) -> None:
-        """Runs the optimizer's update of each variable where the variable is."""
-        tables = [(g, v) for g, v in zip(grads, variables, strict=True) if id(v) in self._tables]
-        dense = [(g, v) for g, v in zip(grads, variables, strict=True) if id(v) not in self._tables]
-        if tables:
-            self._of_tables.update(optimizer, tables, learning_rate)
-        targets = [variable for _, variable in dense]
-        apart = counts_apart(optimizer)
-        found = [g if apart else tf.convert_to_tensor(g) for g, _ in dense]
-        sent = server_variables.to_servers(found, targets)
-        for gradient, variable in zip(sent, targets, strict=True):
-            with tf.device(server_variables.place_of(variable)):
-                optimizer.update_step(gradient, variable.value, learning_rate)
+    def _is_written_once(self, variable: keras.Variable) -> bool:
+        """Whether a write to a variable is to be made by its server, and is not yet."""
+        is_there = "/job:ps/" in server_variables.place_of(variable)
+        return is_there and not self._writes.is_within
 
     def _push_state(self, new: Sequence[tf.Tensor], old: Sequence[tf.Tensor]) -> None:
         """Adds to the servers what a step has changed of what is not trained."""
@@ -238,12 +247,11 @@ class WorkerStep:
             if after is not before
         ]
         numbers = [entry for entry in changed if entry[1].dtype != tf.bool]
-        server_variables.add(
+        flags = [entry for entry in changed if entry[1].dtype == tf.bool]
+        self._writes.add(
             [v for v, _, _ in numbers], [after - before for _, after, before in numbers]
         )
-        for variable, after, _ in changed:
-            if after.dtype == tf.bool:
-                variable.value.assign(after)
+        self._writes.assign([v for v, _, _ in flags], [after for _, after, _ in flags])
 
     # ------------------------------------------------------------ Downpour
 
@@ -317,7 +325,7 @@ class WorkerStep:
             i = numbers[id(variable)]
             pending[i] = pending[i] + gradient
         if tables:  # rows are few: they go at once
-            self._of_tables.update(optimizer, tables, tf.convert_to_tensor(optimizer.learning_rate))
+            self._updates.of_tables(optimizer, tables, optimizer.learning_rate, self._held)
         now = self._held.current(optimizer.iterations)
         self._held.hold(optimizer.iterations, now + 1)
 
@@ -327,11 +335,13 @@ class WorkerStep:
         iterations, *rest = carried["own"][self._state_range.stop :]
         clock = [iterations - tf.cast(1, iterations.dtype), *rest]  # Keras counts from the next
         with (
-            keras_weights.held(list(zip(self._clock, clock, strict=True))) as self._held,
+            keras_weights.held(
+                list(zip(self._clock, clock, strict=True)), self._assign
+            ) as self._held,
             self._updating(None),
         ):
-            patches.original("apply")(optimizer, list(carried["pending"]), list(self._weights))
-            self._count(optimizer, carried["count"])
+            pending, weights = list(carried["pending"]), list(self._weights)
+            self._updates.apply(optimizer, pending, weights, self._held, carried["count"])
         self._push_state(carried["own"][self._state_range], carried["base"])
         return tf.constant(0)
 
@@ -341,14 +351,6 @@ def _clock_of(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
     return [optimizer.iterations, *([] if rate is None else [rate])]
 
 
-def _apply_weight_decay(optimizer: Any, variables: Sequence[Any]) -> None:
-    """Keras' weight decay, computed where each variable is."""
-    if optimizer.weight_decay is None:
-        return
-    for variable in variables:
-        # The name of TensorFlow's variable is the path, by which Keras' optimizers know it.
-        if keras_optimizers.decays(optimizer, variable.value):
-            with tf.device(server_variables.place_of(variable)):
-                value = variable.value
-                rate = tf.cast(optimizer.learning_rate, value.dtype)
-                value.assign_sub(value * tf.cast(optimizer.weight_decay, value.dtype) * rate)
+def _of_step(ticket: tf.Tensor | None, number: tf.Tensor) -> tf.Tensor | None:
+    """The ticket of a step of the chunk."""
+    return None if ticket is None else ticket + tf.stack([0, tf.cast(number, ticket.dtype)])
