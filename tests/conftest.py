@@ -26,6 +26,7 @@ from tfdist import process
 ROOT = Path(__file__).parent.parent
 START = ROOT / "tests" / "start"
 LONGEST = ROOT / "tests" / "longest.txt"
+NEAR_TWINS = ROOT / "tests" / "near_twins.txt"
 SESSION = "TFDIST_TEST_SESSION"
 JOB = "TFDIST_TEST_JOB"
 PROC = Path("/proc")
@@ -74,17 +75,31 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begins with `longest.txt`, and leaves the long tests to `scripts/test --thorough`.
+    """Begins with `longest.txt`, and leaves long tests and twins to `scripts/test --thorough`.
 
     A file is one session's: a long one that began last would have the others wait for its end.
     Files of jobs and of one process take turns in the list, so that not all jobs run at once.
     """
     ranks = {line: n for n, line in enumerate(LONGEST.read_text().split())}
     items.sort(key=lambda item: ranks.get(item.nodeid.partition("::")[0], len(ranks)))
-    if not os.environ.get("TFDIST_TEST_THOROUGH"):
-        for item in items:
-            if item.get_closest_marker("thorough"):
-                item.add_marker(pytest.mark.skip(reason="thorough"))
+    if os.environ.get("TFDIST_TEST_THOROUGH"):
+        return
+    twins = near_twins()
+    for item in items:
+        file, _, name = item.nodeid.partition("::")
+        twin = any(name == one or name.startswith(f"{one}[") for one in twins.get(file, ()))
+        if twin or item.get_closest_marker("thorough"):
+            item.add_marker(pytest.mark.skip(reason="thorough"))
+
+
+def near_twins() -> dict[str, list[str]]:
+    """The tests of each file, as `near_twins.txt` names them."""
+    twins: dict[str, list[str]] = {}
+    for line in NEAR_TWINS.read_text().splitlines():
+        if not line.startswith("#"):
+            file, _, name = line.partition(" ")
+            twins.setdefault(file, []).append(name)
+    return twins
 
 
 def pytest_collection_finish() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import LONGEST, ROOT
+from tests.conftest import LONGEST, ROOT, near_twins
 
 HOUSE = ROOT / "tfdist"
 FILES = sorted(HOUSE.rglob("*.py"))
@@ -41,3 +41,13 @@ def test_there_is_no_room_for_odds_and_ends() -> None:
 def test_the_files_that_the_tests_begin_with_are_there() -> None:
     listed = LONGEST.read_text().split()
     assert [name for name in listed if not (ROOT / name).is_file()] == []
+
+
+def test_the_tests_that_are_left_to_thorough_are_there() -> None:
+    gone = [
+        f"{file} {name}"
+        for file, names in near_twins().items()
+        for name in names
+        if f"def {name.partition('[')[0]}(" not in (ROOT / file).read_text()
+    ]
+    assert gone == []
