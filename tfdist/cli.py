@@ -86,7 +86,7 @@ def _run(given: list[str]) -> int:
     options = parser.parse_args(own)
     _check_combination(parser, options, command)
 
-    from tfdist.launch import GpuSupply, Job, check_jobs, held_ports, make_plan
+    from tfdist.launch import GpuSupply, Job, ThisMachine, check_jobs, held_ports, make_plan
     from tfdist.launch.crew.crew_options import CrewOptions
 
     with contextlib.ExitStack() as stack:
@@ -113,7 +113,7 @@ def _run(given: list[str]) -> int:
             "log_dir": options.log_dir,
             "grace": options.grace,
             "prefix": not alone,
-            "isolate": options.isolate,
+            "ground": ThisMachine(options.isolate),
         }
         crew = CrewOptions(
             None if isinstance(options.workers, int) else options.workers,
