@@ -71,9 +71,11 @@ class ThisMachine:
 
     Attributes:
         isolate: Whether they have a network of their own; see `network`.
+        keeps_logs: Whether the logs lie here; else somebody else keeps them.
     """
 
     isolate: How = "auto"
+    keeps_logs: bool = True
 
     @contextlib.contextmanager
     def open(
@@ -83,4 +85,4 @@ class ThisMachine:
         mark = secrets.token_hex(8)
         variables = {**environ, JOB_VARIABLE: mark, FOLDER_VARIABLE: str(log_dir.resolve())}
         with Guardian(mark) as guardian, network_for(plan, self.isolate, guardian, say) as insider:
-            yield LocalStarter(mark, log_dir, variables, guardian, insider)
+            yield LocalStarter(mark, log_dir, variables, guardian, insider, self.keeps_logs)

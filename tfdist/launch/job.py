@@ -210,7 +210,7 @@ class Job:
             poller.register(pipe, select.POLLIN)
         ready = {pipe for pipe, _ in poller.poll(timeout * 1000)}
         for process in self._processes:
-            if process.pipe in ready:
+            if process.pipe in ready or process.holds_output:
                 self._display.feed(process.name, process.read())
 
     def _look_at(self, process: RunningTask, starter: Starter) -> None:

@@ -87,6 +87,11 @@ class RunningTask(ABC):
         """Whether it is stopped (SIGSTOP), where the system tells."""
 
     @property
+    def holds_output(self) -> bool:
+        """Whether output has been taken from the pipe and waits to be read."""
+        return False
+
+    @property
     @abstractmethod
     def pipe(self) -> int | None:
         """File descriptor to wait on for output; None when the output has ended."""
