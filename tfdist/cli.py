@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from tfdist import command_line
+from tfdist import command_line, host_options
 from tfdist.errors import EXIT_CODES, TfdistError
 
 if TYPE_CHECKING:
@@ -206,8 +206,6 @@ def _check_combination(
     parser: command_line.Parser, options: argparse.Namespace, command: Sequence[str]
 ) -> None:
     """Refuses options that do not go together, and a script that is not there."""
-    from tfdist.launch.hosts.hosts_command import check_options
-
     for name in _COUNTS:
         given = getattr(options, name)
         if options.cluster is not None and isinstance(given, int) and given:
@@ -216,13 +214,11 @@ def _check_combination(
             )
     if options.task is not None and options.cluster is None:
         parser.error("--task without --cluster; give the file with the addresses of all tasks")
-    check_options(parser, options)
+    host_options.check_options(parser, options)
     parser.check_script(command, is_here=not options.dry_run)
 
 
 def _run_parser() -> command_line.Parser:
-    from tfdist.launch.hosts.hosts_command import add_options
-
     codes = "".join(f"  {code:>3}  {meaning}\n" for code, meaning in EXIT_CODES.items())
     parser = command_line.Parser(
         prog="tfdist run",
@@ -262,7 +258,7 @@ def _run_parser() -> command_line.Parser:
         help="run this task alone, in the foreground (default: the file's own task, else all "
         "tasks, if all have addresses of this machine)",
     )
-    add_options(parser)
+    host_options.add_options(parser)
     how = parser.add_argument_group("how it runs")
     parser.option(
         how,

@@ -88,7 +88,7 @@ class SshHosts:
         config = self.folder / f"{name}_config"
         addresses = "".join(f"ListenAddress {at}:{self.port}\n" for at in listen)
         config.write_text(
-            f"{addresses}HostKey {self.folder / 'host_key'}\n"
+            f"Port {self.port}\n{addresses}HostKey {self.folder / 'host_key'}\n"
             f"AuthorizedKeysFile {self.folder / 'authorized_keys'}\n"
             f"PidFile none\nStrictModes no\nUsePAM no\nPermitRootLogin yes\n"
             "PasswordAuthentication no\nKbdInteractiveAuthentication no\nMaxStartups 100\n"

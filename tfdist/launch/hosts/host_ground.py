@@ -29,6 +29,7 @@ from tfdist.launch.hosts.survey import Survey, arguments_that_are_paths
 from tfdist.launch.plan import JobPlan, TaskPlan
 from tfdist.launch.running_task import RunningTask
 from tfdist.launch.task_process import begin_log
+from tfdist.rendezvous.message_forms import Message
 
 __all__ = ["Connecting", "HostGround", "Planner"]
 
@@ -62,6 +63,7 @@ class Connecting:
         env: Variables that go along besides, as "NAME" or "NAME=value".
         patience: Seconds for which all hosts are waited for.
         grace: Seconds between SIGTERM and SIGKILL for tasks whose launcher is gone.
+        again: Seconds for which a lost host is tried where tasks are started there again.
     """
 
     ssh: str = "ssh"
@@ -69,6 +71,7 @@ class Connecting:
     env: tuple[str, ...] = ()
     patience: float = 120.0
     grace: float = 5.0
+    again: float = 0.0
 
 
 class HostGround:
@@ -111,9 +114,8 @@ class HostGround:
         with Guardian(secrets.token_hex(8)) as guardian:
             ground = cls(spread, command, how, guardian)
             try:
-                ground.links += [ground._link(place) for place in range(len(spread.hosts))]
-                for link, place in zip(ground.links, range(len(spread.hosts)), strict=True):
-                    link.say(ground._hello(spread.ports_of(place)))
+                for place in range(len(spread.hosts)):
+                    ground.links.append(ground._link(place, ground._hello(spread.ports_of(place))))
                 ground._wait_for_all()
                 yield ground
             finally:
@@ -171,13 +173,14 @@ class HostGround:
         alike = threads.pop() if len(threads) == 1 else None
         return JobPlan(cluster, tuple(plans[task] for task in tasks), alike, parts[0].plugged)
 
-    def _link(self, place: int) -> HostLink:
+    def _link(self, place: int, hello: Message, keeps_trying: float = 0.0) -> HostLink:
         host, python = self.spread.hosts[place], self.how.python
         path = {name: self._environ[name] for name in ("PYTHONPATH",) if name in self._environ}
         remote = remote_command(python, os.getcwd(), path)
-        return HostLink(host, ssh_command(self.how.ssh, host.name, remote), self._guardian)
+        command = ssh_command(self.how.ssh, host.name, remote)
+        return HostLink(host, command, self._guardian, hello, keeps_trying)
 
-    def _hello(self, count: int, ports: Sequence[int] = ()) -> dict[str, object]:
+    def _hello(self, count: int, ports: Sequence[int] = ()) -> Message:
         return {
             "say": "hello",
             "command": list(self._command),
@@ -248,12 +251,17 @@ class HostGround:
         variables = {**self._environ, FOLDER_VARIABLE: str(log_dir.resolve())}
         if secret := process.secret(environ):
             variables[process.SECRET_VARIABLE] = secret.word
-        yield HostStarter(self, log_dir, variables)
+        yield HostStarter(self, log_dir, variables, say)
 
-    def link_of(self, plan: TaskPlan) -> tuple[HostLink, dict[str, list[str]]]:
-        """The way to a task's host, and the jobs of its cluster."""
+    def place_and_jobs(self, plan: TaskPlan) -> tuple[int, dict[str, list[str]]]:
+        """The number of a task's host, and the jobs of its cluster."""
         jobs = json.loads(plan.environment["TF_CONFIG"])["cluster"]
-        return self.links[self._place_of(jobs, plan.task)], jobs
+        return self._place_of(jobs, plan.task), jobs
+
+    def connect_again(self, place: int) -> None:
+        """Begins to connect to a host that was lost, for the same ports; see `Connecting.again`."""
+        self.links[place].close()
+        self.links[place] = self._link(place, self._hello(0, self._ports[place]), self.how.again)
 
 
 @dataclass(frozen=True)
@@ -264,20 +272,25 @@ class HostStarter:
         ground: The hosts.
         log_dir: The folder of the logs, which lie here.
         environ: The variables that the tasks get of here.
+        say: Shows a line.
         logs: Those that were begun.
     """
 
     ground: HostGround
     log_dir: Path
     environ: Mapping[str, str]
+    say: Callable[[str], None]
     logs: set[Path] = field(default_factory=set)
 
     def start(self, plan: TaskPlan) -> HostTask:
         """Starts a task; where it ran before, its log goes on."""
-        link, jobs = self.ground.link_of(plan)
-        return HostTask(
-            plan, begin_log(plan.task, self.log_dir, self.logs), link, jobs, self.environ
-        )
+        ground = self.ground
+        place, jobs = ground.place_and_jobs(plan)
+        if ground.links[place].lost:
+            self.say(f"connecting to {ground.links[place].host.name} again")
+            ground.connect_again(place)
+        log = begin_log(plan.task, self.log_dir, self.logs)
+        return HostTask(plan, log, ground.links[place], jobs, self.environ)
 
     def forget(self, task: RunningTask) -> None:
         """The agent does it."""
@@ -286,11 +299,11 @@ class HostStarter:
         """Who sees which of the tasks that are started take part."""
         for link in self.ground.links:
             link.absent = ()
-        return HostWitness(self.ground.links)
+        return HostWitness(self.ground)
 
     def remains(self) -> dict[str, dict[int, str]]:
         """What the job has left running, by host."""
-        links = [link for link in self.ground.links if not link.lost]
+        links = [link for link in self.ground.links if link.is_there]
         for link in links:
             link.say({"say": "bye"})
         until = time.monotonic() + _GOODBYE_SECONDS
@@ -310,19 +323,19 @@ class HostWitness:
     """Hears from all hosts which of their tasks take part.
 
     Attributes:
-        links: The ways to the hosts.
+        ground: The hosts.
     """
 
-    links: Sequence[HostLink]
+    ground: HostGround
 
     def look(self) -> None:
         """Hears what they tell; also of hosts that run no task now."""
-        for link in self.links:
+        for link in self.ground.links:
             link.tick()
 
     def absent(self) -> tuple[Task, ...]:
         """The tasks that were never seen, of those that should have been."""
-        return tuple(task for link in self.links for task in link.absent)
+        return tuple(task for link in self.ground.links for task in link.absent)
 
 
 def _has_answered(link: HostLink) -> bool:

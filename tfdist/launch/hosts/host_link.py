@@ -26,6 +26,7 @@ __all__ = ["HostLink"]
 _CHUNK = 1 << 16
 _MOST_SAID = 1 << 14
 _LAST_WORDS_SECONDS = 3.0
+_PAUSE_SECONDS = 1.0
 
 
 class HostLink:
@@ -41,13 +42,22 @@ class HostLink:
         absent: The tasks there of which none has been seen at its address.
     """
 
-    def __init__(self, host: Host, command: Sequence[str], guardian: Guardian) -> None:
+    def __init__(
+        self,
+        host: Host,
+        command: Sequence[str],
+        guardian: Guardian,
+        hello: Message,
+        keeps_trying: float = 0.0,
+    ) -> None:
         """Starts to connect.
 
         Args:
             host: Which host.
             command: See `ssh_command`.
             guardian: Ends the connection where the launcher is killed.
+            hello: The first message.
+            keeps_trying: Seconds for which a connection that fails is tried again.
 
         Raises:
             ClusterError: There is no such program here.
@@ -59,15 +69,22 @@ class HostLink:
         self.said = b""
         self.answers: dict[str, Message] = {}
         self.absent: tuple[Task, ...] = ()
+        self._command = tuple(command)
         self._guardian = guardian
+        self._first = bytearray(frame(hello))  # what is said before the agent has answered
+        self._until = time.monotonic() + keeps_trying
+        self._again_at: float | None = None
+        self._connect()
+
+    def _connect(self) -> None:
         self._reader = FrameReader(after_mark=True)
-        self._unsent = bytearray()
+        self._unsent = bytearray(self._first)
         self._heard = self._beat = time.monotonic()
         environ = {name: value for name, value in os.environ.items() if name != JOB_VARIABLE}
         try:
             # A session of its own: the terminal's Ctrl-C and Ctrl-Z are for the launcher.
             self._process = subprocess.Popen(
-                command,
+                self._command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -77,10 +94,10 @@ class HostLink:
             )
         except OSError as error:
             raise ClusterError(
-                f"no SSH client {command[0]!r} here ({(error.strerror or '').lower()}); install "
-                "OpenSSH's, or give another one with --ssh"
+                f"no SSH client {self._command[0]!r} here ({(error.strerror or '').lower()}); "
+                "install OpenSSH's, or give another one with --ssh"
             ) from None
-        guardian.watch(self._process.pid)
+        self._guardian.watch(self._process.pid)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         assert self._process.stderr is not None
@@ -93,10 +110,21 @@ class HostLink:
     @property
     def pipe(self) -> int | None:
         """File descriptor to wait on for what comes; None when nothing more will."""
-        return None if self.lost else self._source.fileno()
+        return self._source.fileno() if self._is_open() else None
+
+    def _is_open(self) -> bool:
+        """Whether there is a connection, or one in the making."""
+        return not self.lost and self._again_at is None
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the agent has answered, and the connection stands."""
+        return not self.lost and "survey" in self.answers
 
     def say(self, message: Message) -> None:
         """Tells the agent something, as far as it is still there."""
+        if "survey" not in self.answers:
+            self._first += frame(message)
         self._unsent += frame(message)
         self._write()
 
@@ -105,15 +133,25 @@ class HostLink:
         if self.lost:
             return
         now = time.monotonic()
+        if self._again_at is not None:
+            if now < self._again_at:
+                return
+            self._again_at = None
+            self._connect()
         heard = self._read()
         if heard:
             self._heard = now
-        if now >= self._beat + BEAT and not self._unsent:
+        if self.is_there and now >= self._beat + BEAT and not self._unsent:
             self._beat = now
             self.say({"say": "alive"})
         self._write()
-        if not heard and now > self._heard + SILENCE and "survey" in self.answers:
-            self._lose(f"nothing was heard of it for {SILENCE:g} s")
+        if not heard and now > self._heard + SILENCE and self.is_there:
+            self._lose(f"nothing was heard of its host for {SILENCE:g} s")
+
+    def give_up(self) -> None:
+        """Tries no more to connect."""
+        if not self.is_there:
+            self._lose("its host was not connected to again")
 
     def hang_up(self) -> None:
         """Has the agent end what is left there, and itself."""
@@ -127,14 +165,18 @@ class HostLink:
         while self._process.poll() is None and time.monotonic() < until and not self.lost:
             self._read()
             time.sleep(0.01)
+        self._end_process()
+
+    def _end_process(self) -> None:
         end_group(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._guardian.forget(self._process.pid)
-        for stream in (self._source, self._errors):
-            stream.close()
+        for stream in (self._sink, self._source, self._errors):
+            with contextlib.suppress(OSError):
+                stream.close()
 
     def _write(self) -> None:
-        while self._unsent and not self.lost:
+        while self._unsent and self._is_open():
             try:
                 del self._unsent[: os.write(self._sink.fileno(), self._unsent[:_CHUNK])]
             except BlockingIOError:
@@ -144,9 +186,11 @@ class HostLink:
 
     def _read(self) -> bool:
         """Reads what is there; returns whether anything was."""
-        self.said = (self.said + (_taken(self._errors.fileno()) or b""))[-_MOST_SAID:]
+        if not self._is_open():
+            return False
+        self._hear_errors()
         any_came = False
-        while not self.lost:
+        while self._is_open():
             data = _taken(self._source.fileno())
             if data is None:
                 return any_came
@@ -167,6 +211,8 @@ class HostLink:
             return
         if say == "absent":
             self.absent = tuple(Task.parse(str(name)) for name in message["tasks"])
+        elif say == "failed" and time.monotonic() < self._until:
+            self._try_again()  # a port is still in use by what ends there
         elif "task" not in message:
             self.answers[say] = message
         elif (task := self.tasks.get(str(message["task"]))) is not None:
@@ -175,10 +221,21 @@ class HostLink:
     def _find_out_why(self) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.code = self._process.wait(1.0)
-        self.said = (self.said + (_taken(self._errors.fileno()) or b""))[-_MOST_SAID:]
+        self._hear_errors()
+        if not self.is_there and time.monotonic() < self._until:
+            self._try_again()
+            return
         lines = self.said.decode(errors="replace").strip().splitlines()
         why = f": {lines[-1].strip()[:300]}" if lines else ""
-        self._lose(f"the connection to its host has ended{why}")
+        what = "the connection to its host has ended"
+        self._lose(f"{what if self.is_there else 'its host was not connected to again'}{why}")
+
+    def _try_again(self) -> None:
+        self._end_process()
+        self._again_at = time.monotonic() + _PAUSE_SECONDS
+
+    def _hear_errors(self) -> None:
+        self.said = (self.said + (_taken(self._errors.fileno()) or b""))[-_MOST_SAID:]
 
     def _lose(self, why: str) -> None:
         self.lost = why

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Mapping
 
@@ -95,6 +96,8 @@ class HostTask(RunningTask):
         self._link.tick()
         if self.running:
             self.signals.append(signum)
+        if signum == signal.SIGKILL:
+            self._link.give_up()
         self._link.say({"say": "signal", "task": self.name, "number": signum})
 
     def ask_to_end(self) -> None:

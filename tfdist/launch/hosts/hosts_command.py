@@ -1,4 +1,4 @@
-"""`tfdist run --hosts`: its options, and the job that they make."""
+"""`tfdist run --hosts`: the job that its options make."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from tfdist import command_line, process
+from tfdist import process
 from tfdist.cluster import Cluster, Task
+from tfdist.host_options import SSH_VARIABLE
 from tfdist.launch.crew.crew_options import CrewOptions
 from tfdist.launch.hosts.host_ground import Connecting, HostGround, Planner
 from tfdist.launch.hosts.host_list import hosts_of
@@ -16,65 +17,7 @@ from tfdist.launch.hosts.spread import Spread
 from tfdist.launch.job import Job
 from tfdist.launch.plan import JobPlan
 
-__all__ = ["SSH_VARIABLE", "add_options", "check_options", "run_on_hosts"]
-
-SSH_VARIABLE = "TFDIST_SSH"
-"""The SSH client, where --ssh does not say."""
-
-
-def add_options(parser: command_line.Parser) -> None:
-    """Adds the options of a job on several hosts.
-
-    Args:
-        parser: That of `tfdist run`.
-    """
-    group = parser.add_argument_group("a job on several hosts, over SSH")
-    parser.option(
-        group,
-        "--hosts",
-        metavar="A,B,...",
-        help="which hosts, as a,b or node[1-4], or a file with one a line, and slots=N behind it; "
-        "each has the script, the data and the same versions (default: a worker on each)",
-    )
-    parser.option(
-        group,
-        "--python",
-        metavar="PATH",
-        help="the Python interpreter on each host (default: the path of this one)",
-    )
-    parser.option(
-        group,
-        "--env",
-        action="append",
-        default=[],
-        metavar="NAME[=VALUE]",
-        help="a variable that goes along, beside those of TensorFlow, Keras, tfdist and Python; "
-        "may be given several times",
-    )
-    parser.option(
-        group,
-        "--ssh",
-        metavar="COMMAND",
-        help="the SSH client, as 'ssh -F FILE' (default: TFDIST_SSH, else ssh)",
-    )
-
-
-def check_options(parser: command_line.Parser, options: argparse.Namespace) -> None:
-    """Refuses options that do not go together.
-
-    Args:
-        parser: That of `tfdist run`.
-        options: What it has read.
-    """
-    if options.hosts is None:
-        given = [name for name in ("python", "env", "ssh") if getattr(options, name)]
-        if given:
-            parser.error(f"--{given[0]} without --hosts; give the hosts")
-        return
-    if options.cluster is not None:
-        parser.error("--hosts with --cluster, whose file says where the tasks are; give one")
-    if options.isolate == "on":
-        parser.error("--isolate on with --hosts, whose tasks reach each other; leave it out")
+__all__ = ["run_on_hosts"]
 
 
 def run_on_hosts(
@@ -108,12 +51,15 @@ def run_on_hosts(
         options.chief,
         options.evaluator,
     )
+    patience = options.rendezvous_timeout or process.rendezvous_timeout()
     how = Connecting(
         options.ssh or os.environ.get(SSH_VARIABLE) or "ssh",
         options.python or sys.executable,
         tuple(options.env),
-        options.rendezvous_timeout or process.rendezvous_timeout(),
+        patience,
         options.grace,
+        # The others wait for it meanwhile; an elastic job goes on without it.
+        patience / 2 if crew.size is None else 0.0,
     )
     with HostGround.connected(spread, command, how) as ground:
         cluster = ground.cluster()

@@ -31,7 +31,6 @@ _OPTIONS = (
     "PermitLocalCommand=no",
     "RequestTTY=no",
     "EscapeChar=none",
-    "LogLevel=ERROR",
 )
 
 
@@ -111,7 +110,8 @@ def trouble_of(host: str, code: int | None, said: str, *, python: str, folder: s
             "or give --python"
         )
     if code != _SSH_FAILED:
-        return Trouble(_plain(host, f"its agent ended (exit code {code})", said))
+        ended = "" if code is None else f" (exit code {code})"
+        return Trouble(_plain(host, f"its agent has ended{ended}", said))
     for pattern, text, lasts in _KNOWN:
         if re.search(pattern, said, re.IGNORECASE):
             return Trouble(f"host {host} {text.format(host=shlex.quote(host))}", lasts)

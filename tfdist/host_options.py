@@ -1,0 +1,67 @@
+"""The options of `tfdist run` for a job on several hosts, over SSH."""
+
+from __future__ import annotations
+
+import argparse
+
+from tfdist.command_line import Parser
+
+__all__ = ["SSH_VARIABLE", "add_options", "check_options"]
+
+SSH_VARIABLE = "TFDIST_SSH"
+"""The SSH client, where --ssh does not say."""
+
+
+def add_options(parser: Parser) -> None:
+    """Adds the options of a job on several hosts.
+
+    Args:
+        parser: That of `tfdist run`.
+    """
+    group = parser.add_argument_group("a job on several hosts, over SSH")
+    parser.option(
+        group,
+        "--hosts",
+        metavar="A,B,...",
+        help="which hosts, as a,b or node[1-4], or a file with one a line, and slots=N behind it; "
+        "each has the script, the data and the same versions (default: a worker on each)",
+    )
+    parser.option(
+        group,
+        "--python",
+        metavar="PATH",
+        help="the Python interpreter on each host (default: the path of this one)",
+    )
+    parser.option(
+        group,
+        "--env",
+        action="append",
+        default=[],
+        metavar="NAME[=VALUE]",
+        help="a variable that goes along, beside those of TensorFlow, Keras, tfdist and Python; "
+        "may be given several times",
+    )
+    parser.option(
+        group,
+        "--ssh",
+        metavar="COMMAND",
+        help="the SSH client, as 'ssh -F FILE' (default: TFDIST_SSH, else ssh)",
+    )
+
+
+def check_options(parser: Parser, options: argparse.Namespace) -> None:
+    """Refuses options that do not go together.
+
+    Args:
+        parser: That of `tfdist run`.
+        options: What it has read.
+    """
+    if options.hosts is None:
+        given = [name for name in ("python", "env", "ssh") if getattr(options, name)]
+        if given:
+            parser.error(f"--{given[0]} without --hosts; give the hosts")
+        return
+    if options.cluster is not None:
+        parser.error("--hosts with --cluster, whose file says where the tasks are; give one")
+    if options.isolate == "on":
+        parser.error("--isolate on with --hosts, whose tasks reach each other; leave it out")
