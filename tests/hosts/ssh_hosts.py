@@ -6,12 +6,15 @@ import contextlib
 import os
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from tests.launch.processes import children_of
 
 __all__ = ["SshHosts", "missing_programs", "ssh_hosts"]
 
@@ -111,12 +114,13 @@ class SshHosts:
             time.sleep(0.02)
 
     def close(self) -> None:
-        """Ends the servers."""
+        """Ends the servers, and the sessions that a cut has left them."""
         for server in self.servers:
-            server.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                server.wait(5)
-            server.kill()
+            sessions = children_of(server.pid)
+            sessions += [one for session in sessions for one in children_of(session)]
+            for pid in (server.pid, *sessions):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             server.wait()
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.hosts.conftest import StartOnHosts
+from tests.hosts.local_client import CLIENT
 from tests.hosts.ssh_hosts import SshHosts
 from tests.launch.processes import children_of, command
 from tests.launch.support import is_alive, wait_until
@@ -246,13 +247,6 @@ def test_another_version_on_a_host_is_named(
     assert "runs" not in said
 
 
-CLIENT = """\
-import os, sys
-host, command = sys.argv[-2:]
-os.execvp("sh", ["sh", "-c", command.replace("FOLDER", "OTHER") if host == "b" else command])
-"""
-
-
 @pytest.mark.thorough
 @pytest.mark.parametrize(
     ("other", "script", "said"),
@@ -265,14 +259,10 @@ os.execvp("sh", ["sh", "-c", command.replace("FOLDER", "OTHER") if host == "b" e
 def test_another_folder_or_script_on_a_host_is_named(
     start: StartOnHosts, tmp_path: Path, other: str, script: str | None, said: str
 ) -> None:
-    """By a client in place of ssh, whose host b has another folder of the same name."""
     (tmp_path / "other").mkdir()
     if script is not None:
         (tmp_path / "other" / "script.py").write_text(script)
-    client = tmp_path / "client.py"
-    there = str(tmp_path / other) if other == "other" else other
-    client.write_text(CLIENT.replace("FOLDER", str(tmp_path)).replace("OTHER", there))
-    launcher = start("print('runs')", "--ssh", f"{sys.executable} {client}")
+    launcher = start("print('runs')", "--ssh", f"{CLIENT} b={tmp_path / other}")
     told = said_by(launcher)
     assert launcher.returncode == 64, told
     assert said.replace("/no/folder", str(tmp_path)) in told

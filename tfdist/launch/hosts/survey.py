@@ -87,8 +87,8 @@ class Survey:
                 )
         script = command[1] if command[0] == "-m" else command[0]
         what = "module" if command[0] == "-m" else "script"
-        if not here.script and command[0] == "-m":
-            return found  # imported in some way that cannot be looked up
+        if not here.script:  # of a dry run; or a module that cannot be looked up
+            return found
         if not self.script:
             found.append(f"host {host} has no {what} {script}; put it there, as it is here")
         elif self.script != here.script:
