@@ -117,6 +117,10 @@ def _run(given: list[str]) -> int:
 
         _check_alone(options)
         return run_on_hosts(options, command, make, check, crew)
+    if options.rendezvous is not None:
+        from tfdist.launch.nodes.nodes_command import run_as_node
+
+        return run_as_node(options, command, make, check, crew)
     with contextlib.ExitStack() as stack:
         cluster, tasks, alone = _tasks_here(options, stack)
         check(cluster)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from tfdist.command_line import Parser
+from tfdist.command_line import Parser, count
 
 __all__ = ["SSH_VARIABLE", "add_options", "check_options"]
 
@@ -47,6 +47,15 @@ def add_options(parser: Parser) -> None:
         metavar="COMMAND",
         help="the SSH client, as 'ssh -F FILE' (default: TFDIST_SSH, else ssh)",
     )
+    same = parser.add_argument_group("a job on several hosts, by the same command on each")
+    parser.option(
+        same,
+        "--rendezvous",
+        metavar="HOST:PORT",
+        help="where the launchers meet, at one of the hosts; --workers is then for each host, and "
+        "the ports are chosen by the system",
+    )
+    parser.option(same, "--nnodes", type=count, metavar="N", help="how many launchers there are")
 
 
 def check_options(parser: Parser, options: argparse.Namespace) -> None:
@@ -56,6 +65,7 @@ def check_options(parser: Parser, options: argparse.Namespace) -> None:
         parser: That of `tfdist run`.
         options: What it has read.
     """
+    _check_rendezvous(parser, options)
     if options.hosts is None:
         given = [name for name in ("python", "env", "ssh") if getattr(options, name)]
         if given:
@@ -65,3 +75,24 @@ def check_options(parser: Parser, options: argparse.Namespace) -> None:
         parser.error("--hosts with --cluster, whose file says where the tasks are; give one")
     if options.isolate == "on":
         parser.error("--isolate on with --hosts, whose tasks reach each other; leave it out")
+
+
+def _check_rendezvous(parser: Parser, options: argparse.Namespace) -> None:
+    if options.rendezvous is None:
+        if options.nnodes is not None:
+            parser.error("--nnodes without --rendezvous; give it as host:port, on each host alike")
+        return
+    if not options.nnodes:
+        parser.error("--rendezvous without --nnodes; give the number of hosts that come")
+    for name in ("hosts", "cluster"):
+        if getattr(options, name) is not None:
+            parser.error(f"--rendezvous with --{name}, which says where the tasks are; give one")
+    if not isinstance(options.workers, int | None) or options.workers == 0:
+        parser.error(
+            "--rendezvous with a range of --workers, or none; give the number of each host's, or "
+            "--hosts or --cluster for a job that changes its size"
+        )
+    if options.isolate == "on":
+        parser.error("--isolate on with --rendezvous, whose tasks reach each other; leave it out")
+    if options.dry_run:
+        parser.error("--dry_run with --rendezvous, where who is who is agreed on; leave it out")

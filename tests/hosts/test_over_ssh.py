@@ -242,7 +242,7 @@ def test_another_version_on_a_host_is_named(
     launcher = start("print('runs')", "--python", str(python))
     said = said_by(launcher)
     assert launcher.returncode == 64, said
-    assert "host a has TensorFlow 1.0, and here is TensorFlow 2" in said
+    assert "host a has TensorFlow 1.0, and TensorFlow 2" in said
     assert "host b has TensorFlow 1.0" in said
     assert "runs" not in said
 
@@ -253,7 +253,7 @@ def test_another_version_on_a_host_is_named(
     [
         ("/no/folder", None, "host b has no folder /no/folder, or none that can be entered"),
         ("other", None, "host b has no script script.py; put it there, as it is here"),
-        ("other", "print('old')", "host b has another script script.py than here; copy it there"),
+        ("other", "print('old')", "host b has another script script.py than is here; copy it"),
     ],
 )
 def test_another_folder_or_script_on_a_host_is_named(

@@ -29,12 +29,12 @@ def test_a_host_like_this_one_has_no_faults() -> None:
 @pytest.mark.parametrize(
     ("survey", "said"),
     [
-        (there(TensorFlow="2.20"), "host b has TensorFlow 2.20, and here is TensorFlow 2.21;"),
-        (there(Keras=""), "host b has no Keras, and here is Keras 3.15;"),
-        (there(Python="3.12"), "host b has Python 3.12, and here is Python 3.11;"),
-        (there(tfdist="0.9"), "host b has tfdist 0.9, and here is tfdist 1.0;"),
+        (there(TensorFlow="2.20"), "host b has TensorFlow 2.20, and TensorFlow 2.21 is here;"),
+        (there(Keras=""), "host b has no Keras, and Keras 3.15 is here;"),
+        (there(Python="3.12"), "host b has Python 3.12, and Python 3.11 is here;"),
+        (there(tfdist="0.9"), "host b has tfdist 0.9, and tfdist 1.0 is here;"),
         (there(""), "host b has no script train.py; put it there, as it is here"),
-        (there("other"), "host b has another script train.py than here; copy it there anew"),
+        (there("other"), "host b has another script train.py than is here; copy it anew"),
     ],
 )
 def test_what_differs_is_named_with_its_host(survey: Survey, said: str) -> None:

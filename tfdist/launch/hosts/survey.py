@@ -67,13 +67,16 @@ class Survey:
         versions = {str(name): str(version) for name, version in tree["versions"].items()}
         return cls(versions, str(tree["script"]), tuple(map(str, tree["missing"])))
 
-    def faults(self, host: str, here: Survey, command: Sequence[str]) -> list[str]:
+    def faults(
+        self, host: str, here: Survey, command: Sequence[str], where: str = "here"
+    ) -> list[str]:
         """What is not as it is here, in a sentence each.
 
         Args:
             host: Whose survey this is.
-            here: The launcher's.
+            here: The other one's.
             command: The script's.
+            where: Where that is, in words.
         """
         found = []
         for name, version in here.versions.items():
@@ -82,17 +85,16 @@ class Survey:
                 has = f"{name} {there}" if there else f"no {name}"
                 mine = f"{name} {version}" if version else f"no {name}"
                 found.append(
-                    f"host {host} has {has}, and here is {mine}; install the same on all hosts, "
-                    "or give --python"
+                    f"host {host} has {has}, and {mine} is {where}; install the same on all hosts"
                 )
         script = command[1] if command[0] == "-m" else command[0]
         what = "module" if command[0] == "-m" else "script"
         if not here.script:  # of a dry run; or a module that cannot be looked up
             return found
         if not self.script:
-            found.append(f"host {host} has no {what} {script}; put it there, as it is here")
+            found.append(f"host {host} has no {what} {script}; put it there, as it is {where}")
         elif self.script != here.script:
-            found.append(f"host {host} has another {what} {script} than here; copy it there anew")
+            found.append(f"host {host} has another {what} {script} than is {where}; copy it anew")
         return found
 
 
