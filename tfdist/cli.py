@@ -352,14 +352,6 @@ def _run_parser() -> command_line.Parser:
     )
     parser.option(
         how,
-        "--crew_port",
-        type=command_line.port,
-        metavar="PORT",
-        help="where launchers of several hosts meet, at the chief's (default: the port after the "
-        "highest of the tasks there)",
-    )
-    parser.option(
-        how,
         "--log_dir",
         metavar="DIR",
         help="where the logs go (default: a new folder in ./tfdist_logs)",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from tfdist.command_line import Parser, count
+from tfdist.command_line import Parser, count, port
 
 __all__ = ["SSH_VARIABLE", "add_options", "check_options"]
 
@@ -56,6 +56,14 @@ def add_options(parser: Parser) -> None:
         "the ports are chosen by the system",
     )
     parser.option(same, "--nnodes", type=count, metavar="N", help="how many launchers there are")
+    parser.option(
+        same,
+        "--crew_port",
+        type=port,
+        metavar="PORT",
+        help="where launchers that decide together meet, at the chief's host (default: the one of "
+        "--rendezvous, else the port after the highest of the tasks there)",
+    )
 
 
 def check_options(parser: Parser, options: argparse.Namespace) -> None:

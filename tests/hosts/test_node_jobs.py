@@ -17,7 +17,9 @@ import numpy as np
 import pytest
 
 from tests.conftest import RunJob
+from tests.hosts.local_client import CLIENT
 from tests.launch.support import wait_until, write_script
+from tests.machine.nvidia_smi import FIRST, SECOND, TWO, put_on_path
 from tfdist.diagnose.namespace_hosts import Hosts, reason_against
 
 pytestmark = pytest.mark.timeout(60)
@@ -215,3 +217,17 @@ def test_ctrl_c_while_waiting_ends_at_once(tmp_path: Path) -> None:
         wait_until(lambda: one.poll() is not None, 5)
         assert one.returncode == 130
         assert time.monotonic() < began + 3
+
+
+def test_each_hosts_gpus_are_shared_out_among_its_own_tasks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two hosts have two cards each; a dry run asks both and starts nothing."""
+    from tfdist import cli
+
+    put_on_path(tmp_path, monkeypatch, TWO)
+    monkeypatch.setenv("TFDIST_SSH", CLIENT)
+    for per_task, seen in (("2", f"{FIRST},{SECOND}"), ("1", FIRST)):
+        options = ["--hosts", "a,b", "--gpus_per_task", per_task, "--dry_run"]
+        assert cli.main(["run", *options, __file__]) == 0
+        assert capsys.readouterr().out.count(f"CUDA_VISIBLE_DEVICES={seen} ") == 2

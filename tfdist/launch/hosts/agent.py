@@ -30,6 +30,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tfdist.cluster import Cluster, Task
+from tfdist.environments import gpus_are_own
 from tfdist.errors import TfdistError
 from tfdist.launch.ground import Starter, ThisMachine, Witness
 from tfdist.launch.hosts.carried import told_of_host
@@ -37,6 +38,7 @@ from tfdist.launch.hosts.frames import MARK, FrameReader, frame
 from tfdist.launch.hosts.survey import Survey
 from tfdist.launch.plan import JobPlan, TaskPlan
 from tfdist.launch.running_task import RunningTask
+from tfdist.machine.gpus import gpus_here
 from tfdist.machine.places import available_cores
 from tfdist.machine.ports import Reservation
 from tfdist.rendezvous.message_forms import Message
@@ -210,6 +212,7 @@ class Agent:
         except TfdistError as error:
             self._tell({"say": "failed", "text": str(error)})
             return
+        found = gpus_here(os.environ)
         connection = os.environ.get("SSH_CONNECTION", "").split()
         self._tell(
             {
@@ -219,6 +222,9 @@ class Agent:
                 "ports": list(self._ports.ports),
                 "address": connection[2] if len(connection) == 4 else "",
                 "environ": told_of_host(os.environ),
+                "gpus": [[gpu.id, gpu.name] for gpu in found.gpus],
+                "gpu_trouble": found.trouble,
+                "gpus_are_own": gpus_are_own(os.environ),
             }
         )
 

@@ -18,6 +18,7 @@ from tfdist import process
 from tfdist.cluster import Cluster, Task
 from tfdist.cluster.address import Address
 from tfdist.errors import ClusterError, RendezvousError, TfdistError
+from tfdist.launch.gpu_shares import GpuSupply, together
 from tfdist.launch.ground import FOLDER_VARIABLE
 from tfdist.launch.guardian import Guardian
 from tfdist.launch.hosts.carried import carried
@@ -29,6 +30,7 @@ from tfdist.launch.hosts.survey import Survey, arguments_that_are_paths
 from tfdist.launch.plan import JobPlan, TaskPlan
 from tfdist.launch.running_task import RunningTask
 from tfdist.launch.task_process import begin_log
+from tfdist.machine.gpus import Gpu
 from tfdist.rendezvous.message_forms import Message
 
 __all__ = ["Connecting", "HostGround", "Planner"]
@@ -47,6 +49,7 @@ class Planner(Protocol):
         *,
         tasks: Sequence[Task],
         cores: int,
+        gpus: GpuSupply,
         environ: Mapping[str, str],
         python: str,
     ) -> JobPlan:
@@ -64,6 +67,8 @@ class Connecting:
         patience: Seconds for which all hosts are waited for.
         grace: Seconds between SIGTERM and SIGKILL for tasks whose launcher is gone.
         again: Seconds for which a lost host is tried where tasks are started there again.
+        gpus_per_task: See `GpuSupply`.
+        gpu_memory: See `GpuSupply`.
     """
 
     ssh: str = "ssh"
@@ -72,6 +77,8 @@ class Connecting:
     patience: float = 120.0
     grace: float = 5.0
     again: float = 0.0
+    gpus_per_task: int | None = None
+    gpu_memory: int | None = None
 
 
 class HostGround:
@@ -163,15 +170,30 @@ class HostGround:
             own = [task for task in tasks if self._place_of(cluster.jobs, task) == place]
             if own:
                 survey = link.answers["survey"]
-                environ = {**survey["environ"], **self._environ}
-                cores = int(survey["cores"])
                 parts.append(
-                    make(cluster, tasks=own, cores=cores, environ=environ, python=self.how.python)
+                    make(
+                        cluster,
+                        tasks=own,
+                        cores=int(survey["cores"]),
+                        gpus=self._gpus(survey),
+                        environ={**survey["environ"], **self._environ},
+                        python=self.how.python,
+                    )
                 )
         plans = {plan.task: plan for part in parts for plan in part.tasks}
         threads = {part.threads for part in parts}
         alike = threads.pop() if len(threads) == 1 else None
-        return JobPlan(cluster, tuple(plans[task] for task in tasks), alike, parts[0].plugged)
+        in_order = tuple(plans[task] for task in tasks)
+        gpus = together([part.gpus for part in parts], tasks)
+        return JobPlan(cluster, in_order, alike, parts[0].plugged, gpus)
+
+    def _gpus(self, survey: Message) -> GpuSupply:
+        """What a host has for its tasks."""
+        if self.how.gpus_per_task == 0:
+            return GpuSupply(per_task=0, memory=self.how.gpu_memory)
+        gpus = tuple(Gpu(str(uuid), str(name)) for uuid, name in survey["gpus"])
+        how = self.how
+        return GpuSupply(gpus, how.gpus_per_task, how.gpu_memory, bool(survey["gpus_are_own"]))
 
     def _link(self, place: int, hello: Message, keeps_trying: float = 0.0) -> HostLink:
         host, python = self.spread.hosts[place], self.how.python
@@ -213,6 +235,8 @@ class HostGround:
         if troubles:
             raise _error(troubles)
         for link in self.links:
+            if trouble := link.answers["survey"]["gpu_trouble"]:
+                self._notes.append(f"host {link.host.name}: {trouble}: no task is given a GPU")
             if missing := link.answers["survey"]["missing"]:
                 names = ", ".join(map(str, missing))
                 self._notes.append(

@@ -60,6 +60,8 @@ def run_on_hosts(
         options.grace,
         # The others wait for it meanwhile; an elastic job goes on without it.
         patience / 2 if crew.size is None else 0.0,
+        options.gpus_per_task,
+        options.gpu_memory,
     )
     with HostGround.connected(spread, command, how) as ground:
         cluster = ground.cluster()

@@ -14,6 +14,7 @@ from tfdist import process
 from tfdist.cluster import Cluster, Task
 from tfdist.cluster.address import Address
 from tfdist.launch.crew.crew_options import CrewOptions
+from tfdist.launch.gpu_shares import GpuSupply
 from tfdist.launch.hosts.survey import Survey
 from tfdist.launch.job import Job
 from tfdist.launch.nodes.node import Node
@@ -30,7 +31,7 @@ _ALIKE = ("nnodes", "ps", "chief", "evaluator", "max_restarts", "plug", "plug_op
 class NodePlanner(Protocol):
     """Plans tasks of this machine: `make_plan`, with the script and its options."""
 
-    def __call__(self, cluster: Cluster, *, tasks: Sequence[Task]) -> JobPlan:
+    def __call__(self, cluster: Cluster, *, tasks: Sequence[Task], gpus: GpuSupply) -> JobPlan:
         """See `make_plan`."""
 
 
@@ -75,12 +76,16 @@ def run_as_node(
         roll = NodeRoll(counts, own, command)
         part = NodeMeeting(place, roll, process.secret(), patience, _say).part()
         check(part.cluster)
+        gpus = GpuSupply.here(os.environ, options.gpus_per_task, options.gpu_memory)
+
+        def planned(at: Cluster, tasks: Sequence[Task]) -> JobPlan:
+            return make(at, tasks=tasks, gpus=gpus)
+
         how = {"log_dir": options.log_dir, "grace": options.grace, "prefix": len(part.tasks) > 1}
         if crew.are_needed(part.cluster, part.tasks):
             crew = dataclasses.replace(crew, port=crew.port or place.port)
-            planned = lambda at, tasks: make(at, tasks=tasks)  # noqa: E731
             return crew.job(part.cluster, part.tasks, planned, **how).run().returncode
-        plan = make(part.cluster, tasks=part.tasks)
+        plan = planned(part.cluster, part.tasks)
         return Job(plan, max_restarts=options.max_restarts, **how).run().returncode
 
 
