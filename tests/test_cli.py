@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import RunJob
+from tests.hosts.local_client import CLIENT
 from tests.launch.support import compare_with_golden, write_script
 from tfdist import cli
 from tfdist.errors import EXIT_CODES, ClusterError
@@ -69,17 +70,20 @@ def test_without_arguments_the_command_shows_its_help(capsys: pytest.CaptureFixt
     assert capsys.readouterr().out.startswith("usage: tfdist ")
 
 
-def test_help_shows_every_exit_code_and_three_examples(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_shows_every_exit_code_and_four_examples(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli.main(["run", "--help"])
     shown = capsys.readouterr().out
     for code, meaning in EXIT_CODES.items():
         assert f"  {code:>3}  {meaning}\n" in shown
-    assert shown.count("\n  tfdist run ") == 3
+    assert shown.count("\n  tfdist run ") == 4
     assert f"(default: {DEFAULT_GRACE:g})" in shown
 
 
-def test_every_example_of_the_help_is_a_plan(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_example_of_the_help_is_a_plan(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TFDIST_SSH", CLIENT)
     spec = {"cluster": {"worker": ["10.0.0.1:1", "10.0.0.2:1"]}}
     Path("spec.json").write_text(json.dumps(spec))
     for example in re.findall(r"^  tfdist run (.*)$", cli._EXAMPLES, re.MULTILINE):

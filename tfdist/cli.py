@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from tfdist import command_line
+from tfdist import command_line, host_options
 from tfdist.errors import EXIT_CODES, TfdistError
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ examples:
       a parameter-server job: a chief, two workers and one parameter server
   tfdist run --cluster spec.json --task worker:1 train.py
       this machine's task of a job that spans the machines of spec.json
+  tfdist run --hosts a,b train.py
+      a worker on each of two hosts, started over SSH
 """
 _COUNTS = ("workers", "ps", "chief", "evaluator")
 
@@ -86,23 +88,44 @@ def _run(given: list[str]) -> int:
     options = parser.parse_args(own)
     _check_combination(parser, options, command)
 
-    from tfdist.launch import GpuSupply, Job, check_jobs, held_ports, make_plan
+    from tfdist.launch import GpuSupply, Job, ThisMachine, check_jobs, held_ports, make_plan
     from tfdist.launch.crew.crew_options import CrewOptions
 
-    with contextlib.ExitStack() as stack:
-        cluster, tasks, alone = _tasks_here(options, stack)
+    make = functools.partial(
+        make_plan,
+        command,
+        plug=options.plug or bool(options.plug_options),
+        plug_options=options.plug_options,
+        threads=options.threads,
+        rendezvous_timeout=options.rendezvous_timeout,
+        stall_timeout=options.stall_timeout,
+    )
+    crew = CrewOptions(
+        None if isinstance(options.workers, int) else options.workers,
+        options.max_restarts,
+        options.settle,
+        options.crew_port,
+        options.rendezvous_timeout,
+    )
+
+    def check(cluster: Cluster) -> None:
         check_jobs(cluster)
         _check_plug_options(options.plug_options, cluster)
-        make = functools.partial(
-            make_plan,
-            command,
-            plug=options.plug or bool(options.plug_options),
-            plug_options=options.plug_options,
-            threads=options.threads,
-            gpus=GpuSupply.here(os.environ, options.gpus_per_task, options.gpu_memory),
-            rendezvous_timeout=options.rendezvous_timeout,
-            stall_timeout=options.stall_timeout,
-        )
+
+    if options.hosts is not None:
+        from tfdist.launch.hosts.hosts_command import run_on_hosts
+
+        _check_alone(options)
+        return run_on_hosts(options, command, make, check, crew)
+    if options.rendezvous is not None:
+        from tfdist.launch.nodes.nodes_command import run_as_node
+
+        return run_as_node(options, command, make, check, crew)
+    with contextlib.ExitStack() as stack:
+        cluster, tasks, alone = _tasks_here(options, stack)
+        check(cluster)
+        supply = GpuSupply.here(os.environ, options.gpus_per_task, options.gpu_memory)
+        make = functools.partial(make, gpus=supply)
         plan = make(cluster, tasks=tasks)
         if options.dry_run:
             print(plan.shell(), end="")
@@ -113,15 +136,8 @@ def _run(given: list[str]) -> int:
             "log_dir": options.log_dir,
             "grace": options.grace,
             "prefix": not alone,
-            "isolate": options.isolate,
+            "ground": ThisMachine(options.isolate),
         }
-        crew = CrewOptions(
-            None if isinstance(options.workers, int) else options.workers,
-            options.max_restarts,
-            options.settle,
-            options.crew_port,
-            options.rendezvous_timeout,
-        )
         if not crew.are_needed(cluster, tasks):
             return Job(plan, max_restarts=options.max_restarts, **how).run().returncode
         return crew.job(cluster, tasks, lambda at, own: make(at, tasks=own), **how).run().returncode
@@ -182,7 +198,7 @@ def _check_alone(options: argparse.Namespace) -> None:
     from tfdist.errors import ClusterError
 
     if scheduler := scheduler_of(os.environ):
-        given = " ".join(f"--{name}" for name in _COUNTS if getattr(options, name))
+        given = " ".join(f"--{name}" for name in ("hosts", *_COUNTS) if getattr(options, name))
         raise ClusterError(
             f"{given} starts a job of its own, but {scheduler.name} has started several of these "
             f"launchers: leave {given} out, and each starts its task of one job; or set "
@@ -202,6 +218,7 @@ def _check_combination(
             )
     if options.task is not None and options.cluster is None:
         parser.error("--task without --cluster; give the file with the addresses of all tasks")
+    host_options.check_options(parser, options)
     parser.check_script(command, is_here=not options.dry_run)
 
 
@@ -245,6 +262,7 @@ def _run_parser() -> command_line.Parser:
         help="run this task alone, in the foreground (default: the file's own task, else all "
         "tasks, if all have addresses of this machine)",
     )
+    host_options.add_options(parser)
     how = parser.add_argument_group("how it runs")
     parser.option(
         how,
@@ -331,14 +349,6 @@ def _run_parser() -> command_line.Parser:
         metavar="SECONDS",
         help="with --workers MIN:MAX: how long workers are waited for at the start, and when one "
         "that was lost, or has come, is taken in (default: 10)",
-    )
-    parser.option(
-        how,
-        "--crew_port",
-        type=command_line.port,
-        metavar="PORT",
-        help="where launchers of several hosts meet, at the chief's (default: the port after the "
-        "highest of the tasks there)",
     )
     parser.option(
         how,

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import DOCS, ROOT, blocks, commands, with_commands
+from tests.hosts.local_client import CLIENT
 from tfdist import cli
 from tfdist.cluster import Cluster
 
@@ -34,6 +35,8 @@ def test_a_job_is_accepted(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TFDIST_SSH", CLIENT)
+    Path("hosts.txt").write_text("a slots=2\nb\n")
     Path("cluster_specs").symlink_to(ROOT / "cluster_specs")
     Path("spec.json").write_text('{"cluster": {"worker": ["127.0.0.1:29871", "127.0.0.1:29872"]}}')
     assert cli.main(["run", "--dry-run", *shlex.split(command)[2:]]) == 0, capfd.readouterr().err

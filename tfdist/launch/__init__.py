@@ -1,7 +1,7 @@
 """Start one process per task on this machine, watch them, and end them: `tfdist run`.
 
     command + cluster ──► make_plan ──► Job.run ──► JobResult
-                          (pure)        ├─ process.py   one task and all that it starts
+                          (pure)        ├─ task_process.py   one task and all that it starts
                                         ├─ guardian.py  what ends them if the launcher is killed
                                         ├─ network.py   one of their own, that no other host reaches
                                         ├─ output.py    prefixed lines and whole logs
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from tfdist.launch.failure import Failure, TaskResult
 from tfdist.launch.gpu_shares import GpuSupply
+from tfdist.launch.ground import ThisMachine
 from tfdist.launch.job import Job
 from tfdist.launch.place import check_all_here, check_jobs, held_ports, local_cluster
 from tfdist.launch.plan import JobPlan, TaskPlan, make_plan
@@ -33,6 +34,7 @@ __all__ = [
     "JobResult",
     "TaskPlan",
     "TaskResult",
+    "ThisMachine",
     "check_all_here",
     "check_jobs",
     "held_ports",

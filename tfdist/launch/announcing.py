@@ -72,8 +72,8 @@ def failing(first: TaskResult, running: Sequence[str], grace: float) -> str:
     """
     others = f"; ending {_names(running)} within {grace:g} s" if running else ""
     if lost_another(first):
-        return f"{first.task} has ended, having lost another task{others}"
-    return f"{first.task} {describe(first)}{others}"
+        return f"{first.name} has ended, having lost another task{others}"
+    return f"{first.name} {describe(first)}{others}"
 
 
 def finishing(running: Sequence[str], grace: float) -> str:
@@ -130,7 +130,7 @@ def starting_again(result: TaskResult, restarts: Restarts, *, everybody: bool) -
     """
     whom = "all tasks" if everybody else "it"
     count = f"({restarts.used} of {restarts.most})"
-    return f"{result.task} {describe(result)}; starting {whom} again {count}"
+    return f"{result.name} {describe(result)}; starting {whom} again {count}"
 
 
 def generation(plan: JobPlan, places: Mapping[str, Task], log_dir: Path) -> str:
@@ -198,7 +198,7 @@ def result_lines(results: Sequence[TaskResult], failure: Failure) -> str:
     well = ended_well_before(first, results) if lost_another(first) else []
     title = "the first failure: " if len(results) > 1 else ""
     told = describe(first, explained=not well)
-    lines = [f"{title}{first.task} {told} after {first.seconds:.1f} s"]
+    lines = [f"{title}{first.name} {told} after {first.seconds:.1f} s"]
     if len(results) > 1:  # a task alone has just shown it
         lines += [f"  {line}" for line in failure.excerpt]
     if well:
@@ -221,7 +221,7 @@ def result_lines(results: Sequence[TaskResult], failure: Failure) -> str:
     for task in rest:
         if task not in losers:
             by_us = ": ended by tfdist" if task.stopped and task.returncode < 0 else ""
-            lines.append(f"then {task.task} {describe(task)}{by_us}")
+            lines.append(f"then {task.name} {describe(task)}{by_us}")
     return "\n".join(lines)
 
 
@@ -231,7 +231,7 @@ def _with_gpus(plan: JobPlan, line: str) -> str:
 
 
 def _names_of(results: Sequence[TaskResult]) -> str:
-    return _names([str(result.task) for result in results])
+    return _names([result.name for result in results])
 
 
 def _names(running: Sequence[str]) -> str:

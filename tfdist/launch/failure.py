@@ -79,6 +79,8 @@ class TaskResult:
             it, where the task was started again.
         stood_still: For how many seconds it had been stopped (SIGSTOP) when the launcher ended it;
             0 where it was not.
+        host: The name of its host; "" where it is the launcher's.
+        lost: Why nobody knows how it has ended: the way to its host has broken.
     """
 
     task: Task
@@ -89,6 +91,13 @@ class TaskResult:
     stopped: bool = False
     log_start: int = 0
     stood_still: float = 0.0
+    host: str = ""
+    lost: str = ""
+
+    @property
+    def name(self) -> str:
+        """The task, and its host where that is another one."""
+        return f"{self.task} on {self.host}" if self.host else str(self.task)
 
     @property
     def seconds(self) -> float:
@@ -129,7 +138,7 @@ def exit_code(result: TaskResult) -> int:
 
 def lost_another(result: TaskResult) -> bool:
     """Whether a task ended because it had lost another one, whatever we sent it meanwhile."""
-    return result.returncode == TaskLost.exit_code or _rank(result) == 2
+    return _rank(result) == 2 or (result.returncode == TaskLost.exit_code and not result.lost)
 
 
 def ended_well_before(first: TaskResult, results: Sequence[TaskResult]) -> list[TaskResult]:
@@ -145,6 +154,8 @@ def describe(result: TaskResult, *, explained: bool = True) -> str:
         explained: Whether to say what tfdist's own exit codes mean.
     """
     code = result.returncode
+    if result.lost:
+        return f"was lost: {result.lost} (exit code {code})"
     if code < 0 and result.stood_still:
         return (
             f"was stopped (SIGSTOP) for {result.stood_still:.0f} s, and ended by tfdist "
@@ -232,6 +243,8 @@ def _order(result: TaskResult) -> tuple[int, bool, float]:
 
 
 def _rank(result: TaskResult) -> int:
+    if result.lost:
+        return 0
     if result.returncode == TaskLost.exit_code:
         return 3 if result.stopped else 2
     if result.stopped:

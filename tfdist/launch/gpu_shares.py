@@ -18,7 +18,7 @@ from tfdist.errors import ClusterError
 from tfdist.machine.gpus import NO_GPU, VISIBLE_VARIABLE, Gpu, gpus_here
 from tfdist.process import GPU_MEMORY_VARIABLE, GPUS_ASKED_VARIABLE
 
-__all__ = ["GpuShares", "GpuSupply", "share_out"]
+__all__ = ["GpuShares", "GpuSupply", "share_out", "together"]
 
 _COMPUTE = ("chief", "worker")
 _GROWTH_VARIABLE = "TF_FORCE_GPU_ALLOW_GROWTH"
@@ -166,6 +166,21 @@ def share_out(
         if task.type == "evaluator" and left:
             of[task] = (left.pop(0),)
     return GpuShares({task: of[task] for task in own}, bool(computing) and not most, supply)
+
+
+def together(shares: Sequence[GpuShares], tasks: Sequence[Task]) -> GpuShares:
+    """Says in one of the shares of several hosts who gets what.
+
+    Args:
+        shares: of each host's tasks; empty where it has no GPU.
+        tasks: of all hosts, in order.
+    """
+    of = {task: gpus for one in shares for task, gpus in one.of.items()}
+    some = [one for one in shares if one.of]
+    if not some:
+        return GpuShares()
+    told = {task: of.get(task, ()) for task in tasks}
+    return GpuShares(told, any(one.are_shared for one in some), some[0].supply)
 
 
 def _each(supply: GpuSupply, tasks: int, has_servers: bool) -> tuple[int, int]:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import select
 import signal
 import sys
@@ -39,16 +38,15 @@ from tfdist.launch.failure import (
     is_consequence,
     lost_another,
 )
-from tfdist.launch.guardian import JOB_VARIABLE, Guardian, command_of, marked_processes
+from tfdist.launch.ground import Ground, Starter, ThisMachine, Witness
 from tfdist.launch.job_secret import secret_variables
-from tfdist.launch.network import How, network_for
 from tfdist.launch.output import Console, Display, Passthrough, log_folder
 from tfdist.launch.plan import JobPlan
 from tfdist.launch.presence import Presence
 from tfdist.launch.restarts import Restarts
 from tfdist.launch.result import JobResult
+from tfdist.launch.running_task import RunningTask
 from tfdist.launch.stopped_tasks import StoppedTasks
-from tfdist.launch.task_process import Starter, TaskProcess
 from tfdist.machine.signals import ENDS, caught
 
 __all__ = ["DEFAULT_GRACE", "LOGS", "Job", "JobResult", "Why"]
@@ -61,9 +59,6 @@ Why = Literal["failure", "signal", "finished", "told"]
 
 LOGS = "tfdist_logs"
 """The folder, in the working directory, under which each job gets a folder for its logs."""
-
-FOLDER_VARIABLE = "TFDIST_LOG_FOLDER"
-"""Tells a task where the job's logs lie."""
 
 _TICK_SECONDS = 0.05
 # Deaths that look like consequences wait for their cause to show: a process with TensorFlow inside
@@ -90,7 +85,7 @@ class Job:
         log_dir: str | os.PathLike[str] | None = None,
         grace: float = DEFAULT_GRACE,
         max_restarts: int | None = None,
-        isolate: How = "auto",
+        ground: Ground | None = None,
         environ: Mapping[str, str] | None = None,
         out: TextIO | None = None,
         err: TextIO | None = None,
@@ -107,7 +102,7 @@ class Job:
                 failed worker again; else, and where the chief or a ps has failed, it starts all
                 tasks again, at the same ports, to resume from a checkpoint. None: 3 for workers of
                 a parameter-server job, else 0.
-            isolate: Whether a job of this machine alone has a network of its own; see `network`.
+            ground: Where the tasks run; None for this machine.
             environ: The variables that the plan's come on top of; None for those of this process.
             out: Where the tasks' output goes; None for standard output.
             err: Where the launcher's own lines go; None for standard error.
@@ -119,7 +114,7 @@ class Job:
             raise ClusterError(f"{len(plan.tasks)} tasks without a prefix; only one can be so")
         self.plan = plan
         self.grace = grace
-        self.isolate = isolate
+        self._ground = ground or ThisMachine()
         self._environ = dict(os.environ if environ is None else environ)
         self._environ |= secret_variables(plan, self._environ)
         self._log_dir = None if log_dir is None else Path(log_dir)
@@ -132,7 +127,7 @@ class Job:
             if prefix
             else Passthrough(out=out, err=err)
         )
-        self._processes: list[TaskProcess]
+        self._processes: list[RunningTask]
         self._results: dict[str, TaskResult]
         self._asked: list[int] = []  # the signals that we were sent
         self._restarts = Restarts.of(max_restarts, plan.has_servers)
@@ -148,11 +143,11 @@ class Job:
         self._ending: Why | Literal[""] = ""
         self._ended_at = 0.0
         self._steps: list[tuple[float, int]] = []  # when to send which signal
-        self._to_end: list[TaskProcess] = []
+        self._to_end: list[RunningTask] = []
         self._failed_at: float | None = None
         self._chief_ended_at: float | None = None  # well, in a parameter-server job
         self._stopped = StoppedTasks(self.plan, self._environ)
-        self._presence = Presence(self.plan.cluster, [plan.task for plan in self.plan.tasks])
+        self._witness: Witness = Presence(self.plan.cluster, ())
 
     def run(self) -> JobResult:
         """Runs the job to its end, once.
@@ -167,23 +162,20 @@ class Job:
             LaunchError: A task cannot be started or the logs cannot be written.
         """
         log_dir = log_folder(self._log_dir, Path(LOGS))
-        mark = secrets.token_hex(8)
-        environ = {**self._environ, JOB_VARIABLE: mark, FOLDER_VARIABLE: str(log_dir.resolve())}
         with contextlib.ExitStack() as stack:
             stack.enter_context(caught(self._on_signal, _SIGNALS))
-            guardian = stack.enter_context(Guardian(mark))
-            network = network_for(self.plan, self.isolate, guardian, self._display.say)
-            insider = stack.enter_context(network)
+            ground = self._ground.open(self.plan, log_dir, self._environ, self._display.say)
+            starter = stack.enter_context(ground)
             stack.callback(self._kill_what_is_left)
-            starter = Starter(log_dir, environ, guardian, insider)
             while (plan := self._next_plan(log_dir)) is not None:
                 self.plan = plan
                 self._begin()
+                self._witness = starter.witness(plan)
                 for task in plan.tasks:
                     self._processes.append(starter.start(task))
                 self._watch(starter)
-            if daemons := {pid: command_of(pid) for pid in marked_processes(mark)}:
-                self._display.say(announcing.remains("the job", daemons))
+            for whose, daemons in starter.remains().items():
+                self._display.say(announcing.remains(whose, daemons))
         self._display.close()
         return self._conclude(log_dir)
 
@@ -192,8 +184,8 @@ class Job:
         while not all(process.gone for process in self._processes):
             self._read(_TICK_SECONDS)
             for process in self._processes:
-                self._look_at(process, starter.guardian)
-            self._presence.look(starter.insider)
+                self._look_at(process, starter)
+            self._witness.look()
             self._look_around()
             self._replace_lost_workers(starter)
             self._decide(time.monotonic())
@@ -206,21 +198,22 @@ class Job:
     def _is_needed(self, task: Task) -> bool:
         """Whether the job cannot go on without a task; a worker of servers may be spared."""
         spared = self.plan.has_servers and task.type == "worker" and not self._restarts.left
-        return not spared or task in self._presence.absent()
+        return not spared or task in self._witness.absent()
 
     def stop(self, signum: int = signal.SIGTERM) -> None:
         """Ends the job, as the same signal to the launcher would; for other threads."""
         self._asked.append(signum)
 
     def _read(self, timeout: float) -> None:
-        pipes = {process.pipe: process for process in self._processes if process.pipe is not None}
         poller = select.poll()
-        for pipe in pipes:
+        for pipe in {one.pipe for one in self._processes if one.pipe is not None}:
             poller.register(pipe, select.POLLIN)
-        for pipe, _ in poller.poll(timeout * 1000):
-            self._display.feed(pipes[pipe].name, pipes[pipe].read())
+        ready = {pipe for pipe, _ in poller.poll(timeout * 1000)}
+        for process in self._processes:
+            if process.pipe in ready or process.holds_output:
+                self._display.feed(process.name, process.read())
 
-    def _look_at(self, process: TaskProcess, guardian: Guardian) -> None:
+    def _look_at(self, process: RunningTask, starter: Starter) -> None:
         if process.gone:
             return
         gone = process.poll()
@@ -230,7 +223,7 @@ class Job:
             if self.plan.has_servers and process.task.type == "chief" and process.returncode == 0:
                 self._chief_ended_at = time.monotonic()
         if gone:
-            guardian.forget(process.pid)
+            starter.forget(process)
             if process.remains:
                 self._display.say(announcing.remains(process.name, process.remains))
             self._display.feed(process.name, process.close())
@@ -321,7 +314,7 @@ class Job:
                 self._told_of_evaluator = True
                 self._display.say(announcing.waiting_for_evaluator())
 
-    def _end(self, why: Why, processes: Sequence[TaskProcess], signum: int, now: float) -> None:
+    def _end(self, why: Why, processes: Sequence[RunningTask], signum: int, now: float) -> None:
         """Plans the signals that end some tasks, the first at once.
 
         Python cannot raise KeyboardInterrupt inside a TensorFlow operation, and a script that makes
@@ -356,7 +349,7 @@ class Job:
             self._display.say(f"log {log.path} cut short: {log.error}")
         if failure is not None:
             self._display.say(announcing.result_lines(tasks, failure))
-        if alone := () if returncode else self._presence.absent():
+        if alone := () if returncode else self._witness.absent():
             self._display.say(announcing.alone(alone, plugged=self.plan.plugged))
         self._display.say(
             f"whole logs in {log_dir}; exit code {returncode}"

@@ -25,13 +25,16 @@ _LISTENING = b"0A"
 class Presence:
     """Looks now and then which of the tasks listen at their ports."""
 
-    def __init__(self, cluster: Cluster, tasks: Sequence[Task]) -> None:
+    def __init__(self, cluster: Cluster, tasks: Sequence[Task], network_of: str = "self") -> None:
         """Begins to look, in a job in which several tasks work together.
 
         Args:
             cluster: The job's cluster.
             tasks: Those of this machine.
+            network_of: The id of a process in the network in which they run; this process' own by
+                default.
         """
+        self._network_of = network_of
         together = cluster.tasks_that_meet
         self._ports = {
             Address.parse(cluster.address(task)).port: task
@@ -43,18 +46,14 @@ class Presence:
         self._began = time.monotonic()
         self._due = 0.0
 
-    def look(self, insider: int | None = None) -> None:
-        """Looks, where it is time to and somebody has not been seen.
-
-        Args:
-            insider: A process in the network in which the tasks run; None for this process' own.
-        """
+    def look(self) -> None:
+        """Looks, where it is time to and somebody has not been seen."""
         now = time.monotonic()
         if not self._known or now < self._due or len(self._seen) == len(self._ports):
             return
         began = time.thread_time()
         try:
-            listening = set(_listening_ports("self" if insider is None else str(insider)))
+            listening = set(_listening_ports(self._network_of))
         except OSError:
             self._known = False
             return

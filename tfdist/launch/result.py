@@ -44,5 +44,8 @@ class JobResult:
             return self
         if self.failure is None:
             raise LaunchError(f"the job was ended (exit code {self.returncode})")
-        lines = (f"{self.failure.task} {describe(self.failure.result)}:", *self.failure.excerpt)
+        lines = (
+            f"{self.failure.result.name} {describe(self.failure.result)}:",
+            *self.failure.excerpt,
+        )
         raise LaunchError("\n  ".join(lines))

@@ -8,6 +8,7 @@ from typing import Literal, TextIO
 
 from tfdist.cluster import Cluster, Task
 from tfdist.launch.gpu_shares import GpuSupply
+from tfdist.launch.ground import ThisMachine
 from tfdist.launch.job import DEFAULT_GRACE, Job
 from tfdist.launch.network import How
 from tfdist.launch.plan import make_plan
@@ -58,7 +59,7 @@ def run_job(
         log_dir: As for `Job`.
         grace: As for `Job`.
         max_restarts: As for `Job`.
-        isolate: As for `Job`.
+        isolate: Whether the job has a network of its own; see `network`.
         out: As for `Job`.
         err: As for `Job`.
         prefix: As for `Job`.
@@ -86,7 +87,7 @@ def run_job(
         log_dir=log_dir,
         grace=grace,
         max_restarts=max_restarts,
-        isolate=isolate,
+        ground=ThisMachine(isolate),
         environ=environ,
         out=out,
         err=err,

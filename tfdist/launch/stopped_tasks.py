@@ -13,9 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 
 from tfdist import process
 from tfdist.cluster import Task
-from tfdist.launch.guardian import read_proc
 from tfdist.launch.plan import JobPlan
-from tfdist.launch.task_process import TaskProcess
+from tfdist.launch.running_task import RunningTask
 from tfdist.machine.standstill import Standstill
 
 __all__ = ["StoppedTasks"]
@@ -40,21 +39,21 @@ class StoppedTasks:
         self._together = together if len(together) > 1 else ()
         limit = process.stall_timeout(plan.tasks[0].environ(environ)) if self._together else 0.0
         self._limit = max(limit, _QUIET_SECONDS + _NAMED_SECONDS)
-        self._since: dict[int, float] = {}
-        self._told: set[int] = set()
+        self._since: dict[str, float] = {}
+        self._told: set[str] = set()
         self._standstill = Standstill()
         self._due = 0.0
 
     def look(
         self,
-        processes: Iterable[TaskProcess],
+        processes: Iterable[RunningTask],
         is_needed: Callable[[Task], bool],
         say: Callable[[str], None],
     ) -> None:
         """Looks, where it is time to; ends who has been stopped for too long.
 
         Args:
-            processes: The tasks of this machine.
+            processes: The tasks of this launcher.
             is_needed: Whether the job cannot go on without a task that is stopped.
             say: Shows a line.
         """
@@ -65,22 +64,19 @@ class StoppedTasks:
         if self._standstill.is_over():  # everybody may have been stopped, we too
             self._since.clear()
         for one in processes:
-            if not one.running or one.task not in self._together or not _is_stopped(one.pid):
-                self._since.pop(one.pid, None)
-                self._told.discard(one.pid)
+            if not one.running or one.task not in self._together or not one.is_stopped:
+                self._since.pop(one.name, None)
+                self._told.discard(one.name)
                 continue
-            seconds = now - self._since.setdefault(one.pid, now)
-            if seconds >= _QUIET_SECONDS and one.pid not in self._told:
-                self._told.add(one.pid)
+            seconds = now - self._since.setdefault(one.name, now)
+            if seconds >= _QUIET_SECONDS and one.name not in self._told:
+                self._told.add(one.name)
+                there = f" on {one.host}" if one.host else ""
                 end = f"after {self._limit:g} s it is ended" if is_needed(one.task) else ""
                 say(
                     f"{one.name} is stopped (SIGSTOP) for {seconds:.0f} s: the others wait for it; "
-                    f"kill -CONT {one.pid} lets it go on{'; ' if end else ''}{end}"
+                    f"kill -CONT {one.pid}{there} lets it go on{'; ' if end else ''}{end}"
                 )
             if seconds >= self._limit and is_needed(one.task):
                 one.stopped_for = seconds
                 one.send(signal.SIGKILL)
-
-
-def _is_stopped(pid: int) -> bool:
-    return read_proc(pid, "stat").rpartition(b")")[2].split()[:1] == [b"T"]

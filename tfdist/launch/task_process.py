@@ -14,82 +14,68 @@ from pathlib import Path
 
 from tfdist.cluster import Task
 from tfdist.errors import LaunchError
-from tfdist.launch.failure import TaskResult
 from tfdist.launch.guardian import (
     Guardian,
     command_of,
     end_group,
     group_is_alive,
     group_members,
+    marked_processes,
+    read_proc,
 )
 from tfdist.launch.output import TaskLog
-from tfdist.launch.plan import TaskPlan
+from tfdist.launch.plan import JobPlan, TaskPlan
+from tfdist.launch.presence import Presence
+from tfdist.launch.running_task import RunningTask
 from tfdist.process import SAVES_VARIABLE, WRITES_SUFFIX
 
-__all__ = ["REMAINS_SECONDS", "Starter", "TaskProcess"]
+__all__ = ["REMAINS_SECONDS", "LocalStarter", "TaskProcess", "begin_log"]
 
 REMAINS_SECONDS = 1.0
 """What a task has started may go on for so long after the task has ended; then it is killed."""
 
 _KILLED_SECONDS = 2.0  # a killed group that is still there then is zombies that nobody collects
 _CHUNK = 1 << 16
-_PIPE_CHUNKS = 17  # as much as the largest pipe of an ordinary user holds (1 MiB)
 
 
-class TaskProcess:
-    """A task's process group.
+class TaskProcess(RunningTask):
+    """A task's process group on this machine.
 
     The process is the leader of its own session and process group, so that the terminal's Ctrl-C
     reaches only the launcher, and so that one signal reaches whatever the task has started. Its
     standard input is empty; standard output and error are one pipe, which keeps their order.
-
-    Its life has three stages: `running`; then ended (`returncode` is known) while something that it
-    started may still be there; then `gone`.
     """
 
     def __init__(
         self,
         plan: TaskPlan,
-        log: Path,
+        log: TaskLog,
         environ: Mapping[str, str],
         *,
-        again: bool = False,
+        signs: Path,
         insider: int | None = None,
     ) -> None:
         """Starts the process.
 
         Args:
             plan: What to run.
-            log: The file for its output.
+            log: Takes its output; closed with the task.
             environ: All environment variables of the process.
-            again: Whether the task ran before, so that its log goes on.
+            signs: The folder of the files by which it shows what it does.
             insider: A process in the job's own network; None where it has none.
 
         Raises:
-            LaunchError: The log cannot be written or the process cannot be started.
+            LaunchError: The process cannot be started.
         """
-        self.plan = plan
-        self.task: Task = plan.task
-        self.name = str(plan.task)
-        self.returncode: int | None = None
-        self.gone = False
-        self.stopped_for = 0.0  # seconds, where we have ended it since it was stopped (SIGSTOP)
-        self.signals: list[int] = []  # what we have sent, while the process was running
-        self.remains: dict[int, str] = {}  # what it had left running when it ended by itself
-        self.started = time.time()
-        self.ended = 0.0
+        super().__init__(plan, log)
         self._remains_until = 0.0
         self._killed_at = 0.0
-        self._sign = log.with_name(f".{log.stem}.saves")
-        self._writing = log.with_name(self._sign.name + WRITES_SUFFIX)
+        self._sign = signs / f".{plan.task.type}-{plan.task.index}.saves"
+        self._writing = signs / (self._sign.name + WRITES_SUFFIX)
         for sign in (self._sign, self._writing):
             sign.unlink(missing_ok=True)
         start = os.path.join(os.path.dirname(__file__), "start.py")
         ids = (str(os.getpid()), str(insider or 0))
-        try:
-            self.log = TaskLog(log, append=again)
-        except OSError as error:
-            raise LaunchError(f"the log {log} cannot be written: {error.strerror}") from None
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", start, *ids, *plan.command],
@@ -103,30 +89,25 @@ class TaskProcess:
         except OSError as error:
             self.log.close()
             raise LaunchError(f"{self.name} cannot be started: {error.strerror}") from None
+        self.pid = self._process.pid
         assert self._process.stdout is not None
         self._pipe: int | None = self._process.stdout.fileno()
         os.set_blocking(self._pipe, False)
 
     @property
-    def pid(self) -> int:
-        """The process id, which is the process group's number too."""
-        return self._process.pid
+    def shows_saves(self) -> bool:
+        """See `RunningTask`."""
+        return self._sign.exists()
 
     @property
-    def running(self) -> bool:
-        """Whether the task itself has not ended."""
-        return self.returncode is None
+    def shows_writes(self) -> bool:
+        """See `RunningTask`."""
+        return self._writing.exists()
 
     @property
-    def saves(self) -> bool:
-        """Whether a signal would now have the job save, and end with exit code 75."""
-        return self.running and self._sign.exists()
-
-    @property
-    def dawdles(self) -> bool:
-        """Whether it was asked to end, and does nothing that is worth waiting for."""
-        killed = signal.SIGKILL in self.signals
-        return self.running and not killed and not self._writing.exists()
+    def is_stopped(self) -> bool:
+        """See `RunningTask`; Linux only."""
+        return read_proc(self.pid, "stat").rpartition(b")")[2].split()[:1] == [b"T"]
 
     @property
     def pipe(self) -> int | None:
@@ -147,16 +128,6 @@ class TaskProcess:
             self._close_pipe()
         return data
 
-    def drain(self) -> bytes:
-        """All output that is there now, at most what a pipe holds; logs it."""
-        data = b""
-        for _ in range(_PIPE_CHUNKS):
-            chunk = self.read()
-            data += chunk
-            if not chunk:
-                break
-        return data
-
     def send(self, signum: int) -> None:
         """Sends a signal to the task and to all of its group."""
         if self.gone:
@@ -173,20 +144,6 @@ class TaskProcess:
         if self.running:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGTERM)
-
-    def result(self) -> TaskResult:
-        """How it has ended; once its return code is known."""
-        assert self.returncode is not None
-        return TaskResult(
-            self.task,
-            self.returncode,
-            self.log.path,
-            self.started,
-            self.ended,
-            stopped=bool(self.signals) and not self.stopped_for,
-            log_start=self.log.start,
-            stood_still=self.stopped_for,
-        )
 
     def poll(self) -> bool:
         """Looks whether the task has ended; returns whether nothing of it is left."""
@@ -232,29 +189,69 @@ class TaskProcess:
 
 
 @dataclass(frozen=True)
-class Starter:
-    """Starts tasks of a job.
+class LocalStarter:
+    """Starts tasks of a job on this machine.
 
     Attributes:
-        log_dir: The folder of the logs.
+        mark: Of the job, which all processes of its tasks carry.
+        folder: Of the files by which tasks show what they do.
         environ: The variables that the plans' come on top of.
         guardian: Is told of each process.
         insider: A process in the job's own network; None where it has none.
+        keeps_logs: Whether the logs lie in the folder; else somebody else keeps them.
         logs: Those that were begun.
     """
 
-    log_dir: Path
+    mark: str
+    folder: Path
     environ: Mapping[str, str]
     guardian: Guardian
     insider: int | None = None
+    keeps_logs: bool = True
     logs: set[Path] = field(default_factory=set)
 
     def start(self, plan: TaskPlan) -> TaskProcess:
         """Starts a task; where it ran before, its log goes on."""
-        log = self.log_dir / f"{plan.task.type}-{plan.task.index}.log"
-        again = log in self.logs
-        self.logs.add(log)
+        log = begin_log(plan.task, self.folder, self.logs) if self.keeps_logs else _no_log()
         environ = plan.environ(self.environ)
-        process = TaskProcess(plan, log, environ, again=again, insider=self.insider)
+        process = TaskProcess(plan, log, environ, signs=self.folder, insider=self.insider)
         self.guardian.watch(process.pid)
         return process
+
+    def forget(self, task: RunningTask) -> None:
+        """Takes note that nothing of a task is left."""
+        self.guardian.forget(task.pid)
+
+    def witness(self, plan: JobPlan) -> Presence:
+        """Who sees which of the tasks that are started take part."""
+        tasks = [one.task for one in plan.tasks]
+        return Presence(plan.cluster, tasks, "self" if self.insider is None else str(self.insider))
+
+    def remains(self) -> dict[str, dict[int, str]]:
+        """What the job has left running."""
+        left = {pid: command_of(pid) for pid in marked_processes(self.mark)}
+        return {"the job": left} if left else {}
+
+
+def begin_log(task: Task, folder: Path, begun: set[Path]) -> TaskLog:
+    """Opens a task's log.
+
+    Args:
+        task: Which task.
+        folder: Of the job's logs.
+        begun: Those of this job, which go on where the task runs again.
+
+    Raises:
+        LaunchError: It cannot be written.
+    """
+    path = folder / f"{task.type}-{task.index}.log"
+    again = path in begun
+    begun.add(path)
+    try:
+        return TaskLog(path, append=again)
+    except OSError as error:
+        raise LaunchError(f"the log {path} cannot be written: {error.strerror}") from None
+
+
+def _no_log() -> TaskLog:
+    return TaskLog(Path(os.devnull))

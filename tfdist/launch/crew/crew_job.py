@@ -23,6 +23,7 @@ from tfdist.launch.failure import (
     find_failure,
     lost_another,
 )
+from tfdist.launch.ground import Starter
 from tfdist.launch.job import Job, Why
 from tfdist.launch.plan import JobPlan
 from tfdist.rendezvous.messages import Message
@@ -127,19 +128,19 @@ class CrewJob(Job):
                 continue
             kind = kind_of(
                 exit_code(result),
-                by_signal=result.returncode < 0 and not result.stopped,
+                by_signal=bool(result.lost) or (result.returncode < 0 and not result.stopped),
                 follows=lost_another(result),
             )
             if kind == "follows" and ended_well_before(result, results):
                 kind = "hopeless"  # they did not do the same, and would not the next time
             place = self._places.get(str(result.task))
-            text = f"{self._name(result.task)} {describe(result)}"
+            text = f"{self._name(result)} {describe(result)}"
             causes.append(Cause(kind, exit_code(result), text, place))
         return causes
 
-    def _name(self, task: Task) -> str:
-        place = self._places.get(str(task), task)
-        return str(task) if place == task else f"{place} (now {task})"
+    def _name(self, result: TaskResult) -> str:
+        place = self._places.get(str(result.task), result.task)
+        return result.name if place == result.task else f"{place} (now {result.name})"
 
     def _report(self, say: str, causes: Sequence[Cause], *, well: bool = False) -> None:
         self._link.say(
@@ -172,7 +173,7 @@ class CrewJob(Job):
         if self._asked:
             self._leave()
 
-    def _replace_lost_workers(self, starter: Any) -> None:
+    def _replace_lost_workers(self, starter: Starter) -> None:
         used = self._restarts.used
         super()._replace_lost_workers(starter)
         for _ in range(self._restarts.used - used):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import time
 from dataclasses import dataclass, field
 
 from tfdist.cluster import Cluster, Task
@@ -17,6 +15,7 @@ from tfdist.rendezvous.greeting import Host
 from tfdist.rendezvous.guests import StrangerLog
 from tfdist.rendezvous.handshake import Handshake
 from tfdist.rendezvous.messages import Connection, Gone, Message, Stranger
+from tfdist.rendezvous.reach import farewell
 
 __all__ = ["BEAT", "SILENCE", "FrontDoor", "launcher_handshake", "meeting_place"]
 
@@ -26,7 +25,6 @@ BEAT = 1.0
 SILENCE = 10.0
 """Seconds without one after which the other side is lost; TensorFlow waits about as long."""
 
-_FAREWELL = 2.0
 _MOST_GUESTS = 1024
 
 
@@ -143,21 +141,7 @@ class FrontDoor:
     def close(self) -> None:
         """Waits a little until all was sent, and read by those who are here, and closes."""
         self._server.close()
-        until = time.monotonic() + _FAREWELL
-        sent: set[str] = set()
-        while self._guests and time.monotonic() < until:
-            for who, guest in list(self._guests.items()):
-                try:
-                    if who not in sent and guest.flush():
-                        sent.add(who)
-                        guest.socket.shutdown(socket.SHUT_WR)
-                    # What nobody has read would have the kernel take back what was sent.
-                    guest.receive()
-                except (Gone, Stranger, OSError):
-                    self._guests.pop(who).close()
-            time.sleep(0.02)
-        for guest in self._guests.values():
-            guest.close()
+        farewell(self._guests.values())
         self._guests.clear()
 
     def _send(self, who: str, message: Message | None) -> None:

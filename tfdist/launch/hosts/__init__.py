@@ -1,0 +1,20 @@
+"""The tasks of a job on other hosts, started over OpenSSH: `tfdist run --hosts a,b train.py`.
+
+    this machine                                     host a                       host b
+    Job ──► Starter ──► HostLink ══ ssh ══ agent.py ──► worker:0    ssh ══ agent.py ──► worker:1
+                                                 └──► guardian
+
+There is one launcher, which decides all. On each host an agent holds ports, starts processes as a
+launcher of that machine would, and tells what becomes of them. It ends them where its connection
+ends, and where nothing more is heard of the launcher; a guardian ends them where it is killed.
+
+    host_list.py      which hosts, and how many workers each has room for
+    spread.py         which task runs on which host
+    ssh_command.py    the command of a connection, and what its failure means
+    survey.py         what a host must have alike: versions, the script, its folder
+    frames.py         the messages between launcher and agent
+    carried.py        which variables go along
+    host_link.py      the launcher's side of a connection
+    host_task.py      a task there, as the launcher sees it
+    host_ground.py    all of them, as a ground for a job
+"""

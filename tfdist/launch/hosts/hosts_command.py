@@ -1,0 +1,86 @@
+"""`tfdist run --hosts`: the job that its options make."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from tfdist import process
+from tfdist.cluster import Cluster, Task
+from tfdist.host_options import SSH_VARIABLE
+from tfdist.launch.crew.crew_options import CrewOptions
+from tfdist.launch.hosts.host_ground import Connecting, HostGround, Planner
+from tfdist.launch.hosts.host_list import hosts_of
+from tfdist.launch.hosts.spread import Spread
+from tfdist.launch.job import Job
+from tfdist.launch.plan import JobPlan
+
+__all__ = ["run_on_hosts"]
+
+
+def run_on_hosts(
+    options: argparse.Namespace,
+    command: Sequence[str],
+    make: Planner,
+    check: Callable[[Cluster], None],
+    crew: CrewOptions,
+) -> int:
+    """Runs a job on several hosts.
+
+    Args:
+        options: Those of `tfdist run`.
+        command: The script's.
+        make: Plans tasks of one host.
+        check: Refuses what does not fit the cluster.
+        crew: How the job changes its size.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        ClusterError: Something is wrong with an option or a host.
+        RendezvousError: A host does not answer.
+    """
+    workers = options.workers
+    spread = Spread.of(
+        hosts_of(options.hosts),
+        getattr(workers, "most", workers),
+        options.ps,
+        options.chief,
+        options.evaluator,
+    )
+    patience = options.rendezvous_timeout or process.rendezvous_timeout()
+    how = Connecting(
+        options.ssh or os.environ.get(SSH_VARIABLE) or "ssh",
+        options.python or sys.executable,
+        tuple(options.env),
+        patience,
+        options.grace,
+        # The others wait for it meanwhile; an elastic job goes on without it.
+        patience / 2 if crew.size is None else 0.0,
+        options.gpus_per_task,
+        options.gpu_memory,
+    )
+    with HostGround.connected(spread, command, how) as ground:
+        cluster = ground.cluster()
+        check(cluster)
+
+        def planned(at: Cluster, tasks: Sequence[Task]) -> JobPlan:
+            return ground.plan(at, tasks, make)
+
+        tasks = tuple(spread.places)
+        plan = planned(cluster, tasks)
+        if options.dry_run:
+            sys.stdout.write(plan.shell())
+            return 0
+        log_dir, grace = options.log_dir, options.grace
+        if crew.are_needed(cluster, tasks):
+            job: Job = crew.job(
+                cluster, tasks, planned, log_dir=log_dir, grace=grace, ground=ground
+            )
+        else:
+            restarts = options.max_restarts
+            job = Job(plan, max_restarts=restarts, log_dir=log_dir, grace=grace, ground=ground)
+        return job.run().returncode
