@@ -40,5 +40,5 @@ def test_a_system_or_a_file_system_that_cannot_says_so(
         return -1
 
     monkeypatch.setattr(swapped_names, "_renameat2", lambda: None if number is None else rename)
-    monkeypatch.setattr(swapped_names.ctypes, "get_errno", lambda: number)
+    monkeypatch.setattr("ctypes.get_errno", lambda: number)
     assert not exchange(tmp_path / "one", tmp_path / "other")
