@@ -1,4 +1,4 @@
-"""Launchers of one job, as those of several hosts, all on this machine."""
+"""Launchers of one job, as those of several hosts, or on several hosts."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from tfdist.diagnose.namespace_hosts import Hosts
 from tfdist.machine.ports import Reservation
 
 __all__ = ["Launchers"]
@@ -28,6 +29,7 @@ class Launchers:
         options: Of all launchers.
         command: The script and its arguments.
         env: Variables on top of this process's.
+        hosts: One for each place; None has all on this machine's loopback.
 
     Attributes:
         meeting: The port at which the launchers meet.
@@ -40,16 +42,20 @@ class Launchers:
         options: Sequence[object],
         command: Sequence[object],
         env: Mapping[str, str] | None = None,
+        hosts: Hosts | None = None,
     ) -> None:
         self.folder = folder
+        self._places = list(places)
+        self._hosts = hosts
         self._command = [str(one) for one in command]
         self._env = {**os.environ, **(env or {})}
         self._ports = Reservation(len(places) + 1)
         *ports, self.meeting = self._ports.ports
         self._options = [str(one) for one in ("--crew_port", self.meeting, *options)]
         jobs: dict[str, list[str]] = {}
-        for place, port in zip(places, ports, strict=True):
-            jobs.setdefault(place.partition(":")[0], []).append(f"127.0.0.1:{port}")
+        addresses = hosts.addresses if hosts else ["127.0.0.1"] * len(places)
+        for place, address, port in zip(places, addresses, ports, strict=True):
+            jobs.setdefault(place.partition(":")[0], []).append(f"{address}:{port}")
         (folder / "spec.json").write_text(json.dumps({"cluster": jobs}))
         self._ports.close()  # a launcher holds the port of its task, and the chief's the last
         self._running: dict[str, subprocess.Popen[bytes]] = {}
@@ -58,9 +64,12 @@ class Launchers:
     def start(self, place: str, *options: object, env: Mapping[str, str] | None = None) -> None:
         """Starts the launcher of a place, which may have had one before."""
         more = [str(one) for one in options]
+        command: list[object] = [*RUN, "--task", place, *self._options, *more, *self._command]
+        if self._hosts is not None:
+            command = self._hosts.on(self._places.index(place), command)
         with self._log(place).open("ab") as log:
             self._running[place] = subprocess.Popen(
-                [*RUN, "--task", place, *self._options, *more, *self._command],
+                list(map(str, command)),
                 cwd=self.folder,
                 env={**self._env, **(env or {})},
                 stdin=subprocess.DEVNULL,

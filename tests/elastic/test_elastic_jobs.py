@@ -17,6 +17,7 @@ from tests.elastic.seen import steps_of_chiefs, workers_of_steps
 from tests.elastic.test_resized import check
 from tests.elastic.test_resized import undisturbed as undisturbed
 
+EXACT = Path(__file__).parent.parent / "recovery" / "exact.py"
 pytestmark = pytest.mark.timeout(300)
 SLOWLY = {"PAUSE": "0.4"}
 
@@ -57,6 +58,40 @@ def test_with_virtual_replicas_its_weights_have_the_bits_of_one_process(
     np.testing.assert_allclose(
         results[1]["history"]["loss"], results[0]["history"]["loss"], rtol=1e-6
     )
+
+
+@pytest.mark.thorough
+def test_an_evaluator_begins_anew_with_each_size_and_scores_the_last_checkpoint(
+    run_job: RunJob, undisturbed: dict[str, Any], tmp_path: Path
+) -> None:
+    options = ["--workers", "1:3", "--evaluator", "--settle", 2, "--grace", 2]
+    ran = run_job([*options, SCRIPT, tmp_path, "worker:1", 1, 3], env=SLOWLY)
+    said = ran.stdout + ran.stderr
+    assert ran.returncode == 0, said
+    assert "going on with 2 of 3 workers" in said
+    assert "all have saved; ending evaluator:0 within 2 s" in said
+    assert "checkpoint of epoch 4: loss" in said
+    check(tmp_path, undisturbed)
+
+
+@pytest.mark.thorough
+def test_a_pipeline_goes_on_with_fewer_stages_and_then_with_more(
+    run_job: RunJob, tmp_path: Path
+) -> None:
+    losses = []
+    for name, workers, fault in (("all", 2, []), ("elastic", "1:2", ["worker:0", 1, 3, "SIGKILL"])):
+        folder = tmp_path / name
+        folder.mkdir()
+        options = ["--workers", workers, "--chief", "--grace", 2]
+        settle = ["--settle", 2] if fault else []
+        ran = run_job([*options, *settle, EXACT, folder, "pipeline", *fault])
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        losses.append(json.loads((folder / "result-chief-0.json").read_text())["losses"])
+    said = ran.stdout + ran.stderr
+    assert "going on with 2 of 3 workers" in said
+    assert "1 stages, 4 microbatches" in said
+    assert " steps, from " in said
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
 
 
 @pytest.mark.thorough

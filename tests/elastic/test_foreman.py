@@ -21,10 +21,14 @@ class Play:
     """A job of launchers that do what they are told, and a clock that is set by hand."""
 
     def __init__(
-        self, workers: int, size: tuple[int, int], max_restarts: int | None = None
+        self,
+        workers: int,
+        size: tuple[int, int],
+        max_restarts: int | None = None,
+        **others: tuple[str, ...],
     ) -> None:
         ports = range(41001, 41001 + workers)
-        self.cluster = Cluster({"worker": tuple(f"127.0.0.1:{port}" for port in ports)})
+        self.cluster = Cluster({"worker": tuple(f"127.0.0.1:{port}" for port in ports), **others})
         self.size = Size(*size)
         self.restarts = Restarts(
             3 if max_restarts is None else max_restarts, False, max_restarts is not None
@@ -259,6 +263,52 @@ def test_a_host_that_is_cut_is_waited_for() -> None:
     play.wait(1)
     assert play.generation == 2
     assert play.restarts.used == 1
+
+
+def with_servers(max_restarts: int = 1) -> Play:
+    play = Play(2, (4, 4), max_restarts, chief=("127.0.0.1:42001",), ps=("127.0.0.1:43001",))
+    play.come(OWN, "chief:0")
+    for place in ("worker:0", "worker:1", "ps:0"):
+        play.come(place, place)
+    play.wait(1)
+    assert play.generation == 1
+    return play
+
+
+def test_servers_go_on_without_the_host_of_a_worker_which_comes_back_as_it_was() -> None:
+    play = with_servers()
+    play.gone("worker:1")
+    play.wait(PATIENCE + 60)  # nobody waits for it
+    assert "is gone: the others go on without it, and it may come back" in play.said
+    assert [message["say"] for message in play.told["worker:0"]] == ["start"]
+    play.come("again", "worker:1")
+    play.wait(1)
+    assert play.last("again")["say"] == "start"
+    assert play.last("again")["tasks"] == {"worker:1": "worker:1"}
+    assert (play.generation, play.restarts.used) == (1, 0)
+    play.ends("again", well=True)
+    play.wait(10)
+    assert [message["say"] for message in play.told["again"]] == ["start"]  # once
+    play.ends(OWN, well=True)
+    assert play.last("again")["say"] == "end"
+    assert play.last("ps:0")["say"] == "free"
+
+
+@pytest.mark.parametrize("gone", [["ps:0"], ["worker:1", "worker:0"]])
+def test_servers_do_not_go_on_without_a_ps_or_without_any_worker(gone: list[str]) -> None:
+    play = with_servers()
+    for place in gone:
+        play.gone(place)
+    assert play.last(OWN)["say"] == "hurry"
+    play.ends(OWN, FOLLOWS)
+    for place in {"worker:0", "worker:1", "ps:0"}.difference(gone):
+        play.ends(place, FOLLOWS)
+    play.wait(1)
+    for place in gone:
+        play.come(place, place)
+    play.wait(1)
+    assert (play.generation, play.restarts.used) == (2, 1)
+    assert play.last("worker:0")["say"] == play.last("ps:0")["say"] == "start"
 
 
 def test_a_host_that_does_not_come_back_ends_the_job_by_name() -> None:

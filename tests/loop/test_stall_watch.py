@@ -18,6 +18,7 @@ from tfdist import exits, log
 from tfdist.cluster import Task
 from tfdist.cluster.address import Address
 from tfdist.errors import TaskLost
+from tfdist.machine import standstill
 from tfdist.rendezvous.in_touch import Standing
 from tfdist.strategies import own_code, stall_watch, step_clock
 from tfdist.strategies.stall_watch import StallWatch
@@ -269,6 +270,26 @@ def test_a_worker_whose_python_alone_is_silent_is_not_given_up(
             touch.port = 1  # where nobody answers
             until(lambda: ended)
         server.shutdown(socket.SHUT_RDWR)
+
+
+def test_what_takes_long_to_find_out_does_not_have_the_count_begin_anew(
+    ended: list[BaseException], watch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(servers: object) -> set[Address]:
+        time.sleep(0.5)  # nobody answers, and a name server does not, either
+        return set()
+
+    monkeypatch.setattr(standstill, "_PAUSE_SECONDS", 0.4)
+    monkeypatch.setattr(standstill, "_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(standstill, "_clock", None)
+    monkeypatch.setattr(stall_watch, "which_answer", ask)
+    touch = Touch()
+    touch.quiet = [("worker:1", 1.0), ("worker:2", 1.0)]
+    watch(touch, limit=1.0)
+    with stall_watch.call("fit"):
+        until(lambda: ended)
+    assert "for worker:1, which has said nothing" in str(ended[0])
+    assert "for worker:2, which has said nothing" in str(ended[0])
 
 
 def _answer_all(server: socket.socket) -> None:

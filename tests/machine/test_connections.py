@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import sys
 import threading
+import time
 
 import pytest
 
-from tfdist.machine.connections import grpc_answers, sever
+from tfdist.cluster.address import Address
+from tfdist.machine.connections import sever, which_answer
+from tfdist.machine.ports import Reservation
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux'")
@@ -32,20 +36,32 @@ def test_the_connections_to_an_address_are_ended_and_no_others() -> None:
         assert third.recv(1) == b"x"
 
 
-def test_a_server_answers_that_says_anything_at_all() -> None:
+def test_servers_answer_that_say_anything_at_all() -> None:
     def serve() -> None:
         with server.accept()[0] as one:
             said.append(one.recv(100))
             one.sendall(b"\0")
 
     said: list[bytes] = []
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        host, port = server.getsockname()
-        assert not grpc_answers(host, port, 0.2)  # the kernel takes it, and nobody says a word
-        server.accept()[0].close()
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_server(("127.0.0.1", 0)) as stopped,
+        Reservation(1) as reservation,
+    ):
+        answers = Address("localhost", server.getsockname()[1])
+        # The kernel takes what is said to the second; nobody is at the third, or has the fourth.
+        ports = (stopped.getsockname()[1], reservation.ports[0])
+        silent = [*(Address("127.0.0.1", port) for port in ports), Address("no-such.invalid", 1)]
         thread = threading.Thread(target=serve)
         thread.start()
-        assert grpc_answers(host, port, 10)
+        assert which_answer([*silent, answers], 1.0) == {answers}
         thread.join(10)
     assert said[0].startswith(b"PRI * HTTP/2.0")
-    assert not grpc_answers(host, port, 0.2)  # nobody is there
+
+
+def test_many_servers_are_asked_in_the_time_of_one() -> None:
+    with contextlib.ExitStack() as stack:
+        made = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(8)]
+        began = time.monotonic()
+        assert which_answer([Address(*one.getsockname()) for one in made], 0.3) == set()
+        assert time.monotonic() - began < 8 * 0.3

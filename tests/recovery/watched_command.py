@@ -31,6 +31,7 @@ class WatchedCommand:
 
     def __init__(self, command: Sequence[object], folder: Path) -> None:
         self.lines: list[tuple[float, str]] = []
+        self._closed: float | None = None
         self._new = threading.Condition()
         self.process = subprocess.Popen(
             list(map(str, command)),
@@ -51,6 +52,7 @@ class WatchedCommand:
                 with self._new:
                     self.lines.append((time.monotonic(), line.rstrip()))
                     self._new.notify_all()
+        self._closed = time.monotonic()
 
     def find(self, pattern: str, within: float) -> float:
         """Waits for a line; returns its time."""
@@ -66,9 +68,8 @@ class WatchedCommand:
     def end(self) -> tuple[int, float]:
         """Waits for the end; returns the exit code, and when it was."""
         code = self.process.wait(DEADLINE)
-        ended = time.monotonic()
         self._reader.join(5.0)
-        return code, ended
+        return code, self._closed or time.monotonic()
 
     def kill(self) -> None:
         """Ends what is left of it."""

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import selectors
 import socket
 import stat
-from collections.abc import Collection
+import time
+from collections.abc import Collection, Iterable
 
-__all__ = ["grpc_answers", "sever"]
+from tfdist.cluster.address import Address
+from tfdist.machine.hosts import look_up
+
+__all__ = ["sever", "which_answer"]
 
 
 def sever(hosts: Collection[str], port: int) -> int:
@@ -43,21 +48,38 @@ def sever(hosts: Collection[str], port: int) -> int:
 _HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 
 
-def grpc_answers(host: str, port: int, seconds: float = 2.0) -> bool:
-    """Whether a gRPC server still says something: its process runs, whatever its Python does.
+def which_answer(servers: Iterable[Address], seconds: float = 2.0) -> set[Address]:
+    """Which gRPC servers still say something: their processes run, whatever their Python does.
 
     The kernel takes a connection to a process that is stopped, too; the first words of HTTP/2 are
     answered by the threads of the process alone.
 
     Args:
-        host: A name or an IP address.
-        port: Its port.
-        seconds: How long to wait, for the connection and for the answer.
+        servers: Where they listen; all are asked at once.
+        seconds: How long to wait for all of them.
     """
-    try:
-        with socket.create_connection((host, port), seconds) as one:
-            one.settimeout(seconds)
-            one.sendall(_HTTP2)
-            return bool(one.recv(1))
-    except OSError:
-        return False
+    until = time.monotonic() + seconds
+    asked = set(servers)
+    found = look_up([at.host for at in asked], seconds)
+    answered: set[Address] = set()
+    with contextlib.ExitStack() as stack:
+        selector = stack.enter_context(selectors.DefaultSelector())
+        for at in asked:
+            ips = found[at.host]
+            for ip in ips if isinstance(ips, tuple) else ():
+                family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+                one = stack.enter_context(socket.socket(family))
+                one.setblocking(False)
+                one.connect_ex((ip, at.port))  # what becomes of it is seen when it is written to
+                selector.register(one, selectors.EVENT_WRITE, (one, at))
+        while selector.get_map() and (left := until - time.monotonic()) > 0:
+            for key, event in selector.select(left):
+                one, at = key.data
+                selector.unregister(one)
+                with contextlib.suppress(OSError):
+                    if event & selectors.EVENT_WRITE:
+                        one.sendall(_HTTP2)
+                        selector.register(one, selectors.EVENT_READ, (one, at))
+                    elif one.recv(1):
+                        answered.add(at)
+    return answered

@@ -14,13 +14,13 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from tfdist import exits, log, phases, process
 from tfdist.errors import TaskLost
 from tfdist.machine import stacks
-from tfdist.machine.connections import grpc_answers
+from tfdist.machine.connections import which_answer
 from tfdist.machine.standstill import Standstill
 from tfdist.rendezvous.in_touch import InTouch, Standing
 from tfdist.rendezvous.membership import Membership
@@ -215,7 +215,8 @@ class StallWatch:
             if any(not other.alone for other in others):
                 self._say(who, [f"the others wait for it{own.where}"])
             return
-        silent, gone = self._silent(), [] if own.phase == _OUTSIDE else self._gone()
+        gone = [] if own.phase == _OUTSIDE else self._gone()
+        silent = self._silent()  # after those, of whom none is named twice
         waits = [f"it waits for {other}" for other in others if other.alone]
         self._say(who, [*silent, *gone, *self._left(own), *waits, *self._late(others)])
         for_good = []
@@ -253,19 +254,22 @@ class StallWatch:
             found += self._membership.silent(longest)
         if self._touch is not None:
             found += self._touch.silent(longest)
+        overdue = {task: seconds for task, seconds in found if seconds >= self._limit}
+        lost = set(overdue) - self._busy(overdue)
         return {
             f"it waits for {task}, which has said nothing for {seconds:.0f} s (its process is "
-            "stopped, or its host cannot be reached)": seconds >= self._limit
-            and not self._is_busy(task, seconds)
+            "stopped, or its host cannot be reached)": task in lost
             for task, seconds in found
         }
 
-    def _is_busy(self, task: object, seconds: float) -> bool:
-        """Whether it is a worker of which Python alone is silent: a library lets it do nothing."""
-        if self._touch is None or seconds > _PATIENCE * self._limit:
-            return False
-        at = self._touch.address(str(task))
-        return grpc_answers(at.host, at.port)
+    def _busy(self, silent: Mapping[object, float]) -> set[object]:
+        """The workers of which Python alone is silent: a library lets it do nothing."""
+        if self._touch is None:
+            return set()
+        may_be = [task for task, seconds in silent.items() if seconds <= _PATIENCE * self._limit]
+        at = {task: self._touch.address(str(task)) for task in may_be}
+        answer = which_answer(at.values())
+        return {task for task in may_be if at[task] in answer}
 
     def _gone(self) -> list[str]:
         """The tasks that have died, or were cut off, and have not come back."""

@@ -183,6 +183,11 @@ class CrewJob(Job):
         """As for any job, but to save and end is no failure, and takes the time that it takes."""
         bad = [result for result in self._results.values() if result.returncode]
         if self._is_planned and all(one.returncode == Preempted.exit_code for one in bad):
+            left = [one for one in self._processes if not one.gone]
+            if bad and left and all(one.task in self._beside for one in left):
+                self._told = "all have saved"  # and the evaluator would wait for more
+                self._end("told", left, signal.SIGTERM, now)
+                return
             self._saving_since = self._saving_since or now
             if now < self._saving_since + _SAVING_SECONDS:
                 return

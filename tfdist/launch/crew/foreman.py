@@ -13,6 +13,7 @@ that take part are numbered anew, without gaps: place worker:2 may be task worke
                     a host that goes    (SIGTERM, Ctrl-C) all save first; the others go on
     job of one      a lost task         all begin again once every place is there, as one restart
     size            a host that goes    ends the job for all
+    with servers    a lost worker host  the others go on; it comes back as soon as it is there
     both            an error (exit 1)   all begin again, as one restart, if these were asked for
 
 At a border means that all tasks save and end with exit code 75 (`Preempted`), so no step is taken
@@ -30,6 +31,7 @@ from tfdist.cluster import Cluster, Task
 from tfdist.errors import RendezvousError, TaskLost
 from tfdist.launch.crew.cause import Cause, worst_of
 from tfdist.launch.crew.crew_size import Size
+from tfdist.launch.crew.generation import Generation
 from tfdist.launch.crew.roll import OWN, Launcher, Roll, wanted_alike
 from tfdist.launch.restarts import Restarts
 from tfdist.rendezvous.messages import Message
@@ -76,8 +78,8 @@ class Foreman:
         self._roll = Roll(self._places, wants)
         self._resting: dict[Task, float] = {}  # until when
         self._causes: list[Cause] = []
-        self._members: tuple[Task, ...] = ()
-        self._generation = 0
+        self._generation = Generation()
+        self._away: set[Task] = set()  # of lost hosts, without which this generation goes on
         self._planned = False  # whether this generation's end was asked for
         self._well = False
         self._told_of_no_border = False
@@ -106,6 +108,7 @@ class Foreman:
         if launcher is None:
             return
         launcher.heard = self.now
+        is_of_now = message.get("generation") == self._generation.number
         if message["say"] == "saves":
             launcher.saves = bool(message["yes"])
             self._saved |= launcher.saves
@@ -114,7 +117,7 @@ class Foreman:
             self._tell_all({"say": "count", "used": self.restarts.used})
         elif message["say"] == "leave":
             self._leave(who, launcher, str(message["text"])[:2000], int(message["code"]))
-        elif message["say"] in ("failed", "at rest") and message["generation"] == self._generation:
+        elif message["say"] in ("failed", "at rest") and is_of_now:
             causes = [Cause.from_tree(one) for one in message["causes"]]
             if message["say"] == "failed":
                 self._stop_for(causes, who)
@@ -132,10 +135,26 @@ class Foreman:
             self.notes.append(f"{names} ({launcher.where}) has left")
         elif launcher.runs:
             text = f"the launcher of {names} ({launcher.where}) is gone"
+            if self._is_spared(launcher):
+                self._away.update(launcher.places)
+                self.notes.append(f"{text}: the others go on without it, and it may come back")
+                return
             cause = Cause("lost", TaskLost.exit_code, text)
             self._causes.append(cause)
             self._stop_for([cause], who)
         self._changed = self.now
+
+    def _is_spared(self, lost: Launcher) -> bool:
+        """Whether others do a lost host's work, as workers of parameter servers do."""
+        workers = {
+            place
+            for one in (lost, *self._roll.launchers.values())
+            for place in one.places
+            if place.type == "worker" and one.runs
+        }
+        places = set(lost.places)
+        has_servers = "ps" in self.cluster.jobs
+        return has_servers and self.phase == "training" and places < workers
 
     def tick(self, now: float) -> None:
         """Decides what time decides.
@@ -148,6 +167,7 @@ class Foreman:
         if self.phase == "gathering":
             self._gather()
         elif self.phase == "training":
+            self._take_back()
             self._take_in()
         elif self.phase == "ending" and not any(one.runs for one in self._roll.launchers.values()):
             self._conclude()
@@ -199,7 +219,7 @@ class Foreman:
                 f"not all came within {self.patience:g} s: no launcher of {names}; start it there, "
                 "with the same options"
             )
-            self._end(TaskLost.exit_code if self._generation else RendezvousError.exit_code, text)
+            self._end((TaskLost if self._generation.number else RendezvousError).exit_code, text)
 
     def _ready(self) -> tuple[Task, ...]:
         """The places that can take part, in the cluster's order."""
@@ -228,38 +248,25 @@ class Foreman:
         self.restarts.used += len(again)
         for place in again:
             del self._resting[place]
-        self._generation += 1
-        self._members, self._causes = members, []
+        self._generation = self._generation.next(self.cluster, members)
+        self._causes, self._away = [], set()
         self._planned, self._well = False, False
         self.phase, self._changed = "training", self.now
-        jobs, tasks = self._numbered(members)
         for who, launcher in self._roll.launchers.items():
-            own = {str(place): tasks[place] for place in launcher.places if place in tasks}
-            launcher.runs = bool(own)
-            if own:
-                self._order(
-                    who,
-                    {
-                        "say": "start",
-                        "generation": self._generation,
-                        "jobs": jobs,
-                        "tasks": own,
-                        "used": self.restarts.used,
-                        "again": [str(place) for place in again],
-                    },
-                )
+            self._start_at(who, launcher, again)
 
-    def _numbered(self, members: Sequence[Task]) -> tuple[dict[str, list[str]], dict[Task, str]]:
-        """The cluster of those who take part, and the task that each place is in it."""
-        jobs: dict[str, list[str]] = {}
-        tasks = {}
-        for place in members:
-            addresses = jobs.setdefault(place.type, [])
-            tasks[place] = f"{place.type}:{len(addresses)}"
-            addresses.append(self.cluster.address(place))
-        if "evaluator" in self.cluster.jobs:
-            jobs["evaluator"] = list(self.cluster.jobs["evaluator"])
-        return jobs, tasks
+    def _start_at(self, who: str, launcher: Launcher, again: Sequence[Task] = ()) -> None:
+        order = self._generation.start(launcher.places, self.restarts.used, again)
+        launcher.runs = order is not None
+        if order is not None:
+            self._order(who, order)
+
+    def _take_back(self) -> None:
+        """Has hosts without which the job went on start their tasks."""
+        for who, launcher in self._roll.launchers.items():
+            if self._away.issuperset(launcher.places) and not launcher.leaves:
+                self._away.difference_update(launcher.places)
+                self._start_at(who, launcher)
 
     # ------------------------------------------------------------ a generation ends
 
@@ -272,9 +279,9 @@ class Foreman:
             if own.saves and self.now > self._asked + _ASK_AGAIN_SECONDS:
                 self._ask_to_save()  # between two fits nobody has heard it
             return
-        new = [place for place in self._ready() if place not in self._members]
+        new = [place for place in self._ready() if place not in self._generation.members]
         due = self._changed + self.settle
-        if not new or self.now < due or len(self._members) >= self.size.most:
+        if not new or self.now < due or len(self._generation.members) >= self.size.most:
             return
         names = ", ".join(map(str, new))
         if own.saves:
@@ -282,8 +289,8 @@ class Foreman:
             self._ask_to_save()
             self.notes.append(
                 f"{names} can take part: all save, and go on with "
-                f"{min(len(self._members) + len(new), self.size.most)} instead of "
-                f"{len(self._members)} workers"
+                f"{min(len(self._generation.members) + len(new), self.size.most)} instead of "
+                f"{len(self._generation.members)} workers"
             )
         elif not self._told_of_no_border and self.now > due + self.settle:
             self._told_of_no_border = True
@@ -367,7 +374,7 @@ class Foreman:
             how = "from the last checkpoint" if self._saved else _FROM_THE_BEGINNING
             if not self.restarts.left and any(one.place for one in lost):
                 how += "; no restart is left for who was lost"
-            there = f"{ready} of {len(self._members)} workers"
+            there = f"{ready} of {len(self._generation.members)} workers"
             self.notes.append(f"{said}: going on with {there}, {how}")
 
     def _end_by_causes(self) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tfdist.machine.swapped_names import exchange
+
 __all__ = [
     "SCRATCH",
     "discard",
@@ -77,9 +79,7 @@ def replacing_own_folder(path: Path) -> Iterator[Path]:
             # Of what another machine has written, a shared file system keeps the promise itself:
             # it is there when that machine has closed the file.
             _flush(entry)
-        if path.exists():
-            os.replace(path, scratch / "before")
-        os.replace(temporary, path)
+        _put(temporary, path)
         _flush(path.parent)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -92,10 +92,11 @@ def replacing_directory(path: Path, is_chief: bool) -> Iterator[Path]:
     try:
         temporary = scratch / path.name
         yield temporary
-        if is_chief and path.is_dir():
-            os.replace(path, scratch / "before")
-        with contextlib.suppress(OSError):  # the chief has written it meanwhile
-            os.replace(temporary, path)
+        if is_chief:
+            _put(temporary, path)
+        else:
+            with contextlib.suppress(OSError):  # the chief has written it meanwhile
+                os.replace(temporary, path)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -117,6 +118,22 @@ def write_alone(target: Any, write: Callable[[Any], None], is_chief: bool) -> No
     is_file = path.suffix in (".keras", ".h5", ".onnx")
     with replacing_file(path) if is_file else replacing_directory(path, is_chief) as temporary:
         write(str(temporary))
+
+
+def _put(new: Path, path: Path) -> None:
+    """Gives a folder its name; one that had it has then the new one's.
+
+    Where two names can be exchanged (by Linux, on its own file systems; not on NFS), there is
+    never a moment without either.
+    """
+    try:
+        os.replace(new, path)
+    except OSError:  # there is one, with files in it
+        if not path.exists():
+            raise
+        if not exchange(new, path):
+            os.replace(path, new.parent / "before")
+            os.replace(new, path)
 
 
 def _flush(path: Path) -> None:
