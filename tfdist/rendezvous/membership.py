@@ -242,6 +242,9 @@ class Membership:
 
     def _receive(self, connection: Connection, handshake: Handshake) -> None:
         """Lets a task in, refuses it, or asks the one whose place it claims whether it lives."""
+        if handshake.lacks_jobs(self.handshake) and not handshake.refusal:
+            self._tell(connection, {"say": "spec"})
+            return
         if difference := handshake.difference(self.handshake):
             self._refuse(connection, difference)
             return

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tfdist.diagnose.doctor.host_facts import Gpu
+from tfdist.machine.open_files import open_files_limit
 from tfdist.machine.places import available_cores
 
 __all__ = ["cores", "cores_of", "gpus", "limits", "memory"]
@@ -57,10 +58,9 @@ def limits() -> tuple[int, int, int]:
         import resource
     except ImportError:  # not POSIX
         return -1, -1, -1
-    asked = (resource.RLIMIT_NOFILE, resource.RLIMIT_AS, resource.RLIMIT_FSIZE)
-    found = [resource.getrlimit(one)[0] for one in asked]
-    files, space, size = (-1 if one == resource.RLIM_INFINITY else one for one in found)
-    return files, space, size
+    found = [resource.getrlimit(one)[0] for one in (resource.RLIMIT_AS, resource.RLIMIT_FSIZE)]
+    space, size = (-1 if one == resource.RLIM_INFINITY else one for one in found)
+    return open_files_limit(), space, size
 
 
 def gpus(environ: Mapping[str, str]) -> tuple[Gpu, ...] | None:

@@ -99,7 +99,7 @@ def files(visit: Visit) -> Iterator[Finding]:
             "limits",
             f"{who(few, len(visit.facts))} may have {least} files and connections open; a job of "
             f"{_tasks(count)} needs {needed}",
-            f"ulimit -n {needed} in the shell that starts them (limits.conf, LimitNOFILE of the "
+            f"ulimit -Hn {needed} in the shell that starts them (limits.conf, LimitNOFILE of the "
             "service)",
             tuple(few),
         )
