@@ -123,3 +123,15 @@ def test_a_chief_s_port_that_is_taken_by_a_web_server(spec: tuple[Path, Cluster]
                 caller.recv(4096)
     other.join()
     assert "a web server" in only(other.report, "meeting", "bad").text
+
+
+def test_where_names_come_late_they_are_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    path = tmp_path / "spec.json"
+    path.write_text('{"cluster": {"worker": ["127.0.0.1:29300", "nodee.invalid:29300"]}}')
+    begin = time.monotonic()
+    alone = Doctor(path, None, {}, {"wait": 1.2}).join()
+    assert time.monotonic() - begin > 1.2
+    assert "'nodee.invalid'" in only(alone.report, "names", "bad").text

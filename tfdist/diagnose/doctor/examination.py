@@ -21,8 +21,9 @@ from tfdist.diagnose.doctor.host_facts import HostFacts
 from tfdist.diagnose.doctor.line import Caller
 from tfdist.diagnose.doctor.looking_around import look_around, why_not_listen
 from tfdist.diagnose.doctor.visit import Visit
-from tfdist.errors import ClusterError
+from tfdist.errors import ClusterError, RendezvousTimeout
 from tfdist.machine.hosts import is_local
+from tfdist.machine.places import await_hosts
 from tfdist.rendezvous.agreement import listening
 from tfdist.rendezvous.handshake import Handshake
 
@@ -73,6 +74,9 @@ class Examination:
         findings.append(spec_checks.secret(cluster, self.environ))
         with contextlib.suppress(ClusterError):  # among the findings
             self._secret = process.secret(self.environ)
+        if cluster is not None and process.names_come_late():
+            with contextlib.suppress(RendezvousTimeout):  # what is not known then is told
+                await_hosts(cluster, self.wait)
         facts = look_around(cluster, self.folder, self.environ)
         if cluster is not None and cluster.task is not None and len(cluster.tasks) > 1:
             findings = self._in_company(cluster, facts, findings)
