@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from tests.benchmarks.many_tasks import measure
 from tests.rendezvous.meeting import a_cluster, a_handshake, come
 from tfdist.cluster import Cluster, Task
-from tfdist.errors import RendezvousMismatch
+from tfdist.errors import RendezvousMismatch, RendezvousTimeout
+from tfdist.machine.ports import Reservation
 from tfdist.rendezvous.absent import Absent
 from tfdist.rendezvous.handshake import Handshake
 
@@ -45,6 +46,19 @@ def test_one_that_is_missing_of_many_is_named_in_one_line_by_the_chief_alone() -
     assert said.startswith(f"RendezvousTimeout: {missing} did not come within 3.5 s (299 of 300")
     assert found["lines"] == [f"waiting for {missing}, 2 s of 3.5 s"]
     assert found["others_lines"] == 0
+
+
+def test_of_many_who_are_missing_the_number_is_told_by_all_who_came() -> None:
+    with Reservation(2) as free:
+        at = [f"127.0.0.1:{port}" for port in free.ports]
+        cluster = Cluster({"worker": (*at, *MANY.jobs["worker"][2:40])})
+        two = [come(cluster, f"worker:{n}", timeout=2.6) for n in range(2)]
+        texts = [one.join().failed(RendezvousTimeout) for one in two]
+    first = "38 tasks: worker:2 (10.0.0.2:1), worker:3 (10.0.0.3:1), worker:4 (10.0.0.4:1), "
+    for one, text in zip(two, texts, strict=True):
+        assert text.startswith(first)
+        assert "worker:5 (10.0.0.5:1) and 34 more did not come within 2.6 s" in text
+        assert [line for line in one.log if f"waiting for {first}" in line] != []
 
 
 def test_a_hello_is_as_long_for_any_number_of_tasks() -> None:

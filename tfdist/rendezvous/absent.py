@@ -8,6 +8,8 @@ from tfdist.cluster.task import Task
 
 __all__ = ["Absent"]
 
+_AHEAD = 16
+
 
 class Absent:
     """The tasks that are not here, in the cluster's order.
@@ -52,6 +54,3 @@ class Absent:
             found = sorted(self._absent, key=self._order.__getitem__)
             self._first = found[: most * _AHEAD]
         return self._first[:most]
-
-
-_AHEAD = 16

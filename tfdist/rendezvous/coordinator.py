@@ -160,10 +160,10 @@ class Coordinator:
                 self._tell_who_is_missing()
                 missing = bool(self._absent)
             if now >= waiting.due:
-                waiting.tick(self._absent.first(MOST_TOLD) if missing else self._first_deaf())
-                tick = min(tick, waiting.due)
+                told = self._absent.first(MOST_TOLD) if missing else self._first_deaf()
+                waiting.tick(told, len(self._absent) - len(told) if missing else 0)
             looked = time.monotonic()
-            self._listen(min(tick, end) - looked)
+            self._listen(min(tick, waiting.due, end) - looked)
 
     def _first_deaf(self) -> list[Task]:
         return [task for task in self.tasks if task in self._deaf]
@@ -277,6 +277,8 @@ class Coordinator:
         participant = _Participant(task, connection, handshake, now + handshake.remaining, now)
         self._here[task] = self._owners[connection] = participant
         self._absent.remove(task)
+        if self._asked:  # it has come back at once, and must answer as the others
+            self._deaf.add(task)
         self._end = min(self._first_deadline(), participant.deadline)
         self._tell(connection, self._status())
 
