@@ -1,24 +1,18 @@
-"""What a process may use of its machine: cores, memory, files, graphics cards; Linux tells most."""
+"""What a process may use of its machine: cores, memory, files; Linux tells most."""
 
 from __future__ import annotations
 
 import contextlib
 import math
 import os
-import subprocess
-from collections.abc import Mapping
 from pathlib import Path
 
-from tfdist.diagnose.doctor.host_facts import Gpu
 from tfdist.machine.open_files import open_files_limit
 from tfdist.machine.places import available_cores
 
-__all__ = ["cores", "cores_of", "gpus", "limits", "memory"]
+__all__ = ["cores", "cores_of", "limits", "memory"]
 
 _CGROUP = Path("/sys/fs/cgroup")
-_NVIDIA_SMI_SECONDS = 10.0
-_FIELDS = "index,uuid,name,memory.free,memory.total"
-_MIB = 1 << 20
 
 
 def cores() -> int:
@@ -61,47 +55,6 @@ def limits() -> tuple[int, int, int]:
     found = [resource.getrlimit(one)[0] for one in (resource.RLIMIT_AS, resource.RLIMIT_FSIZE)]
     space, size = (-1 if one == resource.RLIM_INFINITY else one for one in found)
     return open_files_limit(), space, size
-
-
-def gpus(environ: Mapping[str, str]) -> tuple[Gpu, ...] | None:
-    """The cards that a process with these variables sees; None where there is no nvidia-smi."""
-    command = ["nvidia-smi", f"--query-gpu={_FIELDS}", "--format=csv,noheader,nounits"]
-    try:
-        asked = subprocess.run(
-            command, capture_output=True, text=True, timeout=_NVIDIA_SMI_SECONDS, check=False
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return visible(asked.stdout if not asked.returncode else "", environ)
-
-
-def visible(table: str, environ: Mapping[str, str]) -> tuple[Gpu, ...]:
-    """The cards of nvidia-smi's table that CUDA_VISIBLE_DEVICES lets a process see.
-
-    Args:
-        table: A line for each card: its number, UUID, name, and free and whole memory in MiB.
-        environ: The process' variables. Slices of a card (MIG) are kept by their UUID alone.
-    """
-    found: dict[str, Gpu] = {}
-    for line in table.splitlines():
-        number, uuid, name, *sizes = (word.strip() for word in line.split(","))
-        free, total = (int(one) * _MIB if one.isdecimal() else -1 for one in sizes[-2:])
-        found[number] = Gpu(uuid, name, free, total)
-    wanted = environ.get("CUDA_VISIBLE_DEVICES")
-    if wanted is None:
-        return tuple(found.values())
-    seen = []
-    for word in map(str.strip, wanted.split(",")):
-        by_uuid = [one for one in found.values() if word and one.uuid.startswith(word)]
-        if word in found:
-            seen.append(found[word])
-        elif by_uuid:
-            seen += by_uuid[:1]
-        elif word.startswith("MIG-"):
-            seen.append(Gpu(word, "a slice of a card", -1, -1))
-        else:  # CUDA sees none behind the first that is not there
-            break
-    return tuple(seen)
 
 
 def _own_cgroups() -> list[Path]:

@@ -6,8 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from tfdist.diagnose.doctor.finding import Finding, who
-from tfdist.diagnose.doctor.host_facts import Gpu, HostFacts
+from tfdist.diagnose.doctor.host_facts import HostFacts
 from tfdist.diagnose.doctor.visit import Visit
+from tfdist.machine.gpus import Gpu
 
 __all__ = ["cores", "files", "folder", "gpus", "memory"]
 
@@ -175,40 +176,47 @@ def _same_folder(visit: Visit) -> Iterator[Finding]:
 
 
 def gpus(visit: Visit) -> Iterator[Finding]:
-    """Which cards there are, and which task sees which."""
-    holders: dict[str, list[str]] = defaultdict(list)
-    cards: dict[str, Gpu] = {}
-    told = []
+    """Which cards there are, and which task may use which."""
+    holders: dict[Gpu, list[str]] = defaultdict(list)
     for name, facts in visit.facts.items():
-        for card in facts.gpus or ():
-            holders[card.uuid].append(name)
-            cards[card.uuid] = card
-        if facts.gpus:
-            seen = ", ".join(f"{one.name} {one.uuid[:12]}" for one in facts.gpus)
-            told.append(f"{who([name])} sees {seen}")
-    for uuid, tasks in holders.items():
+        for card in facts.gpus:
+            holders[card].append(name)
+    for name, facts in visit.facts.items():
+        if facts.gpu_trouble:
+            yield Finding(
+                "bad",
+                "gpus",
+                f"{who([name])}: {facts.gpu_trouble}",
+                "mend the driver there, or set CUDA_VISIBLE_DEVICES=-1 for all tasks",
+                (name,),
+            )
+    for card, tasks in holders.items():
         if len(tasks) > 1:
             yield Finding(
                 "doubtful",
                 "gpus",
-                f"{who(tasks)} see the same {cards[uuid].name} ({uuid[:12]}): the first takes all "
-                "of its memory, and NCCL refuses to join them",
-                "give each task cards of its own by CUDA_VISIBLE_DEVICES, or let the scheduler do "
-                "it",
+                f"{who(tasks)} may use the same {card.name} ({card.short})",
+                "have `tfdist run` share the cards of a host out (--gpus_per_task), or the "
+                "scheduler",
                 tuple(tasks),
             )
     blind = [name for name, facts in visit.facts.items() if not facts.gpus]
-    if told and blind:
+    if holders and blind:
         yield Finding(
             "doubtful",
             "gpus",
-            f"{who(blind)} see no card, and others do: all wait for the slowest",
-            "ask for a card for each task, or set CUDA_VISIBLE_DEVICES= for all of them",
+            f"{who(blind)} sees no card, and others do: workers in step need as many each",
+            "ask for a card for each task, or set CUDA_VISIBLE_DEVICES=-1 for all of them",
             tuple(blind),
         )
-    if told:
-        yield Finding("good", "gpus", "; ".join(told))
-    else:
+    if holders:
+        told = [
+            f"{who([name])} may use {', '.join(f'{one.name} {one.short}' for one in facts.gpus)}"
+            for name, facts in visit.facts.items()
+            if facts.gpus
+        ]
+        yield Finding("good", "gpus", _listed(told))
+    elif not any(facts.gpu_trouble for facts in visit.facts.values()):
         yield Finding("good", "gpus", "none (no nvidia-smi, or it shows none): tasks use the CPU")
 
 

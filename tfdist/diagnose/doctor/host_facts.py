@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from tfdist.machine.gpus import Gpu
 from tfdist.rendezvous.handshake import plain
 
-__all__ = ["FolderFacts", "Gpu", "HostFacts"]
+__all__ = ["FolderFacts", "HostFacts"]
 
 _LONGEST = 500
 
@@ -37,23 +38,6 @@ class FolderFacts:
 
 
 @dataclass(frozen=True)
-class Gpu:
-    """A card, or a slice of one.
-
-    Attributes:
-        uuid: Its own name, the same whichever process asks.
-        name: Its model.
-        free: Bytes of its memory that are free.
-        total: Bytes of its memory.
-    """
-
-    uuid: str
-    name: str
-    free: int
-    total: int
-
-
-@dataclass(frozen=True)
 class HostFacts:
     """What there is where a task is to run.
 
@@ -70,7 +54,8 @@ class HostFacts:
         names: From the hosts of the cluster to their addresses, or why there are none.
         port: Why its task cannot listen; "" where it can.
         folder: The run folder.
-        gpus: The cards that the process sees; None where nothing tells.
+        gpus: The cards that the process may use.
+        gpu_trouble: Why they are not known; "" where they are.
         secret: Whether it has the job's secret.
     """
 
@@ -86,7 +71,8 @@ class HostFacts:
     names: Mapping[str, tuple[str, ...] | str]
     port: str
     folder: FolderFacts
-    gpus: tuple[Gpu, ...] | None = None
+    gpus: tuple[Gpu, ...] = ()
+    gpu_trouble: str = ""
     secret: bool = field(default=False, repr=False)
 
     def to_message(self) -> dict[str, Any]:
@@ -105,7 +91,7 @@ class HostFacts:
         """
         try:
             told = _mapping(message)
-            folder, gpus = _mapping(told["folder"]), told["gpus"]
+            folder = _mapping(told["folder"])
             return cls(
                 task=_text(told["task"]),
                 host=_text(told["host"]),
@@ -127,7 +113,8 @@ class HostFacts:
                     locks=_truth(folder["locks"]),
                     links=_truth(folder["links"]),
                 ),
-                gpus=None if gpus is None else tuple(map(_gpu, _list(gpus))),
+                gpus=tuple(map(_gpu, _list(told["gpus"]))),
+                gpu_trouble=_text(told["gpu_trouble"]),
                 secret=_truth(told["secret"]),
             )
         except KeyError as error:
@@ -136,7 +123,7 @@ class HostFacts:
 
 def _gpu(told: object) -> Gpu:
     one = _mapping(told)
-    return Gpu(_text(one["uuid"]), _text(one["name"]), _whole(one["free"]), _whole(one["total"]))
+    return Gpu(_text(one["id"]), _text(one["name"]))
 
 
 def _addresses(told: object) -> tuple[str, ...] | str:

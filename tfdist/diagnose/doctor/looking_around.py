@@ -16,6 +16,7 @@ from tfdist.diagnose.doctor.host_facts import HostFacts
 from tfdist.environments import ENVIRONMENTS
 from tfdist.errors import ClusterError
 from tfdist.machine import ports
+from tfdist.machine.gpus import gpus_here
 from tfdist.machine.hosts import look_up
 from tfdist.version import __version__
 
@@ -41,6 +42,7 @@ def look_around(
     """
     task = None if cluster is None else cluster.task
     open_files, _, file_size = capacities.limits()
+    cards = gpus_here(environ)
     return HostFacts(
         task="" if task is None else str(task),
         host=socket.gethostname(),
@@ -54,7 +56,8 @@ def look_around(
         names={} if cluster is None else _names(cluster),
         port="" if cluster is None or task is None else why_not_listen(cluster, task),
         folder=run_folder.probe(folder),
-        gpus=capacities.gpus(environ),
+        gpus=cards.gpus,
+        gpu_trouble=cards.trouble,
         secret=_has_secret(environ),
     )
 
