@@ -66,7 +66,8 @@ def _top(given: list[str]) -> int:
         "  run        start one process per task of a job, watch them, end them together\n"
         "  submit     hand a job in to Slurm or Kubernetes, and follow it\n"
         "  bench      measure a script on 1, 2, ... workers, and predict it on more\n"
-        "  chaos      run a job with a fault in each run, and compare how it ends\n\n"
+        "  chaos      run a job with a fault in each run, and compare how it ends\n"
+        "  doctor     tell what would keep a job from running, before anybody waits\n\n"
         "`tfdist COMMAND --help` tells more about a command.",
     )
     parser.add_argument("--version", action="store_true", help="show the version and exit")
@@ -379,6 +380,13 @@ def _chaos(given: list[str]) -> int:
     return chaos_command.main(given, _run_parser())
 
 
+def _doctor(given: list[str]) -> int:
+    """`tfdist doctor`."""
+    from tfdist.diagnose import doctor_command
+
+    return doctor_command.main(given)
+
+
 def _submit(given: list[str]) -> int:
     """`tfdist submit`."""
     from tfdist.submit import submit_command
@@ -391,4 +399,5 @@ _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "submit": _submit,
     "bench": _bench,
     "chaos": _chaos,
+    "doctor": _doctor,
 }

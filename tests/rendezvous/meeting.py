@@ -124,7 +124,7 @@ def hosting(connected: socket.socket, cluster: Cluster, secret: Secret = NO_SECR
 def _greeted(connection: Connection) -> Connection:
     end = time.monotonic() + 10
     connection.flush()
-    while connection._is_greeting:
+    while connection.is_greeting:
         assert connection.receive() == []
         assert time.monotonic() < end
         time.sleep(0.005)

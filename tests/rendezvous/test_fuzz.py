@@ -48,7 +48,7 @@ def recorded_pieces(cluster: Cluster) -> list[bytes]:
         host = hosting_in_thread(far, cluster)
         assert guest.flush()
         end = time.monotonic() + 10
-        while guest._is_greeting and time.monotonic() < end:
+        while guest.is_greeting and time.monotonic() < end:
             with contextlib.suppress(Gone):
                 guest.receive()
         assert newcomer._keys is not None

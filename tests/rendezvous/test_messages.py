@@ -195,7 +195,7 @@ def test_equal_tasks_do_not_differ() -> None:
             "is to run the strategy 'pipeline', worker:0 'multi_worker_mirrored'; start every",
         ),
         ({"kind": ""}, "is to run the strategy 'unknown'"),
-        ({"protocol": 1}, "speaks version 1 of the rendezvous, worker:0 version 2"),
+        ({"protocol": 1}, "speaks version 1 of the rendezvous, worker:0 version 3"),
     ],
 )
 def test_a_difference_names_the_task_both_values_and_the_cure(

@@ -139,7 +139,7 @@ def test_a_task_of_version_1_is_named_and_told() -> None:
         (told,) = old.receive()
         assert told["say"] == "stop"
         assert told["text"].endswith(
-            " speaks version 1 of the rendezvous, worker:0 version 2; install the same tfdist on "
+            " speaks version 1 of the rendezvous, worker:0 version 3; install the same tfdist on "
             "every machine"
         )
         assert refusals(chief)[0].endswith(told["text"])
@@ -168,8 +168,8 @@ def test_a_chief_of_version_1_can_read_the_hello_and_is_believed_on_the_version(
         # What version 1 reads of a hello, as it did.
         fields = {"task", "jobs", "kind", "versions", "timeout", "remaining", "pid", "host"}
         assert fields | {"token", "protocol"} <= set(messages[0])
-        assert messages[0]["protocol"] == 2
-        text = "worker:1 speaks version 2 of the rendezvous, worker:0 version 1; install"
+        assert messages[0]["protocol"] == 3
+        text = "worker:1 speaks version 3 of the rendezvous, worker:0 version 1; install"
         old.send({"say": "stop", "error": "mismatch", "text": text})
         assert text in other.join().failed(RendezvousMismatch)
         old.close()
@@ -242,7 +242,7 @@ def test_what_was_recorded_of_one_meeting_opens_no_other() -> None:
         assert sum(data.count(MAGIC) for data in recorded) >= 3  # hello, proof, sealed hello
         again = come(cluster, "worker:0", secret=OURS)
         with connect(cluster) as replay:
-            for data in recorded:
+            for data in recorded[:3]:
                 replay.sendall(data)
                 time.sleep(0.05)
             heard = b""

@@ -42,7 +42,7 @@ from tfdist.rendezvous.participant import Participant
 from tfdist.rendezvous.session import Session
 from tfdist.rendezvous.wording import Log
 
-__all__ = ["Agreement", "meet", "refusals_told"]
+__all__ = ["Agreement", "listening", "meet", "refusals_told"]
 
 _UNPROVEN = (
     "no secret: whoever reaches {} can come as a task of this job, or end it; give every task the "
@@ -200,7 +200,7 @@ def meet(
             if not secret and not _is_of_one_host(cluster):
                 log(_UNPROVEN.format(own))
             with contextlib.ExitStack() as stack:
-                server = stack.enter_context(_listening(cluster, own))
+                server = stack.enter_context(listening(cluster, own))
                 coordinator = Coordinator(
                     cluster, tasks, handshake, server, start + timeout, log, parted, secret
                 )
@@ -233,7 +233,17 @@ def _is_of_one_host(cluster: Cluster) -> bool:
     return all(Address.parse(cluster.address(task)).is_loopback for task in cluster.tasks)
 
 
-def _listening(cluster: Cluster, own: Address) -> socket.socket:
+def listening(cluster: Cluster, own: Address) -> socket.socket:
+    """Listens where a task does: at the loopback alone where that is its address.
+
+    Args:
+        cluster: The job, with the task that this process is.
+        own: The task's address.
+
+    Raises:
+        PortInUse: The port is taken.
+        ClusterError: This machine cannot listen there.
+    """
     hosts: tuple[str | None, ...] = (None,)
     if own.is_loopback:  # then nobody needs to come from outside
         found = look_up([own.host], 1.0)[own.host]

@@ -73,7 +73,7 @@ class Newcomer:
     def begin(self) -> Message:
         """Returns the hello: all that is told to somebody who may be anybody."""
         nothing = replace(self.handshake, jobs={}, versions={}, cards=None)
-        hello = replace(nothing, kind="", token="", refusal="")
+        hello = replace(nothing, kind="", token="", refusal="", digest="")
         return {**hello.to_message(), "nonce": self._nonce, "secret": bool(self.secret)}
 
     def hear(self, message: Message) -> _Heard:

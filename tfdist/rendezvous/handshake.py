@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
 import os
 import secrets
@@ -15,7 +17,7 @@ from tfdist.rendezvous.cards import difference_of
 
 __all__ = ["PROTOCOL", "Handshake", "plain"]
 
-PROTOCOL = 2
+PROTOCOL = 3
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class Handshake:
 
     Attributes:
         task: Its name, as "worker:1".
-        jobs: The jobs of its cluster.
+        jobs: The jobs of its cluster; none in the short form, which is as long for any number of
+            tasks.
         kind: The kind of strategy that it is going to make; "" where it does not say.
         versions: Of the packages that must agree, by name.
         timeout: How long it waits in all, in seconds.
@@ -35,6 +38,7 @@ class Handshake:
         protocol: Of the rendezvous itself.
         refusal: Why it cannot come, so that nobody need wait for it; "" where it comes.
         cards: The GPUs that it computes on; None where the others need not know.
+        digest: Of the cluster; that of `jobs`, where they are there.
     """
 
     task: str
@@ -49,6 +53,11 @@ class Handshake:
     protocol: int = PROTOCOL
     refusal: str = ""
     cards: tuple[str, ...] | None = None
+    digest: str = ""
+
+    def __post_init__(self) -> None:
+        if self.jobs:
+            object.__setattr__(self, "digest", _digest(tuple(self.jobs.items())))
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> Handshake | None:
@@ -78,21 +87,34 @@ class Handshake:
                 protocol=_count(message["protocol"]),
                 refusal=plain(_exactly(message.get("refusal", "")), 1000),
                 cards=_texts(message.get("cards")),
+                digest=_text(message.get("digest", "")),
             )
         except (KeyError, ValueError):
             return None
         return handshake if message.get("say") == "hello" else None
 
-    def to_message(self) -> dict[str, Any]:
-        """Returns the message that `from_message` reads."""
+    def to_message(self, *, whole: bool = True) -> dict[str, Any]:
+        """Returns the message that `from_message` reads.
+
+        Args:
+            whole: Whether it has the jobs, and not their digest alone.
+        """
         plain = {one.name: getattr(self, one.name) for one in fields(self)}
         return {
             **plain,
             "say": "hello",
-            "jobs": {job: list(at) for job, at in self.jobs.items()},
+            "jobs": {job: list(at) for job, at in self.jobs.items()} if whole else {},
             "versions": dict(self.versions),
             "cards": None if self.cards is None else list(self.cards),
         }
+
+    def lacks_jobs(self, chief: Handshake) -> bool:
+        """Whether its cluster is another one than the chief's, and it has not said which.
+
+        Args:
+            chief: The chief's own.
+        """
+        return not self.jobs and self.digest != chief.digest and self.protocol == chief.protocol
 
     @property
     def who(self) -> str:
@@ -116,7 +138,7 @@ class Handshake:
                 f"{me} speaks version {self.protocol} of the rendezvous, {chief.task} version "
                 f"{chief.protocol}; install the same tfdist on every machine"
             )
-        if jobs := _different_jobs(self.jobs, chief.jobs):
+        if jobs := _different_jobs(self, chief):
             mine, theirs = (_shown(handshake.jobs, jobs) for handshake in (self, chief))
             return (
                 f"{me} was started with another cluster spec: it has {mine}, {chief.task} has "
@@ -136,15 +158,20 @@ class Handshake:
         return difference_of(me, self.cards, chief.task, chief.cards)
 
 
-def _different_jobs(
-    mine: Mapping[str, tuple[str, ...]], theirs: Mapping[str, tuple[str, ...]]
-) -> list[str]:
+def _different_jobs(mine: Handshake, theirs: Handshake) -> list[str]:
+    if mine.digest == theirs.digest:
+        return []
+    return [
+        job for job in {**theirs.jobs, **mine.jobs} if mine.jobs.get(job) != theirs.jobs.get(job)
+    ]
+
+
+@functools.lru_cache(4)
+def _digest(jobs: tuple[tuple[str, tuple[str, ...]], ...]) -> str:
     try:
-        if Cluster(mine).digest() == Cluster(theirs).digest():
-            return []
+        return Cluster(dict(jobs)).digest()
     except ValueError:  # a ClusterError, or what no text of a cluster can be
-        pass  # no cluster at all, so certainly another one
-    return [job for job in {**theirs, **mine} if mine.get(job) != theirs.get(job)]
+        return f"no cluster: {hashlib.sha256(json.dumps(jobs).encode()).hexdigest()[:12]}"
 
 
 def _shown(jobs: Mapping[str, tuple[str, ...]], names: list[str]) -> str:

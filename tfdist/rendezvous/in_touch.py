@@ -14,7 +14,6 @@ import selectors
 import socket
 import threading
 import time
-import weakref
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from typing import Any
@@ -24,15 +23,16 @@ from tfdist.cluster.address import Address
 from tfdist.cluster.spec import Cluster
 from tfdist.cluster.task import Task
 from tfdist.machine.standstill import Standstill
+from tfdist.rendezvous.forks import leave_to_the_parent
 from tfdist.rendezvous.messages import Connection, Gone, Message, Stranger
 
 __all__ = ["InTouch", "Standing"]
 
 _BEAT_SECONDS = 1.0
 _MOST_TOLD = 8
+_SPEAK_SECONDS = 0.0001  # to one
 _FAREWELL_SECONDS = 0.5
 _WRONG_FORM = (AttributeError, KeyError, TypeError, ValueError)  # of what was told
-_open: weakref.WeakSet[InTouch] = weakref.WeakSet()
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,7 @@ class InTouch:
         self._begun: dict[str, int] = {}
         self._ended: dict[str, str] = {}
         self._gone: dict[str, None] = {}
+        self._gone_told = 0  # how many of them the chief has told of
         self._silent: dict[str, float] = {}  # by the chief's word
         self._selector = selectors.DefaultSelector()
         self._wake, self._woken = socket.socketpair()
@@ -93,7 +94,7 @@ class InTouch:
             connection.keep_alive(process.stall_timeout())
             self._selector.register(connection.socket, selectors.EVENT_READ, name)
         self._closing = False
-        _open.add(self)
+        leave_to_the_parent(self)
         self._thread = threading.Thread(target=self._run, name="tfdist-in-touch", daemon=True)
         self._thread.start()
 
@@ -162,12 +163,13 @@ class InTouch:
 
     def _run(self) -> None:
         standstill = Standstill()
-        due = 0.0
+        due = spoken = 0.0
         try:
             while self._connections:
                 for key, _ in self._selector.select(max(0.0, due - time.monotonic())):
                     if key.data is None:
-                        due = 0.0
+                        # At once where they are few; of thousands, all would have news in turn.
+                        due = min(due, spoken + _SPEAK_SECONDS * len(self._connections))
                         with contextlib.suppress(OSError):
                             self._woken.recv(64)
                     else:
@@ -179,14 +181,13 @@ class InTouch:
                         self._silent.clear()
                 closing = self._closing  # looked at first: what is said then is the last word
                 if closing or now >= due:
-                    due = now + _BEAT_SECONDS
+                    due, spoken = now + _BEAT_SECONDS, now
                     self._speak(now)
                 if closing:
                     self._wait_until_they_close(now + _FAREWELL_SECONDS)
                     return
         finally:
-            _open.discard(self)
-            self._shut()
+            self.shut()
 
     def _wait_until_they_close(self, until: float) -> None:
         """Lets the others close first.
@@ -219,12 +220,13 @@ class InTouch:
                 others = sorted(self._standing.values(), key=lambda one: not one.alone)
                 message["standing"] += [astuple(one) for one in others[:_MOST_TOLD]]
                 begun = self._begun.items()  # of most tasks the chief's own number is theirs
-                message["begun"] = {name: n for name, n in begun if n != self._calls}
+                behind = sorted((n, name) for name, n in begun if n != self._calls)
+                message["begun"] = {name: n for n, name in behind[:_MOST_TOLD]}
                 message["ended"] = {n: self._ended[n] for n in list(self._ended)[:_MOST_TOLD]}
-                message["gone"] = list(self._gone)
-                message["silent"] = {
-                    name: now - at for name, at in self._heard.items() if now - at > 2.0
-                }
+                message["gone"] = list(self._gone)[self._gone_told :]
+                self._gone_told = len(self._gone)
+                silent = sorted((at, name) for name, at in self._heard.items() if now - at > 2.0)
+                message["silent"] = {name: now - at for at, name in silent[:_MOST_TOLD]}
         for name, connection in list(self._connections.items()):
             try:
                 connection.send(message)
@@ -277,7 +279,8 @@ class InTouch:
             self._selector.unregister(connection.socket)
         connection.close()
 
-    def _shut(self) -> None:
+    def shut(self) -> None:
+        """Closes every socket, here and in a forked child."""
         for connection in self._connections.values():
             connection.close()
         for one in (self._wake, self._woken):
@@ -293,14 +296,3 @@ def _standing(told: Any) -> Standing:
 def _plain(value: Any, longest: int = 200) -> str:
     """Makes what another task has told fit for a line of a log."""
     return "".join(char if char.isprintable() else "?" for char in str(value)[:longest])
-
-
-def _leave_to_the_parent() -> None:
-    for one in list(_open):
-        one._shut()
-    _open.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    # A forked child (a data loader) would keep the connections open when this task has died.
-    os.register_at_fork(after_in_child=_leave_to_the_parent)

@@ -15,7 +15,6 @@ import selectors
 import socket
 import threading
 import time
-import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -26,6 +25,7 @@ from tfdist.cluster.task import Task
 from tfdist.errors import RendezvousTimeout
 from tfdist.machine.standstill import Standstill
 from tfdist.rendezvous import dropping
+from tfdist.rendezvous.forks import leave_to_the_parent
 from tfdist.rendezvous.greeting import Host
 from tfdist.rendezvous.guests import StrangerLog, crowded_out
 from tfdist.rendezvous.handshake import Handshake
@@ -42,7 +42,7 @@ _BEAT_SECONDS = 2.0
 _SILENCE = 10.0  # seconds for a handshake
 _FAREWELL = 2.0  # seconds for the last word to reach all
 _MAX_GUESTS = 64
-_open: weakref.WeakSet[Membership] = weakref.WeakSet()
+_TEND_SECONDS = 0.2
 
 
 @dataclass
@@ -89,6 +89,8 @@ class Membership:
     _times: dict[Task, int] = field(default_factory=dict, init=False)
     _guests: dict[Connection, float] = field(default_factory=dict, init=False)
     _claims: dict[Connection, _Claim] = field(default_factory=dict, init=False)
+    _owners: dict[Connection, Task] = field(default_factory=dict, init=False)
+    _tended: float = field(default=0.0, init=False)
     _strangers: StrangerLog = field(init=False)
     _last: Message | None = field(default=None, init=False)
     _heard: dict[Task, float] = field(default_factory=dict, init=False)
@@ -109,10 +111,11 @@ class Membership:
         self.server.setblocking(False)
         self._selector.register(self.server, selectors.EVENT_READ)
         self._selector.register(self._woken, selectors.EVENT_READ)
-        for connection, _ in self.members.values():
+        self._owners = {connection: task for task, (connection, _) in self.members.items()}
+        for connection in self._owners:
             connection.keep_alive(process.stall_timeout())
             self._selector.register(connection.socket, selectors.EVENT_READ, connection)
-        _open.add(self)
+        leave_to_the_parent(self)
         self._thread = threading.Thread(target=self._run, name="tfdist-membership", daemon=True)
         self._thread.start()
 
@@ -186,12 +189,11 @@ class Membership:
                 self._tend(time.monotonic())
             self._say_farewell(self._last)
         finally:
-            _open.discard(self)
             self._selector.close()
-            self._shut()
+            self.shut()
 
-    def _shut(self) -> None:
-        """Closes every socket, here and in a forked child, where it would keep them open."""
+    def shut(self) -> None:
+        """Closes every socket, here and in a forked child."""
         for connection in self._everybody():
             connection.close()
         for one in (self.server, self._wake, self._woken):
@@ -204,7 +206,7 @@ class Membership:
             elif key.fileobj is self._woken:
                 with contextlib.suppress(OSError):
                     self._woken.recv(64)
-            elif key.data in self._everybody():  # else dropped by an earlier one of this round
+            elif self._knows(key.data):  # else dropped by an earlier one of this round
                 self._hear(key.data)
 
     def _accept(self) -> None:
@@ -242,6 +244,9 @@ class Membership:
 
     def _receive(self, connection: Connection, handshake: Handshake) -> None:
         """Lets a task in, refuses it, or asks the one whose place it claims whether it lives."""
+        if handshake.lacks_jobs(self.handshake) and not handshake.refusal:
+            self._tell(connection, {"say": "spec"})
+            return
         if difference := handshake.difference(self.handshake):
             self._refuse(connection, difference)
             return
@@ -274,6 +279,7 @@ class Membership:
         self._claims.pop(connection, None)
         connection.keep_alive(process.stall_timeout())
         another = before is None or before[1].token != handshake.token
+        self._owners[connection] = task
         with self._lock:
             self.members[task] = (connection, handshake)
             self._times[task] = self._times.get(task, 0) + another
@@ -283,25 +289,27 @@ class Membership:
 
     def _note_that_it_serves(self, connection: Connection) -> None:
         with self._changed:
-            self._serving.update(self._tasks_of(connection))
+            if connection in self._owners:
+                self._serving.add(self._owners[connection])
             self._changed.notify_all()
 
     def _note_that_it_is_to_end(self, connection: Connection, by: str) -> None:
         if not self.saves:
             self._tell(connection, {"say": "end"})
             return
-        for task in self._tasks_of(connection):
-            self.asked_by = f"{by} to {task}"
+        if connection in self._owners:
+            self.asked_by = f"{by} to {self._owners[connection]}"
 
     def _note_that_it_lives(self, connection: Connection) -> None:
-        self._heard |= dict.fromkeys(self._tasks_of(connection), time.monotonic())
+        if connection in self._owners:
+            self._heard[self._owners[connection]] = time.monotonic()
 
     def _hear_that_it_lives(self, connection: Connection) -> None:
-        for task in self._tasks_of(connection):
-            for claimant, claim in list(self._claims.items()):
-                if claim.task == task:
-                    first = self.members[task][1]
-                    self._refuse(claimant, two_claim(task, first, claim.handshake))
+        task = self._owners.get(connection)
+        for claimant, claim in list(self._claims.items()):
+            if claim.task == task:
+                first = self.members[task][1]
+                self._refuse(claimant, two_claim(task, first, claim.handshake))
 
     def _refuse(self, connection: Connection, text: str, *, quietly: bool = False) -> None:
         if not quietly:
@@ -310,8 +318,11 @@ class Membership:
         self._drop(connection, quietly=True)
 
     def _tend(self, now: float) -> None:
-        for guest in [guest for guest, until in self._guests.items() if now > until]:
-            self._drop(guest)
+        if now < self._tended + _TEND_SECONDS:  # of many tasks, words come all the time
+            return
+        self._tended = now
+        for late in [guest for guest, until in self._guests.items() if now > until]:
+            self._drop(late)
         for connection, claim in list(self._claims.items()):
             if claim.task not in self.members or now > claim.until:
                 self._let_in(connection, claim.task, claim.handshake)
@@ -339,26 +350,26 @@ class Membership:
             self.log(dropping.drop(task, handshake, self.cluster))
 
     def _drop(self, connection: Connection, *, quietly: bool = False) -> None:
-        if connection not in self._everybody():
+        if not self._knows(connection):
             return
         self._guests.pop(connection, None)
         self._claims.pop(connection, None)
-        for task, (own, _) in list(self.members.items()):
-            if own is connection:
-                with self._lock:
-                    del self.members[task]
-                    self._heard.pop(task, None)
-                    self._serving.discard(task)
-                if not quietly and self._last is None:
-                    self.log(f"{task} is gone")
+        task = self._owners.pop(connection, None)
+        if task is not None:
+            with self._lock:
+                del self.members[task]
+                self._heard.pop(task, None)
+                self._serving.discard(task)
+            if not quietly and self._last is None:
+                self.log(f"{task} is gone")
         self._selector.unregister(connection.socket)
         connection.close()
 
-    def _tasks_of(self, connection: Connection) -> list[Task]:
-        return [task for task, (own, _) in list(self.members.items()) if own is connection]
+    def _knows(self, connection: Connection) -> bool:
+        return any(connection in some for some in (self._guests, self._claims, self._owners))
 
     def _everybody(self) -> list[Connection]:
-        return [*self._guests, *self._claims, *(own for own, _ in list(self.members.values()))]
+        return [*self._guests, *self._claims, *self._owners]
 
     def _tell(self, connection: Connection, message: Mapping[str, object]) -> None:
         with contextlib.suppress(Gone):  # its end is heard when its connection is read
@@ -386,14 +397,3 @@ class Membership:
                 connection.flush()
             except Gone:
                 self._drop(connection)
-
-
-def _leave_to_the_parent() -> None:
-    for membership in list(_open):
-        membership._shut()
-    _open.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    # A forked child (a data loader) would keep the connections open when the chief has died.
-    os.register_at_fork(after_in_child=_leave_to_the_parent)

@@ -33,12 +33,16 @@ def _is_texts(value: Any) -> bool:
     return isinstance(value, list) and all(map(_is_text, value))
 
 
+def _is_count_or_left_out(value: Any) -> bool:
+    return value is None or _is_seed(value)
+
+
 def _is_truth(value: Any) -> bool:
     return isinstance(value, bool)
 
 
 _FORMS: dict[str, dict[str, Callable[[Any], bool]]] = {
-    "status": {"round": _is_number, "missing": _is_texts},
+    "status": {"round": _is_number, "missing": _is_texts, "more": _is_count_or_left_out},
     "here": {"round": _is_number},
     "go": {"seed": _is_seed, "holding": _is_holding},
     "stop": {"error": _is_text, "text": _is_text},

@@ -138,7 +138,7 @@ class Connection:
             self._read += chunk
         messages = []
         while (message := self._next()) is not None:
-            if self._is_greeting:
+            if self.is_greeting:
                 self._greet(message)
             else:
                 messages.append(message)
@@ -147,12 +147,13 @@ class Connection:
         return messages
 
     @property
-    def _is_greeting(self) -> bool:
+    def is_greeting(self) -> bool:
+        """Whether the first words are still being spoken."""
         return self._greeting is not None and self._seals is None
 
     @property
     def _most(self) -> int:
-        return MAX_UNPROVEN_BYTES if self._is_greeting else MAX_BYTES + Seals.SIZE
+        return MAX_UNPROVEN_BYTES if self.is_greeting else MAX_BYTES + Seals.SIZE
 
     def _next(self) -> Message | None:
         if bytes(self._read[: len(MAGIC)]) != MAGIC[: len(self._read)]:
@@ -217,8 +218,8 @@ class Connection:
             self._sending = False
 
     def _flush(self) -> bool:
-        while self._unsent or (self._outbox and not self._is_greeting):
-            while self._outbox and not self._is_greeting:
+        while self._unsent or (self._outbox and not self.is_greeting):
+            while self._outbox and not self.is_greeting:
                 self._put(self._outbox.popleft())
             try:
                 del self._unsent[: self.socket.send(self._unsent)]

@@ -15,13 +15,13 @@ from tfdist.cluster.address import Address
 from tfdist.cluster.secret import NO_SECRET, Secret
 from tfdist.cluster.spec import Cluster
 from tfdist.cluster.task import Task
-from tfdist.errors import RendezvousError, RendezvousMismatch, RendezvousTimeout
+from tfdist.errors import ClusterError, RendezvousError, RendezvousMismatch, RendezvousTimeout
 from tfdist.machine.hosts import look_up
 from tfdist.rendezvous.cards import Holding
 from tfdist.rendezvous.greeting import Newcomer
 from tfdist.rendezvous.handshake import Handshake
 from tfdist.rendezvous.messages import Connection, Gone, Message, Refusal, Stranger
-from tfdist.rendezvous.wording import Log, WaitingLog, late_text
+from tfdist.rendezvous.wording import MOST_TOLD, Log, WaitingLog, late_text
 
 __all__ = ["Participant"]
 
@@ -30,6 +30,8 @@ _SILENCE = 10.0  # seconds without a word after which the connection to the chie
 _STALE = 4.0  # seconds after which the chief's last word on who is missing is no news any more
 _VERDICT = 0.5  # seconds that the chief's own word on the deadline may be late
 _PATIENCE = 3.0  # seconds for a server left over from another job to go away
+_TICK = 0.25
+_MOST_SPEAK = 64  # tasks of which each logs whom it waits for; of more, the chief alone does
 _PAUSES = (0.05, 0.1, 0.2, 0.4, 0.5)  # seconds between attempts; the last one goes on
 
 
@@ -58,6 +60,7 @@ class Participant:
     holding: Holding = field(default="none", init=False)
     _waiting: WaitingLog = field(init=False)
     _missing: list[Task] = field(default_factory=list, init=False)
+    _more: int = field(default=0, init=False)
     _reason: str = field(default="", init=False)
     _stranger: str = field(default="", init=False)
     _stranger_since: float | None = field(default=None, init=False)
@@ -78,7 +81,7 @@ class Participant:
         """
         attempt = 0
         while True:
-            self._missing = [self.cluster.chief]
+            self._wait_for_the_chief()
             connection = self._connect()
             if connection is not None:
                 try:
@@ -92,7 +95,7 @@ class Participant:
             left = self.deadline - time.monotonic()
             if left <= 0:
                 raise RendezvousTimeout(self._late())
-            self._waiting.tick(self._missing)
+            self._waiting.tick(self._missing, self._more)
             time.sleep(min(left, _PAUSES[min(attempt, len(_PAUSES) - 1)]))
             attempt += 1
 
@@ -134,17 +137,22 @@ class Participant:
             selector.register(connection.socket, selectors.EVENT_READ)
             try:
                 left = max(0.0, self.deadline - heard)
-                self._say(connection, replace(self.handshake, remaining=left).to_message())
+                self._say(
+                    connection, replace(self.handshake, remaining=left).to_message(whole=False)
+                )
                 while True:
                     now = time.monotonic()
                     end = self.deadline + (_VERDICT if known else 0.0)
                     if now >= end or now - heard > _SILENCE:
                         if not known or not self._missing or now - heard > _STALE:
                             self._reason = "it takes connections and says nothing"
-                            self._missing = [self.cluster.chief]
+                            self._wait_for_the_chief()
                         return None
-                    self._waiting.tick(self._missing)
-                    selector.select(min(0.25, end - now))
+                    wake = min(end, heard + _SILENCE)
+                    if not known or len(self.cluster) <= _MOST_SPEAK:
+                        self._waiting.tick(self._missing, self._more)
+                        wake = min(wake, max(self._waiting.due, now + _TICK))
+                    selector.select(max(0.0, wake - now))
                     messages = connection.receive()
                     while messages:
                         known, heard, self._stranger_since = True, time.monotonic(), None
@@ -154,7 +162,7 @@ class Participant:
                             return seed
             except Gone:
                 self._reason = "it closed the connection"
-                self._missing = [self.cluster.chief]
+                self._wait_for_the_chief()
             except Refusal as refusal:
                 chief = self.cluster.chief
                 raise RendezvousMismatch(
@@ -164,7 +172,7 @@ class Participant:
             except Stranger as stranger:
                 self._stranger = str(stranger)
                 self._reason = f"at its address is {stranger}"
-                self._missing = [self.cluster.chief]
+                self._wait_for_the_chief()
                 self._stranger_since = self._stranger_since or time.monotonic()
         return None
 
@@ -177,12 +185,28 @@ class Participant:
             if message.get("error") == "timeout":
                 raise RendezvousTimeout(text)
             raise RendezvousMismatch(text)
+        if said == "spec":  # of which the chief knows that it is another one than its own
+            left = max(0.0, self.deadline - time.monotonic())
+            self._say(connection, replace(self.handshake, remaining=left).to_message())
+            return None
         if said != "status" or not isinstance(message.get("missing"), list):
             raise Stranger(f"something that said {said[:40]!r}")
-        names = set(map(str, message["missing"]))
-        self._missing = [task for task in self.cluster.tasks if str(task) in names]
+        told = [self._task(str(name)) for name in message["missing"][:MOST_TOLD]]
+        self._missing = [task for task in told if task is not None]
+        self._more = int(message.get("more") or 0)
         self._say(connection, {"say": "here", "round": message.get("round")})
         return None
+
+    def _task(self, name: str) -> Task | None:
+        try:
+            task = Task.parse(name)
+            self.cluster.address(task)
+        except ClusterError:
+            return None
+        return task
+
+    def _wait_for_the_chief(self) -> None:
+        self._missing, self._more = [self.cluster.chief], 0
 
     def _say(self, connection: Connection, message: dict[str, Any]) -> None:
         # The chief's last word may be waiting to be read on a connection that it has closed.
@@ -209,4 +233,4 @@ class Participant:
                 did_not="answer",
                 detail=self._reason,
             )
-        return late_text(self._missing, self.cluster, self.handshake.timeout)
+        return late_text(self._missing, self.cluster, self.handshake.timeout, more=self._more)

@@ -11,6 +11,7 @@ from tfdist import log, process
 from tfdist.cluster import Cluster
 from tfdist.machine.places import await_hosts
 from tfdist.rendezvous.agreement import Agreement, meet, refusals_told
+from tfdist.rendezvous.wording import some_of
 from tfdist.strategies.one_machine import quiet_tensorflow
 from tfdist.version import __version__
 
@@ -74,5 +75,5 @@ def tell_who_is_here(cluster: Cluster, agreement: Agreement) -> None:
         "all %d tasks are here, after %.1f s: %s",
         len(agreement.tasks),
         agreement.waited,
-        ", ".join(map(str, agreement.tasks)),
+        some_of(agreement.tasks),
     )
