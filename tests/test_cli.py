@@ -19,6 +19,7 @@ from tests.launch.support import compare_with_golden, write_script
 from tfdist import cli
 from tfdist.errors import EXIT_CODES, ClusterError
 from tfdist.launch.job import DEFAULT_GRACE
+from tfdist.run_parser import EXAMPLES, run_parser
 from tfdist.training.plug_options import keywords_from
 from tfdist.version import __version__
 
@@ -86,7 +87,7 @@ def test_every_example_of_the_help_is_a_plan(
     monkeypatch.setenv("TFDIST_SSH", CLIENT)
     spec = {"cluster": {"worker": ["10.0.0.1:1", "10.0.0.2:1"]}}
     Path("spec.json").write_text(json.dumps(spec))
-    for example in re.findall(r"^  tfdist run (.*)$", cli._EXAMPLES, re.MULTILINE):
+    for example in re.findall(r"^  tfdist run (.*)$", EXAMPLES, re.MULTILINE):
         assert dry_run(capsys, *example.split())
 
 
@@ -200,7 +201,7 @@ def test_the_options_of_plug_are_read_as_keywords(text: str, keywords: dict[str,
 
 @pytest.mark.parametrize("dash", ["-", "_"])
 def test_options_may_be_spelt_with_dashes_or_underscores(dash: str) -> None:
-    parser = cli._run_parser()
+    parser = run_parser()
     given = ["--log-dir", "a-b", "--rendezvous-timeout=3", "--dry-run", "x-y.py", "--my-flag"]
     given[:4] = [word.replace("-", dash).replace(dash * 2, "--") for word in given[:4]]
     given[1] = "a-b"

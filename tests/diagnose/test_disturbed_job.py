@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tfdist.cli import _run_parser
 from tfdist.diagnose.disturbed_job import DisturbedJob, spread
 from tfdist.diagnose.namespace_hosts import Hosts
 from tfdist.errors import ClusterError
+from tfdist.run_parser import run_parser
 
 
 @pytest.mark.parametrize(
@@ -25,14 +25,14 @@ from tfdist.errors import ClusterError
 def test_the_shape_is_taken_from_the_options(
     words: list[str], tasks: list[str], kept: list[str]
 ) -> None:
-    assert spread(_run_parser(), words, 2) == (tasks, kept)
+    assert spread(run_parser(), words, 2) == (tasks, kept)
 
 
 def test_what_cannot_be_spread_is_refused() -> None:
     with pytest.raises(ClusterError, match=r"--hosts 1 for a job of 2 tasks \(worker:0, worker:1"):
-        spread(_run_parser(), ["--workers", "2"], 1)
+        spread(run_parser(), ["--workers", "2"], 1)
     with pytest.raises(ClusterError, match="leave out --cluster and --evaluator"):
-        spread(_run_parser(), ["--workers", "2", "--evaluator"], 2)
+        spread(run_parser(), ["--workers", "2", "--evaluator"], 2)
 
 
 def test_each_task_has_a_launcher_on_its_host(tmp_path: Path) -> None:
