@@ -14,7 +14,7 @@ import pytest
 from tfdist import process
 from tfdist.cluster import Cluster
 from tfdist.errors import ClusterError, StrategyError
-from tfdist.machine.places import available_cores
+from tfdist.machine.capacities import available_cores
 from tfdist.machine.ports import Reservation
 from tfdist.process import (
     SAVES_VARIABLE,

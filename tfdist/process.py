@@ -18,7 +18,7 @@ from tfdist.cluster import Cluster, Task
 from tfdist.cluster.secret import Secret
 from tfdist.environments import LAUNCHED_VARIABLE, detect_cluster
 from tfdist.errors import ClusterError, StrategyError
-from tfdist.machine.places import available_cores
+from tfdist.machine.capacities import available_cores
 
 __all__ = [
     "GPUS_ASKED_VARIABLE",

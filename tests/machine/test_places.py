@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from tests.machine.names import Names
 from tfdist.cluster import Cluster
 from tfdist.errors import ClusterError, RendezvousTimeout
 from tfdist.machine.hosts import UNANSWERED, is_local, look_up
-from tfdist.machine.places import available_cores, await_hosts
+from tfdist.machine.places import await_hosts
 from tfdist.machine.ports import Reservation
 
 
@@ -179,17 +178,3 @@ def test_only_own_addresses_are_local() -> None:
 
 def test_a_label_that_is_too_long_is_no_host_name() -> None:
     assert look_up(["a" * 64 + ".example"], 2)["a" * 64 + ".example"] != UNANSWERED
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="needs Linux")
-def test_cores_that_this_process_may_not_use_are_not_counted() -> None:
-    assert available_cores() == len(os.sched_getaffinity(0))
-
-
-def test_cores_are_those_of_the_machine_where_the_system_tells_no_others(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    assert available_cores() == os.cpu_count()
-    monkeypatch.setattr(os, "cpu_count", lambda: None)
-    assert available_cores() == 1

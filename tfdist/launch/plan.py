@@ -17,7 +17,7 @@ from tfdist.cluster import Cluster, Task
 from tfdist.environments import LAUNCHED_VARIABLE
 from tfdist.errors import ClusterError
 from tfdist.launch.gpu_shares import GpuShares, GpuSupply, share_out
-from tfdist.machine.places import available_cores
+from tfdist.machine.capacities import available_cores
 
 __all__ = ["AUTOPLUG_MODULE", "JobPlan", "TaskPlan", "make_plan"]
 

@@ -1,4 +1,4 @@
-"""What a cluster meets in the world: cores, the port of this process's task, the hosts of all."""
+"""What a cluster meets in the world: the port of this process's task, the hosts of all."""
 
 from __future__ import annotations
 
@@ -14,19 +14,12 @@ from tfdist.machine.hosts import UNANSWERED, is_local, look_up
 if TYPE_CHECKING:
     from tfdist.cluster.spec import Cluster
 
-__all__ = ["LOOK_UP_SECONDS", "available_cores", "await_hosts", "check_hosts", "check_own_port"]
+__all__ = ["LOOK_UP_SECONDS", "await_hosts", "check_hosts", "check_own_port"]
 
 LOOK_UP_SECONDS = 0.7
 """How long names are looked up at most, so that the whole validation stays under a second."""
 
 _ROUND_SECONDS, _LOOK_AGAIN_SECONDS = 5.0, 0.5
-
-
-def available_cores() -> int:
-    """How many cores this process may use (fewer than the machine's under taskset or Slurm)."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def check_own_port(cluster: Cluster) -> None:

@@ -19,7 +19,7 @@ from tfdist import exits
 from tfdist.cluster import Cluster
 from tfdist.compat import tf_graphs
 from tfdist.errors import ClusterError, StrategyError
-from tfdist.machine.places import available_cores
+from tfdist.machine.capacities import available_cores
 from tfdist.machine.ports import Reservation
 from tfdist.rendezvous.agreement import Agreement
 from tfdist.rendezvous.membership import Membership

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from tfdist import process
 from tfdist.cluster import Cluster, Task
 from tfdist.cluster.address import Address
-from tfdist.diagnose.doctor import capacities, run_folder
+from tfdist.diagnose.doctor import run_folder
 from tfdist.diagnose.doctor.host_facts import HostFacts
 from tfdist.environments import ENVIRONMENTS
 from tfdist.errors import ClusterError
-from tfdist.machine import ports
+from tfdist.machine import capacities, ports
 from tfdist.machine.gpus import gpus_here
 from tfdist.machine.hosts import look_up
 from tfdist.version import __version__
@@ -47,7 +47,7 @@ def look_around(
         task="" if task is None else str(task),
         host=socket.gethostname(),
         cores_of=capacities.cores_of(),
-        cores=capacities.cores(),
+        cores=capacities.available_cores(),
         memory=capacities.memory(),
         open_files=open_files,
         file_size=file_size,

@@ -38,8 +38,8 @@ from tfdist.launch.hosts.frames import MARK, FrameReader, frame
 from tfdist.launch.hosts.survey import Survey
 from tfdist.launch.plan import JobPlan, TaskPlan
 from tfdist.launch.running_task import RunningTask
+from tfdist.machine.capacities import available_cores
 from tfdist.machine.gpus import gpus_here
-from tfdist.machine.places import available_cores
 from tfdist.machine.ports import Reservation
 from tfdist.rendezvous.message_forms import Message
 

@@ -8,21 +8,28 @@ import os
 from pathlib import Path
 
 from tfdist.machine.open_files import open_files_limit
-from tfdist.machine.places import available_cores
 
-__all__ = ["cores", "cores_of", "limits", "memory"]
+__all__ = ["available_cores", "cores_of", "limits", "memory"]
 
 _CGROUP = Path("/sys/fs/cgroup")
 
 
-def cores() -> int:
-    """How many cores' time this process may take: those it may run on, and its quota of them."""
-    found = available_cores()
-    for folder in _own_cgroups():
-        words = _words(folder / "cpu.max")
-        if len(words) == 2 and all(word.isdecimal() for word in words):
-            found = min(found, max(1, math.ceil(int(words[0]) / int(words[1]))))
-    return found
+def available_cores() -> int:
+    """How many cores' time this process may take.
+
+    Those that it may run on (fewer than the machine's under taskset or Slurm), or as many as its
+    control groups give it the time of (Docker's `--cpus`, Kubernetes' limits), rounded up.
+    """
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    quotas = [_quota(_words(folder / "cpu.max")) for folder in _own_cgroups()]
+    return min([found or 1, *(one for one in quotas if one is not None)])
+
+
+def _quota(words: list[str]) -> int | None:
+    """The cores of a control group's "quota period"; None for "max period" and nothing."""
+    if len(words) != 2 or not all(word.isdecimal() for word in words) or not int(words[1]):
+        return None
+    return max(1, math.ceil(int(words[0]) / int(words[1])))
 
 
 def cores_of() -> str:
