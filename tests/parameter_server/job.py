@@ -196,7 +196,17 @@ def many_shapes() -> Any:
             model = keras.Sequential(pooled)
             model.compile("sgd", "mse", metrics=["accuracy"], steps_per_execution=12)
         model = tfdist.plug(model)
-        return counted(model, data, steps_per_epoch=24)
+        kept: list[Any] = []
+
+        class Keeps(tfdist.callbacks.Checkpoint):
+            def keep(self, state: Any, now: bool) -> None:
+                if state.step:
+                    kept.append((state.step, int(model.optimizer.iterations.numpy())))
+                super().keep(state, now)
+
+        keeps = Keeps(folder / "shapes", every_secs=1e-3)
+        found = counted(model, data, steps_per_epoch=24, callbacks=[keeps])
+        return found | {"kept": kept}
     finally:
         asynchronous._MORE_SLOTS = more_slots
 

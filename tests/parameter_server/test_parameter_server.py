@@ -220,6 +220,9 @@ def test_batches_of_many_shapes_wait_for_a_slot(several: dict[str, Any]) -> None
     assert not isinstance(found, str), found
     assert found["iterations"] == 24
     assert found["examples"] == 24 * 4
+    # Nothing that the servers have made is missing from what is kept.
+    assert found["kept"]
+    assert [step for step, _ in found["kept"]] == [made for _, made in found["kept"]]
 
 
 @pytest.mark.parametrize("name", more.REFUSED)

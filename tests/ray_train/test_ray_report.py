@@ -91,6 +91,44 @@ def test_each_epoch_and_each_checkpoint_is_told_once(ray: Ray, tmp_path: Path) -
     assert all(isinstance(one["loss"], float) for one, _ in ray.told)
 
 
+def test_the_last_epoch_is_told_though_its_turn_had_not_come(ray: Ray, tmp_path: Path) -> None:
+    keep = Checkpoint(tmp_path, every=2)
+    fit([keep, RayReport(keep)], epochs=3)
+    assert [(one["epoch"], files) for one, files in ray.told] == [
+        (1, None),
+        (2, ["checkpoint.json", "epoch-00002.keras"]),
+        (3, None),
+        (3, ["checkpoint.json", "epoch-00003.keras"]),
+    ]
+
+
+def test_no_older_checkpoint_is_told_as_the_new_one(ray: Ray, tmp_path: Path) -> None:
+    class Spoils(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            if epoch:
+                self.model.layers[0].bias.assign([np.nan])
+
+    keep = Checkpoint(tmp_path / "one")
+    fit([keep, RayReport(keep), Spoils()])
+    other = Checkpoint(tmp_path / "two", every_steps=3)
+    fit([other, keep := Checkpoint(tmp_path / "three"), RayReport(keep)], epochs=1)
+    assert [(one["epoch"], one.get("step"), files) for one, files in ray.told] == [
+        (1, None, ["checkpoint.json", "epoch-00001.keras"]),
+        (2, None, None),
+        (0, 3, None),
+        (1, None, ["checkpoint.json", "epoch-00001.keras"]),
+    ]
+
+
+def test_a_model_that_is_not_plugged_is_refused(ray: Ray, tmp_path: Path) -> None:
+    keep = Checkpoint(tmp_path)
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    x = np.ones((4, 3), "float32")
+    with pytest.raises(PlugError, match="before fit"):
+        model.fit(x, x[:, :1], verbose=0, callbacks=[keep, RayReport(keep)])
+
+
 def test_metrics_alone(ray: Ray) -> None:
     fit([RayReport()])
     assert [(one["epoch"], files) for one, files in ray.told] == [(1, None), (2, None)]

@@ -203,6 +203,9 @@ def test_a_word_of_the_command_line_comes_as_it_was(
         ("--image a --pull_secret A train.py", "--pull_secret 'A'; give the name of an object"),
         ("--image a run --workers 2 train.py", "run --workers; a pod is one task of the job"),
         ("--image a run --grace=9 train.py", "run --grace; a pod is one task of the job"),
+        ("--image a run --log-dir=9 train.py", "run --log_dir; a pod is one task of the job"),
+        ("--image a run --env A=1 train.py", "run --env; a pod is one task of the job"),
+        ("--image a run --hosts a,b train.py", "run --hosts; a pod is one task of the job"),
         ("--image a run --plugg train.py", "unknown option '--plugg'; did you mean '--plug'?"),
         ("--image a run --threads x train.py", "'x' is not a number of threads"),
         ("--image a run", "no script; give script.py"),
@@ -232,6 +235,10 @@ def test_the_dockerfile_is_as_it_was(capsys: pytest.CaptureFixture[str]) -> None
     packages = ["tensorflow[and-cuda]==2.21.0", "keras==3.15.1"]
     text = Dockerfile("3.12", packages, "tfdist==1.0", "requirements.txt").text()
     compare_with_golden(text, "Dockerfile", Path(__file__).with_name("golden"))
+    assert "COPY needs/base.txt needs/base.txt" in Dockerfile("3", [], "", "needs/base.txt").text()
+    for path in ("/needs.txt", "../needs.txt", "my needs.txt"):
+        with pytest.raises(ClusterError, match="give a path from there"):
+            Dockerfile("3.12", [], "tfdist", path)
     assert cli.main(["submit", "kubernetes", "--dockerfile"]) == 0
     told = capsys.readouterr().out
     assert "RUN python -m pip install --no-cache-dir" in told

@@ -139,6 +139,11 @@ class Checkpoint(keras.callbacks.Callback):
             taken, data = self._take(), state.to_bytes()
             self._background.begin(lambda: self._write(taken, state, data))
 
+    def keep_pending(self) -> None:
+        """Keeps the state of an epoch whose turn had not come, if it was the last."""
+        if self._pending is not None:
+            self.keep(self._pending, now=True)
+
     def settle(self) -> None:
         """Waits until what was kept is on the disk.
 
@@ -229,8 +234,7 @@ class Checkpoint(keras.callbacks.Callback):
         """Saves what the last epoch left unsaved, and notes that training has ended well."""
         if not self._is_chief:
             return
-        if self._pending is not None:
-            self.keep(self._pending, now=True)
+        self.keep_pending()
         self._background.close()
         self.store.finish()
 

@@ -16,6 +16,7 @@ from tfdist.callbacks.checkpoint import Checkpoint
 from tfdist.errors import CheckpointError, PlugError
 from tfdist.structures import Logs
 from tfdist.training.checkpointing.store import Store
+from tfdist.training.plugged import Plugged
 
 __all__ = ["RayReport"]
 
@@ -57,6 +58,7 @@ class RayReport(keras.callbacks.Callback):
             )
         self.checkpoint = checkpoint
         self._train = _ray_train()
+        self._unreported: tuple[int, Logs] | None = None
         if checkpoint is not None and checkpoint.resume and process.current().is_chief:
             self._fetch(checkpoint.store)
 
@@ -86,8 +88,14 @@ class RayReport(keras.callbacks.Callback):
 
         Raises:
             CheckpointError: it is not.
+            PlugError: the model is not plugged.
         """
-        keeps = self.checkpoint
+        keeps, self._unreported = self.checkpoint, None
+        if keeps is not None and Plugged.of(self.model) is None:
+            raise PlugError(
+                "RayReport(checkpoint) hears of checkpoints from the loop of a model that is "
+                "plugged: call tfdist.plug(model) before fit"
+            )
         if keeps is not None and keeps.model is not self.model:
             raise CheckpointError(
                 "RayReport(checkpoint) reports what its Checkpoint keeps, but fit was not given "
@@ -108,8 +116,21 @@ class RayReport(keras.callbacks.Callback):
             logs: the metrics of the last epoch, or of these steps.
         """
         keeps = self.checkpoint
-        if keeps is None or not (step or epoch % keeps.every == 0):
+        self._unreported = None
+        if keeps is None:
             return
+        if not step and epoch % keeps.every:
+            self._unreported = (epoch, logs)  # kept at the very end, if this is the last
+            return
+        self._tell(keeps, epoch, step, logs)
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        """Reports the last epoch, where its turn had not come."""
+        if self.checkpoint is not None and self._unreported is not None:
+            self.checkpoint.keep_pending()
+            self._tell(self.checkpoint, self._unreported[0], 0, self._unreported[1])
+
+    def _tell(self, keeps: Checkpoint, epoch: int, step: int, logs: Logs) -> None:
         metrics = {**_numbers(logs), "epoch": epoch, **({"step": step} if step else {})}
         if not process.current().is_chief:
             self._train.report(metrics)
@@ -117,7 +138,8 @@ class RayReport(keras.callbacks.Callback):
         keeps.settle()
         newest = keeps.store.latest()
         with tempfile.TemporaryDirectory(prefix="tfdist-ray-") as folder:
-            if newest is None:  # weights that are not finite become no checkpoint
+            if newest is None or newest.stale or newest.place != (epoch, step):
+                # Weights that are not finite became no checkpoint, or another callback's is kept.
                 self._train.report(metrics)
                 return
             Store(folder).adopt(newest)

@@ -31,8 +31,9 @@ was lost goes on where it was."""
 _NOT_IN_A_POD = (
     *("--workers", "--ps", "--chief", "--evaluator", "--cluster", "--task", "--dry_run"),
     *("--grace", "--rendezvous_timeout", "--log_dir"),
+    *("--hosts", "--python", "--env", "--ssh", "--rendezvous", "--nnodes", "--crew_port"),
 )
-"""Options of `tfdist run` that the job's own stand for."""
+"""Options of `tfdist run` that the job's own stand for, or that start jobs over hosts."""
 
 
 def main(given: Sequence[str], run: command_line.Parser) -> int:
@@ -70,6 +71,7 @@ def _checked(run: command_line.Parser, command: Sequence[str]) -> list[str]:
     run.parse_args(own)
     for word in own:
         name = word.partition("=")[0]
+        name = f"--{name[2:].replace('-', '_')}" if name.startswith("--") else name
         if name in _NOT_IN_A_POD:
             raise ClusterError(
                 f"run {name}; a pod is one task of the job: leave it out, and give what there is "

@@ -174,6 +174,11 @@ class Asynchronous:
         slot = None
         if mode == "train":
             while not self._numbers.has_room:
+                if not len(queue):
+                    raise PlugError(
+                        "a callback asks for a step while all that workers may be given at once "
+                        "is under way: call train_on_batch before or after fit"
+                    )
                 queue.early.append(self._back(self.wait(queue), queue))
             slot, first = self._numbers.take(steps)
             queue.slots.add(slot)
@@ -232,8 +237,12 @@ class Asynchronous:
                 if result["ended"]:
                     data.ended_workers.add(int(result["worker"]))
                     time.sleep(_IDLE_SECONDS)
-            more = len(queue) > 0 and chunk_length.every is None
-            one = queue.wait(0.0) if more else None
+            if chunk_length.every is not None:
+                break
+            if queue.early:
+                came = queue.early.popleft()
+                continue
+            one = queue.wait(0.0) if len(queue) else None
             if one is None:
                 break
             came = self._back(one, queue)
@@ -320,7 +329,7 @@ class Asynchronous:
     @property
     def at_rest(self) -> bool:
         """Whether no worker has anything to do, so that the variables stay as they are."""
-        return self._queue is None or not len(self._queue)
+        return self._queue is None or not (len(self._queue) or self._queue.early)
 
     def replica_states(self) -> list[dict[str, list[np.ndarray]]]:
         """What all workers have counted, as one replica would have."""

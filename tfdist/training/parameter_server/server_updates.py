@@ -108,7 +108,7 @@ class ServerUpdates:
     def _is_new(self, place: str, there: Sequence[Gradient], number: int) -> tf.Tensor:
         """Whether a server does not know of this write yet; from then on it does."""
         last = self._last_of(place)
-        waited = [t.values if isinstance(t, tf.IndexedSlices) else t for t in there]
+        waited = tf.nest.flatten(there, expand_composites=True)  # also where slices belong
         with tf.device(place):
             slot, step = tf.unstack(there[-1])
             mine = step * _MOST + number
