@@ -71,9 +71,7 @@ def which_answer(servers: Iterable[Address], seconds: float = 2.0) -> set[Addres
                 with contextlib.suppress(OSError):  # one that cannot be asked has not answered
                     one = stack.enter_context(socket.socket(family))
                     one.setblocking(False)
-                    one.connect_ex(
-                        (ip, at.port)
-                    )  # what becomes of it is seen when it is written to
+                    one.connect_ex((ip, at.port))  # what becomes of it, who writes will see
                     selector.register(one, selectors.EVENT_WRITE, (one, at))
         while selector.get_map() and (left := until - time.monotonic()) > 0:
             for key, event in selector.select(left):
