@@ -81,6 +81,7 @@ def _run(given: list[str]) -> int:
 
     from tfdist.launch import GpuSupply, Job, ThisMachine, check_jobs, held_ports, make_plan
     from tfdist.launch.crew.crew_options import CrewOptions
+    from tfdist.launch.secure import SecureMachine
 
     make = functools.partial(
         make_plan,
@@ -119,7 +120,7 @@ def _run(given: list[str]) -> int:
         make = functools.partial(make, gpus=supply)
         plan = make(cluster, tasks=tasks)
         if options.dry_run:
-            print(plan.shell(), end="")
+            print(host_options.NOT_SECURE * options.secure + plan.shell(), end="")
             return 0
         if options.cluster is not None or alone:
             stack.enter_context(held_ports(cluster, tasks))
@@ -127,7 +128,7 @@ def _run(given: list[str]) -> int:
             "log_dir": options.log_dir,
             "grace": options.grace,
             "prefix": not alone,
-            "ground": ThisMachine(options.isolate),
+            "ground": SecureMachine() if options.secure else ThisMachine(options.isolate),
         }
         if not crew.are_needed(cluster, tasks):
             return Job(plan, max_restarts=options.max_restarts, **how).run().returncode
@@ -209,6 +210,8 @@ def _check_combination(
             )
     if options.task is not None and options.cluster is None:
         parser.error("--task without --cluster; give the file with the addresses of all tasks")
+    if options.secure and options.isolate != "auto":
+        parser.error("--isolate with --secure, whose tasks have a network of their own; give one")
     host_options.check_options(parser, options)
     parser.check_script(command, is_here=not options.dry_run)
 

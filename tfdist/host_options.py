@@ -6,10 +6,13 @@ import argparse
 
 from tfdist.command_line import Parser, count, port
 
-__all__ = ["SSH_VARIABLE", "add_options", "check_options"]
+__all__ = ["NOT_SECURE", "SSH_VARIABLE", "add_options", "check_options"]
 
 SSH_VARIABLE = "TFDIST_SSH"
 """The SSH client, where --ssh does not say."""
+
+NOT_SECURE = "# without the tunnels of --secure\n"
+"""Before the commands of a dry run, which can be pasted into a shell."""
 
 
 def add_options(parser: Parser) -> None:

@@ -21,16 +21,20 @@ from tfdist.errors import ClusterError, StrategyError
 from tfdist.machine.capacities import available_cores
 
 __all__ = [
+    "COORDINATOR_VARIABLE",
     "GPUS_ASKED_VARIABLE",
     "GPU_MEMORY_VARIABLE",
     "SAVES_VARIABLE",
     "SECRET_VARIABLE",
+    "SECURE_VARIABLE",
     "WRITES_SUFFIX",
     "Process",
+    "coordinator_port",
     "current",
     "gpu_memory",
     "gpus_asked",
     "is_chief",
+    "is_secure",
     "join",
     "log_folder",
     "names_come_late",
@@ -44,6 +48,12 @@ __all__ = [
 
 SECRET_VARIABLE = "TFDIST_SECRET"
 """The job's secret, as the launcher hands it to its tasks; the name of its file ends in _FILE."""
+SECURE_VARIABLE = "TFDIST_SECURE"
+"""Tells a task that it reaches others at their addresses in the cluster, and nowhere else."""
+
+COORDINATOR_VARIABLE = "TFDIST_COORDINATOR_PORT"
+"""Tells a chief at which port TensorFlow's own server is to listen, where not just any will do."""
+
 SAVES_VARIABLE = "TFDIST_SAVES"
 """Names the file that is there while a signal would have this task save and end."""
 
@@ -153,6 +163,20 @@ def stall_timeout(environ: Mapping[str, str] | None = None) -> float:
         StrategyError: it says no number above 0.
     """
     return _seconds("TFDIST_STALL_TIMEOUT", _STALL_TIMEOUT, environ)
+
+
+def coordinator_port() -> int | None:
+    """Returns the port of TensorFlow's server on a chief, as the launcher tells it; None for any.
+
+    At the chief's own port listens the rendezvous, for the whole job.
+    """
+    text = os.environ.get(COORDINATOR_VARIABLE, "")
+    return int(text) if text.isdigit() else None
+
+
+def is_secure() -> bool:
+    """Returns whether this task reaches others by tunnels of its launcher alone."""
+    return bool(os.environ.get(SECURE_VARIABLE))
 
 
 def threads() -> int:

@@ -142,6 +142,13 @@ def run_parser() -> command_line.Parser:
     )
     parser.option(
         how,
+        "--secure",
+        action="store_true",
+        help="tasks are reached by TLS with the job's secret alone, through stunnel, on several "
+        "hosts, too; they reach nothing else",
+    )
+    parser.option(
+        how,
         "--settle",
         type=command_line.seconds,
         default=10.0,

@@ -41,7 +41,7 @@ def why_not(*way_out: str) -> str:
     if sys.platform != "linux":
         return "network namespaces are Linux's"
     with subprocess.Popen(
-        [sys.executable, "-I", "-S", NAMESPACE, *way_out],
+        [sys.executable, "-I", "-S", NAMESPACE, "", "", *way_out],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -217,7 +217,7 @@ def why_not_auto() -> str:
     """Why a job of this machine would not be isolated by default; "" where it would."""
     try:
         return why_not(*network._way_out())
-    except network._NotAllowed as error:
+    except network.NotAllowed as error:
         return str(error)
 
 

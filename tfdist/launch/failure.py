@@ -80,7 +80,7 @@ class TaskResult:
         stood_still: For how many seconds it had been stopped (SIGSTOP) when the launcher ended it;
             0 where it was not.
         host: The name of its host; "" where it is the launcher's.
-        lost: Why nobody knows how it has ended: the way to its host has broken.
+        lost: Why it is cut off, and has ended so or as nobody knows; "" where it is not.
     """
 
     task: Task

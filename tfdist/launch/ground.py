@@ -17,7 +17,7 @@ from tfdist.launch.plan import JobPlan, TaskPlan
 from tfdist.launch.running_task import RunningTask
 from tfdist.launch.task_process import LocalStarter
 
-__all__ = ["FOLDER_VARIABLE", "Ground", "Starter", "ThisMachine", "Witness"]
+__all__ = ["FOLDER_VARIABLE", "Ground", "Starter", "ThisMachine", "Witness", "marked"]
 
 FOLDER_VARIABLE = "TFDIST_LOG_FOLDER"
 """Tells a task where the job's logs lie."""
@@ -82,7 +82,19 @@ class ThisMachine:
         self, plan: JobPlan, log_dir: Path, environ: Mapping[str, str], say: Callable[[str], None]
     ) -> Iterator[LocalStarter]:
         """See `Ground`."""
-        mark = secrets.token_hex(8)
-        variables = {**environ, JOB_VARIABLE: mark, FOLDER_VARIABLE: str(log_dir.resolve())}
+        mark, variables = marked(environ, log_dir)
         with Guardian(mark) as guardian, network_for(plan, self.isolate, guardian, say) as insider:
-            yield LocalStarter(mark, log_dir, variables, guardian, insider, self.keeps_logs)
+            yield LocalStarter(
+                mark, log_dir, variables, guardian, insider, keeps_logs=self.keeps_logs
+            )
+
+
+def marked(environ: Mapping[str, str], log_dir: Path) -> tuple[str, dict[str, str]]:
+    """A new mark for a job on this machine, and the variables of its tasks, with it.
+
+    Args:
+        environ: What else they have.
+        log_dir: The folder of the logs.
+    """
+    mark = secrets.token_hex(8)
+    return mark, {**environ, JOB_VARIABLE: mark, FOLDER_VARIABLE: str(log_dir.resolve())}

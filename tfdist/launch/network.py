@@ -17,7 +17,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal
 
 from tfdist.cluster.address import Address
@@ -26,7 +28,7 @@ from tfdist.launch.guardian import JOB_VARIABLE, Guardian
 from tfdist.launch.plan import JobPlan
 from tfdist.machine.interfaces import name_servers, outer_addresses
 
-__all__ = ["HOWS", "How", "network_for"]
+__all__ = ["HOWS", "How", "NotAllowed", "namespace", "network_for"]
 
 How = Literal["auto", "on", "off"]
 HOWS: tuple[How, ...] = ("auto", "on", "off")
@@ -67,8 +69,8 @@ def network_for(
             if elsewhere:
                 raise ClusterError(f"--isolate on for a job with {elsewhere}; leave it out")
             try:
-                insider = stack.enter_context(_namespace((), guardian))
-            except _NotAllowed as error:
+                insider = stack.enter_context(namespace((), guardian))
+            except NotAllowed as error:
                 raise LaunchError(
                     f"--isolate on, but this system allows no network of the job's own ({error}); "
                     f"leave it out, and {error.advice}"
@@ -82,15 +84,15 @@ def network_for(
         ):
             try:
                 way_out = _way_out()
-                insider = stack.enter_context(_namespace(way_out, guardian))
+                insider = stack.enter_context(namespace(way_out, guardian))
                 localhost = "" if way_out is _PASTA else ", but not this machine's localhost"
                 say(f"{_OWN}; they reach others by {way_out[0]}{localhost}")
-            except _NotAllowed as error:
+            except NotAllowed as error:
                 say(_warning(addresses, error))
         yield insider
 
 
-class _NotAllowed(Exception):
+class NotAllowed(Exception):
     """The job can have no network of its own; the text says why.
 
     Attributes:
@@ -120,17 +122,17 @@ def _way_out() -> tuple[str, ...]:
     """The program that carries what the tasks ask of the network.
 
     Raises:
-        _NotAllowed: There is none that would do.
+        NotAllowed: There is none that would do.
     """
     servers = name_servers()
     if servers and all(_is_loopback(server) for server in servers):
         why = f"the name server, {servers[0]}, would be out of reach in it"
-        raise _NotAllowed(why, _WITHOUT)
+        raise NotAllowed(why, _WITHOUT)
     for command in (_SLIRP,) if os.geteuid() == 0 else (_PASTA, _SLIRP):
         if shutil.which(command[0]):
             return command
     package = "slirp4netns" if os.geteuid() == 0 else "passt (pasta)"
-    raise _NotAllowed(f"{package} is not installed", f"install it, or {_WITHOUT}")
+    raise NotAllowed(f"{package} is not installed", f"install it, or {_WITHOUT}")
 
 
 def _is_loopback(address: str) -> bool:
@@ -140,7 +142,7 @@ def _is_loopback(address: str) -> bool:
         return False
 
 
-def _warning(addresses: list[str], error: _NotAllowed) -> str:
+def _warning(addresses: list[str], error: NotAllowed) -> str:
     more = f" and {len(addresses) - 1} more" if len(addresses) > 1 else ""
     return (
         f"OTHER HOSTS can reach this job's TensorFlow servers at {addresses[0]}{more}, and they "
@@ -150,12 +152,32 @@ def _warning(addresses: list[str], error: _NotAllowed) -> str:
 
 
 @contextlib.contextmanager
-def _namespace(way_out: tuple[str, ...], guardian: Guardian) -> Iterator[int]:
+def namespace(
+    way_out: Sequence[str],
+    guardian: Guardian,
+    addresses: Sequence[str] = (),
+    hosts: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[int]:
+    """Makes a network namespace, until the end of the block.
+
+    Args:
+        way_out: The command of what carries what the tasks ask of the network; () for none.
+        guardian: Ends it where the launcher is killed.
+        addresses: IP addresses that it has beside those of the loopback.
+        hosts: IP addresses of names, before those of /etc/hosts.
+
+    Yields:
+        A process in it.
+
+    Raises:
+        NotAllowed: The system does not allow it.
+    """
     if not sys.platform.startswith("linux"):
-        raise _NotAllowed("only Linux has network namespaces")
+        raise NotAllowed("only Linux has network namespaces")
     program = os.path.join(os.path.dirname(__file__), "namespace.py")
+    names = _hosts_file(hosts) if hosts else ""
     keeper = subprocess.Popen(
-        [sys.executable, "-I", "-S", program, *way_out],
+        [sys.executable, "-I", "-S", program, ",".join(addresses), names, *way_out],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -168,11 +190,24 @@ def _namespace(way_out: tuple[str, ...], guardian: Guardian) -> Iterator[int]:
     guardian.watch(keeper.pid)
     try:
         said = keeper.stdout.readline().decode().strip()
+        if names:
+            os.unlink(names)  # where it is mounted, it stays
         if not said.startswith("ready "):
-            raise _NotAllowed(said.lower() or "it could not be made")
+            raise NotAllowed(said.lower() or "it could not be made")
         yield int(said.removeprefix("ready "))
     finally:
         keeper.stdin.close()
         keeper.stdout.close()
         keeper.wait()
         guardian.forget(keeper.pid)
+
+
+def _hosts_file(hosts: Mapping[str, str]) -> str:
+    """The path of a file in the place of /etc/hosts, to be removed."""
+    lines = [f"{ip} {name}\n" for name, ip in hosts.items()]
+    with contextlib.suppress(OSError), open("/etc/hosts") as file:
+        lines += file.readlines()
+    with tempfile.NamedTemporaryFile("w", prefix="tfdist-hosts-", delete=False) as made:
+        made.writelines(lines)
+        os.fchmod(made.fileno(), 0o644)
+    return made.name

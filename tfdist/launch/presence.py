@@ -7,6 +7,8 @@ whatever the script imports. Linux only; elsewhere nothing is known, and nothing
 
 from __future__ import annotations
 
+import socket
+import struct
 import time
 from collections.abc import Iterable, Sequence
 
@@ -25,7 +27,13 @@ _LISTENING = b"0A"
 class Presence:
     """Looks now and then which of the tasks listen at their ports."""
 
-    def __init__(self, cluster: Cluster, tasks: Sequence[Task], network_of: str = "self") -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        tasks: Sequence[Task],
+        network_of: str = "self",
+        others: Sequence[str] = (),
+    ) -> None:
         """Begins to look, in a job in which several tasks work together.
 
         Args:
@@ -33,8 +41,10 @@ class Presence:
             tasks: Those of this machine.
             network_of: The id of a process in the network in which they run; this process' own by
                 default.
+            others: IP addresses at which others listen there, perhaps at the same ports.
         """
         self._network_of = network_of
+        self._others = frozenset(map(_as_in_the_table, others))
         together = cluster.tasks_that_meet
         self._ports = {
             Address.parse(cluster.address(task)).port: task
@@ -53,10 +63,11 @@ class Presence:
             return
         began = time.thread_time()
         try:
-            listening = set(_listening_ports(self._network_of))
+            places = set(_listening(self._network_of))
         except OSError:
             self._known = False
             return
+        listening = {port for ip, port in places if ip not in self._others}
         self._seen |= {task for port, task in self._ports.items() if port in listening}
         pause = max(_SHORTEST_SECONDS, _PATIENCE * (now - self._began))
         spent = time.thread_time() - began
@@ -69,8 +80,8 @@ class Presence:
         return tuple(task for task in self._ports.values() if task not in self._seen)
 
 
-def _listening_ports(process: str) -> Iterable[int]:
-    """The ports at which somebody listens in the network of a process.
+def _listening(process: str) -> Iterable[tuple[bytes, int]]:
+    """The IP addresses, as in the table, and ports where somebody listens in a process' network.
 
     Raises:
         OSError: The system does not tell.
@@ -86,4 +97,12 @@ def _listening_ports(process: str) -> Iterable[int]:
         for line in lines:
             fields = line.split(maxsplit=4)
             if fields[3] == _LISTENING:
-                yield int(fields[1].rpartition(b":")[2], 16)
+                ip, _, port = fields[1].rpartition(b":")
+                yield ip, int(port, 16)
+
+
+def _as_in_the_table(ip: str) -> bytes:
+    """An IP address as the kernel writes it: words of 32 bits in hexadecimal digits."""
+    packed = socket.inet_pton(socket.AF_INET6 if ":" in ip else socket.AF_INET, ip)
+    words = struct.unpack(f"={len(packed) // 4}I", packed)
+    return b"".join(b"%08X" % word for word in words)

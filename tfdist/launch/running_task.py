@@ -34,7 +34,7 @@ class RunningTask(ABC):
         stopped_for: Seconds, where we have ended it since it was stopped (SIGSTOP).
         signals: What we have sent while the process was running.
         remains: What it had left running when it ended by itself: process ids and commands.
-        lost: Why nobody knows how it has ended; "" where that is known.
+        lost: Why it is cut off, and has ended so or as nobody knows; "" where it is not.
         started: When it was started, seconds since the epoch.
         ended: When it ended.
     """

@@ -18,6 +18,7 @@ import signal
 import sys
 
 _PR_SET_PDEATHSIG = 1
+_SPACES = ("user", "net", "mnt")
 
 
 def tie_to_parent(parent: int) -> None:
@@ -38,7 +39,9 @@ def tie_to_parent(parent: int) -> None:
 
 
 def enter_network(insider: int) -> None:
-    """Moves this process into the network namespace of another, and the user namespace it is of.
+    """Moves this process into the network namespace of another, and the others that go with it.
+
+    Those are of users, and of mounts where it has another /etc/hosts.
 
     Args:
         insider: The other process.
@@ -49,13 +52,14 @@ def enter_network(insider: int) -> None:
     import ctypes
 
     library = ctypes.CDLL(None, use_errno=True)
-    spaces = [os.open(f"/proc/{insider}/ns/{kind}", os.O_RDONLY) for kind in ("user", "net")]
-    own = os.stat("/proc/self/ns/user")
-    for number, space in enumerate(spaces):
-        is_own = number == 0 and os.fstat(space).st_ino == own.st_ino
-        if not is_own and library.setns(space, 0):
+    spaces = [os.open(f"/proc/{insider}/ns/{kind}", os.O_RDONLY) for kind in _SPACES]
+    own = [os.stat(f"/proc/self/ns/{kind}").st_ino for kind in _SPACES]
+    folder = os.getcwd()
+    for space, number in zip(spaces, own, strict=True):
+        if os.fstat(space).st_ino != number and library.setns(space, 0):
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
         os.close(space)
+    os.chdir(folder)  # to enter mounts leads to their root
 
 
 def main(arguments: list[str]) -> None:

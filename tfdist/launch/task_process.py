@@ -29,7 +29,7 @@ from tfdist.launch.presence import Presence
 from tfdist.launch.running_task import RunningTask
 from tfdist.process import SAVES_VARIABLE, WRITES_SUFFIX
 
-__all__ = ["REMAINS_SECONDS", "LocalStarter", "TaskProcess", "begin_log"]
+__all__ = ["REMAINS_SECONDS", "LocalStarter", "TaskProcess", "begin_log", "write_beside"]
 
 REMAINS_SECONDS = 1.0
 """What a task has started may go on for so long after the task has ended; then it is killed."""
@@ -70,6 +70,7 @@ class TaskProcess(RunningTask):
         super().__init__(plan, log)
         self._remains_until = 0.0
         self._killed_at = 0.0
+        self._lost_code = 0
         self._sign = signs / f".{plan.task.type}-{plan.task.index}.saves"
         self._writing = signs / (self._sign.name + WRITES_SUFFIX)
         for sign in (self._sign, self._writing):
@@ -139,6 +140,17 @@ class TaskProcess(RunningTask):
             self._killed_at = time.monotonic()
         end_group(self.pid, signum)
 
+    def lose(self, why: str, code: int) -> None:
+        """Ends the task at once, as it is cut off from the others.
+
+        Args:
+            why: In words.
+            code: Its exit code.
+        """
+        if self.running:
+            self.lost, self._lost_code = why, code
+            self.send(signal.SIGKILL)
+
     def ask_to_end(self) -> None:
         """Has the task save, and with it the job, and end; what it has started is left alone."""
         if self.running:
@@ -179,6 +191,8 @@ class TaskProcess(RunningTask):
         if self.running:
             self.returncode = self._process.poll()
             if self.returncode is not None:
+                if self.lost:
+                    self.returncode = self._lost_code
                 self.ended = time.time()
                 self._remains_until = time.monotonic() + REMAINS_SECONDS
 
@@ -198,6 +212,7 @@ class LocalStarter:
         environ: The variables that the plans' come on top of.
         guardian: Is told of each process.
         insider: A process in the job's own network; None where it has none.
+        others: IP addresses at which others than tasks listen in that network.
         keeps_logs: Whether the logs lie in the folder; else somebody else keeps them.
         logs: Those that were begun.
     """
@@ -207,6 +222,7 @@ class LocalStarter:
     environ: Mapping[str, str]
     guardian: Guardian
     insider: int | None = None
+    others: tuple[str, ...] = ()
     keeps_logs: bool = True
     logs: set[Path] = field(default_factory=set)
 
@@ -225,7 +241,8 @@ class LocalStarter:
     def witness(self, plan: JobPlan) -> Presence:
         """Who sees which of the tasks that are started take part."""
         tasks = [one.task for one in plan.tasks]
-        return Presence(plan.cluster, tasks, "self" if self.insider is None else str(self.insider))
+        network_of = "self" if self.insider is None else str(self.insider)
+        return Presence(plan.cluster, tasks, network_of, self.others)
 
     def remains(self) -> dict[str, dict[int, str]]:
         """What the job has left running."""
@@ -251,6 +268,21 @@ def begin_log(task: Task, folder: Path, begun: set[Path]) -> TaskLog:
         return TaskLog(path, append=again)
     except OSError as error:
         raise LaunchError(f"the log {path} cannot be written: {error.strerror}") from None
+
+
+def write_beside(folder: Path, name: str, data: bytes) -> None:
+    """Adds to a log beside those of the tasks, as far as it can be written.
+
+    Args:
+        folder: Of the job's logs.
+        name: Of the file; what has no place in one is left out.
+        data: What to add.
+    """
+    path = folder / "".join(one if one.isalnum() or one in "-_." else "_" for one in name)
+    with contextlib.suppress(OSError):
+        log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        with open(log, "ab") as file:
+            file.write(data)
 
 
 def _no_log() -> TaskLog:

@@ -127,19 +127,25 @@ def communication_for(asked: str, holding: Holding) -> str:
     """Returns how gradients are to travel: "ring" or "nccl".
 
     Args:
-        asked: "ring", "nccl", or "auto": NCCL where every worker has GPUs of its own.
+        asked: "ring", "nccl", or "auto": NCCL where every worker has GPUs of its own, and no tunnels are
+            between them.
         holding: how the workers hold their GPUs.
 
     Raises:
         StrategyError: NCCL is asked for, and cannot be had.
     """
+    if asked == "nccl" and process.is_secure():
+        raise StrategyError(
+            "communication='nccl' under --secure, whose tunnels do not carry it, as it opens ports "
+            "of its own; leave it out"
+        )
     if asked == "nccl" and holding != "own":
         raise StrategyError(
             f"communication='nccl', which needs a GPU for each worker, but {_HOLDINGS[holding]}: "
             "leave it out, or give every worker GPUs of its own"
         )
     if asked == "auto":
-        return "nccl" if holding == "own" else "ring"
+        return "nccl" if holding == "own" and not process.is_secure() else "ring"
     return asked
 
 

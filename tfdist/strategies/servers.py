@@ -15,7 +15,7 @@ from typing import NoReturn
 import tensorflow as tf
 from absl import logging
 
-from tfdist import exits
+from tfdist import exits, process
 from tfdist.cluster import Cluster
 from tfdist.compat import tf_graphs
 from tfdist.errors import ClusterError, StrategyError
@@ -142,7 +142,8 @@ def coordinating(
         )
     agreement = meet_as_chief(cluster, options.deadline, kind)
     host = cluster.address(cluster.chief).rpartition(":")[0]
-    with Reservation(1) as held:
+    given = process.coordinator_port()
+    with Reservation(1) if given is None else Reservation(ports=[given]) as held:
         jobs = {**_jobs(cluster), "chief": [f"{host}:{held.ports[0]}"]}
         with _quiet_absl():  # or TensorFlow would print its configuration
             yield tf.train.ClusterSpec(jobs), agreement

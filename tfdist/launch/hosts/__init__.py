@@ -16,5 +16,6 @@ ends, and where nothing more is heard of the launcher; a guardian ends them wher
     carried.py        which variables go along
     host_link.py      the launcher's side of a connection
     host_task.py      a task there, as the launcher sees it
+    host_witness.py   what else it hears of the hosts
     host_ground.py    all of them, as a ground for a job
 """

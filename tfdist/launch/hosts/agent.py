@@ -32,15 +32,17 @@ from pathlib import Path
 from tfdist.cluster import Cluster, Task
 from tfdist.environments import gpus_are_own
 from tfdist.errors import TfdistError
-from tfdist.launch.ground import Starter, ThisMachine, Witness
+from tfdist.launch.ground import Ground, Starter, ThisMachine, Witness
 from tfdist.launch.hosts.carried import told_of_host
 from tfdist.launch.hosts.frames import MARK, FrameReader, frame
 from tfdist.launch.hosts.survey import Survey
 from tfdist.launch.plan import JobPlan, TaskPlan
 from tfdist.launch.running_task import RunningTask
+from tfdist.launch.secure import SecureMachine, reason_against
 from tfdist.machine.capacities import available_cores
 from tfdist.machine.gpus import gpus_here
 from tfdist.machine.ports import Reservation
+from tfdist.process import SECRET_VARIABLE
 from tfdist.rendezvous.message_forms import Message
 
 __all__ = ["BEAT", "SILENCE", "Agent", "main"]
@@ -77,6 +79,9 @@ class Agent:
         self._exited: set[str] = set()  # of these, nothing but what they have started may run
         self._witness: Witness | None = None
         self._absent: tuple[Task, ...] = ()
+        self._ground: Ground = ThisMachine("off", keeps_logs=False)
+        self._secret: dict[str, str] = {}
+        self._sent: dict[Path, int] = {}  # of other logs than the tasks'
         self._grace = 5.0
         self._kill_at: float | None = None
         self._heard = self._beat = time.monotonic()
@@ -190,6 +195,10 @@ class Agent:
         say = message["say"]
         if say == "hello":
             self._look_around(message)
+        elif say == "secure":
+            own, others = tuple(message["own"]), tuple(message["others"])
+            self._ground = SecureMachine(own, others, message["chief"], keeps_logs=False)
+            self._secret = {SECRET_VARIABLE: str(message["secret"])}
         elif say == "start":
             self._start(message)
         elif say == "bye":
@@ -205,6 +214,9 @@ class Agent:
 
     def _look_around(self, message: Message) -> None:
         self._grace = float(message["grace"])
+        if message["secure"] and (reason := reason_against()):
+            self._tell({"say": "failed", "text": reason})
+            return
         survey = Survey.here(message["command"], message["paths"])
         try:
             count, again = int(message["count"]), [int(port) for port in message["ports"]]
@@ -249,10 +261,13 @@ class Agent:
         self._tell({"say": "started", "task": name, "pid": task.pid})
 
     def _open(self, plan: JobPlan) -> Starter:
-        ground = ThisMachine("off", keeps_logs=False)
+        own = {name: os.environ[name] for name in os.environ if not _is_secret(name)}
         return self._stack.enter_context(
-            ground.open(plan, self._folder, os.environ, lambda _: None)
+            self._ground.open(plan, self._folder, {**own, **self._secret}, self._note)
         )
+
+    def _note(self, text: str) -> None:
+        self._tell({"say": "note", "text": text})
 
     def _watch(self, cluster: Cluster) -> None:
         """Sees who takes part, of the tasks that are here now."""
@@ -269,7 +284,8 @@ class Agent:
                 self._exited.add(name)
                 self._tell_output(name, task.drain())
                 ended = {"say": "exited", "task": name, "code": task.returncode}
-                self._tell({**ended, "signals": task.signals})
+                self._tell_logs()
+                self._tell({**ended, "signals": task.signals, "lost": task.lost})
             if gone:
                 if self._starter is not None:
                     self._starter.forget(task)
@@ -287,6 +303,15 @@ class Agent:
                 self._absent = absent
                 self._tell({"say": "absent", "tasks": [str(one) for one in absent]})
 
+    def _tell_logs(self) -> None:
+        """Tells what was added to logs beside the tasks', which lie in the folder."""
+        for path in self._folder.glob("*.log"):
+            with contextlib.suppress(OSError), path.open("rb") as file:
+                file.seek(self._sent.get(path, 0))
+                while data := file.read(_CHUNK):
+                    self._tell({"say": "log", "name": path.name}, data)
+                self._sent[path] = file.tell()
+
     def _tell_what_it_shows(self, name: str, task: RunningTask) -> None:
         shown = {
             "say": "shows",
@@ -298,6 +323,11 @@ class Agent:
         if self._shown.get(name, {**_NOTHING_SHOWN, "task": name}) != shown:
             self._shown[name] = shown
             self._tell(shown)
+
+
+def _is_secret(name: str) -> bool:
+    """Whether a variable of this host holds a secret; the job's comes from its launcher."""
+    return name.startswith(SECRET_VARIABLE)
 
 
 _NOTHING_SHOWN: Mapping[str, object] = {

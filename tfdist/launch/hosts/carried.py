@@ -26,6 +26,8 @@ _OWN = frozenset(
         "TFDIST_LAUNCHED",
         "TFDIST_RANK",
         "TFDIST_SAVES",
+        process.COORDINATOR_VARIABLE,
+        process.SECURE_VARIABLE,
         "TFDIST_SSH",
         "TFDIST_TASK",
         process.SECRET_VARIABLE,

@@ -24,6 +24,7 @@ from tfdist.launch.guardian import Guardian
 from tfdist.launch.hosts.carried import carried
 from tfdist.launch.hosts.host_link import HostLink
 from tfdist.launch.hosts.host_task import HostTask
+from tfdist.launch.hosts.host_witness import HostWitness
 from tfdist.launch.hosts.spread import Spread
 from tfdist.launch.hosts.ssh_command import Trouble, remote_command, ssh_command, trouble_of
 from tfdist.launch.hosts.survey import Survey, arguments_that_are_paths
@@ -69,6 +70,7 @@ class Connecting:
         again: Seconds for which a lost host is tried where tasks are started there again.
         gpus_per_task: See `GpuSupply`.
         gpu_memory: See `GpuSupply`.
+        secure: Whether the tasks reach each other through tunnels alone.
     """
 
     ssh: str = "ssh"
@@ -79,6 +81,7 @@ class Connecting:
     again: float = 0.0
     gpus_per_task: int | None = None
     gpu_memory: int | None = None
+    secure: bool = False
 
 
 class HostGround:
@@ -97,6 +100,7 @@ class HostGround:
         self._notes: list[str] = []
         self._ports: list[list[int]] = []
         self._places: dict[str, int] = {}  # of addresses
+        self._chief = ""  # its address
         self.links: list[HostLink] = []
 
     @classmethod
@@ -155,7 +159,9 @@ class HostGround:
         for place, ports in enumerate(self._ports):
             at = {str(Address(addresses[place], port)): place for port in ports}
             self._places |= at
-        return self.spread.cluster(addresses, self._ports)
+        cluster = self.spread.cluster(addresses, self._ports)
+        self._chief = cluster.jobs.get("chief", ("",))[0]
+        return cluster
 
     def plan(self, cluster: Cluster, tasks: Sequence[Task], make: Planner) -> JobPlan:
         """Plans tasks, each for its host.
@@ -210,6 +216,7 @@ class HostGround:
             "count": count,
             "ports": list(ports),
             "grace": self.how.grace,
+            "secure": self.how.secure,
         }
 
     def _wait_for_all(self) -> None:
@@ -275,12 +282,34 @@ class HostGround:
         variables = {**self._environ, FOLDER_VARIABLE: str(log_dir.resolve())}
         if secret := process.secret(environ):
             variables[process.SECRET_VARIABLE] = secret.word
-        yield HostStarter(self, log_dir, variables, say)
+        if self.how.secure:
+            say("tasks of different hosts reach each other by TLS with the job's secret (stunnel)")
+        starter = HostStarter(self, log_dir, variables, say)
+        for place in range(len(self.links)):
+            starter.secure(place)
+        yield starter
 
     def place_and_jobs(self, plan: TaskPlan) -> tuple[int, dict[str, list[str]]]:
         """The number of a task's host, and the jobs of its cluster."""
         jobs = json.loads(plan.environment["TF_CONFIG"])["cluster"]
         return self._place_of(jobs, plan.task), jobs
+
+    def secure_message(self, place: int, secret: str) -> Message:
+        """What a host is told before its first task, where it makes tunnels.
+
+        Args:
+            place: The number of the host.
+            secret: The job's.
+        """
+        own = [at for at, host in self._places.items() if host == place]
+        others = [at for at, host in self._places.items() if host != place]
+        return {
+            "say": "secure",
+            "own": own,
+            "others": others,
+            "chief": self._chief,
+            "secret": secret,
+        }
 
     def connect_again(self, place: int) -> None:
         """Begins to connect to a host that was lost, for the same ports; see `Connecting.again`."""
@@ -313,8 +342,15 @@ class HostStarter:
         if ground.links[place].lost:
             self.say(f"connecting to {ground.links[place].host.name} again")
             ground.connect_again(place)
+            self.secure(place)
         log = begin_log(plan.task, self.log_dir, self.logs)
         return HostTask(plan, log, ground.links[place], jobs, self.environ)
+
+    def secure(self, place: int) -> None:
+        """Has a host make tunnels before its first task, where the job is to have them."""
+        if self.ground.how.secure:
+            secret = self.environ[process.SECRET_VARIABLE]
+            self.ground.links[place].say(self.ground.secure_message(place, secret))
 
     def forget(self, task: RunningTask) -> None:
         """The agent does it."""
@@ -323,7 +359,7 @@ class HostStarter:
         """Who sees which of the tasks that are started take part."""
         for link in self.ground.links:
             link.absent = ()
-        return HostWitness(self.ground)
+        return HostWitness(self.ground.links, self.log_dir, self.say)
 
     def remains(self) -> dict[str, dict[int, str]]:
         """What the job has left running, by host."""
@@ -340,26 +376,6 @@ class HostStarter:
             left = link.answers.get("remains", {}).get("processes", [])
             found[f"the job on {link.host.name}"] = {int(pid): str(name) for pid, name in left}
         return {whose: left for whose, left in found.items() if left}
-
-
-@dataclass(frozen=True)
-class HostWitness:
-    """Hears from all hosts which of their tasks take part.
-
-    Attributes:
-        ground: The hosts.
-    """
-
-    ground: HostGround
-
-    def look(self) -> None:
-        """Hears what they tell; also of hosts that run no task now."""
-        for link in self.ground.links:
-            link.tick()
-
-    def absent(self) -> tuple[Task, ...]:
-        """The tasks that were never seen, of those that should have been."""
-        return tuple(task for link in self.ground.links for task in link.absent)
 
 
 def _has_answered(link: HostLink) -> bool:

@@ -40,6 +40,8 @@ class HostLink:
         said: The last of what came by standard error.
         answers: What the agent has told of itself, by what it says: "survey", "remains".
         absent: The tasks there of which none has been seen at its address.
+        notes: What the agent has to say of its host, until it is shown.
+        log_parts: The names of other logs there, and what was added to them, until it is kept.
     """
 
     def __init__(
@@ -69,6 +71,8 @@ class HostLink:
         self.said = b""
         self.answers: dict[str, Message] = {}
         self.absent: tuple[Task, ...] = ()
+        self.notes: list[str] = []
+        self.log_parts: list[tuple[str, bytes]] = []
         self._command = tuple(command)
         self._guardian = guardian
         self._first = bytearray(frame(hello))  # what is said before the agent has answered
@@ -211,6 +215,10 @@ class HostLink:
             return
         if say == "absent":
             self.absent = tuple(Task.parse(str(name)) for name in message["tasks"])
+        elif say == "note":
+            self.notes.append(str(message["text"])[:1000])
+        elif say == "log":
+            self.log_parts.append((str(message["name"])[:100], data))
         elif say == "failed" and time.monotonic() < self._until:
             self._try_again()  # a port is still in use by what ends there
         elif "task" not in message:

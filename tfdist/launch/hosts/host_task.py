@@ -135,6 +135,7 @@ class HostTask(RunningTask):
         elif say == "exited":
             # What was sent to it after its end has not ended it.
             self.signals = [int(number) for number in message["signals"]]
+            self.lost = str(message["lost"])
             self._end(int(message["code"]))
         elif say == "gone":
             self.remains = {int(pid): str(command) for pid, command in message["remains"]}

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from tfdist import process
 from tfdist.cluster import Cluster, Task
-from tfdist.host_options import SSH_VARIABLE
+from tfdist.host_options import NOT_SECURE, SSH_VARIABLE
 from tfdist.launch.crew.crew_options import CrewOptions
 from tfdist.launch.hosts.host_ground import Connecting, HostGround, Planner
 from tfdist.launch.hosts.host_list import hosts_of
@@ -62,6 +62,7 @@ def run_on_hosts(
         patience / 2 if crew.size is None else 0.0,
         options.gpus_per_task,
         options.gpu_memory,
+        options.secure,
     )
     with HostGround.connected(spread, command, how) as ground:
         cluster = ground.cluster()
@@ -73,7 +74,7 @@ def run_on_hosts(
         tasks = tuple(spread.places)
         plan = planned(cluster, tasks)
         if options.dry_run:
-            sys.stdout.write(plan.shell())
+            sys.stdout.write(NOT_SECURE * options.secure + plan.shell())
             return 0
         log_dir, grace = options.log_dir, options.grace
         if crew.are_needed(cluster, tasks):
