@@ -119,7 +119,8 @@ def make_multi_worker_mirrored(cluster: Cluster, options: Options) -> tf.distrib
         tf_collectives.gather_small_sums(strategy, is_gathered)
     if agreement.holding != "none" and cluster.is_chief:
         how = communication.implementation.value
-        log.info("gradients travel by %s: %s", how, _HOLDINGS[agreement.holding])
+        why = "--secure carries no NCCL" if process.is_secure() else _HOLDINGS[agreement.holding]
+        log.info("gradients travel by %s: %s", how, why)
     return strategy
 
 

@@ -81,6 +81,8 @@ class SecureMachine:
                 mark, log_dir, variables, guardian, insider, others, self.keeps_logs
             )
             yield SecureStarter(local, tunnel, say)
+            for report in tunnel.hear():  # nobody has looked since
+                say(report.text)
 
     def _passages(self, plan: JobPlan) -> Passages:
         here = {task.task for task in plan.tasks}

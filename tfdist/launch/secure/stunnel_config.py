@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tfdist.cluster.secret import Secret
 from tfdist.launch.secure.passages import Passage
@@ -41,7 +41,7 @@ class StunnelConfig:
     """
 
     text: str
-    keys: str
+    keys: str = field(repr=False)
     anchor: str = ""
 
     @classmethod

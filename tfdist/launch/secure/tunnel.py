@@ -111,11 +111,15 @@ class Tunnel:
         if now < self._due or self.trouble:
             return []
         self._due = now + _PAUSE_SECONDS
-        reports = [report for one in self._stunnels for report in one.read()]
+        reports = self.hear()
         for one in self._stunnels:
             if one.process.poll() is not None:
                 self.trouble = f"its tunnel has broken: {one.end}"
         return reports
+
+    def hear(self) -> list[Report]:
+        """What is worth saying of what the stunnels have said since."""
+        return [report for one in self._stunnels for report in one.read()]
 
     def close(self) -> None:
         """Ends the stunnels."""
