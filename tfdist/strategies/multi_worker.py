@@ -128,8 +128,8 @@ def communication_for(asked: str, holding: Holding) -> str:
     """Returns how gradients are to travel: "ring" or "nccl".
 
     Args:
-        asked: "ring", "nccl", or "auto": NCCL where every worker has GPUs of its own, and no tunnels are
-            between them.
+        asked: "ring", "nccl", or "auto": NCCL where every worker has GPUs of its own, and no
+            tunnels are between them.
         holding: how the workers hold their GPUs.
 
     Raises:

@@ -15,17 +15,19 @@ from tfdist.cluster import Cluster, Task
 from tfdist.cluster.address import Address
 from tfdist.launch.crew.crew_options import CrewOptions
 from tfdist.launch.gpu_shares import GpuSupply
+from tfdist.launch.ground import ThisMachine
 from tfdist.launch.hosts.survey import Survey
 from tfdist.launch.job import Job
 from tfdist.launch.nodes.node import Node
 from tfdist.launch.nodes.node_meeting import NodeMeeting
 from tfdist.launch.nodes.node_roll import NodeCounts, NodeRoll
 from tfdist.launch.plan import JobPlan
+from tfdist.launch.secure import SecureMachine
 from tfdist.machine.ports import Reservation
 
 __all__ = ["run_as_node"]
 
-_ALIKE = ("nnodes", "ps", "chief", "evaluator", "max_restarts", "plug", "plug_options")
+_ALIKE = ("nnodes", "ps", "chief", "evaluator", "max_restarts", "plug", "plug_options", "secure")
 
 
 class NodePlanner(Protocol):
@@ -81,7 +83,12 @@ def run_as_node(
         def planned(at: Cluster, tasks: Sequence[Task]) -> JobPlan:
             return make(at, tasks=tasks, gpus=gpus)
 
-        how = {"log_dir": options.log_dir, "grace": options.grace, "prefix": len(part.tasks) > 1}
+        how = {
+            "log_dir": options.log_dir,
+            "grace": options.grace,
+            "prefix": len(part.tasks) > 1,
+            "ground": SecureMachine() if options.secure else ThisMachine(options.isolate),
+        }
         if crew.are_needed(part.cluster, part.tasks):
             crew = dataclasses.replace(crew, port=crew.port or place.port)
             return crew.job(part.cluster, part.tasks, planned, **how).run().returncode
