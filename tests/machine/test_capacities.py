@@ -60,3 +60,25 @@ def test_what_a_control_group_leaves_of_the_memory_counts(group: Path) -> None:
     assert capacities.memory() == 200000
     (group / "memory.stat").write_text("anon 1\ninactive_file 300000\n")
     assert capacities.memory() == 500000  # what is only kept in case it is read again
+
+
+def test_a_machine_without_control_groups_tells_of_itself_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(capacities, "_lines", lambda path: [])
+    assert capacities.memory() in (-1, capacities.limits()[1])
+    assert available_cores() >= 1
+
+
+def test_who_shares_cores_says_the_same_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = capacities.cores_of()
+    assert own == capacities.cores_of()
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {98, 99}, raising=False)
+    assert capacities.cores_of() != own
+
+
+def test_the_limits_of_a_process_are_told() -> None:
+    files, space, size = capacities.limits()
+    assert files == -1 or files > 0
+    assert space == -1 or space > 0
+    assert size == -1 or size > 0

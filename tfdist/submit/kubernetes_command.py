@@ -32,6 +32,7 @@ _NOT_IN_A_POD = (
     *("--workers", "--ps", "--chief", "--evaluator", "--cluster", "--task", "--dry_run"),
     *("--grace", "--rendezvous_timeout", "--log_dir"),
     *("--hosts", "--python", "--env", "--ssh", "--rendezvous", "--nnodes", "--crew_port"),
+    "--secure",  # a pod may make no namespaces
 )
 """Options of `tfdist run` that the job's own stand for, or that start jobs over hosts."""
 
