@@ -99,6 +99,7 @@ class HostGround:
         self._paths = arguments_that_are_paths(command)
         self._notes: list[str] = []
         self._ports: list[list[int]] = []
+        self._surveys: list[Message] = []  # of each host, also while it is connected to again
         self._places: dict[str, int] = {}  # of addresses
         self._chief = ""  # its address
         self.links: list[HostLink] = []
@@ -143,9 +144,9 @@ class HostGround:
         Raises:
             ClusterError: The hosts would not find each other at their addresses.
         """
-        surveys = [link.answers["survey"] for link in self.links]
+        self._surveys = [link.answers["survey"] for link in self.links]
         addresses = []
-        for link, survey in zip(self.links, surveys, strict=True):
+        for link, survey in zip(self.links, self._surveys, strict=True):
             name = link.host.name.rpartition("@")[2]
             addresses.append(link.host.address or str(survey["address"]) or name)
         inner = [Address(address, 1).is_loopback for address in addresses]
@@ -155,7 +156,7 @@ class HostGround:
                 f"host {host} is at {addresses[inner.index(True)]} from here, where the others do "
                 f"not find it; name it as they know it, or give address=A in a hosts file"
             )
-        self._ports = [[int(port) for port in survey["ports"]] for survey in surveys]
+        self._ports = [[int(port) for port in survey["ports"]] for survey in self._surveys]
         for place, ports in enumerate(self._ports):
             at = {str(Address(addresses[place], port)): place for port in ports}
             self._places |= at
@@ -172,10 +173,9 @@ class HostGround:
             make: Plans those of one host.
         """
         parts = []
-        for place, link in enumerate(self.links):
+        for place, survey in enumerate(self._surveys):
             own = [task for task in tasks if self._place_of(cluster.jobs, task) == place]
             if own:
-                survey = link.answers["survey"]
                 parts.append(
                     make(
                         cluster,
