@@ -31,7 +31,7 @@ from pathlib import Path
 
 from tfdist.cluster import Cluster, Task
 from tfdist.environments import gpus_are_own
-from tfdist.errors import TfdistError
+from tfdist.errors import ClusterError, TfdistError
 from tfdist.launch.ground import Ground, Starter, ThisMachine, Witness
 from tfdist.launch.hosts.carried import told_of_host
 from tfdist.launch.hosts.frames import MARK, FrameReader, frame
@@ -249,6 +249,8 @@ class Agent:
         )
         name = str(plan.task)
         try:
+            if self._ports is None:  # a task of somebody else may be at its port
+                raise ClusterError("the ports of this host's tasks are not held")
             cluster = Cluster(message["jobs"])
             if self._starter is None:
                 self._starter = self._open(JobPlan(cluster, (plan,)))
