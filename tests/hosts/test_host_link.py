@@ -46,8 +46,8 @@ def script(body: str) -> list[str]:
 
 
 def hello(*ports: int) -> dict[str, object]:
-    said = {"say": "hello", "command": ["no.py"], "paths": [], "count": 0, "grace": 1.0}
-    return {**said, "ports": list(ports)}
+    asked = {"command": ["no.py"], "paths": [], "count": 0, "ports": list(ports)}
+    return {"say": "hello", "grace": 1.0, "secure": False, "environ": {}, **asked}
 
 
 @contextlib.contextmanager

@@ -224,7 +224,8 @@ class Agent:
         except TfdistError as error:
             self._tell({"say": "failed", "text": str(error)})
             return
-        found = gpus_here(os.environ)
+        environ = {**os.environ, **message["environ"]}  # as the tasks will have it
+        found = gpus_here(environ)
         connection = os.environ.get("SSH_CONNECTION", "").split()
         self._tell(
             {
@@ -236,7 +237,7 @@ class Agent:
                 "environ": told_of_host(os.environ),
                 "gpus": [[gpu.id, gpu.name] for gpu in found.gpus],
                 "gpu_trouble": found.trouble,
-                "gpus_are_own": gpus_are_own(os.environ),
+                "gpus_are_own": gpus_are_own(environ),
             }
         )
 

@@ -31,7 +31,7 @@ from tfdist.launch.hosts.survey import Survey, arguments_that_are_paths
 from tfdist.launch.plan import JobPlan, TaskPlan
 from tfdist.launch.running_task import RunningTask
 from tfdist.launch.task_process import begin_log
-from tfdist.machine.gpus import Gpu
+from tfdist.machine.gpus import ORDER_VARIABLE, VISIBLE_VARIABLE, Gpu
 from tfdist.rendezvous.message_forms import Message
 
 __all__ = ["Connecting", "HostGround", "Planner"]
@@ -39,6 +39,7 @@ __all__ = ["Connecting", "HostGround", "Planner"]
 _AFTER_A_FAILURE_SECONDS = 5.0  # to find out what is wrong with the other hosts, too
 _QUIET_SECONDS = 3.0
 _GOODBYE_SECONDS = 3.0
+_CHOOSES_GPUS = {VISIBLE_VARIABLE, ORDER_VARIABLE}
 
 
 class Planner(Protocol):
@@ -217,6 +218,7 @@ class HostGround:
             "ports": list(ports),
             "grace": self.how.grace,
             "secure": self.how.secure,
+            "environ": {name: self._environ[name] for name in _CHOOSES_GPUS & {*self._environ}},
         }
 
     def _wait_for_all(self) -> None:
