@@ -85,10 +85,8 @@ class Node:
         for name, value in first.wants.items():
             mine = self.wants.get(name, "")
             if mine != value:
-                alike = itertools.takewhile(
-                    lambda two: two[0] == two[1], zip(mine, value, strict=False)
-                )
-                at = len([*alike])
+                both = zip(mine, value, strict=False)
+                at = len([*itertools.takewhile(lambda two: two[0] == two[1], both)])
                 return (
                     f"{self.who} was started with {name} {_shown(mine, at)}, {first.who} with "
                     f"{name} {_shown(value, at)}; give the same command on every host"
