@@ -107,6 +107,30 @@ def test_another_spec_on_one_task(spec: tuple[Path, Cluster], tmp_path: Path) ->
     assert "another cluster spec" in found.text
 
 
+def test_a_task_that_the_chief_does_not_know_is_refused_by_name(
+    spec: tuple[Path, Cluster], tmp_path: Path
+) -> None:
+    path, cluster = spec
+    longer = tmp_path / "longer.json"
+    workers = (*cluster.jobs["worker"], "127.0.0.1:9")
+    longer.write_text(Cluster({"worker": workers}).to_tf_config())
+    chief, other = together(
+        Doctor(path, "worker:0", {}, {"wait": 1.0}), Doctor(longer, "worker:3")
+    )  # fmt: skip
+    texts = [one.text for one in all_of(chief.report, "meeting", "bad")]
+    assert any("worker:3 (process" in text and "another cluster spec" in text for text in texts)
+    assert "has refused this one: worker:3" in only(other.report, "meeting", "bad").text
+    assert chief.exit_code == other.exit_code == 1
+
+
+def test_an_evaluator_beside_parameter_servers_is_one_of_them(tmp_path: Path) -> None:
+    with a_spec(tmp_path, 1, ps=1) as (path, cluster):
+        names = [*map(str, cluster.tasks), "evaluator:0"]
+        chief, *others = together(*(Doctor(path, name) for name in names))
+    for one in (chief, *others):
+        assert one.exit_code == 0, one.report.text()
+
+
 def test_a_chief_s_port_that_is_taken_by_a_web_server(spec: tuple[Path, Cluster]) -> None:
     path, cluster = spec
     port = int(cluster.address("worker:0").rpartition(":")[2])
