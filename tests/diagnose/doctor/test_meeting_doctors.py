@@ -11,7 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.diagnose.doctor.company import Doctor, a_spec, all_of, only, together
+from tests.rendezvous.meeting import come
 from tfdist.cluster import Cluster
+from tfdist.cluster.secret import Secret
+from tfdist.diagnose.doctor.line import Caller
+from tfdist.rendezvous.handshake import Handshake
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -82,6 +86,40 @@ def test_a_secret_that_one_lacks(spec: tuple[Path, Cluster]) -> None:
     assert "has refused this one" in only(other.report, "meeting", "bad").text
     assert "TFDIST_SECRET" in only(other.report, "meeting", "bad").todo
     assert chief.exit_code == well.exit_code == other.exit_code == 1
+
+
+def looking_on(cluster: Cluster, secret: str) -> Caller:
+    return Caller(cluster, Handshake("", cluster.jobs, "", {}, 0.0, 0.0), Secret(secret))
+
+
+@pytest.mark.parametrize(("chiefs", "others"), [(SECRET, ""), ("", SECRET)])
+def test_a_doctor_that_looks_on_with_another_secret_troubles_nobody(
+    spec: tuple[Path, Cluster], chiefs: str, others: str
+) -> None:
+    path, cluster = spec
+    known = {"TFDIST_SECRET": chiefs} if chiefs else {}
+    chief, first = (Doctor(path, f"worker:{n}", known) for n in range(2))
+    looker = looking_on(cluster, others)
+    until = time.monotonic() + 20
+    while (found := looker.reach("worker:0")).outcome == "closed" and time.monotonic() < until:
+        time.sleep(0.05)
+    assert " secret, worker:0 has " in found.detail
+    last = Doctor(path, "worker:2", known)
+    for one in together(chief, first, last):
+        assert one.exit_code == 0, one.report.text()
+
+
+def test_a_doctor_with_a_secret_does_not_end_a_job_that_has_none(
+    spec: tuple[Path, Cluster],
+) -> None:
+    path, cluster = spec
+    job = [come(cluster, f"worker:{n}") for n in range(2)]
+    visitor = Doctor(path, "worker:2", {"TFDIST_SECRET": SECRET}).join()
+    assert "worker:0 has none" in only(visitor.report, "meeting", "bad").text
+    assert "worker:0 has none" in looking_on(cluster, SECRET).reach("worker:0").detail
+    job.append(come(cluster, "worker:2"))
+    assert len({one.join().agreement.seed for one in job}) == 1
+    assert any("refused a connection" in line for line in job[0].log)
 
 
 def test_two_that_claim_one_task(spec: tuple[Path, Cluster]) -> None:
