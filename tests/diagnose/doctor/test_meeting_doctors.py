@@ -169,6 +169,18 @@ def test_an_evaluator_beside_parameter_servers_is_one_of_them(tmp_path: Path) ->
         assert one.exit_code == 0, one.report.text()
 
 
+def test_a_door_has_room_for_all(
+    spec: tuple[Path, Cluster], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the room that a shell gives by default, a chief's of a thousand tasks would not."""
+    asked: list[int] = []
+    monkeypatch.setattr(
+        "tfdist.diagnose.doctor.examination.allow_open_files", lambda count: asked.append(count)
+    )
+    Doctor(spec[0], "worker:0", {}, {"wait": 0.1}).join()
+    assert asked == [203]
+
+
 def test_a_chief_s_port_that_is_taken_by_a_web_server(spec: tuple[Path, Cluster]) -> None:
     path, cluster = spec
     port = int(cluster.address("worker:0").rpartition(":")[2])
