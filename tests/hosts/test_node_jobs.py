@@ -227,7 +227,11 @@ def test_each_hosts_gpus_are_shared_out_among_its_own_tasks(
 
     put_on_path(tmp_path, monkeypatch, TWO)
     monkeypatch.setenv("TFDIST_SSH", CLIENT)
-    for per_task, seen in (("2", f"{FIRST},{SECOND}"), ("1", FIRST)):
-        options = ["--hosts", "a,b", "--gpus_per_task", per_task, "--dry_run"]
+    for seen, *given in (
+        (f"{FIRST},{SECOND}", "--gpus_per_task", "2"),
+        (FIRST, "--gpus_per_task", "1"),
+        (SECOND, "--env", "CUDA_VISIBLE_DEVICES=1"),
+    ):
+        options = ["--hosts", "a,b", *given, "--dry_run"]
         assert cli.main(["run", *options, __file__]) == 0
         assert capsys.readouterr().out.count(f"CUDA_VISIBLE_DEVICES={seen} ") == 2

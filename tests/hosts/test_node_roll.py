@@ -87,6 +87,21 @@ def test_one_too_many_is_refused() -> None:
     assert roll.come("a", node(2)) == "host2 (10.0.0.2, process 2) is one too many for --nnodes 1"
 
 
+def test_long_commands_that_are_alike_are_no_fault_and_others_are_shown_where_they_differ() -> None:
+    long = "train.py " + "--path /data/file " * 1000
+    first = node(1, wants={"the script": long + "--epochs 3 " + long})
+    alike = Node.from_tree(json.loads(json.dumps(node(2, wants=first.wants).to_tree())))
+    assert alike.fault(first, COMMAND) == ""
+    other = node(2, wants={"the script": long + "--epochs 4 " + long})
+    fault = other.fault(first, COMMAND)
+    assert "/data/file --epochs 4 train.py" in fault
+    assert "/data/file --epochs 3 train.py" in fault
+    assert len(fault) < 700
+    assert "with the script train.py, host1" in node(2, wants={"the script": "train.py"}).fault(
+        first, COMMAND
+    )
+
+
 def test_a_node_comes_through_its_message() -> None:
     one = node(2)
     assert Node.from_tree(json.loads(json.dumps(one.to_tree()))) == one

@@ -153,6 +153,31 @@ def test_a_lost_host_is_connected_to_again_where_a_restart_is_left(
 
 
 @pytest.mark.thorough
+def test_an_elastic_job_goes_on_without_a_lost_host_and_comes_back_to_it(
+    start: StartOnHosts, tmp_path: Path
+) -> None:
+    """First on both, then on a alone, then, as that task is lost too, on b alone."""
+    body = """
+        begins = os.path.exists(name) + os.path.exists("again")
+        open("again" if begins else name, "w").write(str(os.getpid()))
+        if begins == 0:
+            time.sleep(60)
+        elif begins == 1:
+            time.sleep(2)  # until b may be taken again
+            os.kill(os.getpid(), signal.SIGKILL)
+        print("ends on", os.environ["SSH_CONNECTION"].split()[2])
+    """
+    launcher = start(body, "--workers", "1:2", "--settle", "1")
+    tasks_in(tmp_path)
+    kill_connection(launcher, int((tmp_path / "worker:1").read_text()))
+    said = said_by(launcher)
+    assert launcher.returncode == 0, said
+    assert "going on with 1 of 2 workers" in said
+    assert "[tfdist] connecting to b again" in said
+    assert "ends on 127.0.0.2" in said
+
+
+@pytest.mark.thorough
 def test_a_lost_worker_of_servers_is_started_again_on_its_host(
     start: StartOnHosts, tmp_path: Path
 ) -> None:

@@ -82,3 +82,15 @@ def test_the_limits_of_a_process_are_told() -> None:
     assert files == -1 or files > 0
     assert space == -1 or space > 0
     assert size == -1 or size > 0
+
+
+def test_memory_is_shared_by_those_whom_the_same_control_group_limits_or_none(group: Path) -> None:
+    unlimited = capacities.memory_of()
+    for folder, left in ((group, 2000), (group.parent, 1000)):
+        (folder / "memory.max").write_text(str(10000 + left))
+        (folder / "memory.current").write_text("10000")
+    assert capacities.memory_of() == unlimited.replace(
+        " all", f" group {group.parent.stat().st_ino}"
+    )
+    (group / "memory.current").write_text("11500")
+    assert capacities.memory_of().endswith(f" group {group.stat().st_ino}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tfdist.machine.open_files import open_files_limit
 
-__all__ = ["available_cores", "cores_of", "limits", "memory"]
+__all__ = ["available_cores", "cores_of", "limits", "memory", "memory_of"]
 
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -34,23 +34,42 @@ def _quota(words: list[str]) -> int | None:
 
 def cores_of() -> str:
     """A text that two processes have alike if they share their cores."""
-    boot = " ".join(_words(Path("/proc/sys/kernel/random/boot_id"))) or os.uname().nodename
     which = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else ["all"]
-    return f"{boot} {','.join(map(str, which))}"
+    return f"{_machine()} {','.join(map(str, which))}"
 
 
 def memory() -> int:
     """How many bytes this process may still take; -1 where the system does not tell."""
-    told = [line.split() for line in _lines(Path("/proc/meminfo"))]
-    found = [int(words[1]) * 1024 for words in told if words[:1] == ["MemAvailable:"]]
-    for folder in _own_cgroups():
-        most, used = _words(folder / "memory.max"), _words(folder / "memory.current")
-        if most and used and most[0].isdecimal():
-            found.append(max(0, int(most[0]) - int(used[0]) + _reclaimable(folder)))
+    found = [left for left, _ in _memory_left()]
     address_space = limits()[1]
     if address_space >= 0:
         found.append(address_space)
     return min(found, default=-1)
+
+
+def memory_of() -> str:
+    """A text that two processes have alike if they share their memory.
+
+    That is the machine's, or what a control group leaves of it, which other groups have apart.
+    """
+    return f"{_machine()} {min(_memory_left(), default=(0, ''))[1]}"
+
+
+def _memory_left() -> list[tuple[int, str]]:
+    """The bytes that are left, of the machine and of each control group that limits them."""
+    told = [line.split() for line in _lines(Path("/proc/meminfo"))]
+    found = [(int(words[1]) * 1024, "all") for words in told if words[:1] == ["MemAvailable:"]]
+    for folder in _own_cgroups():
+        most, used = _words(folder / "memory.max"), _words(folder / "memory.current")
+        if most and used and most[0].isdecimal():
+            left = max(0, int(most[0]) - int(used[0]) + _reclaimable(folder))
+            # Its number, as each container sees its own group at the root.
+            found.append((left, f"group {folder.stat().st_ino}"))
+    return found
+
+
+def _machine() -> str:
+    return " ".join(_words(Path("/proc/sys/kernel/random/boot_id"))) or os.uname().nodename
 
 
 def limits() -> tuple[int, int, int]:

@@ -19,9 +19,18 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["NO_GPU", "VISIBLE_VARIABLE", "Gpu", "GpusHere", "free_memory", "gpus_here"]
+__all__ = [
+    "NO_GPU",
+    "ORDER_VARIABLE",
+    "VISIBLE_VARIABLE",
+    "Gpu",
+    "GpusHere",
+    "free_memory",
+    "gpus_here",
+]
 
 VISIBLE_VARIABLE = "CUDA_VISIBLE_DEVICES"
+ORDER_VARIABLE = "CUDA_DEVICE_ORDER"
 NO_GPU = "-1"
 """What CUDA_VISIBLE_DEVICES says where a process is to see no GPU."""
 
@@ -88,7 +97,7 @@ def gpus_here(environ: Mapping[str, str]) -> GpusHere:
         return GpusHere(tuple(gpu for card in cards for gpu in card))
     names = {re.sub(" MIG .*", "", card[0].name) for card in cards}
     # CUDA numbers cards of different kinds by their speed, unless it is told not to.
-    in_order = len(names) == 1 or environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
+    in_order = len(names) == 1 or environ.get(ORDER_VARIABLE) == "PCI_BUS_ID"
     return GpusHere(_chosen(environ[VISIBLE_VARIABLE], cards, in_order))
 
 

@@ -235,8 +235,8 @@ class Coordinator:
         except Gone:
             self._drop(connection)
         except Stranger as stranger:
-            if isinstance(stranger, Refusal) and not self.secret:  # there is nothing to protect
-                raise RendezvousMismatch(str(stranger)) from None
+            if isinstance(stranger, Refusal) and not self.secret and not stranger.visit:
+                raise RendezvousMismatch(str(stranger)) from None  # there is nothing to protect
             self._strangers.note(connection, stranger)
             self._drop(connection)
 

@@ -63,10 +63,13 @@ class Newcomer:
     Attributes:
         handshake: Its own.
         secret: The job's, as it knows it.
+        visit: What it has come for, where it does not take part: "doctor" to say what it has seen,
+            "probe" to see whether somebody is there. No meeting fails of a visitor.
     """
 
     handshake: Handshake
     secret: Secret
+    visit: str = ""
     _nonce: str = field(default_factory=lambda: secrets.token_hex(16), init=False)
     _keys: _Keys | None = field(default=None, init=False)
 
@@ -74,7 +77,8 @@ class Newcomer:
         """Returns the hello: all that is told to somebody who may be anybody."""
         nothing = replace(self.handshake, jobs={}, versions={}, cards=None)
         hello = replace(nothing, kind="", token="", refusal="", digest="")
-        return {**hello.to_message(), "nonce": self._nonce, "secret": bool(self.secret)}
+        own = {"nonce": self._nonce, "secret": bool(self.secret), "visit": self.visit}
+        return {**hello.to_message(), **own}
 
     def hear(self, message: Message) -> _Heard:
         """See `Greeting`."""
@@ -104,6 +108,7 @@ class Host:
     secret: Secret
     _nonce: str = field(default_factory=lambda: secrets.token_hex(16), init=False)
     _guest: str = field(default="", init=False)
+    _visit: str = field(default="", init=False)
     _keys: _Keys | None = field(default=None, init=False)
 
     def begin(self) -> None:
@@ -125,9 +130,10 @@ class Host:
         if hello is None:
             raise Stranger("a message that is no hello")
         self._guest = f"{hello.task} ({hello.who})"
+        self._visit = plain(str(message.get("visit", "")))
         if hello.protocol != PROTOCOL:
-            text = replace(hello, refusal="").difference(self.handshake)
-            raise Refusal(str(text), {"say": "stop", "error": "mismatch", "text": text})
+            text = str(replace(hello, refusal="").difference(self.handshake))
+            raise self._refused(text)
         with_secret = message.get("secret")
         if not isinstance(with_secret, bool):
             raise Stranger("a message that is no hello")
@@ -139,8 +145,10 @@ class Host:
         return {"say": "challenge", "nonce": self._nonce}
 
     def _refusal(self, how: str) -> Refusal:
-        text = f"{self._guest} came {how}; {_ADVICE}"
-        return Refusal(text, {"say": "stop", "error": "mismatch", "text": text})
+        return self._refused(f"{self._guest} came {how}; {_ADVICE}")
+
+    def _refused(self, text: str) -> Refusal:
+        return Refusal(text, {"say": "stop", "error": "mismatch", "text": text}, self._visit)
 
 
 @dataclass(frozen=True)

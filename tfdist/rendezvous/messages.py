@@ -69,11 +69,13 @@ class Refusal(Stranger):
 
     Attributes:
         answer: What to tell it; None for nothing.
+        visit: What it has come for, where it is no task that takes part; see `Newcomer`.
     """
 
-    def __init__(self, text: str, answer: Message | None = None) -> None:
+    def __init__(self, text: str, answer: Message | None = None, visit: str = "") -> None:
         super().__init__(text)
         self.answer = answer
+        self.visit = visit
 
 
 class Connection:

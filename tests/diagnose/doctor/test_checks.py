@@ -31,6 +31,7 @@ def seen(task: str = "worker:0", **changes: Any) -> HostFacts:
         f"host of {task}",
         f"cores of {task}",
         4,
+        f"memory of {task}",
         16 * GIB,
         1024,
         -1,
@@ -163,11 +164,13 @@ def test_of_many_missing_some_are_named() -> None:
 
 
 def test_memory_is_shared_by_the_tasks_of_a_machine() -> None:
-    little = [seen(f"worker:{n}", cores_of="same", memory=4 * GIB) for n in range(3)]
+    little = [seen(f"worker:{n}", memory_of="same", memory=4 * GIB) for n in range(3)]
     (found,) = host_checks.memory(visit(*little))
     assert found.level == "doubtful"
     assert "1.3 GiB each" in found.text
     assert levels(host_checks.memory(visit(seen(memory=-1)))) == ["unchecked"]
+    apart = [seen(f"worker:{n}", cores_of="same", memory=4 * GIB) for n in range(3)]
+    assert levels(host_checks.memory(visit(*apart))) == ["good"]
 
 
 def test_cores_of_servers_are_not_counted() -> None:

@@ -11,7 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.diagnose.doctor.company import Doctor, a_spec, all_of, only, together
+from tests.rendezvous.meeting import come
 from tfdist.cluster import Cluster
+from tfdist.cluster.secret import Secret
+from tfdist.diagnose.doctor.line import Caller
+from tfdist.rendezvous.handshake import Handshake
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -84,6 +88,40 @@ def test_a_secret_that_one_lacks(spec: tuple[Path, Cluster]) -> None:
     assert chief.exit_code == well.exit_code == other.exit_code == 1
 
 
+def looking_on(cluster: Cluster, secret: str) -> Caller:
+    return Caller(cluster, Handshake("", cluster.jobs, "", {}, 0.0, 0.0), Secret(secret))
+
+
+@pytest.mark.parametrize(("chiefs", "others"), [(SECRET, ""), ("", SECRET)])
+def test_a_doctor_that_looks_on_with_another_secret_troubles_nobody(
+    spec: tuple[Path, Cluster], chiefs: str, others: str
+) -> None:
+    path, cluster = spec
+    known = {"TFDIST_SECRET": chiefs} if chiefs else {}
+    chief, first = (Doctor(path, f"worker:{n}", known) for n in range(2))
+    looker = looking_on(cluster, others)
+    until = time.monotonic() + 20
+    while (found := looker.reach("worker:0")).outcome == "closed" and time.monotonic() < until:
+        time.sleep(0.05)
+    assert " secret, worker:0 has " in found.detail
+    last = Doctor(path, "worker:2", known)
+    for one in together(chief, first, last):
+        assert one.exit_code == 0, one.report.text()
+
+
+def test_a_doctor_with_a_secret_does_not_end_a_job_that_has_none(
+    spec: tuple[Path, Cluster],
+) -> None:
+    path, cluster = spec
+    job = [come(cluster, f"worker:{n}") for n in range(2)]
+    visitor = Doctor(path, "worker:2", {"TFDIST_SECRET": SECRET}).join()
+    assert "worker:0 has none" in only(visitor.report, "meeting", "bad").text
+    assert "worker:0 has none" in looking_on(cluster, SECRET).reach("worker:0").detail
+    job.append(come(cluster, "worker:2"))
+    assert len({one.join().agreement.seed for one in job}) == 1
+    assert any("refused a connection" in line for line in job[0].log)
+
+
 def test_two_that_claim_one_task(spec: tuple[Path, Cluster]) -> None:
     chief, *_ = together(
         Doctor(spec[0], "worker:0", {}, {"wait": 1.0}),
@@ -105,6 +143,42 @@ def test_another_spec_on_one_task(spec: tuple[Path, Cluster], tmp_path: Path) ->
     found = only(chief.report, "spec", "bad")
     assert "worker:1" in found.text
     assert "another cluster spec" in found.text
+
+
+def test_a_task_that_the_chief_does_not_know_is_refused_by_name(
+    spec: tuple[Path, Cluster], tmp_path: Path
+) -> None:
+    path, cluster = spec
+    longer = tmp_path / "longer.json"
+    workers = (*cluster.jobs["worker"], "127.0.0.1:9")
+    longer.write_text(Cluster({"worker": workers}).to_tf_config())
+    chief, other = together(
+        Doctor(path, "worker:0", {}, {"wait": 1.0}), Doctor(longer, "worker:3")
+    )  # fmt: skip
+    texts = [one.text for one in all_of(chief.report, "meeting", "bad")]
+    assert any("worker:3 (process" in text and "another cluster spec" in text for text in texts)
+    assert "has refused this one: worker:3" in only(other.report, "meeting", "bad").text
+    assert chief.exit_code == other.exit_code == 1
+
+
+def test_an_evaluator_beside_parameter_servers_is_one_of_them(tmp_path: Path) -> None:
+    with a_spec(tmp_path, 1, ps=1) as (path, cluster):
+        names = [*map(str, cluster.tasks), "evaluator:0"]
+        chief, *others = together(*(Doctor(path, name) for name in names))
+    for one in (chief, *others):
+        assert one.exit_code == 0, one.report.text()
+
+
+def test_a_door_has_room_for_all(
+    spec: tuple[Path, Cluster], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the room that a shell gives by default, a chief's of a thousand tasks would not."""
+    asked: list[int] = []
+    monkeypatch.setattr(
+        "tfdist.diagnose.doctor.examination.allow_open_files", lambda count: asked.append(count)
+    )
+    Doctor(spec[0], "worker:0", {}, {"wait": 0.1}).join()
+    assert asked == [203]
 
 
 def test_a_chief_s_port_that_is_taken_by_a_web_server(spec: tuple[Path, Cluster]) -> None:

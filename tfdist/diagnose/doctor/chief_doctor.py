@@ -22,6 +22,7 @@ from tfdist.diagnose.doctor.door import Door, Word
 from tfdist.diagnose.doctor.host_facts import HostFacts
 from tfdist.diagnose.doctor.line import REACH_SECONDS, Caller, Line
 from tfdist.diagnose.doctor.visit import Reach, Visit, to_be_reached
+from tfdist.errors import ClusterError
 from tfdist.rendezvous.handshake import Handshake, plain
 from tfdist.rendezvous.messages import Connection, Gone, Message
 
@@ -110,6 +111,12 @@ class ChiefDoctor:
             return
         if handshake is None or handshake.task != facts.task:
             self._refuse(guest, f"{guest.peer} came with a word that is no doctor's")
+            return
+        try:
+            self.cluster.with_task(facts.task)
+        except ClusterError as error:
+            difference = replace(handshake, versions={}).difference(self.handshake)
+            self._refuse(guest, difference or f"{facts.task} ({handshake.who}): {error}")
             return
         before = self._came.get(facts.task)
         first = self.handshake if facts.task == self.handshake.task else before and before[0]

@@ -69,7 +69,7 @@ class Colleague:
         while time.monotonic() < until:
             begin = time.monotonic()
             try:
-                line = caller.call(chief, min(until, begin + REACH_SECONDS))
+                line = caller.call(chief, min(until, begin + REACH_SECONDS), "doctor")
             except OSError:
                 reach = caller.reach(chief)
             else:

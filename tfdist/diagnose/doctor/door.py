@@ -136,7 +136,7 @@ class Door:
                 else:
                     self._words.put(Word(guest, message, self._clock()))
         except Refusal as refusal:
-            if len(self._refused) < _MOST_REFUSED:
+            if refusal.visit != "probe" and len(self._refused) < _MOST_REFUSED:
                 self._refused[str(refusal)] = None
             self._drop(guest)
         except (Gone, Stranger, TimeoutError):

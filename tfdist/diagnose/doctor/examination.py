@@ -23,12 +23,14 @@ from tfdist.diagnose.doctor.looking_around import look_around, why_not_listen
 from tfdist.diagnose.doctor.visit import Visit
 from tfdist.errors import ClusterError, RendezvousTimeout
 from tfdist.machine.hosts import is_local
+from tfdist.machine.open_files import allow_open_files
 from tfdist.machine.places import await_hosts
 from tfdist.rendezvous.agreement import listening
 from tfdist.rendezvous.handshake import Handshake
 
 __all__ = ["Examination"]
 
+_FILES_BESIDE = 200
 _CHECKS = (
     job_checks.meeting,
     job_checks.names,
@@ -82,7 +84,9 @@ class Examination:
             findings = self._in_company(cluster, facts, findings)
         else:
             visit = Visit(cluster, {facts.task: facts})
-            findings += _judged(visit if cluster is None else _from_here(cluster, facts))
+            if cluster is not None:
+                visit = _from_here(cluster, facts, self._secret)
+            findings += _judged(visit)
             if self.exchange is not None and not Report(findings).exit_code:
                 findings.append(Exchange(cluster, self.exchange).measure())
         return Report(findings)
@@ -117,7 +121,7 @@ class Examination:
                 found = [*before, *_as_colleague(cluster, facts, attendance)]
                 seconds = attendance.exchange
             elif door is None:
-                found = [*before, *_judged(_from_here(cluster, facts))]
+                found = [*before, *_judged(_from_here(cluster, facts, self._secret))]
             else:
                 chief = ChiefDoctor(cluster, facts, handshake, self._secret, door, self.clock)
                 found = [*before, *_judged(chief.hold(self.wait))]
@@ -141,6 +145,7 @@ class Examination:
             server = listening(cluster, Address.parse(cluster.address(facts.task)))
         except ClusterError:  # somebody has taken it just now
             return None
+        allow_open_files(len(cluster) + _FILES_BESIDE)  # `host_checks.files` says where it cannot
         return stack.enter_context(Door(server, handshake, self._secret, self.clock))
 
 
@@ -148,12 +153,12 @@ def _judged(visit: Visit) -> list[Finding]:
     return [finding for check in _CHECKS for finding in check(visit)]
 
 
-def _from_here(cluster: Cluster, facts: HostFacts) -> Visit:
+def _from_here(cluster: Cluster, facts: HostFacts, secret: Secret) -> Visit:
     """What can be seen of a job without the doctors of the other machines."""
     own = [task for task in cluster.tasks if task == cluster.task or _is_here(cluster, task, facts)]
     elsewhere = [str(task) for task in cluster.tasks_that_meet if task not in own]
     handshake = Handshake(facts.task, cluster.jobs, "", {}, 0.0, 0.0)
-    reached = Caller(cluster, handshake, NO_SECRET).reach_all(elsewhere)
+    reached = Caller(cluster, handshake, secret).reach_all(elsewhere)
     return Visit(
         cluster,
         {facts.task: facts},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from tfdist.diagnose.doctor.finding import Finding, who
 from tfdist.diagnose.doctor.host_facts import HostFacts
@@ -23,15 +23,15 @@ _FILES_OF_ITS_OWN = 256
 _FILES_A_TASK = 4
 
 
-def _sharing(visit: Visit) -> dict[str, tuple[HostFacts, list[str]]]:
-    """The tasks that run on the same cores, with what one of them has seen."""
+def _sharing(visit: Visit, what: Callable[[HostFacts], str]) -> list[tuple[HostFacts, list[str]]]:
+    """The tasks that have something in common, with what one of them has seen."""
     if visit.ports:  # all of the job's tasks, on this machine
         own = next(iter(visit.facts.values()))
-        return {own.cores_of: (own, list(visit.ports))}
+        return [(own, list(visit.ports))]
     found: dict[str, tuple[HostFacts, list[str]]] = {}
     for name, facts in visit.facts.items():
-        found.setdefault(facts.cores_of, (facts, []))[1].append(name)
-    return found
+        found.setdefault(what(facts), (facts, []))[1].append(name)
+    return list(found.values())
 
 
 def cores(visit: Visit) -> Iterator[Finding]:
@@ -40,7 +40,7 @@ def cores(visit: Visit) -> Iterator[Finding]:
     serves = visit.cluster is not None and "ps" in visit.cluster.jobs
     idle = ("ps:", "evaluator:", *(("chief:",) if serves else ()))
     well = []
-    for facts, tasks in _sharing(visit).values():
+    for facts, tasks in _sharing(visit, lambda facts: facts.cores_of):
         computing = [name for name in tasks if not name.startswith(idle)]
         if len(computing) > facts.cores:
             yield Finding(
@@ -60,7 +60,7 @@ def cores(visit: Visit) -> Iterator[Finding]:
 def memory(visit: Visit) -> Iterator[Finding]:
     """Whether the memory suffices for TensorFlow at least."""
     well = []
-    for facts, tasks in _sharing(visit).values():
+    for facts, tasks in _sharing(visit, lambda facts: facts.memory_of):
         if facts.memory < 0:
             yield Finding(
                 "unchecked",

@@ -46,6 +46,7 @@ class HostFacts:
         host: The machine's own name.
         cores_of: Equal for two processes that compute on the same cores.
         cores: How many cores the process may use.
+        memory_of: Equal for two processes that take theirs of the same memory.
         memory: Bytes that it may still take.
         open_files: How many files (and connections) it may have open.
         file_size: The largest file that it may write, in bytes; -1 without a limit.
@@ -63,6 +64,7 @@ class HostFacts:
     host: str
     cores_of: str
     cores: int
+    memory_of: str
     memory: int
     open_files: int
     file_size: int
@@ -97,6 +99,7 @@ class HostFacts:
                 host=_text(told["host"]),
                 cores_of=_text(told["cores_of"]),
                 cores=_whole(told["cores"]),
+                memory_of=_text(told["memory_of"]),
                 memory=_whole(told["memory"]),
                 open_files=_whole(told["open_files"]),
                 file_size=_whole(told["file_size"]),

@@ -93,7 +93,9 @@ def ports(visit: Visit) -> Iterator[Finding]:
     """Whether each task can listen at its port."""
     if visit.cluster is None:
         return
-    why = visit.ports or {name: facts.port for name, facts in visit.facts.items() if name}
+    # Not the evaluator beside parameter servers, which has no address.
+    listen = [str(task) for task in visit.cluster.tasks]
+    why = visit.ports or {name: facts.port for name, facts in visit.facts.items() if name in listen}
     for name, reason in why.items():
         if reason:
             address = visit.cluster.address(name)
@@ -110,7 +112,7 @@ def ports(visit: Visit) -> Iterator[Finding]:
         listed = ", ".join(f"{name} {_port(visit.cluster, name)}" for name in shown)
         more = f", ... ({len(free)} tasks)" if len(free) > len(shown) else ""
         yield Finding("good", "ports", f"free: {listed}{more}")
-    others = [str(task) for task in visit.cluster.tasks if str(task) not in why]
+    others = [name for name in listen if name not in why]
     if others and not visit.is_whole:
         yield Finding(
             "unchecked",

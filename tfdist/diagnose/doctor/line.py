@@ -103,12 +103,13 @@ class Caller:
         self._handshake = handshake
         self._secret = secret
 
-    def call(self, task: str, until: float) -> Line:
+    def call(self, task: str, until: float, visit: str) -> Line:
         """Connects to a task's address.
 
         Args:
             task: Which.
             until: When to give up, on the clock of `time.monotonic`.
+            visit: What for; see `Newcomer`.
 
         Raises:
             OSError: There is no connection; a TimeoutError where there is no answer.
@@ -128,7 +129,7 @@ class Caller:
                 one.connect((ip, address.port))
                 if one.getsockname() == one.getpeername():  # the kernel joined it to itself
                     raise OSError(errno.ECONNREFUSED, "connection refused")
-                return Line(Connection(one, Newcomer(self._handshake, self._secret)))
+                return Line(Connection(one, Newcomer(self._handshake, self._secret, visit)))
             except OSError as error:
                 one.close()
                 reason = error
@@ -138,7 +139,7 @@ class Caller:
         """Tries whether a task's doctor can be reached."""
         until = time.monotonic() + REACH_SECONDS
         try:
-            line = self.call(task, until)
+            line = self.call(task, until, "probe")
         except TimeoutError:
             return Reach("silent")
         except OSError as error:

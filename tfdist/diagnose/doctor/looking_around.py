@@ -48,6 +48,7 @@ def look_around(
         host=socket.gethostname(),
         cores_of=capacities.cores_of(),
         cores=capacities.available_cores(),
+        memory_of=capacities.memory_of(),
         memory=capacities.memory(),
         open_files=open_files,
         file_size=file_size,

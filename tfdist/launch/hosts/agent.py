@@ -31,7 +31,7 @@ from pathlib import Path
 
 from tfdist.cluster import Cluster, Task
 from tfdist.environments import gpus_are_own
-from tfdist.errors import TfdistError
+from tfdist.errors import ClusterError, TfdistError
 from tfdist.launch.ground import Ground, Starter, ThisMachine, Witness
 from tfdist.launch.hosts.carried import told_of_host
 from tfdist.launch.hosts.frames import MARK, FrameReader, frame
@@ -224,7 +224,8 @@ class Agent:
         except TfdistError as error:
             self._tell({"say": "failed", "text": str(error)})
             return
-        found = gpus_here(os.environ)
+        environ = {**os.environ, **message["environ"]}  # as the tasks will have it
+        found = gpus_here(environ)
         connection = os.environ.get("SSH_CONNECTION", "").split()
         self._tell(
             {
@@ -236,7 +237,7 @@ class Agent:
                 "environ": told_of_host(os.environ),
                 "gpus": [[gpu.id, gpu.name] for gpu in found.gpus],
                 "gpu_trouble": found.trouble,
-                "gpus_are_own": gpus_are_own(os.environ),
+                "gpus_are_own": gpus_are_own(environ),
             }
         )
 
@@ -249,6 +250,8 @@ class Agent:
         )
         name = str(plan.task)
         try:
+            if self._ports is None:  # a task of somebody else may be at its port
+                raise ClusterError("the ports of this host's tasks are not held")
             cluster = Cluster(message["jobs"])
             if self._starter is None:
                 self._starter = self._open(JobPlan(cluster, (plan,)))

@@ -31,7 +31,7 @@ from tfdist.launch.hosts.survey import Survey, arguments_that_are_paths
 from tfdist.launch.plan import JobPlan, TaskPlan
 from tfdist.launch.running_task import RunningTask
 from tfdist.launch.task_process import begin_log
-from tfdist.machine.gpus import Gpu
+from tfdist.machine.gpus import ORDER_VARIABLE, VISIBLE_VARIABLE, Gpu
 from tfdist.rendezvous.message_forms import Message
 
 __all__ = ["Connecting", "HostGround", "Planner"]
@@ -39,6 +39,7 @@ __all__ = ["Connecting", "HostGround", "Planner"]
 _AFTER_A_FAILURE_SECONDS = 5.0  # to find out what is wrong with the other hosts, too
 _QUIET_SECONDS = 3.0
 _GOODBYE_SECONDS = 3.0
+_CHOOSES_GPUS = {VISIBLE_VARIABLE, ORDER_VARIABLE}
 
 
 class Planner(Protocol):
@@ -99,6 +100,7 @@ class HostGround:
         self._paths = arguments_that_are_paths(command)
         self._notes: list[str] = []
         self._ports: list[list[int]] = []
+        self._surveys: list[Message] = []  # of each host, also while it is connected to again
         self._places: dict[str, int] = {}  # of addresses
         self._chief = ""  # its address
         self.links: list[HostLink] = []
@@ -143,9 +145,9 @@ class HostGround:
         Raises:
             ClusterError: The hosts would not find each other at their addresses.
         """
-        surveys = [link.answers["survey"] for link in self.links]
+        self._surveys = [link.answers["survey"] for link in self.links]
         addresses = []
-        for link, survey in zip(self.links, surveys, strict=True):
+        for link, survey in zip(self.links, self._surveys, strict=True):
             name = link.host.name.rpartition("@")[2]
             addresses.append(link.host.address or str(survey["address"]) or name)
         inner = [Address(address, 1).is_loopback for address in addresses]
@@ -155,7 +157,7 @@ class HostGround:
                 f"host {host} is at {addresses[inner.index(True)]} from here, where the others do "
                 f"not find it; name it as they know it, or give address=A in a hosts file"
             )
-        self._ports = [[int(port) for port in survey["ports"]] for survey in surveys]
+        self._ports = [[int(port) for port in survey["ports"]] for survey in self._surveys]
         for place, ports in enumerate(self._ports):
             at = {str(Address(addresses[place], port)): place for port in ports}
             self._places |= at
@@ -172,10 +174,9 @@ class HostGround:
             make: Plans those of one host.
         """
         parts = []
-        for place, link in enumerate(self.links):
+        for place, survey in enumerate(self._surveys):
             own = [task for task in tasks if self._place_of(cluster.jobs, task) == place]
             if own:
-                survey = link.answers["survey"]
                 parts.append(
                     make(
                         cluster,
@@ -217,6 +218,7 @@ class HostGround:
             "ports": list(ports),
             "grace": self.how.grace,
             "secure": self.how.secure,
+            "environ": {name: self._environ[name] for name in _CHOOSES_GPUS & {*self._environ}},
         }
 
     def _wait_for_all(self) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from tfdist.launch.guardian import JOB_VARIABLE, Guardian, end_group
 from tfdist.launch.hosts.agent import BEAT, SILENCE
 from tfdist.launch.hosts.frames import FrameReader, frame
 from tfdist.launch.hosts.host_list import Host
+from tfdist.launch.hosts.outbox import Outbox
 from tfdist.rendezvous.message_forms import Message
 
 if TYPE_CHECKING:
@@ -78,12 +80,14 @@ class HostLink:
         self._first = bytearray(frame(hello))  # what is said before the agent has answered
         self._until = time.monotonic() + keeps_trying
         self._again_at: float | None = None
+        self._is_busy = False
+        self._over = threading.Event()
         self._connect()
+        threading.Thread(target=self._show_life, name="tfdist-beat", daemon=True).start()
 
     def _connect(self) -> None:
         self._reader = FrameReader(after_mark=True)
-        self._unsent = bytearray(self._first)
-        self._heard = self._beat = time.monotonic()
+        self._heard = time.monotonic()
         environ = {name: value for name, value in os.environ.items() if name != JOB_VARIABLE}
         try:
             # A session of its own: the terminal's Ctrl-C and Ctrl-Z are for the launcher.
@@ -105,10 +109,10 @@ class HostLink:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         assert self._process.stderr is not None
-        self._sink = self._process.stdin
+        self._outbox = Outbox(self._process.stdin, bytes(self._first))
         self._source = self._process.stdout
         self._errors = self._process.stderr
-        for stream in (self._sink, self._source, self._errors):
+        for stream in (self._source, self._errors):
             os.set_blocking(stream.fileno(), False)
 
     @property
@@ -129,13 +133,19 @@ class HostLink:
         """Tells the agent something, as far as it is still there."""
         if "survey" not in self.answers:
             self._first += frame(message)
-        self._unsent += frame(message)
-        self._write()
+        self._outbox.add(frame(message))
 
     def tick(self) -> None:
-        """Hears what has come, and shows the agent that the launcher lives; called often."""
-        if self.lost:
+        """Hears what has come; called often, and in signal handlers inside of a call of this."""
+        if self.lost or self._is_busy:
             return
+        self._is_busy = True
+        try:
+            self._tick()
+        finally:
+            self._is_busy = False
+
+    def _tick(self) -> None:
         now = time.monotonic()
         if self._again_at is not None:
             if now < self._again_at:
@@ -145,12 +155,16 @@ class HostLink:
         heard = self._read()
         if heard:
             self._heard = now
-        if self.is_there and now >= self._beat + BEAT and not self._unsent:
-            self._beat = now
-            self.say({"say": "alive"})
-        self._write()
+        self._outbox.flush()
         if not heard and now > self._heard + SILENCE and self.is_there:
             self._lose(f"nothing was heard of its host for {SILENCE:g} s")
+
+    def _show_life(self) -> None:
+        """Tells the agent that the launcher lives, also while that waits for a terminal."""
+        while not self._over.wait(BEAT):
+            if self.is_there and self._outbox.is_empty:
+                self._outbox.add(frame({"say": "alive"}))
+            self._outbox.flush()
 
     def give_up(self) -> None:
         """Tries no more to connect."""
@@ -159,11 +173,12 @@ class HostLink:
 
     def hang_up(self) -> None:
         """Has the agent end what is left there, and itself."""
-        with contextlib.suppress(OSError):
-            self._sink.close()
+        self._outbox.close()
 
     def close(self) -> None:
         """Ends the connection, once the agent has had a little time to end."""
+        self._is_busy = True  # for good
+        self._over.set()
         self.hang_up()
         until = time.monotonic() + _LAST_WORDS_SECONDS
         while self._process.poll() is None and time.monotonic() < until and not self.lost:
@@ -175,18 +190,10 @@ class HostLink:
         end_group(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._guardian.forget(self._process.pid)
-        for stream in (self._sink, self._source, self._errors):
+        self._outbox.close()
+        for stream in (self._source, self._errors):
             with contextlib.suppress(OSError):
                 stream.close()
-
-    def _write(self) -> None:
-        while self._unsent and self._is_open():
-            try:
-                del self._unsent[: os.write(self._sink.fileno(), self._unsent[:_CHUNK])]
-            except BlockingIOError:
-                return
-            except (OSError, ValueError):  # what it has said is still to be read
-                self._unsent.clear()
 
     def _read(self) -> bool:
         """Reads what is there; returns whether anything was."""
@@ -204,7 +211,8 @@ class HostLink:
                 return True
             try:
                 for message, along in self._reader.feed(data):
-                    self._hear(message, along)
+                    if self._is_open():  # what follows a failure belongs to it
+                        self._hear(message, along)
             except (ValueError, KeyError, TypeError) as error:
                 self._lose(f"its agent has sent what is no message ({error})")
         return any_came
@@ -221,6 +229,8 @@ class HostLink:
             self.log_parts.append((str(message["name"])[:100], data))
         elif say == "failed" and time.monotonic() < self._until:
             self._try_again()  # a port is still in use by what ends there
+        elif say == "failed" and self.tasks:
+            self._lose(f"its host could not be used again: {message['text']}")
         elif "task" not in message:
             self.answers[say] = message
         elif (task := self.tasks.get(str(message["task"]))) is not None:

@@ -85,9 +85,8 @@ class HostTask(RunningTask):
     def read(self) -> bytes:
         """The output that has come since; it is logged already."""
         self._link.tick()
-        data = bytes(self._output)
-        self._output.clear()
-        return data
+        data, self._output = self._output, bytearray()  # a signal handler may add to it meanwhile
+        return bytes(data)
 
     def send(self, signum: int) -> None:
         """Sends a signal to the task and to all of its group."""

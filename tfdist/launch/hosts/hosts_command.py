@@ -19,6 +19,8 @@ from tfdist.launch.plan import JobPlan
 
 __all__ = ["run_on_hosts"]
 
+_ENDING_SECONDS = 5.0  # for an agent that ends, beside the grace time of its tasks
+
 
 def run_on_hosts(
     options: argparse.Namespace,
@@ -58,8 +60,9 @@ def run_on_hosts(
         tuple(options.env),
         patience,
         options.grace,
-        # The others wait for it meanwhile; an elastic job goes on without it.
-        patience / 2 if crew.size is None else 0.0,
+        # The others wait for it meanwhile, and an elastic job would go on without it: there as long
+        # as what ran on it may still be at its ports.
+        patience / 2 if crew.size is None else options.grace + _ENDING_SECONDS,
         options.gpus_per_task,
         options.gpu_memory,
         options.secure,

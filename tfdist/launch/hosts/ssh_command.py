@@ -18,13 +18,17 @@ NO_FOLDER = 93
 _SSH_FAILED = 255
 _NOT_FOUND = (126, 127)
 CONNECT_SECONDS = 10
-# No question is ever asked; the connection is this job's own, and its end is noticed.
+# No question is ever asked, nor a host key taken that is not known; the connection is this job's
+# own, and its end is noticed. What --ssh says besides comes before, and counts.
 _OPTIONS = (
     "BatchMode=yes",
     f"ConnectTimeout={CONNECT_SECONDS}",
     "ServerAliveInterval=5",
     "ServerAliveCountMax=3",
     "ControlMaster=no",
+    "ControlPath=none",
+    "RemoteCommand=none",
+    "StrictHostKeyChecking=yes",
     "ClearAllForwardings=yes",
     "ForwardAgent=no",
     "ForwardX11=no",

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tfdist.cluster.address import Address
 from tfdist.launch.hosts.survey import Survey
+from tfdist.rendezvous.handshake import plain
 
 __all__ = ["Node"]
 
-_MOST = 1 << 12  # ports, and characters of a text, that are believed
+_MOST_PORTS = 1 << 12  # that are believed
+_MOST_SHOWN = 200  # characters of a text
+_BEFORE = 40  # of these, ahead of where two texts begin to differ
 
 
 @dataclass(frozen=True)
@@ -62,11 +66,11 @@ class Node:
         """
         ports = tuple(int(port) for port in tree["ports"])
         address, workers = str(tree["address"]), int(tree["workers"])
-        if not 0 < workers <= len(ports) <= _MOST:
+        if not 0 < workers <= len(ports) <= _MOST_PORTS:
             raise ValueError("ports")
         for port in ports:
             Address.parse(str(Address(address, port)))
-        wants = {str(name): str(value)[:_MOST] for name, value in tree["wants"].items()}
+        wants = {str(name): str(value) for name, value in tree["wants"].items()}
         survey = Survey.from_tree(tree["survey"])
         host = "".join(sign for sign in str(tree["host"])[:255] if sign.isprintable())
         return cls(host, int(tree["pid"]), address, workers, ports, wants, survey)
@@ -81,9 +85,18 @@ class Node:
         for name, value in first.wants.items():
             mine = self.wants.get(name, "")
             if mine != value:
+                both = zip(mine, value, strict=False)
+                at = len([*itertools.takewhile(lambda two: two[0] == two[1], both)])
                 return (
-                    f"{self.who} was started with {name} {mine or 'unset'}, {first.who} with "
-                    f"{name} {value or 'unset'}; give the same command on every host"
+                    f"{self.who} was started with {name} {_shown(mine, at)}, {first.who} with "
+                    f"{name} {_shown(value, at)}; give the same command on every host"
                 )
         faults = self.survey.faults(self.host, first.survey, command, f"on host {first.host}")
         return faults[0] if faults else ""
+
+
+def _shown(text: str, at: int) -> str:
+    """What a text says around a place, which a stranger may have written."""
+    begin = max(0, at - _BEFORE) if len(text) > _MOST_SHOWN else 0
+    part = plain(text[begin:], _MOST_SHOWN)
+    return f"{'...' * (begin > 0)}{part}{'...' * (begin + len(part) < len(text))}" or "unset"

@@ -156,7 +156,10 @@ class NodeMeeting:
             if isinstance(attempt, str):
                 reason = attempt
             else:
-                node = replace(self.roll.first, address=attempt.getsockname()[0])
+                # Of one machine, all have one address: by it they know that they share its cores.
+                here = is_local(attempt.getpeername()[0])
+                own_at = self.place.host if here else attempt.getsockname()[0]
+                node = replace(self.roll.first, address=own_at)
                 own = Handshake("a node", {}, "", {}, 0.0, 0.0)
                 connection = Connection(attempt, Newcomer(own, self.secret))
                 try:
