@@ -74,7 +74,7 @@ def test_where_the_system_does_not_tell_nobody_is_accused(monkeypatch: pytest.Mo
     def unknown(process: str) -> set[int]:
         raise FileNotFoundError
 
-    monkeypatch.setattr("tfdist.launch.presence._listening_ports", unknown)
+    monkeypatch.setattr("tfdist.launch.presence._listening", unknown)
     cluster = Cluster({"worker": ("127.0.0.1:41001", "127.0.0.1:41002")})
     presence = Presence(cluster, cluster.tasks)
     assert presence.absent() == cluster.tasks

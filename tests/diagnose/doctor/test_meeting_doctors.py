@@ -169,6 +169,13 @@ def test_an_evaluator_beside_parameter_servers_is_one_of_them(tmp_path: Path) ->
         assert one.exit_code == 0, one.report.text()
 
 
+def test_an_evaluator_for_which_nobody_waits_is_no_fault(tmp_path: Path) -> None:
+    with a_spec(tmp_path, 1, ps=1) as (path, _):
+        late = Doctor(path, "evaluator:0", {}, {"wait": 0.2}).join()
+    assert late.exit_code == 0, late.report.text()
+    assert "before theirs" in only(late.report, "meeting", "unchecked").todo
+
+
 def test_a_door_has_room_for_all(
     spec: tuple[Path, Cluster], monkeypatch: pytest.MonkeyPatch
 ) -> None:

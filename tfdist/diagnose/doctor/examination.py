@@ -190,4 +190,7 @@ def _as_colleague(cluster: Cluster, facts: HostFacts, met: Attendance) -> list[F
         return [*found, Finding("bad", "meeting", text, todo if said else "mend it here")]
     assert met.reach is not None
     why, todo = job_checks.why_not_met(met.reach)
+    if facts.task not in map(str, cluster.tasks):  # an evaluator, for which nobody waits
+        todo = "start this one before theirs, which do not wait for it"
+        return [*found, Finding("unchecked", "meeting", f"no doctor at {chief}: {why}", todo)]
     return [*found, Finding("bad", "meeting", f"no doctor at {chief}: {why}", todo)]
