@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import tempfile
 from types import ModuleType
-from typing import Any
 
 import keras
 
@@ -15,7 +14,7 @@ from tfdist import log, process
 from tfdist.callbacks.checkpoint import Checkpoint
 from tfdist.errors import CheckpointError, PlugError
 from tfdist.structures import Logs
-from tfdist.training.checkpointing.store import Store
+from tfdist.training.checkpointing.store import Store, numbers_of
 from tfdist.training.plugged import Plugged
 
 __all__ = ["RayReport"]
@@ -105,7 +104,7 @@ class RayReport(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Reports an epoch of which no checkpoint is kept."""
         if self.checkpoint is None or (epoch + 1) % self.checkpoint.every:
-            self._train.report({**_numbers(logs), "epoch": epoch + 1})
+            self._train.report({**numbers_of(logs or {}), "epoch": epoch + 1})
 
     def on_state_kept(self, epoch: int, step: int, logs: Logs) -> None:
         """Reports a checkpoint, with the metrics so far.
@@ -131,7 +130,7 @@ class RayReport(keras.callbacks.Callback):
             self._tell(self.checkpoint, self._unreported[0], 0, self._unreported[1])
 
     def _tell(self, keeps: Checkpoint, epoch: int, step: int, logs: Logs) -> None:
-        metrics = {**_numbers(logs), "epoch": epoch, **({"step": step} if step else {})}
+        metrics = {**numbers_of(logs or {}), "epoch": epoch, **({"step": step} if step else {})}
         if not process.current().is_chief:
             self._train.report(metrics)
             return
@@ -163,12 +162,3 @@ def _ray_train() -> ModuleType:
         ) from error
     module: ModuleType = train
     return module
-
-
-def _numbers(logs: Logs | None) -> dict[str, Any]:
-    """Returns logs as Python's numbers, which Ray can send without TensorFlow."""
-    return {name: float(value) for name, value in (logs or {}).items() if _is_scalar(value)}
-
-
-def _is_scalar(value: Any) -> bool:
-    return getattr(value, "ndim", 0) == 0 and not isinstance(value, str)

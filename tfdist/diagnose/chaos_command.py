@@ -9,7 +9,6 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 from tfdist import command_line
 from tfdist.diagnose.chaos import Chaos
@@ -19,7 +18,7 @@ from tfdist.diagnose.namespace_hosts import Hosts, reason_against, remove_abando
 from tfdist.diagnose.round import Round
 from tfdist.diagnose.small_disk import no_small_disk
 from tfdist.errors import LaunchError
-from tfdist.machine.signals import caught
+from tfdist.machine.signals import caught, exit_by
 
 __all__ = ["main"]
 
@@ -60,7 +59,7 @@ def main(given: Sequence[str], run: command_line.Parser) -> int:
         tasks, own = spread(run, own, options.hosts)
     kinds = _kinds(parser, options)
     # SIGTERM ends it in order, as Ctrl-C does: nothing of a job is left.
-    with caught(_end, [signal.SIGTERM]), contextlib.ExitStack() as stack:
+    with caught(exit_by, [signal.SIGTERM]), contextlib.ExitStack() as stack:
         folder = options.folder or stack.enter_context(
             tempfile.TemporaryDirectory(prefix="tfdist-chaos-")
         )
@@ -154,10 +153,6 @@ def _parser() -> command_line.Parser:
 def _found(words: Sequence[str]) -> list[str]:
     """Words with paths that are found from another working directory."""
     return [str(Path(word).resolve()) if Path(word).is_file() else word for word in words]
-
-
-def _end(signum: int, _: FrameType | None) -> None:
-    raise SystemExit(128 + signum)
 
 
 def _say(line: str) -> None:

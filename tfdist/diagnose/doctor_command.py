@@ -7,12 +7,11 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
 
 from tfdist import command_line
 from tfdist.diagnose.doctor.examination import Examination
 from tfdist.diagnose.doctor.finding import LEVELS
-from tfdist.machine.signals import caught
+from tfdist.machine.signals import caught, exit_by
 
 __all__ = ["main"]
 
@@ -51,7 +50,7 @@ def main(given: Sequence[str]) -> int:
         os.environ, options.spec, options.task, options.folder, options.wait, options.exchange
     )
     # SIGTERM ends it in order, as Ctrl-C does: nothing of an exchange is left.
-    with caught(_end, [signal.SIGTERM]):
+    with caught(exit_by, [signal.SIGTERM]):
         report = examination.run()
     if options.json:
         sys.stdout.write(f"{json.dumps(report.to_json(), indent=2)}\n")
@@ -99,7 +98,3 @@ def _parser() -> command_line.Parser:
     parser.add_argument("--quiet", action="store_true", help="leave out what is good")
     parser.add_argument("--json", action="store_true", help="for programs: the keys stay")
     return parser
-
-
-def _end(signum: int, _: FrameType | None) -> None:
-    raise SystemExit(128 + signum)

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
-__all__ = ["ENDS", "caught", "take_back"]
+__all__ = ["ENDS", "caught", "exit_by", "take_back"]
 
 ENDS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 """What schedulers send before they take a machine away."""
@@ -38,6 +38,15 @@ def caught(
         for one, previous in before.items():
             # None: a handler that was not Python's, and that Python cannot put back.
             signal.signal(one, signal.SIG_DFL if previous is None else previous)
+
+
+def exit_by(signum: int, _: FrameType | None) -> None:
+    """A handler for `caught`: ends the process in order, with the code that shells give a signal.
+
+    Raises:
+        SystemExit: Always.
+    """
+    raise SystemExit(128 + signum)
 
 
 def take_back(signum: signal.Signals) -> None:

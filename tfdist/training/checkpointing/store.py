@@ -34,7 +34,7 @@ from tfdist.training.checkpointing.replacing import (
 )
 from tfdist.training.checkpointing.sharded_folder import SUFFIX
 
-__all__ = ["Index", "Saved", "Store"]
+__all__ = ["Index", "Saved", "Store", "numbers_of"]
 
 _INDEX = "checkpoint.json"
 _FORMAT = 1
@@ -223,8 +223,7 @@ class Store:
         """
         within = f"-step-{step:07d}" if step else ""
         path = self.directory / f"epoch-{epoch:05d}{within}{suffix}"
-        plain = {name: float(value) for name, value in logs.items() if _is_number(value)}
-        saved = Saved(path, epoch, plain, name=secrets.token_hex(8), step=step)
+        saved = Saved(path, epoch, numbers_of(logs), name=secrets.token_hex(8), step=step)
         index = dataclasses.replace(self._index, saved=saved)
         try:
             self.directory.mkdir(0o700, parents=True, exist_ok=True)
@@ -345,6 +344,11 @@ def _place_of(path: Path) -> tuple[int, int]:
 
 def _written(path: Path) -> float:
     return path.stat().st_mtime
+
+
+def numbers_of(logs: Mapping[str, Any]) -> dict[str, float]:
+    """Returns those logs that are single numbers, as Python's."""
+    return {name: float(value) for name, value in logs.items() if _is_number(value)}
 
 
 def _is_number(value: Any) -> bool:
