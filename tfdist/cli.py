@@ -79,7 +79,7 @@ def _run(given: list[str]) -> int:
     options = parser.parse_args(own)
     _check_combination(parser, options, command)
 
-    from tfdist.launch import GpuSupply, Job, ThisMachine, check_jobs, held_ports, make_plan
+    from tfdist.launch import GpuSupply, ThisMachine, check_jobs, held_ports, make_plan
     from tfdist.launch.crew.crew_options import CrewOptions
     from tfdist.launch.secure import SecureMachine
 
@@ -130,9 +130,8 @@ def _run(given: list[str]) -> int:
             "prefix": not alone,
             "ground": SecureMachine() if options.secure else ThisMachine(options.isolate),
         }
-        if not crew.are_needed(cluster, tasks):
-            return Job(plan, max_restarts=options.max_restarts, **how).run().returncode
-        return crew.job(cluster, tasks, lambda at, own: make(at, tasks=own), **how).run().returncode
+        job = crew.job(plan, cluster, tasks, lambda at, own: make(at, tasks=own), **how)
+        return job.run().returncode
 
 
 def _check_plug_options(text: str, cluster: Cluster) -> None:

@@ -15,6 +15,7 @@ from tfdist.launch.crew.crew_size import DEFAULT_SETTLE, Size
 from tfdist.launch.crew.foreman import Foreman
 from tfdist.launch.crew.foreman_link import ForemanLink, LinkHere, LinkThere, join_message
 from tfdist.launch.crew.front_door import meeting_place
+from tfdist.launch.job import Job
 from tfdist.launch.plan import JobPlan
 from tfdist.launch.restarts import DEFAULT_RESTARTS, Restarts
 
@@ -66,14 +67,16 @@ class CrewOptions:
 
     def job(
         self,
+        plan: JobPlan,
         cluster: Cluster,
         tasks: Sequence[Task],
         make: Callable[[Cluster, Sequence[Task]], JobPlan],
         **options: Any,
-    ) -> CrewJob:
-        """Makes this machine's part of such a job.
+    ) -> Job:
+        """Makes this machine's part of a job, with others to decide together where there is need.
 
         Args:
+            plan: Of these tasks, as `make` has made it.
             cluster: All places of the job.
             tasks: Those of this machine; an evaluator runs beside them.
             make: Plans tasks of a cluster.
@@ -82,6 +85,8 @@ class CrewOptions:
         Raises:
             ClusterError: The size does not fit the cluster, or the port is taken.
         """
+        if not self.are_needed(cluster, tasks):
+            return Job(plan, max_restarts=self.max_restarts, **options)
         every = cluster.tasks_that_meet
         places = [task for task in tasks if task in every]
         size = self._size(cluster, len(every))
@@ -100,7 +105,6 @@ class CrewOptions:
         else:
             assert where is not None
             link = LinkThere(where, join, patience, process.secret())
-        plan = make(cluster, tasks)
         beside = [task for task in tasks if task not in every]
         return CrewJob(plan, link, make, beside=beside, max_restarts=restarts.most, **options)
 

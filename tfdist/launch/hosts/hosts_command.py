@@ -14,7 +14,6 @@ from tfdist.launch.crew.crew_options import CrewOptions
 from tfdist.launch.hosts.host_ground import Connecting, HostGround, Planner
 from tfdist.launch.hosts.host_list import hosts_of
 from tfdist.launch.hosts.spread import Spread
-from tfdist.launch.job import Job
 from tfdist.launch.plan import JobPlan
 
 __all__ = ["run_on_hosts"]
@@ -80,11 +79,5 @@ def run_on_hosts(
             sys.stdout.write(NOT_SECURE * options.secure + plan.shell())
             return 0
         log_dir, grace = options.log_dir, options.grace
-        if crew.are_needed(cluster, tasks):
-            job: Job = crew.job(
-                cluster, tasks, planned, log_dir=log_dir, grace=grace, ground=ground
-            )
-        else:
-            restarts = options.max_restarts
-            job = Job(plan, max_restarts=restarts, log_dir=log_dir, grace=grace, ground=ground)
+        job = crew.job(plan, cluster, tasks, planned, log_dir=log_dir, grace=grace, ground=ground)
         return job.run().returncode

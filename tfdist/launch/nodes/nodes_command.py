@@ -17,7 +17,6 @@ from tfdist.launch.crew.crew_options import CrewOptions
 from tfdist.launch.gpu_shares import GpuSupply
 from tfdist.launch.ground import ThisMachine
 from tfdist.launch.hosts.survey import Survey
-from tfdist.launch.job import Job
 from tfdist.launch.nodes.node import Node
 from tfdist.launch.nodes.node_meeting import NodeMeeting
 from tfdist.launch.nodes.node_roll import NodeCounts, NodeRoll
@@ -89,11 +88,9 @@ def run_as_node(
             "prefix": len(part.tasks) > 1,
             "ground": SecureMachine() if options.secure else ThisMachine(options.isolate),
         }
-        if crew.are_needed(part.cluster, part.tasks):
-            crew = dataclasses.replace(crew, port=crew.port or place.port)
-            return crew.job(part.cluster, part.tasks, planned, **how).run().returncode
+        crew = dataclasses.replace(crew, port=crew.port or place.port)
         plan = planned(part.cluster, part.tasks)
-        return Job(plan, max_restarts=options.max_restarts, **how).run().returncode
+        return crew.job(plan, part.cluster, part.tasks, planned, **how).run().returncode
 
 
 def _say(text: str) -> None:
