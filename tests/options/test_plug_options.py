@@ -178,6 +178,7 @@ GIVEN: dict[str, Any] = {
     "outer_learning_rate": 0.5,
     "outer_momentum": 0.5,
     "cache_data": True,
+    "data_on_device": True,
     "virtual_replicas": 8,
     "fetch_every": 2,
     "push_every": 2,

@@ -16,7 +16,7 @@ from tfdist.training.data.stream import Step, Stream
 
 HOUSE = Path(tfdist.__file__).parent
 MOST_FILES = 12
-LAST = "training/synchronous/replica_programs.py"
+LAST = "training/synchronous/step_loop.py"
 
 
 def carries_data(frame: FrameType) -> bool:

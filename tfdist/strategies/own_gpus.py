@@ -21,6 +21,7 @@ __all__ = [
     "limit_memory",
     "limit_server",
     "name_of",
+    "of_replicas",
     "share_memory",
     "tell_devices",
     "too_late",
@@ -39,6 +40,16 @@ def name_of(gpu: tf.config.PhysicalDevice) -> str:
     model = tf.config.experimental.get_device_details(gpu).get("device_name", "")
     short = ":".join(gpu.name.rsplit(":", 2)[-2:])
     return f"{short} ({model})" if model else short
+
+
+def of_replicas(strategy: tf.distribute.Strategy) -> tuple[str, ...]:
+    """Returns the GPUs on which this process's replicas compute, in their order.
+
+    There are none where some replica computes on a CPU.
+    """
+    devices = tuple(strategy.extended.worker_devices)
+    kinds = {tf.DeviceSpec.from_string(one).device_type for one in devices}
+    return devices if kinds == {"GPU"} else ()
 
 
 def check_seen() -> None:

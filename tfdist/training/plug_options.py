@@ -22,6 +22,7 @@ FAMILY_OPTIONS: Mapping[str, tuple[str, ...]] = {
         "outer_learning_rate",
         "outer_momentum",
         "cache_data",
+        "data_on_device",
         "virtual_replicas",
     ),
     "parameter_server": (
@@ -48,6 +49,7 @@ class TrainingOptions:
     outer_learning_rate: float = 1.0
     outer_momentum: float = 0.0
     cache_data: bool = False
+    data_on_device: bool | None = None
     virtual_replicas: int | None = None
     fetch_every: int = 1
     push_every: int = 1
@@ -109,6 +111,8 @@ class TrainingOptions:
                 f"{self.push_every}: local steps are not those of one process; choose one of the "
                 "two"
             )
+        if self.data_on_device not in (None, True, False):
+            raise PlugError(f"data_on_device={self.data_on_device!r}: give True, False or None")
         rate = self.local_learning_rate
         if rate is not None and not rate > 0:
             raise PlugError(f"local_learning_rate={rate!r}: give a rate above 0, or None")
@@ -177,6 +181,8 @@ def keywords_from(text: str) -> dict[str, Any]:
         if isinstance(field.default, bool):
             if not isinstance(value, bool):
                 raise PlugError(f"{field.name}={value!r}: give true or false")
+        elif isinstance(value, bool) and "bool" in str(field.type):
+            continue
         elif isinstance(value, str | bool) and "str" not in str(field.type):
             raise PlugError(f"{field.name}={value!r}: give a number")
     TrainingOptions.from_keywords(keywords)

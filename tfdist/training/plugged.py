@@ -291,6 +291,9 @@ class Plugged:
         **kwargs: Any,
     ) -> Stream:
         if not is_input_function(x):
+            if layout is None:  # steps of `fit` and `evaluate`, which may find their rows there
+                kwargs["gpus"] = self._kind.gpus(self.strategy, self.options)
+                kwargs["on_device"] = self.options.data_on_device
             return GlobalBatches(layout or self._rows, x, y, sample_weight, **kwargs)
         if self._rows != self.layout:
             raise DataError(

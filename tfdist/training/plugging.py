@@ -26,6 +26,7 @@ def plug(
     outer_learning_rate: float = 1.0,
     outer_momentum: float = 0.0,
     cache_data: bool = False,
+    data_on_device: bool | None = None,
     virtual_replicas: int | None = None,
     fetch_every: int = 1,
     push_every: int = 1,
@@ -66,6 +67,10 @@ def plug(
             with few, such steps are too large.
         cache_data: in step: keeps this process's rows of a `tf.data.Dataset` in memory after the
             first pass of a `fit`; only for a dataset that gives the same batches in every epoch.
+        data_on_device: in step, on GPUs: whether `fit` and `evaluate` put the arrays that they are
+            given on each replica's GPU, where steps take their rows; None puts those there that
+            take at most 1 GiB, and a tenth of what the task may use of the GPU. Other data travel
+            one step ahead.
         virtual_replicas: in step, one device a worker: cuts the global batch into so many slices,
             whatever the number of workers is, computes each slice's gradients by themselves and
             adds them up in one order. So weights and optimizer slots have the same bits on any

@@ -43,12 +43,22 @@ class ArrayRows:
         """Returns the dataset of global batches: its specs tell how a model is built."""
         return self._batches.map(lambda numbers, arrays: keras_data.gather_rows(arrays, numbers))
 
-    def share_out(self, layout: ReplicaLayout, skip: int = 0) -> tf.data.Dataset:
-        """Returns the dataset of `Step`s for this process's replicas, without the first."""
+    def share_out(
+        self, layout: ReplicaLayout, skip: int = 0, numbers_alone: bool = False
+    ) -> tf.data.Dataset:
+        """Returns the dataset of `Step`s for this process's replicas, without the first.
+
+        Args:
+            layout: the replicas.
+            skip: how many steps to leave out.
+            numbers_alone: the parts are the numbers of the rows; see `resident`.
+        """
 
         def one(numbers: tf.Tensor, arrays: Nest) -> Step:
             bounds = bounds_of(_length(numbers), layout)
-            parts = [keras_data.gather_rows(arrays, numbers[low:high]) for low, high in bounds.rows]
+            parts: list[Nest] = [numbers[low:high] for low, high in bounds.rows]
+            if not numbers_alone:
+                parts = [keras_data.gather_rows(arrays, part) for part in parts]
             fingerprint = tf.zeros((), tf.int64)
             if layout.workers > 1:
                 # The one row that a worker may read beside its own: all compare it.

@@ -15,6 +15,7 @@ the same in every epoch can be read once: `cache=True` keeps this process's rows
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
@@ -25,9 +26,10 @@ import tensorflow as tf
 
 from tfdist.compat import keras_data, tf_datasets
 from tfdist.errors import DataError
+from tfdist.strategies import own_gpus
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.structures import Count, Data, Leaf, Nest
-from tfdist.training.data import python_random
+from tfdist.training.data import python_random, resident
 from tfdist.training.data.arrays import ArrayRows
 from tfdist.training.data.fingerprint import fingerprint_of
 from tfdist.training.data.map_pushdown import share_out_before_maps
@@ -99,6 +101,11 @@ def _as_tensor(leaf: object) -> Leaf:
     return tf.convert_to_tensor(array)
 
 
+def _on_the_host() -> contextlib.AbstractContextManager[None]:
+    """For what makes datasets: TensorFlow would copy their arrays to a GPU, and back again."""
+    return tf.device("CPU:0") if own_gpus.visible() else contextlib.nullcontext()
+
+
 def _rows(batch: Nest) -> Count:
     """The number of rows of a batch: a Python integer where the shape tells, else an int64."""
     there = leaves(batch)
@@ -135,6 +142,8 @@ class GlobalBatches(Stream):
             `batch_size` is the global batch's.
         cache: keeps what this process's replicas get of a `tf.data.Dataset` in memory, and reads
             the dataset only once; every epoch then has the first one's batches, in its order.
+        gpus: of this process's replicas, where steps may find arrays there; see `resident`.
+        on_device: whether arrays are put there; None: where they are small.
 
     Raises:
         DataError: the data cannot be shared out, or an endless dataset cannot be kept.
@@ -154,6 +163,8 @@ class GlobalBatches(Stream):
         shuffle: bool = False,
         class_weight: Mapping[int, float] | None = None,
         cache: bool = False,
+        gpus: Sequence[str] = (),
+        on_device: bool | None = None,
     ) -> None:
         if isinstance(x, tf.distribute.DistributedDataset):
             raise DataError(
@@ -173,14 +184,10 @@ class GlobalBatches(Stream):
         self._data = x
         # Keras draws the order of a PyDataset's batches from Python's own random numbers.
         self._shuffles_in_python = bool(shuffle) and isinstance(x, keras.utils.PyDataset)
-        arrays = None if layout.replicas == 1 else keras_data.arrays_of(self._adapter)
         self._rows: ArrayRows | None = None
-        if arrays is None:
-            self._batches = self._adapter.get_tf_dataset()
-        else:
-            self._rows = ArrayRows(self._adapter, arrays, shuffle)
-            self._batches = self._rows.whole()
-        steps_ = self._shared_out(0)
+        with _on_the_host():
+            self._read(shuffle, gpus, on_device)
+            steps_ = self._shared_out(0)
         infinite = int(self._batches.cardinality()) == tf.data.INFINITE_CARDINALITY
         if cache and isinstance(x, tf.data.Dataset):
             if infinite:
@@ -195,10 +202,27 @@ class GlobalBatches(Stream):
         self.num_batches = self._adapter.num_batches
         self.counted = self.num_batches is not None or (infinite and self.steps_asked is not None)
 
+    def _read(self, shuffle: bool, gpus: Sequence[str], on_device: bool | None) -> None:
+        """Makes the dataset of global batches."""
+        to_gpus, several = bool(gpus or on_device), self.layout.replicas > 1
+        arrays = keras_data.arrays_of(self._adapter) if to_gpus or several else None
+        if on_device and arrays is None:
+            raise DataError(
+                "data_on_device=True, but the data are no arrays: batches of a dataset travel one "
+                "step ahead; leave it out, or give the arrays themselves"
+            )
+        if to_gpus and arrays is not None:
+            self.on_devices = resident.put_on(gpus, arrays, on_device)
+        if arrays is None or not (self.on_devices or several):
+            self._batches = self._adapter.get_tf_dataset()
+        else:
+            self._rows = ArrayRows(self._adapter, arrays, shuffle)
+            self._batches = self._rows.whole()
+
     def _shared_out(self, skip: int) -> tf.data.Dataset:
         """The steps of this process, without the first."""
         if self._rows is not None:
-            return self._rows.share_out(self.layout, skip)
+            return self._rows.share_out(self.layout, skip, numbers_alone=bool(self.on_devices))
         batches = tf_datasets.skip_batches(self._batches, skip) if skip else self._batches
         steps = share_out_before_maps(batches, self.layout)
         return share_out(batches, self.layout) if steps is None else steps
@@ -256,9 +280,10 @@ class GlobalBatches(Stream):
     def make_iterator(self, skip: int = 0) -> tf.data.Iterator:
         """Begins the stream anew, after its first batches."""
         self._python = python_random.get_state()
-        if skip and not self._cached:
-            return iter(self._shared_out(skip).prefetch(2))
-        return iter((self._steps.skip(skip) if skip else self._steps).prefetch(2))
+        with _on_the_host():
+            if skip and not self._cached:
+                return iter(self._shared_out(skip).prefetch(2))
+            return iter((self._steps.skip(skip) if skip else self._steps).prefetch(2))
 
     # ------------------------------------------------------------ to resume
 

@@ -71,6 +71,8 @@ class Stream:
         ended: whether the last `take` met the stream's end.
         num_batches: steps of the stream, or None where nobody knows (yet).
         steps_asked: steps of an epoch, where the user has said so.
+        on_devices: for each replica of this process, arrays on its GPU: the parts of a `Step` are
+            then numbers of their rows; none where steps bring their rows.
     """
 
     has_position = True
@@ -86,6 +88,7 @@ class Stream:
         self.num_batches: int | None = None
         self.counted = False
         self.ended = False
+        self.on_devices: tuple[Nest, ...] = ()
         self._iterator: Iterator[Step] | None = None
         self._pulled: list[Any] = []
         self._seen = 0

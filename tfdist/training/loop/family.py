@@ -169,6 +169,16 @@ class FamilyKind(abc.ABC):
         del strategy
         return PerWorkerData(layout, function, steps)
 
+    def gpus(self, strategy: tf.distribute.Strategy, options: TrainingOptions) -> Sequence[str]:
+        """Returns where steps find arrays that are put on the replicas' GPUs, by default nowhere.
+
+        Args:
+            strategy: of the model.
+            options: of `plug`.
+        """
+        del strategy, options
+        return ()
+
     def rows(self, layout: ReplicaLayout, options: TrainingOptions) -> ReplicaLayout:
         """Returns the replicas that share a batch's rows in training, by default all there are.
 

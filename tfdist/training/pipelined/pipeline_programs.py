@@ -172,8 +172,10 @@ class PipelinePrograms:
             step_clock.ready()
 
         def loop(
-            iterator: tf.data.Iterator, steps: tf.Tensor
+            iterator: tf.data.Iterator, steps: tf.Tensor, on_devices: tuple[Nest, ...]
         ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+            del on_devices  # each stage reads for itself
+
             def body(i: tf.Tensor) -> tf.Tensor:
                 batch = step_clock.next_batch(iterator)
                 step(batch.parts)

@@ -7,6 +7,7 @@ every global batch, and `exchange` brings together what they have learnt.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
@@ -14,6 +15,7 @@ import tensorflow as tf
 from tfdist import log, process
 from tfdist.compat import keras_trainer
 from tfdist.errors import PlugError
+from tfdist.strategies import own_gpus
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training.loop.family import FamilyKind
 from tfdist.training.plug_options import FAMILY_OPTIONS, TrainingOptions
@@ -50,6 +52,10 @@ class SynchronousKind(FamilyKind):
         _warn_of_what_moves_bits(model)
         programs = functools.partial(ReplicaPrograms, virtual=OrderedSum(strategy, rows))
         return Synchronous(model, strategy, layout, options, programs, rows)
+
+    def gpus(self, strategy: tf.distribute.Strategy, options: TrainingOptions) -> Sequence[str]:
+        """All replicas', which virtual ones share; see `FamilyKind`."""
+        return () if options.virtual_replicas else own_gpus.of_replicas(strategy)
 
     def rows(self, layout: ReplicaLayout, options: TrainingOptions) -> ReplicaLayout:
         """Of virtual replicas there are as many as the options say; see `FamilyKind`."""

@@ -10,10 +10,10 @@ from typing import Protocol
 import keras
 import tensorflow as tf
 
-from tfdist.strategies import step_clock
+from tfdist.strategies import own_gpus, step_clock
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.structures import Nest, Traced
-from tfdist.training.data.stream import AllGatherNumbers, Step, without_optionals
+from tfdist.training.data.stream import AllGatherNumbers, without_optionals
 from tfdist.training.loop.chunking import TARGET_SECONDS
 from tfdist.training.loop.prediction import Prediction
 from tfdist.training.mode import Mode
@@ -34,9 +34,10 @@ from tfdist.training.replica.reductions import weighted_part
 from tfdist.training.replica.step import Exchange
 from tfdist.training.replica.step_logs import StepLogs, are_used, recorded_results
 from tfdist.training.synchronous.replica_prediction import ReplicaPrediction, spread
+from tfdist.training.synchronous.step_loop import step_loop
 from tfdist.training.tracing import traced
 
-__all__ = ["Programs", "ReplicaPrograms", "TraceAgain", "taken"]
+__all__ = ["Programs", "ReplicaPrograms", "TraceAgain"]
 
 
 class TraceAgain(Exception):
@@ -66,8 +67,9 @@ class Programs(Protocol):
         """
 
     def loop(self, mode: Mode, may_be_absent: bool, one: Traced) -> Traced:
-        """Returns what takes some steps, given an iterator over `Step`s and their number.
+        """Returns what takes some steps, given an iterator over `Step`s, their number and arrays.
 
+        The arrays are those on the replicas' GPUs whose rows the steps name (`resident`), or none.
         It returns the last one's logs, and the sum of their fingerprints.
 
         Args:
@@ -82,11 +84,6 @@ class Programs(Protocol):
         Args:
             all_gather: shows this worker's numbers to all.
         """
-
-
-def taken(step: Step) -> tuple[Nest, ...]:
-    """What a step's function takes of a `Step`, or of its specs."""
-    return step.parts, step.shares, step.starts, step.sizes, step.total
 
 
 class ReplicaPrograms:
@@ -142,39 +139,8 @@ class ReplicaPrograms:
         del mode, may_be_absent  # as `one` has them
         if self._layout.workers > 1:
             step_clock.ready()
-
-        def loop(
-            iterator: tf.data.Iterator, steps: tf.Tensor
-        ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-            spec = iterator.element_spec
-            logs_spec = one.get_concrete_function(*taken(spec)).structured_outputs
-            no_logs = {
-                name: tf.zeros([size or 0 for size in value.shape], value.dtype)
-                for name, value in logs_spec.items()
-            }
-
-            def body(
-                i: tf.Tensor, fingerprint: tf.Tensor, _: dict[str, tf.Tensor]
-            ) -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
-                step = step_clock.next_batch(iterator)
-                return i + 1, fingerprint + step.fingerprint, one(*taken(step))
-
-            start = (tf.constant(0), tf.zeros((), tf.int64), no_logs)
-            invariants = (
-                tf.TensorShape([]),
-                tf.TensorShape([]),
-                {name: value.shape for name, value in logs_spec.items()},
-            )
-            _, fingerprint, logs = tf.while_loop(
-                lambda i, *_: i < steps,
-                body,
-                start,
-                shape_invariants=invariants,
-                parallel_iterations=1,
-            )
-            return logs, fingerprint
-
-        return traced(loop, reduce_retracing=True)
+        gpus = () if self._virtual is not None else own_gpus.of_replicas(self._strategy)
+        return step_loop(one, gpus)
 
     def prediction(self, all_gather: AllGatherNumbers) -> ReplicaPrediction:
         """What predicts; see `Programs`."""

@@ -18,8 +18,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfdist.compat import tf_collectives
+from tfdist.strategies import own_gpus
 from tfdist.strategies.layout import ReplicaLayout
-from tfdist.structures import Logs
+from tfdist.structures import Logs, Nest
+from tfdist.training.data import resident
 from tfdist.training.data.stream import Step, Stream
 from tfdist.training.loop.chunking import ChunkLength
 from tfdist.training.loop.family import Chunk
@@ -38,8 +40,8 @@ from tfdist.training.synchronous.replica_programs import (
     Programs,
     ReplicaPrograms,
     TraceAgain,
-    taken,
 )
+from tfdist.training.synchronous.step_loop import taken
 from tfdist.training.tracing import traced
 
 __all__ = ["Synchronous"]
@@ -128,7 +130,8 @@ class Synchronous:
         started: float,
     ) -> tuple[int, Logs]:
         if steps is None:
-            ran = self.run_loop(mode, data.iterator, count, data.may_leave_replicas_out)
+            absent = data.may_leave_replicas_out
+            ran = self.run_loop(mode, data.iterator, count, absent, data.on_devices)
             data.took(count)
         else:
             ran = self.run_steps(mode, steps, data.may_leave_replicas_out)
@@ -150,7 +153,12 @@ class Synchronous:
     # ------------------------------------------------------------ steps
 
     def run_loop(
-        self, mode: Mode, iterator: Iterator[Step], steps: int, may_be_absent: bool
+        self,
+        mode: Mode,
+        iterator: Iterator[Step],
+        steps: int,
+        may_be_absent: bool,
+        on_devices: tuple[Nest, ...] = (),
     ) -> tuple[dict[str, tf.Tensor], tf.Tensor | np.int64]:
         """Runs `steps` steps on an iterator known to have them.
 
@@ -162,14 +170,20 @@ class Synchronous:
             iterator: over `Step`s.
             steps: how many, at least 1.
             may_be_absent: whether some batch may leave a replica without rows.
+            on_devices: see `Stream`.
 
         Returns:
             The last step's logs that are no metrics, as this process's part of their sum, and the
             sum of the fingerprints.
         """
         if self.model.run_eagerly:
-            return self.run_steps(mode, [next(iterator) for _ in range(steps)], may_be_absent)
-        return self._call("loop", mode, may_be_absent, iterator, tf.constant(steps, tf.int32))
+            taken_ = [next(iterator) for _ in range(steps)]
+            if on_devices:
+                gpus = own_gpus.of_replicas(self.strategy)
+                taken_ = [resident.rows_of(step, on_devices, gpus) for step in taken_]
+            return self.run_steps(mode, taken_, may_be_absent)
+        count = tf.constant(steps, tf.int32)
+        return self._call("loop", mode, may_be_absent, iterator, count, on_devices)
 
     def run_steps(
         self, mode: Mode, steps: Sequence[Step], may_be_absent: bool

@@ -1,0 +1,124 @@
+"""A loop of steps as one TensorFlow program.
+
+On a CPU a step takes its batch when it begins. On a GPU the next batch travels there, or is gathered
+there, while a step computes: it is taken one turn of the loop before. The loop takes no batch more
+than its steps, so that the position in the data is exact after it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import tensorflow as tf
+
+from tfdist.strategies import step_clock
+from tfdist.structures import Nest, Traced
+from tfdist.training.data import resident
+from tfdist.training.data.stream import Step
+from tfdist.training.tracing import traced
+
+__all__ = ["step_loop", "taken"]
+
+Logs: TypeAlias = dict[str, tf.Tensor]
+
+
+def taken(step: Step) -> tuple[Nest, ...]:
+    """What a step's function takes of a `Step`, or of its specs."""
+    return step.parts, step.shares, step.starts, step.sizes, step.total
+
+
+def step_loop(one: Traced, gpus: Sequence[str]) -> Traced:
+    """Returns what takes some steps; see `Programs.loop`.
+
+    Args:
+        one: takes one of these steps.
+        gpus: of this process's replicas; none where some replica has no GPU of its own.
+    """
+    return traced(functools.partial(_ahead if gpus else _in_turn, one, gpus), reduce_retracing=True)
+
+
+def _in_turn(
+    one: Traced, gpus: Sequence[str], iterator: tf.data.Iterator, steps: tf.Tensor, _: Any
+) -> tuple[Logs, tf.Tensor]:
+    del gpus
+    no_logs, shapes = _logs_of(one, iterator.element_spec)
+
+    def body(i: tf.Tensor, fingerprint: tf.Tensor, _: Logs) -> tuple[tf.Tensor, tf.Tensor, Logs]:
+        step = step_clock.next_batch(iterator)
+        return i + 1, fingerprint + step.fingerprint, one(*taken(step))
+
+    start = (tf.constant(0), tf.zeros((), tf.int64), no_logs)
+    invariants = (tf.TensorShape([]), tf.TensorShape([]), shapes)
+    _, fingerprint, logs = tf.while_loop(
+        lambda i, *_: i < steps, body, start, shape_invariants=invariants, parallel_iterations=1
+    )
+    return logs, fingerprint
+
+
+def _ahead(
+    one: Traced,
+    gpus: Sequence[str],
+    iterator: tf.data.Iterator,
+    steps: tf.Tensor,
+    arrays: tuple[resident.Held, ...],
+) -> tuple[Logs, tf.Tensor]:
+    def fetch() -> Step:
+        step = step_clock.next_batch(iterator)
+        return resident.rows_of(step, arrays, gpus) if arrays else _sent(step, gpus)
+
+    first = fetch()
+    spec = iterator.element_spec
+    if arrays:
+        spec = resident.specs_of(spec, arrays)
+    no_logs, shapes = _logs_of(one, spec)
+    batch_shapes = [tf.TensorShape(leaf.shape) for leaf in _flat(spec)]
+
+    def step_of(flat: Sequence[tf.Tensor]) -> Step:
+        return tf.nest.pack_sequence_as(first, list(flat), expand_composites=True)
+
+    def body(
+        i: tf.Tensor, fingerprint: tf.Tensor, flat: list[tf.Tensor], _: Logs
+    ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor], Logs]:
+        step = step_of(flat)
+        return i + 1, fingerprint + step.fingerprint, _flat(fetch()), one(*taken(step))
+
+    _, fingerprint, flat, _ = tf.while_loop(
+        lambda i, *_: i < steps - 1,
+        body,
+        (tf.constant(0), tf.zeros((), tf.int64), _flat(first), no_logs),
+        shape_invariants=(tf.TensorShape([]), tf.TensorShape([]), batch_shapes, shapes),
+        parallel_iterations=1,
+    )
+    last = step_of(flat)
+    return one(*taken(last)), fingerprint + last.fingerprint
+
+
+def _logs_of(one: Traced, spec: Step) -> tuple[Logs, dict[str, tf.TensorShape]]:
+    """Zeros like a step's logs, and their shapes."""
+    logs = one.get_concrete_function(*taken(spec)).structured_outputs
+    zeros = {
+        name: tf.zeros([size or 0 for size in value.shape], value.dtype)
+        for name, value in logs.items()
+    }
+    return zeros, {name: value.shape for name, value in logs.items()}
+
+
+def _sent(step: Step, gpus: Sequence[str]) -> Step:
+    """The same step, its rows on the replicas' GPUs."""
+    parts = []
+    for part, gpu in zip(step.parts, gpus, strict=True):
+        with tf.device(gpu):
+            flat = [tf.identity(leaf) if _travels(leaf) else leaf for leaf in _flat(part)]
+        parts.append(tf.nest.pack_sequence_as(part, flat, expand_composites=True))
+    return step._replace(parts=tuple(parts))
+
+
+def _travels(leaf: tf.Tensor) -> bool:
+    """Whether TensorFlow keeps such a tensor on a GPU."""
+    return leaf.dtype not in (tf.int32, tf.string, tf.variant, tf.resource)
+
+
+def _flat(nest: Nest) -> list[Any]:
+    return tf.nest.flatten(nest, expand_composites=True)
