@@ -22,6 +22,7 @@ __all__ = [
     "limit_server",
     "name_of",
     "of_replicas",
+    "of_workers",
     "share_memory",
     "tell_devices",
     "too_late",
@@ -50,6 +51,31 @@ def of_replicas(strategy: tf.distribute.Strategy) -> tuple[str, ...]:
     devices = tuple(strategy.extended.worker_devices)
     kinds = {tf.DeviceSpec.from_string(one).device_type for one in devices}
     return devices if kinds == {"GPU"} else ()
+
+
+def of_workers() -> str:
+    """Returns the device on which each worker of parameter servers takes its steps.
+
+    Without a device TensorFlow would take a worker's CPU, where the chief has no GPU itself.
+
+    Returns:
+        Each one's own first GPU, in the words of a graph that any of them may run; "" for their
+        CPUs, where some worker has no GPU: the others' would then compute for it, over the network.
+    """
+    devices = [tf.DeviceSpec.from_string(one.name) for one in tf.config.list_logical_devices()]
+    workers = {one.task for one in devices if one.job == "worker"}
+    having = {one.task for one in devices if one.job == "worker" and one.device_type == "GPU"}
+    if not having:
+        return ""
+    if without := sorted(workers - having):
+        log.warning(
+            "COMPUTING ON THE CPU: %s without a GPU, so that no worker uses its own; give every "
+            "worker one, or none",
+            ", ".join(f"worker:{task}" for task in without),
+        )
+        return ""
+    log.info("computing on each worker's GPU:0")
+    return "/device:GPU:0"
 
 
 def check_seen() -> None:

@@ -22,7 +22,7 @@ import tensorflow as tf
 from tfdist import log, process
 from tfdist.compat import tf_strategies
 from tfdist.errors import PlugError, TaskLost
-from tfdist.strategies import registry
+from tfdist.strategies import own_gpus, registry
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training.data.stream import Step, Stream
 from tfdist.training.embeddings.embedding_tables import EmbeddingTables
@@ -106,8 +106,14 @@ class Asynchronous:
     def _programs(self) -> WorkerPrograms:
         writes = ServerUpdates(self._slots)
         rest = self._totals.rest
-        step = WorkerStep(self.model, self._options, self._tables, rest, self._logs, writes)
+        options, tables = self._options, self._tables
+        step = WorkerStep(self.model, options, tables, rest, self._logs, writes, self.device)
         return WorkerPrograms(step)
+
+    @functools.cached_property
+    def device(self) -> str:
+        """Where the model computes, on whichever worker."""
+        return own_gpus.of_workers()
 
     # ------------------------------------------------------------ chunks
 

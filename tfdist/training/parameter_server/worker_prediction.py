@@ -95,7 +95,8 @@ class WorkerPrediction:
 
         @tf.function(autograph=False)
         def one(rows: PackedBatches, number: tf.Tensor, values: Any) -> Any:
-            with keras_weights.held(list(zip(variables, values, strict=True))):
+            held = keras_weights.held(list(zip(variables, values, strict=True)))
+            with held, tf.device(self._family.device):
                 return self._model.predict_step(without_optionals(batch_of(rows, number)))
 
         specs = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), values)

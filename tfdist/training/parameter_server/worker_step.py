@@ -54,6 +54,7 @@ class WorkerStep:
         rest: the values of the metrics' variables after a reset.
         logs: sorts what steps return.
         writes: to the servers.
+        device: where the model computes, on whichever worker; "" for where TensorFlow likes.
     """
 
     def __init__(
@@ -64,8 +65,10 @@ class WorkerStep:
         rest: Sequence[Any],
         logs: StepLogs,
         writes: ServerUpdates,
+        device: str = "",
     ) -> None:
         self.model = model
+        self._device = device
         self._fetch_every = options.fetch_every
         self._push_every = options.push_every
         self._local_rate = options.local_learning_rate
@@ -181,6 +184,7 @@ class WorkerStep:
             keras_weights.held(values, self._assign) as self._held,
             self._updating(apply),
             recorded_results(self.model) as results,
+            tf.device(self._device),
         ):
             logs = self._logs.sort(mode, step(batch), results)
             if are_used(results):
