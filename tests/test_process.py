@@ -240,8 +240,8 @@ def test_a_tasks_part_of_the_gpus_is_a_whole_number_above_0(
     monkeypatch.setenv(process.GPU_MEMORY_VARIABLE, "4096")
     assert (process.gpus_asked(), process.gpu_memory()) == (2, 4096)
     monkeypatch.setenv(process.GPUS_ASKED_VARIABLE, "two")
-    with pytest.raises(StrategyError, match="^TFDIST_GPUS_PER_TASK='two': give a whole number"):
+    with pytest.raises(StrategyError, match=r"^TFDIST_GPUS_PER_TASK='two': give a whole number"):
         process.gpus_asked()
     monkeypatch.setenv(process.GPU_MEMORY_VARIABLE, "0")
-    with pytest.raises(StrategyError, match="^TFDIST_GPU_MEMORY='0': give MiB above 0, or unset"):
+    with pytest.raises(StrategyError, match=r"^TFDIST_GPU_MEMORY='0': give MiB above 0, or unset"):
         process.gpu_memory()
