@@ -12,7 +12,7 @@ import pytest
 
 from tests.rendezvous.meeting import a_cluster, come
 from tests.rendezvous.test_membership import door, met, until
-from tfdist.process import LAUNCHED_VARIABLE
+from tfdist.environments import LAUNCHED_VARIABLE
 from tfdist.rendezvous import session as session_of_a_server
 from tfdist.rendezvous.agreement import Agreement
 from tfdist.rendezvous.session import Session
@@ -54,7 +54,6 @@ def test_a_server_whose_job_saves_nothing_ends_by_sigterm_at_once() -> None:
         try:
             coming = [come(cluster, task, stay=True) for task in ("chief:0", "worker:0")]
             chief, worker = (one.join().agreement for one in coming)
-            assert chief.membership is not None
             assert ps.stdout is not None
             assert ps.stdout.readline() == "here\n"
             until(lambda: cluster.tasks[2] in door({"chief:0": chief})._serving)
@@ -62,12 +61,12 @@ def test_a_server_whose_job_saves_nothing_ends_by_sigterm_at_once() -> None:
             assert ps.communicate(timeout=20)[0] == ""
             assert ps.returncode == -signal.SIGTERM
             until(lambda: [str(one) for one in door({"chief:0": chief}).absent()] == ["ps:0"])
-            assert chief.membership.asked_by == ""
+            assert door({"chief:0": chief}).asked_by == ""
         finally:
             ps.kill()
             ps.communicate(timeout=10)
             session_of(worker).close()
-            chief.membership.close(well=False)
+            door({"chief:0": chief}).close(well=False)
 
 
 def test_a_job_that_saves_is_told_which_signal_came_to_which_server(ended: list[str]) -> None:

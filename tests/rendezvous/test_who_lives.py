@@ -94,7 +94,7 @@ def test_who_claims_a_place_hears_that_it_is_looked_into_until_it_gets_it(
     monkeypatch.setattr(membership, "ANSWER", 1.0)
     with met() as (cluster, _, _), guest(cluster) as claimant:
         claimant.send(hello(cluster, "worker:1", "another"))
-        said = []
+        said: list[str] = []
         while not said or said[-1] != "go":
             said.append(heard(claimant)["say"])
         assert said.count("status") > 2
