@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import re
+import tomllib
 from collections import Counter
 from pathlib import Path
 
@@ -38,6 +40,22 @@ def test_a_room_has_a_door_that_says_what_it_is_for(room: Path) -> None:
 def test_there_is_no_room_for_odds_and_ends() -> None:
     odd = {"utils", "util", "helpers", "misc", "common", "internals"}
     assert [path.name for path in FILES if path.stem in odd or path.parent.name in odd] == []
+
+
+@pytest.mark.parametrize("room", ["", "training"])
+def test_every_room_has_its_place_in_the_import_contracts(room: str) -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    inside = ["tfdist.training"] if room else None
+    (layers,) = [
+        contract["layers"]
+        for contract in settings["contracts"]
+        if contract["type"] == "layers" and contract.get("containers") == inside
+    ]
+    placed = {name.removeprefix("tfdist.") for row in layers for name in re.split(r" [|:] ", row)}
+    here = HOUSE / room
+    files, doors = here.glob("*.py"), here.glob("*/__init__.py")
+    there = {path.stem for path in files} | {path.parent.name for path in doors}
+    assert there - {"__init__"} == placed
 
 
 def test_the_files_that_the_tests_begin_with_are_there() -> None:
