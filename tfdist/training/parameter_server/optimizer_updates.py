@@ -86,7 +86,10 @@ class OptimizerUpdates:
         self._write(optimizer, pairs, learning_rate)
 
     def _write(
-        self, optimizer: keras.optimizers.Optimizer, pairs: Pairs, learning_rate: float | tf.Tensor = 0.0
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        pairs: Pairs,
+        learning_rate: float | tf.Tensor = 0.0,
     ) -> None:
         """Sends gradients, and what updates read beside them, and has the servers do the rest."""
         sparse = self._of_tables.ready([p for p in pairs if id(p[1]) in self._tables])
