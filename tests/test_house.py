@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import re
+import tomllib
 from collections import Counter
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from tests.conftest import LONGEST, ROOT, near_twins
 
 HOUSE = ROOT / "tfdist"
 FILES = sorted(HOUSE.rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
 ROOMS = sorted(path.parent for path in FILES if path.name == "__init__.py")
 MOST_LINES = 400
 
@@ -22,8 +25,9 @@ def test_no_two_files_have_one_name() -> None:
 
 
 def test_no_file_is_long() -> None:
-    long = {path.name: len(path.read_text().splitlines()) for path in FILES}
-    assert {name: lines for name, lines in long.items() if lines > MOST_LINES} == {}
+    lines = {path: len(path.read_text().splitlines()) for path in (*FILES, *TESTS)}
+    long = {str(path.relative_to(ROOT)): count for path, count in lines.items()}
+    assert {name: count for name, count in long.items() if count > MOST_LINES} == {}
 
 
 @pytest.mark.parametrize("room", ROOMS, ids=lambda room: str(room.relative_to(ROOT)))
@@ -36,6 +40,22 @@ def test_a_room_has_a_door_that_says_what_it_is_for(room: Path) -> None:
 def test_there_is_no_room_for_odds_and_ends() -> None:
     odd = {"utils", "util", "helpers", "misc", "common", "internals"}
     assert [path.name for path in FILES if path.stem in odd or path.parent.name in odd] == []
+
+
+@pytest.mark.parametrize("room", ["", "training"])
+def test_every_room_has_its_place_in_the_import_contracts(room: str) -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    inside = ["tfdist.training"] if room else None
+    (layers,) = [
+        contract["layers"]
+        for contract in settings["contracts"]
+        if contract["type"] == "layers" and contract.get("containers") == inside
+    ]
+    placed = {name.removeprefix("tfdist.") for row in layers for name in re.split(r" [|:] ", row)}
+    here = HOUSE / room
+    files, doors = here.glob("*.py"), here.glob("*/__init__.py")
+    there = {path.stem for path in files} | {path.parent.name for path in doors}
+    assert there - {"__init__"} == placed
 
 
 def test_the_files_that_the_tests_begin_with_are_there() -> None:

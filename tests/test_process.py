@@ -210,3 +210,38 @@ def test_in_a_pod_of_kubernetes_names_come_late(monkeypatch: pytest.MonkeyPatch)
     assert not process.names_come_late()
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
     assert process.names_come_late()
+
+
+def test_the_launcher_tells_the_port_of_tensorflows_server_on_a_chief(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv(process.COORDINATOR_VARIABLE, raising=False)
+    assert process.coordinator_port() is None
+    monkeypatch.setenv(process.COORDINATOR_VARIABLE, "2222")
+    assert process.coordinator_port() == 2222
+
+
+def test_the_launcher_tells_whether_tasks_meet_in_tunnels_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv(process.SECURE_VARIABLE, raising=False)
+    assert not process.is_secure()
+    monkeypatch.setenv(process.SECURE_VARIABLE, "1")
+    assert process.is_secure()
+
+
+def test_a_tasks_part_of_the_gpus_is_a_whole_number_above_0(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in (process.GPUS_ASKED_VARIABLE, process.GPU_MEMORY_VARIABLE):
+        monkeypatch.delenv(name, raising=False)
+    assert (process.gpus_asked(), process.gpu_memory()) == (0, None)
+    monkeypatch.setenv(process.GPUS_ASKED_VARIABLE, "2")
+    monkeypatch.setenv(process.GPU_MEMORY_VARIABLE, "4096")
+    assert (process.gpus_asked(), process.gpu_memory()) == (2, 4096)
+    monkeypatch.setenv(process.GPUS_ASKED_VARIABLE, "two")
+    with pytest.raises(StrategyError, match=r"^TFDIST_GPUS_PER_TASK='two': give a whole number"):
+        process.gpus_asked()
+    monkeypatch.setenv(process.GPU_MEMORY_VARIABLE, "0")
+    with pytest.raises(StrategyError, match=r"^TFDIST_GPU_MEMORY='0': give MiB above 0, or unset"):
+        process.gpu_memory()

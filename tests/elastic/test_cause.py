@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.elastic.test_foreman import FAILED, FOLLOWS, lost
+from tests.elastic.play import FAILED, FOLLOWS, lost
 from tfdist.errors import ClusterError
 from tfdist.launch.crew.cause import Cause, kind_of
 from tfdist.launch.crew.crew_size import Size

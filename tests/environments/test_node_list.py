@@ -45,3 +45,12 @@ def test_plain_names_stay(names: list[str]) -> None:
 def test_what_is_no_list_is_refused(text: str) -> None:
     with pytest.raises(ClusterError, match="is no list of hosts"):
         expand(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["a[0-99999],b", "a[0-999]b[0-999]c[0-999]d[0-999]", "a[0-60000,0-60000]"]
+)
+def test_a_list_of_too_many_hosts_is_refused_before_it_fills_the_memory(text: str) -> None:
+    with pytest.raises(ClusterError) as caught:
+        expand(text)
+    assert str(caught.value) == f"{text!r} names more than 100000 hosts"

@@ -76,6 +76,13 @@ def test_a_chunk_ends_with_the_epoch() -> None:
     assert [length.next_length(left) for left in (1, 3, 4, 5)] == [1, 3, 4, 4]
 
 
+def test_no_chunk_goes_over_the_border() -> None:
+    length = after(TRACED, (1, 1e-5))
+    length.border = 6
+    assert [length.next_length(None, done) for done in (0, 2, 3, 5, 6, 7)] == [4, 4, 3, 1, 0, 0]
+    assert length.next_length(1, 0) == 1
+
+
 def test_an_exact_length_holds_whatever_steps_take() -> None:
     length = ChunkLength(every=7)
     assert length.next_length(None) == 7

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from tfdist.machine import capacities
 from tfdist.machine.capacities import available_cores
+from tfdist.machine.open_files import allow_open_files, open_files_limit
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +84,13 @@ def test_the_limits_of_a_process_are_told() -> None:
     assert files == -1 or files > 0
     assert space == -1 or space > 0
     assert size == -1 or size > 0
+
+
+def test_a_system_without_such_limits_tells_of_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "resource", None)  # as where it cannot be imported
+    assert capacities.limits() == (-1, -1, -1)
+    assert open_files_limit() == -1
+    assert allow_open_files(10**9) == ""
 
 
 def test_memory_is_shared_by_those_whom_the_same_control_group_limits_or_none(group: Path) -> None:

@@ -6,7 +6,9 @@ import signal
 import threading
 from types import FrameType
 
-from tfdist.machine.signals import caught
+import pytest
+
+from tfdist.machine.signals import caught, exit_by
 
 BOTH = (signal.SIGUSR1, signal.SIGUSR2)
 
@@ -41,3 +43,9 @@ def test_in_another_thread_nothing_is_caught() -> None:
     thread.start()
     thread.join(10)
     assert handlers == [signal.getsignal(one) for one in BOTH]
+
+
+def test_a_process_that_is_sent_a_signal_ends_in_order_with_the_code_of_shells() -> None:
+    with pytest.raises(SystemExit) as caught_exit, caught(exit_by, [signal.SIGUSR1]):
+        signal.raise_signal(signal.SIGUSR1)
+    assert caught_exit.value.code == 128 + signal.SIGUSR1

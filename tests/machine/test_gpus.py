@@ -119,3 +119,19 @@ def test_nvidia_smi_is_not_asked_where_no_gpu_is_wanted(
 ) -> None:
     put_on_path(tmp_path, monkeypatch, "trouble", code=1)
     assert seen(CUDA_VISIBLE_DEVICES="-1") == []
+
+
+def test_an_nvidia_smi_that_cannot_be_started_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_on_path(tmp_path, monkeypatch, TWO)
+    (tmp_path / "nvidia-smi").write_text("#!/no/such/shell\n")
+    assert gpus_here(os.environ).trouble == (
+        "nvidia-smi cannot be started: No such file or directory"
+    )
+    assert free_memory(Gpu(FIRST, "")) is None
+
+
+def test_a_long_id_is_shortened_for_a_line_of_a_log() -> None:
+    assert Gpu(FIRST, "").short == "GPU-5d5ba0d6"
+    assert Gpu("0", "").short == "0"

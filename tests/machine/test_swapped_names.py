@@ -42,3 +42,12 @@ def test_a_system_or_a_file_system_that_cannot_says_so(
     monkeypatch.setattr(swapped_names, "_renameat2", lambda: None if number is None else rename)
     monkeypatch.setattr("ctypes.get_errno", lambda: number)
     assert not exchange(tmp_path / "one", tmp_path / "other")
+
+
+def test_an_older_c_library_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ctypes.CDLL", lambda name, use_errno: object())  # without the function
+    swapped_names._renameat2.cache_clear()
+    try:
+        assert swapped_names._renameat2() is None
+    finally:
+        swapped_names._renameat2.cache_clear()

@@ -17,7 +17,7 @@ import pytest
 import tensorflow as tf
 
 import tfdist
-from tests.recovery.test_store import told
+from tests.recovery.checkpoint_files import told
 from tfdist.diagnose import job_outcome
 from tfdist.errors import CheckpointError
 from tfdist.training import evaluator

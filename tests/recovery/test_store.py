@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
-import signal
 import stat
-import subprocess
-import sys
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -19,41 +14,9 @@ import numpy as np
 import pytest
 
 import tfdist
-from tfdist import log
+from tests.recovery.checkpoint_files import text_of, told, write
 from tfdist.errors import CheckpointError
-from tfdist.training.checkpointing import replacing
-from tfdist.training.checkpointing.background import Background
-from tfdist.training.checkpointing.replacing import (
-    replacing_directory,
-    replacing_file,
-    replacing_own_folder,
-)
 from tfdist.training.checkpointing.store import Store
-
-
-def write(text: str) -> Callable[[str], None]:
-    """Writes a file of the kind that Keras writes, with a text in it."""
-
-    def save(path: str) -> None:
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr("model.weights.h5", text)
-
-    return save
-
-
-@contextlib.contextmanager
-def told(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """tfdist's own lines are in `caplog` too."""
-    log.logger.addHandler(caplog.handler)
-    try:
-        yield
-    finally:
-        log.logger.removeHandler(caplog.handler)
-
-
-def text_of(path: Path) -> str:
-    with zipfile.ZipFile(path) as archive:
-        return archive.read("model.weights.h5").decode()
 
 
 def test_an_empty_directory_has_no_checkpoint(tmp_path: Path) -> None:
@@ -198,96 +161,6 @@ def test_keeping_none_is_refused(tmp_path: Path, keep: int) -> None:
         Store(tmp_path, keep=keep)
 
 
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
-    target = tmp_path / "model.keras"
-    target.write_text("before")
-    with pytest.raises(ValueError, match="halfway"), replacing_file(target) as temporary:
-        temporary.write_text("aft")
-        raise ValueError("halfway")
-    assert target.read_text() == "before"
-    with replacing_file(target) as temporary:
-        assert temporary.name == "model.keras"
-        temporary.write_text("after")
-    assert target.read_text() == "after"
-    assert list(tmp_path.iterdir()) == [target]
-
-
-@pytest.mark.parametrize(("is_chief", "stays"), [(True, "mine"), (False, "theirs")])
-def test_of_two_directories_the_chiefs_stays(tmp_path: Path, is_chief: bool, stays: str) -> None:
-    target = tmp_path / "exported"
-    target.mkdir()
-    (target / "file").write_text("theirs")
-    with replacing_directory(target, is_chief) as temporary:
-        temporary.mkdir()
-        (temporary / "file").write_text("mine")
-    assert (target / "file").read_text() == stays
-    assert list(tmp_path.iterdir()) == [target]
-
-
-REWRITES = """
-import os, signal, sys
-from pathlib import Path
-from tfdist.training.checkpointing import replacing
-
-target, moment = Path(sys.argv[1]), int(sys.argv[2])
-steps = 0
-
-def killed_at(move):
-    def step(*args):
-        global steps
-        steps += 1
-        if steps == moment:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return move(*args)
-    return step
-
-replacing.os.replace = killed_at(os.replace)
-replacing.exchange = killed_at(replacing.exchange)
-replacing._flush = killed_at(replacing._flush)
-with replacing.replacing_own_folder(target) as temporary:
-    temporary.mkdir()
-    for name in ("a", "b"):
-        (temporary / name).write_text("new")
-print(steps)
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="as Linux exchanges names")
-def test_a_folder_that_is_written_again_is_whole_whenever_its_writer_is_killed(
-    tmp_path: Path,
-) -> None:
-    found = []
-    for moment in range(1, 10):
-        target = tmp_path / str(moment) / "folder"
-        target.mkdir(parents=True)
-        for name in ("a", "b"):
-            (target / name).write_text("old")
-        command = [sys.executable, "-c", REWRITES, target, moment]
-        ended = subprocess.run(list(map(str, command)), timeout=60, stdout=subprocess.PIPE)
-        found.append({(target / name).read_text() for name in ("a", "b")})
-        if ended.returncode == 0:
-            break
-        assert ended.returncode == -signal.SIGKILL
-    assert found[0] == {"old"}
-    assert found[-2:] == [
-        {"new"},
-        {"new"},
-    ]  # killed when all was done but one flush, and not at all
-    assert set(map(len, found)) == {1}
-
-
-def test_where_names_cannot_be_exchanged_a_folder_is_replaced_in_two_steps(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(replacing, "exchange", lambda first, second: False)
-    for text in ("one", "two", "three"):
-        with replacing_own_folder(tmp_path / "folder") as temporary:
-            temporary.mkdir()
-            (temporary / "file").write_text(text)
-        assert (tmp_path / "folder" / "file").read_text() == text
-    assert list(tmp_path.iterdir()) == [tmp_path / "folder"]
-
-
 def test_a_run_that_begins_has_a_name_and_no_end(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.begin(None)
@@ -391,24 +264,6 @@ def test_what_a_killed_run_was_writing_is_cleared_away(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.glob(".writing-*")] == [".writing-def"]
 
 
-def test_an_error_of_a_write_beside_the_training_ends_it(tmp_path: Path) -> None:
-    strategy = tfdist.strategy("one_device")
-    with strategy.scope():
-        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-        model.compile("sgd", "mse")
-    keep = tfdist.callbacks.Checkpoint(tmp_path / "run")
-
-    def full(*_: object, **__: object) -> None:
-        raise CheckpointError("no space left")
-
-    keep.store.write = full  # type: ignore[method-assign, assignment]
-    with pytest.raises(CheckpointError, match="no space left"):
-        tfdist.plug(model).fit(
-            np.ones((4, 2)), np.ones((4, 1)), epochs=1, verbose=0, callbacks=[keep]
-        )
-    assert not keep.store.read().finished
-
-
 def test_what_a_run_that_has_ended_well_lends_is_known_until_another_has_written(
     tmp_path: Path,
 ) -> None:
@@ -428,33 +283,6 @@ def test_what_a_run_that_has_ended_well_lends_is_known_until_another_has_written
     newest = again.latest()
     assert newest is not None
     assert not newest.lent
-
-
-def test_work_that_failed_does_not_cost_the_next_piece() -> None:
-    background = Background(active=True)
-    done: list[str] = []
-
-    def fail() -> None:
-        raise OSError("full")
-
-    background.begin(fail)
-    with pytest.raises(OSError, match="full"):
-        background.begin(lambda: done.append("the last"))
-    assert done == ["the last"]
-    background.close()
-
-
-def test_to_wait_for_a_piece_leaves_its_error_to_who_settles() -> None:
-    background = Background(active=True)
-
-    def fail() -> None:
-        raise OSError("full")
-
-    background.wait()
-    background.begin(fail)
-    background.wait()
-    with pytest.raises(OSError, match="full"):
-        background.close()
 
 
 def test_a_checkpoint_of_another_directory_is_taken_over_as_the_newest(tmp_path: Path) -> None:

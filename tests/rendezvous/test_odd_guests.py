@@ -2,80 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
-import struct
-import threading
-import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.rendezvous.meeting import Coming, a_cluster, a_handshake, come, hosting, speaking
+from tests.rendezvous.meeting import a_cluster, come
+from tests.rendezvous.odd_guests import (
+    finish,
+    guest,
+    heard,
+    hello,
+    ignored,
+    is_closed,
+    own_name,
+)
 from tests.rendezvous.test_membership import Waiting, door, met, until
-from tfdist.cluster import Cluster
-from tfdist.errors import ClusterError, RendezvousError, RendezvousTimeout, TaskLost
-from tfdist.rendezvous import agreement, coordinator, membership
-from tfdist.rendezvous.handshake import Handshake
+from tfdist.errors import RendezvousTimeout
+from tfdist.rendezvous import coordinator, membership
 from tfdist.rendezvous.messages import Connection, Gone, Message
-from tfdist.rendezvous.session import Session
 
 pytestmark = pytest.mark.timeout(40)
-
-
-@contextlib.contextmanager
-def guest(cluster: Cluster, *, silent: bool = False) -> Iterator[Connection]:
-    """A connection to the chief, which may have to begin to listen."""
-    host, _, port = cluster.address(cluster.chief).rpartition(":")
-    end = time.monotonic() + 10
-    while True:
-        try:
-            connected = socket.create_connection((host, int(port)), timeout=5)
-            break
-        except ConnectionRefusedError:
-            assert time.monotonic() < end
-            time.sleep(0.05)
-    connection = Connection(connected) if silent else speaking(connected, cluster)
-    try:
-        yield connection
-    finally:
-        connection.close()
-
-
-def hello(cluster: Cluster, task: str, token: str = "its own") -> Message:
-    return a_handshake(cluster, task, token).to_message()
-
-
-def heard(connection: Connection, seconds: float = 10.0) -> Message:
-    """The next message."""
-    end = time.monotonic() + seconds
-    while not (messages := connection.receive()):
-        assert time.monotonic() < end
-        time.sleep(0.02)
-    return messages[0]
-
-
-def is_closed(connection: Connection) -> bool:
-    try:
-        connection.receive()
-    except Gone:
-        return True
-    return False
-
-
-def ignored(coming: Coming, what: str) -> bool:
-    return any(
-        line.startswith("ignored a connection from ") and line.endswith(f", no task but {what}")
-        for line in coming.log
-    )
-
-
-def finish(cluster: Cluster, chief: Coming, *tasks: str) -> None:
-    """The job begins in spite of all."""
-    others = [come(cluster, task) for task in tasks]
-    assert {one.join().agreement.seed for one in others} == {chief.join().agreement.seed}
-
 
 NO_HELLO: list[tuple[dict[str, Any], str]] = [
     ({"say": "dance"}, "a message that is no hello"),
@@ -123,6 +69,101 @@ def test_a_task_that_connects_again_has_its_new_connection() -> None:
             until(lambda: is_closed(first))
             assert heard(second)["missing"] == ["worker:2"]
         finish(cluster, chief, "worker:1", "worker:2")
+
+
+def test_who_speaks_with_the_chiefs_own_words_is_a_stranger(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tokens: list[str] = []
+    run = coordinator.Coordinator.run
+
+    def noting(chief: coordinator.Coordinator) -> int:
+        tokens.append(chief.handshake.token)
+        return run(chief)
+
+    monkeypatch.setattr(coordinator.Coordinator, "run", noting)
+    with a_cluster(2) as cluster:
+        chief = come(cluster, "worker:0")
+        with guest(cluster) as echo:
+            echo.send(hello(cluster, "worker:0", tokens[0]))
+            until(lambda: is_closed(echo))
+        finish(cluster, chief, "worker:1")
+    assert ignored(chief, "the chief's own word")
+
+
+def test_a_task_that_connects_again_when_all_are_here_must_answer_again() -> None:
+    with a_cluster(2) as cluster:
+        chief = come(cluster, "worker:0")
+        with guest(cluster) as first, guest(cluster) as second:
+            first.send(hello(cluster, "worker:1"))
+            until(lambda: heard(first)["missing"] == [])  # all are here, and are asked
+            second.send(hello(cluster, "worker:1"))
+            asked = heard(second)
+            until(lambda: is_closed(first))
+            assert chief.outcome is None
+            second.send({"say": "here", "round": asked["round"]})
+            while (said := heard(second))["say"] != "go":
+                second.send({"say": "here", "round": said["round"]})
+        assert chief.join().agreement.seed == said["seed"]
+
+
+def test_too_few_open_files_for_all_tasks_are_told_before_the_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda which: (64, 64))
+    monkeypatch.setattr("resource.setrlimit", lambda which, limits: None)
+    with a_cluster(2) as cluster:
+        chief = come(cluster, "worker:0")
+        finish(cluster, chief, "worker:1")
+    assert chief.log[0] == (
+        "this process may have 64 files and connections open, and needs 202: raise the limit "
+        "(ulimit -Hn 202) where it is started"
+    )
+
+
+@pytest.fixture
+def lost(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Peers that are lost as one whose host is gone: it is learnt by what is sent."""
+    peers: set[str] = set()
+    flush = Connection.flush
+
+    def flushing(connection: Connection) -> bool:
+        if connection.peer in peers:
+            raise Gone
+        return flush(connection)
+
+    monkeypatch.setattr(Connection, "flush", flushing)
+    return peers
+
+
+def test_a_task_that_is_lost_while_it_is_spoken_to_is_missing_again(lost: set[str]) -> None:
+    with a_cluster(3) as cluster:
+        chief = come(cluster, "worker:0")
+        with guest(cluster) as first:
+            first.send(hello(cluster, "worker:1"))
+            assert heard(first)["missing"] == ["worker:2"]
+            lost.add(own_name(first))
+            until(lambda: is_closed(first))
+        finish(cluster, chief, "worker:1", "worker:2")
+
+
+def test_a_task_that_is_lost_after_the_last_word_is_not_waited_for(
+    lost: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = Connection.send
+
+    def sending(connection: Connection, message: Message) -> None:
+        send(connection, message)
+        if message["say"] == "stop":
+            lost.add(connection.peer)
+
+    monkeypatch.setattr(Connection, "send", sending)
+    with a_cluster(3) as cluster:
+        chief = come(cluster, "worker:0", timeout=0.5)
+        with guest(cluster) as first:
+            first.send(hello(cluster, "worker:1"))
+            assert "worker:2" in chief.join().failed(RendezvousTimeout)
+            assert lost == {own_name(first)}
 
 
 def test_who_says_nothing_is_let_go_of(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,124 +222,3 @@ def test_guests_are_let_go_of_when_the_job_ends() -> None:
         door(agreements).close(well=True)
         assert [one.join() for one in waiting] == [None, None, None]
         assert is_closed(late)
-
-
-# ---------------------------------------------------------------- an odd chief
-
-
-@contextlib.contextmanager
-def odd_chief(cluster: Cluster, *messages: Message) -> Iterator[None]:
-    """Somebody at the chief's address who says these to whoever comes, and then nothing."""
-    host, _, port = cluster.address(cluster.chief).rpartition(":")
-    with contextlib.ExitStack() as stack:
-        server = stack.enter_context(socket.create_server((host, int(port)), reuse_port=False))
-        server.settimeout(0.1)
-        done = threading.Event()
-
-        def serve() -> None:
-            while not done.is_set():
-                with contextlib.suppress(TimeoutError):
-                    connection = hosting(server.accept()[0], cluster)
-                    stack.callback(connection.close)
-                    for message in messages:
-                        connection.send(message)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join(5)
-
-
-def a_free_cluster() -> Cluster:
-    """Two workers, of whom nobody has the ports; only the second one's is bound."""
-    with a_cluster(2) as cluster:
-        return cluster
-
-
-def test_a_chief_that_says_what_none_says_is_told_as_such() -> None:
-    cluster = a_free_cluster()
-    with odd_chief(cluster, {"say": "dance"}):
-        other = come(cluster, "worker:1", timeout=1.0).join()
-    said = other.failed(RendezvousError)
-    assert said.startswith(
-        f"something that said 'dance' at the address of worker:0, {cluster.address('worker:0')}, "
-        "where a tfdist task should be; "
-    )
-
-
-def test_a_chief_that_falls_silent_is_believed_on_who_was_missing() -> None:
-    with a_cluster(3) as three:
-        cluster = three
-    with odd_chief(cluster, {"say": "status", "round": 0, "missing": ["worker:2"]}):
-        other = come(cluster, "worker:1", timeout=1.0).join()
-    assert other.failed(RendezvousTimeout).startswith(
-        f"worker:2 ({cluster.address('worker:2')}) did not come within 1 s"
-    )
-
-
-# ---------------------------------------------------------------- odd sockets
-
-
-def test_a_task_that_cannot_listen_at_its_address_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    def nowhere(*_: Any, **__: Any) -> socket.socket:
-        raise OSError(99, "Cannot assign requested address")
-
-    monkeypatch.setattr(agreement, "listen", nowhere)
-    with a_cluster(2) as cluster:
-        said = come(cluster, "worker:0").join().failed(ClusterError)
-        at = cluster.address("worker:0")
-    assert said == (
-        f"address {at} of worker:0, where this machine cannot listen (cannot assign requested "
-        "address); give worker:0 another one"
-    )
-
-
-def test_a_connection_that_is_reset_is_gone() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        far = socket.create_connection(server.getsockname())
-        near = Connection(server.accept()[0])
-        far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        far.close()
-        time.sleep(0.1)
-        with pytest.raises(Gone) as caught:
-            near.receive()
-        assert not caught.value.unreachable
-        near.close()
-
-
-def test_an_end_is_waited_for_once() -> None:
-    near, far = socket.socketpair()
-    with near, far, a_cluster(1, ps=1) as cluster:
-        session = Session(
-            cluster.with_task("ps:0"), Connection(near), [{"say": "ended", "well": 1}]
-        )
-        session.wait()
-        with pytest.raises(ClusterError, match=r"^an end that was waited for already; wait for it"):
-            session.wait()
-
-
-def test_a_chief_that_sends_something_else_is_lost() -> None:
-    near, far = socket.socketpair()
-    with near, far, a_cluster(1, ps=1) as cluster:
-        far.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-        with pytest.raises(TaskLost) as caught:
-            Session(cluster.with_task("ps:0"), Connection(near), []).wait()
-    at = cluster.address(cluster.chief)
-    assert str(caught.value).startswith(f"chief:0 ({at}) has sent ")
-    assert str(caught.value).endswith(
-        "ps:0 had begun to serve it; see the log of chief:0, and start the job again"
-    )
-
-
-def test_jobs_that_are_no_cluster_are_another_cluster() -> None:
-    with a_cluster(2) as cluster:
-        own = Handshake("worker:0", cluster.jobs, "", {}, 9.0, 9.0)
-        odd = Handshake("worker:1", {"worker": ("nowhere",)}, "", {}, 9.0, 9.0)
-    said = odd.difference(own)
-    assert said is not None
-    assert (
-        'was started with another cluster spec: it has worker = ["nowhere"], worker:0 has' in said
-    )

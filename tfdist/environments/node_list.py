@@ -39,11 +39,11 @@ def expand(text: str) -> tuple[str, ...]:
             if part is None or part.end() == at:
                 raise ClusterError(f"{text!r} is no list of hosts: {name[at:]!r}; write a,b[1-3]")
             endings = [""] if part[2] is None else _numbers(part[2], text)
+            if len(hosts) + len(found) * len(endings) > _MOST:
+                raise ClusterError(f"{text[:60]!r} names more than {_MOST} hosts")
             found = [one + part[1] + ending for one in found for ending in endings]
             at = part.end()
         hosts += filter(None, found)
-        if len(hosts) > _MOST:
-            raise ClusterError(f"{text[:60]!r} names more than {_MOST} hosts")
     return tuple(hosts)
 
 

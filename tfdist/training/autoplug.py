@@ -165,14 +165,14 @@ def _writing(original: Callable[..., None]) -> Callable[..., None]:
 
 def _is_shared(model: keras.Model, method: str) -> bool:
     """Whether several replicas, servers or tasks have a part in what a model's method does."""
-    import tensorflow as tf
-
+    from tfdist.strategies.registry import layout_of
     from tfdist.training import autostrategy
+    from tfdist.training.families import family_of
 
     strategy = model.distribute_strategy
-    if strategy.num_replicas_in_sync > 1 or strategy is current.of_the_job():
+    if strategy is current.of_the_job():
         return True
-    if isinstance(strategy, tf.distribute.ParameterServerStrategy):
+    if family_of(strategy).is_shared_out(layout_of(strategy)):
         return True
     # A model of none: to train it here alone is refused; an evaluator's `fit` scores checkpoints.
     return method in _TRAINING and autostrategy.has_others()

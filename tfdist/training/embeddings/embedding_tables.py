@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from tfdist.structures import Gradient
 from tfdist.training.embeddings.sharded_embedding import (
     ShardedEmbedding,
     shard_embeddings,
@@ -73,7 +74,7 @@ class EmbeddingTables:
             self._updates.check()
             self._updates.keep_files_plain()
 
-    def clip(self, gradients: Sequence[Any], variables: Sequence[Any]) -> list[Any]:
+    def clip(self, gradients: Sequence[Gradient], variables: Sequence[keras.Variable]) -> list[Any]:
         """Clips gradients as the optimizer asks, those of tables without making them dense."""
         if self._updates is None:
             return list(gradients)
@@ -87,7 +88,9 @@ class EmbeddingTables:
         """
         return self._updates.ready(pairs) if self._updates is not None else []
 
-    def update(self, optimizer: Any, pairs: Sequence[tuple[Any, Any]], rate: Any) -> None:
+    def update(
+        self, optimizer: keras.optimizers.Optimizer, pairs: Sequence[tuple[Any, Any]], rate: Any
+    ) -> None:
         """Applies gradients to the rows that they touch, or to all, where these are.
 
         Args:

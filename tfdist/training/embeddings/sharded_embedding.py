@@ -255,7 +255,7 @@ class _RowsOf(keras.initializers.Initializer):
         return rows
 
 
-def _turn(layer: Any, count: int) -> None:
+def _turn(layer: keras.layers.Layer, count: int) -> None:
     plain = keras_layers.embeddings_of(layer) if layer.built else None
     layer.__class__ = ShardedEmbedding
     layer._shard_count = count
@@ -275,7 +275,7 @@ def _turn(layer: Any, count: int) -> None:
     keras_layers.set_embeddings(layer, shards)
 
 
-def _check(layer: Any) -> None:
+def _check(layer: keras.layers.Layer) -> None:
     """Refuses what would need the whole table at every step."""
     asked = {
         "embeddings_regularizer": layer.embeddings_regularizer,
@@ -292,7 +292,7 @@ def _check(layer: Any) -> None:
             )
 
 
-def _check_count(layer: Any, shards: int | None) -> int | None:
+def _check_count(layer: keras.layers.Layer, shards: int | None) -> int | None:
     if shards is None:
         return None
     if (
@@ -315,5 +315,5 @@ def _servers() -> int:
     return len({device.task for device in devices if device.job == "ps"})
 
 
-def _table_bytes(layer: Any) -> int:
+def _table_bytes(layer: keras.layers.Layer) -> int:
     return int(layer.input_dim * layer.output_dim * tf.as_dtype(layer.variable_dtype).size)

@@ -78,7 +78,9 @@ class TableRows:
         )
 
 
-def _sgd(rows: TableRows, optimizer: Any, rate: tf.Tensor, step: Any) -> None:
+def _sgd(
+    rows: TableRows, optimizer: keras.optimizers.Optimizer, rate: tf.Tensor, step: tf.Tensor
+) -> None:
     del step
     if not optimizer.momentum:
         with rows.there():
@@ -94,7 +96,9 @@ def _sgd(rows: TableRows, optimizer: Any, rate: tf.Tensor, step: Any) -> None:
         )
 
 
-def _adagrad(rows: TableRows, optimizer: Any, rate: tf.Tensor, step: Any) -> None:
+def _adagrad(
+    rows: TableRows, optimizer: keras.optimizers.Optimizer, rate: tf.Tensor, step: tf.Tensor
+) -> None:
     """Keras divides by sqrt(a + epsilon), TensorFlow's kernel by sqrt(a) + epsilon'.
 
     With epsilon' = epsilon / (2 sqrt(a0)) and a >= a0, the initial accumulator, they differ by less
@@ -119,7 +123,9 @@ def _adagrad(rows: TableRows, optimizer: Any, rate: tf.Tensor, step: Any) -> Non
         )
 
 
-def _adam(rows: TableRows, optimizer: Any, rate: tf.Tensor, step: Any) -> None:
+def _adam(
+    rows: TableRows, optimizer: keras.optimizers.Optimizer, rate: tf.Tensor, step: tf.Tensor
+) -> None:
     """Lazy Adam; bias correction counts all steps (Kingma and Ba, 2015, section 2)."""
     beta_1, beta_2 = optimizer.beta_1, optimizer.beta_2
     number = tf.cast(tf.convert_to_tensor(step), rate.dtype) + 1  # read by this rule alone
@@ -143,7 +149,9 @@ def _adam(rows: TableRows, optimizer: Any, rate: tf.Tensor, step: Any) -> None:
         rows.add(rows.variable, alpha * (old_m + more_m) / (tf.sqrt(velocity) + optimizer.epsilon))
 
 
-def _ftrl(rows: TableRows, optimizer: Any, rate: tf.Tensor, step: Any) -> None:
+def _ftrl(
+    rows: TableRows, optimizer: keras.optimizers.Optimizer, rate: tf.Tensor, step: tf.Tensor
+) -> None:
     """Ftrl-proximal (McMahan et al., 2013, algorithm 1)."""
     del step
     l2 = optimizer.l2_regularization_strength + optimizer.beta / (2.0 * rate)
@@ -159,7 +167,9 @@ def _ftrl(rows: TableRows, optimizer: Any, rate: tf.Tensor, step: Any) -> None:
         )
 
 
-def _rmsprop(rows: TableRows, optimizer: Any, rate: tf.Tensor, step: Any) -> None:
+def _rmsprop(
+    rows: TableRows, optimizer: keras.optimizers.Optimizer, rate: tf.Tensor, step: tf.Tensor
+) -> None:
     del step
     rest = 1 - optimizer.rho
     with rows.there():
@@ -201,17 +211,17 @@ _ALSO_ELEMENTWISE = (
 )
 
 
-def rule_of(optimizer: Any) -> Rule | None:
+def rule_of(optimizer: keras.optimizers.Optimizer) -> Rule | None:
     """The rule that does what the optimizer's `update_step` does; None if it has one of its own."""
     return next((rule for kind, rule in _RULES.items() if _updates_as(optimizer, kind)), None)
 
 
-def is_elementwise(optimizer: Any) -> bool:
+def is_elementwise(optimizer: keras.optimizers.Optimizer) -> bool:
     """Whether the optimizer updates each number by itself, so that a table may lie in parts."""
     return any(_updates_as(optimizer, kind) for kind in (*_RULES, *_ALSO_ELEMENTWISE))
 
 
-def counts_apart(optimizer: Any) -> bool:
+def counts_apart(optimizer: keras.optimizers.Optimizer) -> bool:
     """Whether it matters to the optimizer that an id occurs several times in a batch.
 
     A table's gradient then has that row several times. Keras' optimizers square each of them by
@@ -220,5 +230,5 @@ def counts_apart(optimizer: Any) -> bool:
     return not _updates_as(optimizer, keras.optimizers.SGD)
 
 
-def _updates_as(optimizer: Any, kind: Any) -> bool:
+def _updates_as(optimizer: keras.optimizers.Optimizer, kind: Any) -> bool:
     return getattr(type(optimizer), "update_step", None) is kind.update_step

@@ -46,7 +46,10 @@ class SparseUpdates:
     """
 
     def __init__(
-        self, optimizer: Any, layers: Sequence[ShardedEmbedding], exact: bool = False
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        layers: Sequence[ShardedEmbedding],
+        exact: bool = False,
     ) -> None:
         self._optimizer = optimizer
         self._exact = exact
@@ -116,7 +119,7 @@ class SparseUpdates:
     # ------------------------------------------------------------ a step
 
     def split(
-        self, gradients: Sequence[Any], variables: Sequence[keras.Variable]
+        self, gradients: Sequence[Gradient], variables: Sequence[keras.Variable]
     ) -> tuple[list[tuple[Any, Any]], list[tuple[Any, Any]]]:
         """Returns the (gradient, variable) pairs of the shards, and those of all other variables.
 
@@ -130,7 +133,7 @@ class SparseUpdates:
                 sparse.append((gradient, variable))
         return sparse, dense
 
-    def clip(self, gradients: Sequence[Any], variables: Sequence[keras.Variable]) -> list[Any]:
+    def clip(self, gradients: Sequence[Gradient], variables: Sequence[keras.Variable]) -> list[Any]:
         """Clips all gradients of a step as the optimizer would with each table in one variable.
 
         Clipping twice changes nothing: the dense ones may go through the optimizer's own `apply`
@@ -185,7 +188,7 @@ class SparseUpdates:
         """
         return [(g if self._exact else _sparse(g, variable), variable) for g, variable in pairs]
 
-    def apply(self, pairs: Pairs, learning_rate: Any, step: Any) -> None:
+    def apply(self, pairs: Pairs, learning_rate: tf.Tensor, step: tf.Tensor) -> None:
         """Updates the touched rows of the shards and of their slots; all rows if that is exact.
 
         Args:
@@ -247,12 +250,12 @@ def _sparse(gradient: Gradient, variable: keras.Variable) -> tf.IndexedSlices:
     return tf.IndexedSlices(values, once.indices, once.dense_shape)
 
 
-def _summed(gradient: Any) -> Any:
+def _summed(gradient: Gradient) -> Any:
     """Slices with each row once."""
     return unique_rows(gradient) if isinstance(gradient, tf.IndexedSlices) else gradient
 
 
-def _values(gradient: Any) -> tf.Tensor:
+def _values(gradient: Gradient) -> tf.Tensor:
     return gradient.values if isinstance(gradient, tf.IndexedSlices) else gradient
 
 
@@ -260,7 +263,7 @@ def _scaled(factor: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     return values * tf.cast(factor, values.dtype)
 
 
-def _map(gradient: Any, function: Callable[[tf.Tensor], tf.Tensor]) -> Any:
+def _map(gradient: Gradient, function: Callable[[tf.Tensor], tf.Tensor]) -> Any:
     if gradient is None:
         return None
     if isinstance(gradient, tf.IndexedSlices):

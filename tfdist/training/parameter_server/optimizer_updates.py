@@ -38,7 +38,7 @@ class OptimizerUpdates:
 
     def apply(
         self,
-        optimizer: Any,
+        optimizer: keras.optimizers.Optimizer,
         gradients: Sequence[Gradient | None],
         variables: Sequence[keras.Variable],
         held: Any,
@@ -61,21 +61,36 @@ class OptimizerUpdates:
     def stand_ins(self) -> dict[str, Callable[..., None]]:
         """What stands in for Keras' own functions meanwhile, by names of `patches.POINTS`."""
 
-        def weight_decay(optimizer: Any, variables: Sequence[keras.Variable]) -> None:
+        def weight_decay(
+            optimizer: keras.optimizers.Optimizer, variables: Sequence[keras.Variable]
+        ) -> None:
             # Keras calls it just before the update, with which it is made.
             self._decayed = [] if optimizer.weight_decay is None else list(variables)
 
-        def update_step(optimizer: Any, gradients: Any, variables: Any, rate: Any) -> None:
+        def update_step(
+            optimizer: keras.optimizers.Optimizer, gradients: Any, variables: Any, rate: Any
+        ) -> None:
             self._write(optimizer, list(zip(gradients, variables, strict=True)), rate)
 
         return {"weight_decay": weight_decay, "update_step": update_step}
 
-    def of_tables(self, optimizer: Any, pairs: Pairs, learning_rate: Any, held: Any) -> None:
+    def of_tables(
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        pairs: Pairs,
+        learning_rate: tf.Tensor,
+        held: Any,
+    ) -> None:
         """Updates shards of tables alone, where the steps are counted later."""
         self._held, self._steps = held, None
         self._write(optimizer, pairs, learning_rate)
 
-    def _write(self, optimizer: Any, pairs: Pairs, learning_rate: Any = 0.0) -> None:
+    def _write(
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        pairs: Pairs,
+        learning_rate: float | tf.Tensor = 0.0,
+    ) -> None:
         """Sends gradients, and what updates read beside them, and has the servers do the rest."""
         sparse = self._of_tables.ready([p for p in pairs if id(p[1]) in self._tables])
         apart = counts_apart(optimizer)
@@ -122,7 +137,7 @@ class OptimizerUpdates:
         self._held.hold(count, now)
 
 
-def _decay(optimizer: Any, variables: Sequence[keras.Variable]) -> None:
+def _decay(optimizer: keras.optimizers.Optimizer, variables: Sequence[keras.Variable]) -> None:
     """Keras' weight decay, computed where the variables are."""
     for variable in variables:
         # The name of TensorFlow's variable is the path, by which Keras' optimizers know it.

@@ -30,6 +30,7 @@ import tensorflow as tf
 from tfdist.compat import keras_optimizers, keras_weights, patches
 from tfdist.errors import PlugError
 from tfdist.strategies import server_variables
+from tfdist.structures import Gradient, Variable
 from tfdist.training.embeddings.embedding_tables import EmbeddingTables
 from tfdist.training.mode import Mode
 from tfdist.training.model_parts import optimizers_of, unique
@@ -202,13 +203,15 @@ class WorkerStep:
     def _updating(self, apply: Callable[..., Any] | None) -> Iterator[None]:
         """While it is open, optimizers update as parameter servers need it."""
 
-        def intercept(optimizer: Any, grads: Any, trainable_variables: Any = None) -> None:
+        def intercept(
+            optimizer: keras.optimizers.Optimizer, grads: Any, trainable_variables: Any = None
+        ) -> None:
             if apply is None:
                 raise PlugError("an optimizer was applied in test_step: only train_step may train")
             variables = list(trainable_variables or keras_optimizers.trained_by(optimizer))
             apply(optimizer, list(grads), variables)
 
-        def assign(optimizer: Any, variable: Any, value: Any) -> None:
+        def assign(optimizer: keras.optimizers.Optimizer, variable: Variable, value: Any) -> None:
             if isinstance(variable, keras.Variable) and self._is_written_once(variable):
                 self._assign(variable, value)
             else:
@@ -224,7 +227,12 @@ class WorkerStep:
         with patches.Patches(replacements):
             yield
 
-    def _apply_now(self, optimizer: Any, grads: list[Any], variables: list[Any]) -> None:
+    def _apply_now(
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        grads: list[Gradient],
+        variables: list[keras.Variable],
+    ) -> None:
         """Applies gradients on the servers, by the optimizer's own code."""
         for variable in variables:
             self._held.release(variable)  # what reads it after the update reads the server
@@ -280,7 +288,11 @@ class WorkerStep:
             own, base = tf.cond(due, renew, lambda: (own, base))
         pending = list(carried["pending"])
 
-        def keep(optimizer: Any, grads: list[Any], variables: list[Any]) -> None:
+        def keep(
+            optimizer: keras.optimizers.Optimizer,
+            grads: list[Gradient],
+            variables: list[keras.Variable],
+        ) -> None:
             self._step_alone(optimizer, grads, variables, pending)
 
         values = [*zip(self._fetched, own, strict=True), *metrics]
@@ -306,7 +318,11 @@ class WorkerStep:
         return (send() if self._push_every == 1 else tf.cond(due, send, lambda: following)), logs
 
     def _step_alone(
-        self, optimizer: Any, grads: list[Any], variables: list[Any], pending: list[tf.Tensor]
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        grads: list[Gradient],
+        variables: list[keras.Variable],
+        pending: list[tf.Tensor],
     ) -> None:
         """Moves this worker's copy of the weights, and remembers the gradients."""
         if optimizer is not self.model.optimizer:
