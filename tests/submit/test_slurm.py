@@ -182,7 +182,10 @@ def test_a_job_is_followed_to_its_end(
     assert told[1:4] == ["one", "two", "three"]
     assert told[4].startswith(f"[tfdist] job 7 has ended: {end}, exit code ")
     assert told[4].endswith(", started again 1 times")
-    assert f"{sys.executable} -m tfdist run train.py" in (tmp_path / "script.sh").read_text()
+    assert (
+        f"{sys.executable} -m tfdist run --grace 110 train.py"
+        in (tmp_path / "script.sh").read_text()
+    )
 
 
 def test_what_slurm_refuses_is_told_in_its_words(

@@ -22,7 +22,7 @@ if [ -n "$SLURM_CPUS_PER_TASK" ]; then
     export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"  # srun no longer takes it over
 fi
 srun --kill-on-bad-exit=0 sh -c 'trap : USR1 USR2 TERM; "$@"; code=$?; case $code in 0|75) ;; *) code=$((code | 128)) ;; esac; exit $code' task \
-    python -m tfdist run --threads 4 -m package.module 'a word' &
+    python -m tfdist run --grace 290 --threads 4 -m package.module 'a word' &
 steps=$!
 while wait "$steps"; code=$?; kill -0 "$steps" 2>/dev/null; do :; done
 wait "$steps"; code=$? # the one before may be that of a signal
