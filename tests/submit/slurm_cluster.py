@@ -1,6 +1,7 @@
-"""A cluster of Slurm's own daemons: nodes that are network namespaces, and a host that controls them.
+"""A cluster of Slurm's own daemons: nodes are network namespaces, and so is the controller's host.
 
-A job in the partition `urgent` takes the nodes from one in `patient`, the default, which is requeued.
+A job in the partition `urgent` takes the nodes from one in `patient`, the default, at once, and
+from one in `warned` after a minute. Either is requeued.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from tfdist.diagnose import namespace_hosts
 __all__ = ["SlurmCluster", "reason_against", "slurm_cluster"]
 
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-_PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "sinfo", "srun")
+_PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "sinfo", "srun", "setpriv")
 _NAMED = 'mount --bind "$0" /etc/hosts && hostname "$1" && shift && exec "$@"'
 _CONFIGURATION = """\
 ClusterName=test
@@ -46,6 +47,7 @@ PreemptMode=REQUEUE
 KillWait=30
 ReturnToService=2
 PartitionName=patient Nodes=ALL Default=YES PriorityTier=1
+PartitionName=warned Nodes=ALL PriorityTier=1 GraceTime=60
 PartitionName=urgent Nodes=ALL PriorityTier=2
 """
 _NODE = "NodeName={name} NodeAddr={address} CPUs=2 RealMemory=4000\n"
@@ -55,7 +57,7 @@ def reason_against() -> str:
     """Why there can be no such cluster here; "" where there can."""
     missing = [one for one in _PROGRAMS if shutil.which(one, path=_PATH) is None]
     if missing:
-        return f"there is no {missing[0]} here, of Slurm and MUNGE"
+        return f"there is no {missing[0]} here, of Slurm, MUNGE and util-linux"
     return namespace_hosts.reason_against()
 
 
@@ -145,7 +147,7 @@ class SlurmCluster:
     def _serve(self, name: str, command: Sequence[object]) -> None:
         with (self._folder / f"{name}.log").open("wb") as log:
             self._daemons[name] = subprocess.Popen(
-                [str(word) for word in command],
+                ["setpriv", "--pdeathsig", "KILL", *(str(word) for word in command)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -165,13 +165,15 @@ def test_a_job_whose_time_is_up_goes_on_in_the_middle_of_an_epoch(
     check(tmp_path, undisturbed)
 
 
+@pytest.mark.parametrize("partition", ["patient", "warned"])
 def test_a_job_that_is_preempted_goes_on_in_the_middle_of_an_epoch(
+    partition: str,
     held: Submit,
     cluster: SlurmCluster,
     tmp_path: Path,
     undisturbed: Path,
 ) -> None:
-    job = held("--sbatch=--partition=patient")
+    job = held(f"--sbatch=--partition={partition}")
     urgent = ["--partition=urgent", "--nodes=2", "--exclusive", "--output=/dev/null"]
     other = cluster.ask("sbatch", "--parsable", *urgent, "--wrap", "sleep 5").strip()
     job.let_go("SIGTERM")

@@ -15,7 +15,7 @@ export TFDIST_PS=2
 export TFDIST_EVALUATOR=1
 
 # The time is nearly up: all save. A preemption's SIGTERM reaches tasks without us.
-is_late=
+is_late= again=
 trap 'is_late=1; kill -USR1 "$steps"' USR1
 trap : TERM
 if [ -n "$SLURM_CPUS_PER_TASK" ]; then

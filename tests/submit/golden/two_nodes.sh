@@ -12,7 +12,7 @@
 export TFDIST_SECRET=$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')
 
 # The time is nearly up: all save. A preemption's SIGTERM reaches tasks without us.
-is_late=
+is_late= again=
 trap 'is_late=1; kill -USR1 "$steps"' USR1
 trap : TERM
 if [ -n "$SLURM_CPUS_PER_TASK" ]; then
@@ -28,7 +28,14 @@ case "$code" in
 *) code=$((code & 127)) ;;
 esac
 # a task was lost, or a signal has asked for the end: start the job again, it resumes from its checkpoint
-if [ "$code" = 75 ] && [ -n "$is_late" ]; then
+case "$code$is_late" in
+751) again=1 ;;
+75 | 143) # preempted, Slurm would requeue it, had it not ended
+    case "$(scontrol show job --oneliner "$SLURM_JOB_ID")" in
+    *JobState=RUNNING*PreemptTime=[0-9]*) again=1 ;;
+    esac ;;
+esac
+if [ -n "$again" ]; then
     scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$code"
