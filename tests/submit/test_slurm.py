@@ -94,6 +94,7 @@ CODES = {  # of two tasks, and why they end: that of the script, and if it goes 
     (75, 75, "cancelled"): (75, False),
     (75, 75, "preempted"): (75, True),
     (143, 143, "preempted"): (143, True),
+    (143, 143, "preempted late"): (143, True),  # Slurm may send --signal then, too
     (1, 75, "preempted"): (1, False),
     (1, 75, "late"): (1, False),
     (64, 64, "lost"): (64, False),
@@ -105,6 +106,7 @@ TOLD = {  # of the job, as `scontrol show job --oneliner` has it
     "cancelled": "JobState=CANCELLED Reason=None PreemptTime=2026-11-27T13:31:00",
     "preempted": "JobState=RUNNING Reason=None PreemptTime=2026-11-27T13:31:00",
 }
+TOLD["preempted late"] = TOLD["preempted"]
 
 
 @pytest.mark.parametrize("codes", CODES)
@@ -124,7 +126,7 @@ def test_a_job_is_requeued_where_its_time_was_up_or_it_is_preempted(
         (tmp_path / name).chmod(0o755)
     (tmp_path / "script").write_text(SlurmScript(["sh", "-c", 'exit "$1"', "task"]).text())
     environ = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_ID": "7"}
-    environ["LATE"] = "1" if why == "late" else ""
+    environ["LATE"] = "1" if "late" in why else ""
     ran = subprocess.run(["bash", "script"], env=environ, cwd=tmp_path, timeout=20)
     code, again = CODES[codes]
     assert ran.returncode == code

@@ -135,9 +135,10 @@ class SlurmScript:
         if self.requeue:
             lines += [
                 f"# {EXIT_CODES[Preempted.exit_code]}",
+                "# (Slurm requeues what it preempts, unless it has ended before.)",
                 'case "$code$is_late" in',
                 f"{Preempted.exit_code}1) again=1 ;;",
-                f"{Preempted.exit_code} | 143) # preempted, Slurm would requeue it, had it not ended",
+                f"{Preempted.exit_code} | 143*)",
                 '    case "$(scontrol show job --oneliner "$SLURM_JOB_ID")" in',
                 "    *JobState=RUNNING*PreemptTime=[0-9]*) again=1 ;;",
                 "    esac ;;",

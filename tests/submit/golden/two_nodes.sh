@@ -28,9 +28,10 @@ case "$code" in
 *) code=$((code & 127)) ;;
 esac
 # a task was lost, or a signal has asked for the end: start the job again, it resumes from its checkpoint
+# (Slurm requeues what it preempts, unless it has ended before.)
 case "$code$is_late" in
 751) again=1 ;;
-75 | 143) # preempted, Slurm would requeue it, had it not ended
+75 | 143*)
     case "$(scontrol show job --oneliner "$SLURM_JOB_ID")" in
     *JobState=RUNNING*PreemptTime=[0-9]*) again=1 ;;
     esac ;;
