@@ -44,7 +44,7 @@ SlurmdParameters=config_overrides
 SchedulerParameters=sched_interval=1,batch_sched_delay=0
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-KillWait=30
+KillWait=90
 ReturnToService=2
 PartitionName=patient Nodes=ALL Default=YES PriorityTier=1
 PartitionName=warned Nodes=ALL PriorityTier=1 GraceTime=60
@@ -82,12 +82,12 @@ class SlurmCluster:
         files = [f"--{one}-file={of / one}" for one in ("key", "pid", "seed")]
         munged = ["munged", "--foreground", "--force", f"--socket={of / 'munge.socket'}", *files]
         self._serve("munged", munged)
-        wait_until((of / "munge.socket").exists, 20)
+        wait_until((of / "munge.socket").exists, 60)
         self._serve("control", self.on("control", ["slurmctld", "-D"]))
         for name in self._names[:-1]:
             self._serve(name, self.on(name, ["slurmd", "-D", "-N", name]))
         try:
-            wait_until(lambda: self._states() == {"idle"}, 60)
+            wait_until(lambda: self._states() == {"idle"}, 120)
         except AssertionError:
             logs = [path.read_text()[-2000:] for path in of.glob("*.log")]
             raise AssertionError("\n".join(["some node is not idle", *logs])) from None
@@ -98,7 +98,7 @@ class SlurmCluster:
         settings = ["env", f"PATH={_PATH}", f"SLURM_CONF={self._folder / 'slurm.conf'}"]
         return self._hosts.on(self._names.index(name), [*named, *settings, *command])
 
-    def ask(self, *command: object, seconds: float = 30) -> str:
+    def ask(self, *command: object, seconds: float = 60) -> str:
         """Runs one of Slurm's commands to its end; returns what it says."""
         words = [str(word) for word in self.on("control", command)]
         ran = subprocess.run(words, capture_output=True, text=True, timeout=seconds)
@@ -111,7 +111,7 @@ class SlurmCluster:
 
     def start_again(self, job: str, **changes: object) -> None:
         """Starts a job that was requeued, which Slurm would let wait two minutes."""
-        wait_until(lambda: self.state(job) == "PENDING" and self._states() == {"idle"}, 60)
+        wait_until(lambda: self.state(job) == "PENDING" and self._states() == {"idle"}, 180)
         time.sleep(3)  # nodes refuse what is of the second in which they have ended the job
         settings = [f"{name}={value}" for name, value in changes.items()]
         self.ask("scontrol", "update", f"JobId={job}", "StartTime=now", *settings)
@@ -121,7 +121,7 @@ class SlurmCluster:
         for daemon in self._daemons.values():
             daemon.kill()
             daemon.wait()
-        wait_until(self._none_is_left, 20)
+        wait_until(self._none_is_left, 60)
 
     def _none_is_left(self) -> bool:
         left = [pid for host in range(len(self._names)) for pid in self._hosts.processes(host)]
