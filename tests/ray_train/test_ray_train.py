@@ -16,8 +16,6 @@ import pytest
 pytest.importorskip("ray", reason="needs Ray: pip install '.[ray]'")
 pytestmark = [pytest.mark.thorough, pytest.mark.timeout(900)]
 LOOP = Path(__file__).with_name("loop.py")
-
-
 TOO_BUSY = "node timed out during startup"
 """Ray's nodes must be up within 30 s, which cannot be changed."""
 
