@@ -2,7 +2,8 @@
 
 tfdist run --workers N resized.py FOLDER [TASK EPOCH STEP]
 
-PAUSE in the environment: seconds for each step; VIRTUAL: how many virtual replicas.
+PAUSE in the environment: seconds for each step; VIRTUAL: how many virtual replicas. While there is
+FOLDER/hold, the third step of the second epoch does not end.
 
 Each process writes FOLDER/seen/<start>-<task>.jsonl: a line [step of the job, examples] a step.
 """
@@ -95,6 +96,10 @@ class Fault(keras.callbacks.Callback):
         if here and not done.exists():
             done.write_text(str(time.time()))
             os.kill(os.getpid(), signal.SIGKILL)
+        until = time.monotonic() + 200
+        while (self.epoch, batch) == (1, 2) and (folder / "hold").exists():
+            assert time.monotonic() < until, "held for ever"
+            time.sleep(0.05)
         if pause:
             time.sleep(pause)
 

@@ -14,17 +14,32 @@ from typing import Any
 import pytest
 
 pytest.importorskip("ray", reason="needs Ray: pip install '.[ray]'")
-pytestmark = [pytest.mark.thorough, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.thorough, pytest.mark.timeout(900)]
 LOOP = Path(__file__).with_name("loop.py")
+TOO_BUSY = "node timed out during startup"
+"""Ray's nodes must be up within 30 s, which cannot be changed."""
 
 
 def run(folder: Path, what: str) -> dict[str, Any]:
     folder.mkdir()
+    for _ in range(3):
+        job = begin(folder, what)
+        if job.returncode == 0 or TOO_BUSY not in job.stdout:
+            break
+    assert job.returncode == 0, job.stdout[-5000:]
+    return {
+        **json.loads((folder / "result.json").read_text()),
+        **json.loads((folder / "ray.json").read_text()),
+        "said": job.stdout,
+    }
+
+
+def begin(folder: Path, what: str) -> subprocess.CompletedProcess[str]:
     # Ray's sockets lie below its folder, and their names may have 107 characters.
     temporary = tempfile.mkdtemp(prefix="tfdist-ray-", dir="/tmp")
     environment = os.environ | {"RAY_TMPDIR": temporary, "RAY_USAGE_STATS_ENABLED": "0"}
     try:
-        job = subprocess.run(
+        return subprocess.run(
             [sys.executable, LOOP, folder, what],
             env=environment | {"PYTHONUNBUFFERED": "1", "RAY_TRAIN_V2_ENABLED": "1"},
             stdout=subprocess.PIPE,
@@ -34,12 +49,6 @@ def run(folder: Path, what: str) -> dict[str, Any]:
         )
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    assert job.returncode == 0, job.stdout[-5000:]
-    return {
-        **json.loads((folder / "result.json").read_text()),
-        **json.loads((folder / "ray.json").read_text()),
-        "said": job.stdout,
-    }
 
 
 @pytest.fixture(scope="module")

@@ -85,34 +85,48 @@ def test_limits_are_read_as_slurm_reads_them(text: str, seconds: int) -> None:
     assert seconds_of(text) == seconds
 
 
-CODES = {  # of two tasks, and whether the time was up: that of the script, and if it goes on
-    (0, 0, True): (0, False),
-    (75, 75, True): (75, True),
-    (0, 75, True): (75, True),
-    (75, 75, False): (75, False),  # cancelled, or lost; what Slurm preempts it requeues itself
-    (1, 75, True): (1, False),
-    (64, 64, False): (64, False),
-    (137, 75, False): (137, False),
+CODES = {  # of two tasks, and why they end: that of the script, and if it goes on
+    (0, 0, "late"): (0, False),
+    (75, 75, "late"): (75, True),
+    (0, 75, "late"): (75, True),
+    (143, 143, "late"): (143, False),  # it saves nothing, and would begin anew for ever
+    (75, 75, "lost"): (75, False),
+    (75, 75, "cancelled"): (75, False),
+    (75, 75, "preempted"): (75, True),
+    (143, 143, "preempted"): (143, True),
+    (143, 143, "preempted late"): (143, True),  # Slurm may send --signal then, too
+    (1, 75, "preempted"): (1, False),
+    (1, 75, "late"): (1, False),
+    (64, 64, "lost"): (64, False),
+    (137, 75, "lost"): (137, False),
 }
+TOLD = {  # of the job, as `scontrol show job --oneliner` has it
+    "late": "JobState=RUNNING Reason=None PreemptTime=None",
+    "lost": "JobState=RUNNING Reason=None PreemptTime=None",
+    "cancelled": "JobState=CANCELLED Reason=None PreemptTime=2026-11-27T13:31:00",
+    "preempted": "JobState=RUNNING Reason=None PreemptTime=2026-11-27T13:31:00",
+}
+TOLD["preempted late"] = TOLD["preempted"]
 
 
 @pytest.mark.parametrize("codes", CODES)
-def test_a_job_is_requeued_where_its_time_was_up(
-    codes: tuple[int, int, bool], tmp_path: Path
+def test_a_job_is_requeued_where_its_time_was_up_or_it_is_preempted(
+    codes: tuple[int, int, str], tmp_path: Path
 ) -> None:
-    *ends, is_late = codes
+    *ends, why = codes
     # As srun does: all tasks at once, which are told of the signal, and the highest code of them.
     starts = "".join(f'"$@" {code} & all="$all $!"\n' for code in ends)
     highest = "for one in $all; do\nwait $one; code=$?\n[ $code -gt $most ] && most=$code\ndone\n"
     told = "trap 'told=1' USR1\n[ -z \"$LATE\" ] || kill -USR1 $PPID\n"
     until = 'while [ -n "$LATE$told" ] && [ "$LATE" != "$told" ]; do sleep 0.05; done\n'
     srun = f"#!/bin/sh\nshift; most=0\n{told}{until}{starts}{highest}exit $most\n"
-    for name, text in (("srun", srun), ("scontrol", '#!/bin/sh\necho "$@" >> asked\n')):
+    told = f'[ "$1" = show ] && echo "{TOLD[why]}" && exit\n'
+    for name, text in (("srun", srun), ("scontrol", f'#!/bin/sh\n{told}echo "$@" >> asked\n')):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
     (tmp_path / "script").write_text(SlurmScript(["sh", "-c", 'exit "$1"', "task"]).text())
     environ = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_ID": "7"}
-    environ["LATE"] = "1" if is_late else ""
+    environ["LATE"] = "1" if "late" in why else ""
     ran = subprocess.run(["bash", "script"], env=environ, cwd=tmp_path, timeout=20)
     code, again = CODES[codes]
     assert ran.returncode == code
@@ -182,7 +196,10 @@ def test_a_job_is_followed_to_its_end(
     assert told[1:4] == ["one", "two", "three"]
     assert told[4].startswith(f"[tfdist] job 7 has ended: {end}, exit code ")
     assert told[4].endswith(", started again 1 times")
-    assert f"{sys.executable} -m tfdist run train.py" in (tmp_path / "script.sh").read_text()
+    assert (
+        f"{sys.executable} -m tfdist run --grace 110 train.py"
+        in (tmp_path / "script.sh").read_text()
+    )
 
 
 def test_what_slurm_refuses_is_told_in_its_words(

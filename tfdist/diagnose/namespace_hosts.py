@@ -111,6 +111,12 @@ class Hosts:
         """Puts it back."""
         _ip("-n", self._switch, "link", "set", f"port{number}", "master", "br0", "up")
 
+    def processes(self, number: int) -> list[int]:
+        """The processes that run on a host."""
+        pids = ["ip", "netns", "pids", self._name(number)]
+        listed = subprocess.run(pids, capture_output=True, text=True, check=True)
+        return [int(pid) for pid in listed.stdout.split()]
+
     def _name(self, number: int) -> str:
         return f"{self._mark}h{number}"
 

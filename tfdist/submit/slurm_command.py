@@ -12,6 +12,8 @@ from tfdist.submit.telling import say, write
 
 __all__ = ["main"]
 
+_END_SECONDS = 10  # until a job that has saved is back in the queue
+
 _EPILOG = """\
 The script runs under `tfdist run` on each task; `run` and options of it may stand before it:
 
@@ -36,8 +38,10 @@ def main(given: Sequence[str]) -> int:
     options = parser.parse_args(own)
     run = command[1:] if command[:1] == ["run"] else command
     parser.check_script(run, is_here=command[:1] != ["run"])
+    # A launcher would else kill what saves long before the time is up.
+    grace = options.signal_before - min(_END_SECONDS, options.signal_before // 2)
     script = SlurmScript(
-        [options.python, "-m", "tfdist", "run", *run],
+        [options.python, "-m", "tfdist", "run", "--grace", str(grace), *run],
         options.nodes,
         options.tasks_per_node,
         options.time,

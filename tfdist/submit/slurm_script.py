@@ -3,7 +3,8 @@
     sbatch script ──► srun, a launcher for each task ──► the task
         └─ SIGUSR1 before the time is up ──► all save, exit code 75 ──► scontrol requeue
 
-What Slurm preempts it requeues itself, and what somebody cancels stays cancelled.
+What Slurm preempts it requeues itself, unless the job has ended within the GraceTime of its
+partition: then it would stay ended. What somebody cancels stays cancelled.
 
 Sources: the manual pages of sbatch (--signal, --requeue, --open-mode) and scontrol (requeue).
 """
@@ -116,7 +117,7 @@ class SlurmScript:
             *(f"export TFDIST_{job.upper()}={count}" for job, count in self.roles if count),
             "",
             "# The time is nearly up: all save. A preemption's SIGTERM reaches tasks without us.",
-            "is_late=",
+            "is_late= again=",
             "trap 'is_late=1; kill -USR1 \"$steps\"' USR1",
             "trap : TERM",
             'if [ -n "$SLURM_CPUS_PER_TASK" ]; then',
@@ -134,7 +135,15 @@ class SlurmScript:
         if self.requeue:
             lines += [
                 f"# {EXIT_CODES[Preempted.exit_code]}",
-                f'if [ "$code" = {Preempted.exit_code} ] && [ -n "$is_late" ]; then',
+                "# (Slurm requeues what it preempts, unless it has ended before.)",
+                'case "$code$is_late" in',
+                f"{Preempted.exit_code}1) again=1 ;;",
+                f"{Preempted.exit_code} | 143*)",
+                '    case "$(scontrol show job --oneliner "$SLURM_JOB_ID")" in',
+                "    *JobState=RUNNING*PreemptTime=[0-9]*) again=1 ;;",
+                "    esac ;;",
+                "esac",
+                'if [ -n "$again" ]; then',
                 '    scontrol requeue "$SLURM_JOB_ID"',
                 "fi",
             ]
