@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import functools
 import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tfdist import command_line, help_text, host_options
-from tfdist.errors import INTERNAL_FAULT, TfdistError
-from tfdist.run_parser import run_parser
+from tfdist.errors import INTERNAL_FAULT, ClusterError, TfdistError
+from tfdist.run_parser import RunParser, run_parser
 
 if TYPE_CHECKING:
     from tfdist.cluster import Cluster, Task
@@ -132,6 +131,14 @@ def _top(given: list[str]) -> int:
 def _run(given: list[str]) -> int:
     """`tfdist run`."""
     parser = run_parser()
+    try:
+        return _run_job(parser, given)
+    except ClusterError as error:
+        error.args = (parser.with_origins(str(error)),)
+        raise
+
+
+def _run_job(parser: RunParser, given: list[str]) -> int:
     own, command = parser.split(given)
     options = parser.parse_args(own)
     _check_combination(parser, options, command)
@@ -200,7 +207,7 @@ def _check_plug_options(text: str, cluster: Cluster) -> None:
     """Refuses options of plug that there are not, or that mean nothing in this job."""
     if not text:
         return
-    from tfdist.errors import ClusterError, PlugError
+    from tfdist.errors import PlugError
     from tfdist.training.plug_options import TrainingOptions, keywords_from
 
     try:
@@ -248,7 +255,6 @@ def _tasks_here(
 def _check_alone(options: argparse.Namespace) -> None:
     """Refuses several launchers that would start the same job each."""
     from tfdist.environments import scheduler_of
-    from tfdist.errors import ClusterError
 
     if scheduler := scheduler_of(os.environ):
         given = " ".join(f"--{name}" for name in ("hosts", *_COUNTS) if getattr(options, name))
@@ -321,8 +327,7 @@ def _completion(given: list[str]) -> int:
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class Command:
+class Command(NamedTuple):  # `dataclasses` takes longer to import than all of this
     """A command of `tfdist`.
 
     Attributes:

@@ -62,7 +62,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, *, examples: str = "", **settings: Any) -> None:
         super().__init__(
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=_Formatter,
             allow_abbrev=False,
             add_help=False,
             **settings,
@@ -202,6 +202,13 @@ class Parser(argparse.ArgumentParser):
         from tfdist.cluster.task import nearest
 
         self.error(f"unknown option {name!r}{nearest(name, self.takes_value)}")
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps to the width of all that tfdist tells of itself."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=help_text.width() - 2)
 
 
 class _HelpAll(argparse.Action):

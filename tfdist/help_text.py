@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import textwrap
 from collections.abc import Sequence
 
@@ -16,6 +15,8 @@ _COMMAND = re.compile(r"\s+(\w+ )?tfdist ")
 
 def width() -> int:
     """Returns how many columns a text may take: the terminal's or COLUMNS, from 30 to 100."""
+    import shutil  # takes longer than all else that a command without help needs
+
     return max(_NARROWEST, min(shutil.get_terminal_size().columns, _WIDEST))
 
 

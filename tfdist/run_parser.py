@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from tfdist import command_line, host_options
 from tfdist.errors import EXIT_CODES
@@ -44,6 +44,7 @@ class RunParser(command_line.Parser):
     """
 
     file: JobFile | None = None
+    _own: frozenset[str] | set[str] = frozenset()
 
     def option(
         self,
@@ -85,6 +86,7 @@ class RunParser(command_line.Parser):
             for name in self.actions
             if name[2:] not in _NOT_IN_A_FILE
         }
+        self._own = {word.partition("=")[0].removeprefix("--") for word in own}
         self.file = JobFile.read(path, kinds)
         return [*self.file.words, *own], command or list(self.file.command)
 
@@ -107,13 +109,20 @@ class RunParser(command_line.Parser):
             self.error(f"--config {' and '.join(paths)}; give one file")
         return left, paths[0] if paths else None
 
-    def error(self, message: str) -> NoReturn:
-        """Raises; the message tells which of its options a file has given."""
-        if self.file is not None:
-            for name in dict.fromkeys(re.findall(r"--(\w+)", message)):
-                if name in self.file.options or name in self.file.flags:
-                    message += f"; {self.file.shown(name)}"
-        super().error(message)
+    def with_origins(self, message: str) -> str:
+        """Returns a message that tells which of its options the file has given.
+
+        Args:
+            message: it names options, as --workers.
+        """
+        if self.file is None:
+            return message
+        for name in dict.fromkeys(re.findall(r"--(\w+)", message)):
+            if name in self._own:
+                continue
+            if name in self.file.options or name in self.file.flags:
+                message += f"; {self.file.shown(name)}"
+        return message
 
 
 def run_parser() -> RunParser:

@@ -12,6 +12,7 @@ import pytest
 from tfdist import cli
 from tfdist.errors import INTERNAL_FAULT, ClusterError
 
+MORE = "; `tfdist --debug ...` shows where, and `tfdist version --json` what a report of it needs"
 PLACES = [["--debug", "doctor"], ["doctor", "--debug"]]
 
 
@@ -29,19 +30,17 @@ def failing_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
         (
             KeyError("place\nof"),
             INTERNAL_FAULT,
-            r"tfdist: a fault of tfdist itself: KeyError: 'place\nof'; `tfdist --debug ...` shows "
-            "where, and `tfdist version --json` what a report of it needs",
+            rf"tfdist: a fault of tfdist itself: KeyError: 'place\nof'{MORE}",
         ),
         (
             AssertionError(),
             INTERNAL_FAULT,
-            "tfdist: a fault of tfdist itself: AssertionError; `tfdist --debug ...` shows where, "
-            "and `tfdist version --json` what a report of it needs",
+            f"tfdist: a fault of tfdist itself: AssertionError{MORE}",
         ),
         (
-            OSError(28, "No space left on device", "/run/x"),
+            OSError(28, "No space left on device", "/x"),
             1,
-            "tfdist: [Errno 28] No space left on device: '/run/x'; `tfdist --debug ...` shows where",
+            "tfdist: [Errno 28] No space left on device: '/x'; `tfdist --debug ...` shows where",
         ),
     ],
 )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -42,11 +43,11 @@ def _a_wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    try:
+    with contextlib.suppress(SystemExit):
         assert cli.main(arguments) == 0
-    except SystemExit as end:
-        assert end.code == 0
-    return capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert err == ""
+    return out
 
 
 def parser_of(command: str) -> Parser:
@@ -210,7 +211,7 @@ NO_TENSORFLOW = [
     ["chaos", "--help"],
     ["submit", "slurm", "--help"],
     ["submit", "kubernetes", "--help"],
-    ["completion", "bash"],
+    ["completion", "--help"],
 ]
 
 
@@ -234,16 +235,18 @@ def test_nothing_heavy_is_imported_to_read_arguments(
     assert ran.returncode == 0, ran.stderr
 
 
-@pytest.mark.parametrize(("arguments", "limit"), [(["--help"], 0.2), (["version"], 0.3)])
-def test_help_and_version_are_there_at_once(arguments: Sequence[str], limit: float) -> None:
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["version"]])
+def test_help_and_version_take_a_fifth_of_a_second_at_most(arguments: Sequence[str]) -> None:
     seconds = []
     for _ in range(5):
-        started = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(
             [sys.executable, "-m", "tfdist", *arguments],
             env=ENVIRON,
             capture_output=True,
             check=True,
         )
-        seconds.append(time.perf_counter() - started)
-    assert min(seconds) < limit
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        # Of the processor's: a busy machine takes its time.
+        seconds.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
+    assert min(seconds) < 0.2

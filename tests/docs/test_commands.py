@@ -53,7 +53,7 @@ def test_a_job_of_kubernetes_is_accepted(command: str, capsys: pytest.CaptureFix
 @pytest.mark.parametrize("command", commands("tfdist bench "))
 def test_the_options_of_a_bench_are_there(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        cli.main(["bench", "--help"])
+        cli.main(["bench", "--help-all"])
     told = capsys.readouterr().out
     assert all(word in told for word in shlex.split(command)[2:] if word.startswith("-"))
 

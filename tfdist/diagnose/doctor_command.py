@@ -9,9 +9,6 @@ import sys
 from collections.abc import Sequence
 
 from tfdist import command_line
-from tfdist.diagnose.doctor.examination import Examination
-from tfdist.diagnose.doctor.finding import LEVELS
-from tfdist.machine.signals import caught, exit_by
 
 __all__ = ["doctor_parser", "main"]
 
@@ -48,6 +45,11 @@ def main(given: Sequence[str]) -> int:
     options = parser.parse_args(given)
     if options.task is not None and options.spec is None:
         parser.error("--task without a spec; give the file with the addresses of all tasks")
+
+    from tfdist.diagnose.doctor.examination import Examination
+    from tfdist.diagnose.doctor.finding import LEVELS
+    from tfdist.machine.signals import caught, exit_by
+
     examination = Examination(
         os.environ, options.spec, options.task, options.folder, options.wait, options.exchange
     )

@@ -70,6 +70,8 @@ def _checked(run: command_line.Parser, command: Sequence[str]) -> list[str]:
     """The script, after the options of `tfdist run`, where these are options of a pod's."""
     words = list(command[1:] if command[:1] == ["run"] else command)
     own, script = run.split(words)
+    if getattr(run, "file", None) is not None:
+        words = [*own, *script]  # what the file says: it need not be in the image
     run.check_script(script, is_here=False)
     run.parse_args(own)
     for word in own:
