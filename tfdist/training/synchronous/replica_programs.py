@@ -13,7 +13,7 @@ import tensorflow as tf
 from tfdist.strategies import step_clock
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.structures import Nest, Traced
-from tfdist.training.data.stream import AllGatherNumbers, Step, without_optionals
+from tfdist.training.data.stream import AllGatherNumbers, Step, rows_in, without_optionals
 from tfdist.training.loop.chunking import TARGET_SECONDS
 from tfdist.training.loop.prediction import Prediction
 from tfdist.training.mode import Mode
@@ -68,7 +68,8 @@ class Programs(Protocol):
     def loop(self, mode: Mode, may_be_absent: bool, one: Traced) -> Traced:
         """Returns what takes some steps, given an iterator over `Step`s and their number.
 
-        It returns the last one's logs, and the sum of their fingerprints.
+        It returns the last one's logs, the sum of their fingerprints, and that of their rows on all
+        replicas.
 
         Args:
             mode: "train" or "test".
@@ -142,10 +143,11 @@ class ReplicaPrograms:
         del mode, may_be_absent  # as `one` has them
         if self._layout.workers > 1:
             step_clock.ready()
+        alone = self._layout.replicas == 1 and self._virtual is None
 
         def loop(
             iterator: tf.data.Iterator, steps: tf.Tensor
-        ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        ) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
             spec = iterator.element_spec
             logs_spec = one.get_concrete_function(*taken(spec)).structured_outputs
             no_logs = {
@@ -154,25 +156,27 @@ class ReplicaPrograms:
             }
 
             def body(
-                i: tf.Tensor, fingerprint: tf.Tensor, _: dict[str, tf.Tensor]
-            ) -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
+                i: tf.Tensor, fingerprint: tf.Tensor, rows: tf.Tensor, _: dict[str, tf.Tensor]
+            ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
                 step = step_clock.next_batch(iterator)
-                return i + 1, fingerprint + step.fingerprint, one(*taken(step))
+                rows += rows_in(step.parts[0]) if alone else step.total
+                return i + 1, fingerprint + step.fingerprint, rows, one(*taken(step))
 
-            start = (tf.constant(0), tf.zeros((), tf.int64), no_logs)
+            start = (tf.constant(0), tf.zeros((), tf.int64), tf.zeros((), tf.int64), no_logs)
             invariants = (
+                tf.TensorShape([]),
                 tf.TensorShape([]),
                 tf.TensorShape([]),
                 {name: value.shape for name, value in logs_spec.items()},
             )
-            _, fingerprint, logs = tf.while_loop(
+            _, fingerprint, rows, logs = tf.while_loop(
                 lambda i, *_: i < steps,
                 body,
                 start,
                 shape_invariants=invariants,
                 parallel_iterations=1,
             )
-            return logs, fingerprint
+            return logs, fingerprint, rows
 
         return traced(loop, reduce_retracing=True)
 

@@ -11,7 +11,7 @@ import contextlib
 import functools
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
@@ -20,7 +20,7 @@ import tensorflow as tf
 from tfdist.compat import tf_collectives
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.structures import Logs
-from tfdist.training.data.stream import Step, Stream
+from tfdist.training.data.stream import Step, Stream, count_rows
 from tfdist.training.loop.chunking import ChunkLength
 from tfdist.training.loop.family import Chunk
 from tfdist.training.loop.prediction import Prediction
@@ -43,6 +43,8 @@ from tfdist.training.synchronous.replica_programs import (
 from tfdist.training.tracing import traced
 
 __all__ = ["Synchronous"]
+
+Ran: TypeAlias = "tuple[dict[str, tf.Tensor], tf.Tensor | np.int64, tf.Tensor | int]"
 
 
 class Synchronous:
@@ -132,9 +134,13 @@ class Synchronous:
             data.took(count)
         else:
             ran = self.run_steps(mode, steps, data.may_leave_replicas_out)
+        step_logs, fingerprint, rows = ran
+        data.rows += int(rows)
         if mode == "train" and chunk_length.every is not None:
             self.bring_together()  # a callback may look at them now
-        reading = self._totals.read(mode, *ran, chunk_length.told, data.varies_with)
+        reading = self._totals.read(
+            mode, step_logs, fingerprint, chunk_length.told, data.varies_with
+        )
         chunk_length.agreed(*reading.numbers.T)
         chunk_length.took(count, time.perf_counter() - started)
         return count, reading.logs
@@ -142,7 +148,7 @@ class Synchronous:
     def on_batch(self, mode: Mode, step: Step) -> Logs:
         """Takes one step by itself; returns its logs."""
         absent = int(step.total) < self._rows.replicas
-        step_logs, fingerprint = self.run_steps(mode, [step], absent)
+        step_logs, fingerprint, _ = self.run_steps(mode, [step], absent)
         if mode == "train":
             self.bring_together()
         return self._totals.read(mode, step_logs, fingerprint, []).logs
@@ -151,7 +157,7 @@ class Synchronous:
 
     def run_loop(
         self, mode: Mode, iterator: Iterator[Step], steps: int, may_be_absent: bool
-    ) -> tuple[dict[str, tf.Tensor], tf.Tensor | np.int64]:
+    ) -> Ran:
         """Runs `steps` steps on an iterator known to have them.
 
         Sparse gradients are gathered over replicas, and TensorFlow wants gathered tensors to have
@@ -164,23 +170,24 @@ class Synchronous:
             may_be_absent: whether some batch may leave a replica without rows.
 
         Returns:
-            The last step's logs that are no metrics, as this process's part of their sum, and the
-            sum of the fingerprints.
+            The last step's logs that are no metrics, as this process's part of their sum, the sum
+            of the fingerprints, and that of the rows of all replicas.
         """
         if self.model.run_eagerly:
             return self.run_steps(mode, [next(iterator) for _ in range(steps)], may_be_absent)
         return self._call("loop", mode, may_be_absent, iterator, tf.constant(steps, tf.int32))
 
-    def run_steps(
-        self, mode: Mode, steps: Sequence[Step], may_be_absent: bool
-    ) -> tuple[dict[str, tf.Tensor], tf.Tensor | np.int64]:
+    def run_steps(self, mode: Mode, steps: Sequence[Step], may_be_absent: bool) -> Ran:
         """Runs the given steps one by one; returns as `run_loop`."""
         logs: dict[str, tf.Tensor] = {}
         fingerprint = np.int64(0)
+        rows = 0
+        alone = self._rows.replicas == 1
         for step in steps:
             logs = self._call("one", mode, may_be_absent, *taken(step))
             fingerprint += step.fingerprint.numpy()
-        return logs, fingerprint
+            rows += count_rows(step.parts[0]) if alone else int(step.total)
+        return logs, fingerprint, rows
 
     def _call(self, kind: str, mode: Mode, may_be_absent: bool, *args: object) -> Any:
         try:
