@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from time import perf_counter
 
 import keras
 
@@ -55,12 +55,12 @@ class ExamplesPerSecond(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         """Begins to count."""
         self._before = self._after = self._plugged().examples
-        self._began = self._ended = time.perf_counter()
+        self._began = self._ended = perf_counter()
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         """Adds the speed so far to what the progress bar shows."""
         self._after = self._plugged().examples
-        self._ended = time.perf_counter()
+        self._ended = perf_counter()
         self._tell(logs)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:

@@ -14,7 +14,6 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfdist import process
 from tfdist.errors import StrategyError
 from tfdist.strategies import current
 
@@ -47,7 +46,7 @@ class ScaledWarmup(keras.optimizers.schedules.LearningRateSchedule):
 
     Raises:
         ValueError: an argument is wrong.
-        StrategyError: `scale` is None, and the job has no strategy yet.
+        StrategyError: `scale` is None, and there is no strategy to count the replicas of.
 
     Example:
         >>> with strategy.scope():
@@ -65,12 +64,12 @@ class ScaledWarmup(keras.optimizers.schedules.LearningRateSchedule):
         super().__init__()
         if not isinstance(base, keras.optimizers.schedules.LearningRateSchedule):
             base = _number("base", base, "a rate above 0, or a schedule of keras.optimizers")
-        if isinstance(warmup_steps, bool) or warmup_steps != int(warmup_steps) or warmup_steps < 0:
+        if isinstance(warmup_steps, bool) or not isinstance(warmup_steps, int) or warmup_steps < 0:
             raise ValueError(f"warmup_steps={warmup_steps!r}: give a number of steps, 0 or more")
         if scale is not None:
             scale = _number("scale", scale, "a number above 0, or None for the replicas in sync")
         self.base = base
-        self.warmup_steps = int(warmup_steps)
+        self.warmup_steps = warmup_steps
         self.scale = float(_replicas_in_sync()) if scale is None else scale
         self.name = name
 
@@ -115,16 +114,14 @@ def _replicas_in_sync() -> int:
     """Those of the strategy whose scope this is in, else of the job's.
 
     Raises:
-        StrategyError: the job has several tasks, and no strategy yet.
+        StrategyError: there is neither.
     """
     if tf.distribute.has_strategy():
         return int(tf.distribute.get_strategy().num_replicas_in_sync)
     made = current.of_the_job()
     if made is not None:
         return int(made.num_replicas_in_sync)
-    if process.current().workers > 1:
-        raise StrategyError(
-            "ScaledWarmup before the job's strategy, whose replicas it counts: make it after "
-            "tfdist.strategy(), inside of strategy.scope(), or give scale"
-        )
-    return 1
+    raise StrategyError(
+        "ScaledWarmup outside of a strategy's scope, whose replicas it counts: make it inside of "
+        "strategy.scope(), or give scale, as 1 for one replica's batch"
+    )
