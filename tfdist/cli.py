@@ -141,6 +141,8 @@ def _run(given: list[str]) -> int:
 def _run_job(parser: RunParser, given: list[str]) -> int:
     own, command = parser.split(given)
     options = parser.parse_args(own)
+    if options.plug_options and not options.plug and "--no_plug" in own:
+        parser.error("--no_plug with --plug_options, which are for --plug; leave one of them out")
     _check_combination(parser, options, command)
     if options.print_config:
         from tfdist.told_options import told_options

@@ -266,6 +266,13 @@ def test_options_that_do_not_go_together_are_told_with_the_file(
     assert told.endswith("; job.toml has workers = 2\n")
 
 
+def test_options_of_plug_without_plug_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    text = 'plug_options = {local_steps = 4}\nscript = "train.py"\n'
+    told = refused(capsys, text, "--no-plug")
+    assert "--no_plug with --plug_options, which are for --plug; leave one of them out" in told
+    assert told.endswith("; job.toml has plug_options = local_steps=4\n")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
