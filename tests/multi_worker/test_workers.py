@@ -16,7 +16,7 @@ import pytest
 from tests.conftest import RunJob
 from tests.multi_worker import programs
 from tests.training import comparing
-from tests.training.examples_counted import EXPECTED
+from tests.training.examples_counted import SOME, expected
 
 AROUND_ZERO = 1e-7  # a number that should be 0 has no relative difference
 
@@ -131,8 +131,7 @@ def test_every_worker_counts_the_examples_of_all_and_the_chief_tells(
     found: list[dict[str, Any]],
 ) -> None:
     for number, worker in enumerate(found):
-        expected = {name: (count, number == 0) for name, count in EXPECTED.items()}
-        assert worker["examples"] == expected
+        assert worker["examples"] == expected(SOME, number == 0)
 
 
 def test_a_rate_is_scaled_by_the_workers(found: list[dict[str, Any]]) -> None:

@@ -27,7 +27,7 @@ from keras import layers, optimizers  # noqa: E402
 from tests.multi_worker import programs  # noqa: E402
 from tests.multi_worker.programs import LABELS, X  # noqa: E402
 from tests.parameter_server import more  # noqa: E402
-from tests.training.examples_counted import examples_counted  # noqa: E402
+from tests.training.examples_counted import SOME, examples_counted  # noqa: E402
 from tfdist.training.checkpointing import server_files  # noqa: E402
 from tfdist.training.parameter_server import asynchronous  # noqa: E402
 from tfdist.training.parameter_server.work_queue import WorkQueue  # noqa: E402
@@ -213,7 +213,7 @@ def many_shapes() -> Any:
 
 
 def examples() -> Any:
-    return examples_counted(make())
+    return examples_counted(make(), *SOME)
 
 
 def warm_start() -> Any:

@@ -20,7 +20,7 @@ from tests.multi_worker.programs import LABELS, X
 from tests.multi_worker.test_workers import assert_equal
 from tests.parameter_server import more
 from tests.training import comparing
-from tests.training.examples_counted import EXPECTED
+from tests.training.examples_counted import SOME, expected
 
 pytestmark = pytest.mark.timeout(300)
 WORKERS = 3
@@ -217,7 +217,7 @@ def test_one_worker_begins_alone(several: dict[str, Any]) -> None:
 
 
 def test_the_chief_counts_the_examples_of_all_workers(several: dict[str, Any]) -> None:
-    assert several["examples"] == {name: (count, True) for name, count in EXPECTED.items()}
+    assert several["examples"] == expected(SOME)
 
 
 def test_batches_of_many_shapes_wait_for_a_slot(several: dict[str, Any]) -> None:

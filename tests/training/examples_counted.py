@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
@@ -24,23 +24,26 @@ EXPECTED = {
 """The last batches are short ones; validation is not counted."""
 
 
-def examples_counted(model: keras.Model, *, own: bool = True) -> dict[str, tuple[int, bool]]:
+SOME = ("arrays", "a dataset of unknown length", "each worker's own")
+"""The kinds that several processes train on."""
+
+
+def examples_counted(model: keras.Model, *kinds: str) -> dict[str, tuple[int, bool]]:
     """Trains a plugged model on data of each kind.
 
     Args:
         model: a classifier of `programs`.
-        own: whether workers can read data for themselves.
+        kinds: which; none for all.
 
     Returns:
         How many examples were counted, and whether the history has their speed, each above 0.
     """
     found = {}
-    kinds = {name: fit for name, fit in KINDS.items() if own or name != "each worker's own"}
-    for name, fit in kinds.items():
+    for name in kinds or EXPECTED:
         plugged = Plugged.of(model)
         assert plugged is not None
         before = plugged.examples
-        history = fit(model).history.get("examples_per_second", [])
+        history = KINDS[name](model).history.get("examples_per_second", [])
         found[name] = (plugged.examples - before, [speed > 0 for speed in history] == [True] * 2)
     return found
 
@@ -68,6 +71,11 @@ def _dataset() -> tf.data.Dataset:
 def _own(context: tf.distribute.InputContext) -> tf.data.Dataset:
     mine = _dataset().shard(context.num_input_pipelines, context.input_pipeline_id)
     return mine.batch(context.get_per_replica_batch_size(12))
+
+
+def expected(counted: Iterable[str], is_chief: bool = True) -> dict[str, tuple[int, bool]]:
+    """What `examples_counted` is to have found."""
+    return {name: (EXPECTED[name], is_chief) for name in counted}
 
 
 KINDS: dict[str, Callable[[keras.Model], Any]] = {
