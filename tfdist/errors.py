@@ -24,6 +24,7 @@ from __future__ import annotations
 
 __all__ = [
     "EXIT_CODES",
+    "INTERNAL_FAULT",
     "CheckpointError",
     "ClusterError",
     "DataError",
@@ -121,11 +122,15 @@ class LaunchError(TfdistError):
     """A process of the job could not be started or did not end well."""
 
 
+INTERNAL_FAULT = 70
+"""What the command exits with after an exception that nobody expected (sysexits' EX_SOFTWARE)."""
+
 EXIT_CODES: dict[int, str] = {
     0: "every task ended well",
     1: "a task failed: its traceback is in its log",
     64: "the command line, the cluster spec or the strategy's options are wrong: mend them first",
     69: "the tasks did not come together before the deadline",
+    INTERNAL_FAULT: "a fault of tfdist itself: `--debug` shows where",
     75: "a task was lost, or a signal has asked for the end: start the job again, it resumes from "
     "its checkpoint",
     130: "ended by Ctrl-C (SIGINT)",

@@ -25,6 +25,7 @@ def add_options(parser: Parser) -> None:
     parser.option(
         group,
         "--hosts",
+        "start workers on these hosts, over SSH",
         metavar="A,B,...",
         help="which hosts, as a,b or node[1-4], or a file with one a line, and slots=N behind it; "
         "each has the script, the data and the same versions (default: a worker on each)",

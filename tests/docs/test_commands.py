@@ -27,7 +27,10 @@ def test_blocks_of_commands_hold_known_commands_alone() -> None:
                     assert line.startswith(FIRST_WORDS), f"{block}: {line}"
 
 
-@pytest.mark.parametrize("command", commands("tfdist run "))
+@pytest.mark.parametrize(
+    "command",
+    [one for one in commands("tfdist run ") if not one.endswith(("--help", "--help_all"))],
+)
 def test_a_job_is_accepted(
     command: str,
     tmp_path: Path,
@@ -39,8 +42,16 @@ def test_a_job_is_accepted(
     Path("hosts.txt").write_text("a slots=2\nb\n")
     Path("cluster_specs").symlink_to(ROOT / "cluster_specs")
     Path("spec.json").write_text('{"cluster": {"worker": ["127.0.0.1:29871", "127.0.0.1:29872"]}}')
+    Path("job.toml").write_text(job_of_the_pages())
     assert cli.main(["run", "--dry-run", *shlex.split(command)[2:]]) == 0, capfd.readouterr().err
-    assert "TF_CONFIG=" in capfd.readouterr().out
+    shown = capfd.readouterr().out
+    assert ("# job.toml" if command.endswith("--print_config") else "TF_CONFIG=") in shown
+
+
+def job_of_the_pages() -> str:
+    """The file that docs/running.md shows."""
+    (file,) = [one.code for one in blocks(DOCS / "running.md") if one.language == "toml"]
+    return file
 
 
 @pytest.mark.parametrize("command", commands("tfdist submit kubernetes "))
@@ -53,7 +64,7 @@ def test_a_job_of_kubernetes_is_accepted(command: str, capsys: pytest.CaptureFix
 @pytest.mark.parametrize("command", commands("tfdist bench "))
 def test_the_options_of_a_bench_are_there(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        cli.main(["bench", "--help"])
+        cli.main(["bench", "--help-all"])
     told = capsys.readouterr().out
     assert all(word in told for word in shlex.split(command)[2:] if word.startswith("-"))
 

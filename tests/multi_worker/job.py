@@ -23,6 +23,7 @@ from keras import layers  # noqa: E402
 
 from tests.multi_worker import programs  # noqa: E402
 from tests.multi_worker.programs import FIT, LABELS, X  # noqa: E402
+from tests.training.examples_counted import SOME, examples_counted  # noqa: E402
 from tfdist.compat import keras_data  # noqa: E402
 
 cluster = tfdist.Cluster.from_environment()
@@ -131,6 +132,8 @@ note("the same strategy again", lambda: tfdist.strategy() is strategy)
 note("another strategy", lambda: tfdist.strategy(communication="ring"))
 note("a server of its own", lambda: cluster.validate())
 note("rows read", rows_read)
+note("examples", lambda: examples_counted(make(), *SOME))
+note("replicas in sync", lambda: tfdist.ScaledWarmup(0.1, 5).scale)
 note("plain batch normalization", batch_normalization)
 note("dropout", dropout)
 note("callbacks on the chief only", on_the_chief_only)

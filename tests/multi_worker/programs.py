@@ -18,6 +18,7 @@ import tensorflow as tf
 from keras import layers, optimizers
 
 from tests.training import published
+from tfdist.training.scaled_warmup import ScaledWarmup
 
 THOROUGH = bool(os.environ.get("TFDIST_TEST_THOROUGH"))
 SEED = 7
@@ -60,6 +61,10 @@ def fit(model: keras.Model, *data: Any, **settings: Any) -> Any:
 
 def fit_alone(model: keras.Model, x: Any, **settings: Any) -> Any:
     return model.fit(x, **FIT, **settings).history
+
+
+def falling() -> Any:
+    return optimizers.schedules.ExponentialDecay(0.05, decay_steps=4, decay_rate=0.8)
 
 
 def sgd() -> keras.Model:
@@ -200,6 +205,9 @@ def shuffled_batches(model: keras.Model) -> Any:
 PROGRAMS: dict[str, Program] = {
     "sgd": Program(sgd, fit),
     "momentum": Program(lambda: classifier(optimizers.SGD(0.05, momentum=0.9)), fit),
+    "a rate that grows and falls": Program(
+        lambda: classifier(optimizers.SGD(ScaledWarmup(falling(), 6, scale=4))), fit
+    ),
     "adam": Program(lambda: classifier(optimizers.Adam(0.01)), fit, weights=ADAM_WEIGHTS),
     "clipped and accumulated": Program(
         lambda: classifier(optimizers.SGD(0.1, global_clipnorm=0.1, gradient_accumulation_steps=2)),

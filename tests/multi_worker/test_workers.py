@@ -16,6 +16,7 @@ import pytest
 from tests.conftest import RunJob
 from tests.multi_worker import programs
 from tests.training import comparing
+from tests.training.examples_counted import SOME, expected
 
 AROUND_ZERO = 1e-7  # a number that should be 0 has no relative difference
 
@@ -124,6 +125,17 @@ def test_each_worker_reads_its_rows_of_arrays_and_the_one_that_all_compare(
             low, high = (total * bound // len(found) for bound in (number, number + 1))
             expected += [start, *range(start + low, start + high)]
         assert worker["rows read"] == sorted(expected)
+
+
+def test_every_worker_counts_the_examples_of_all_and_the_chief_tells(
+    found: list[dict[str, Any]],
+) -> None:
+    for number, worker in enumerate(found):
+        assert worker["examples"] == expected(SOME, number == 0)
+
+
+def test_a_rate_is_scaled_by_the_workers(found: list[dict[str, Any]]) -> None:
+    assert [worker["replicas in sync"] for worker in found] == [len(found)] * len(found)
 
 
 @pytest.mark.parametrize("name", ["dropout", "verbose on the chief only", "after the mistakes"])

@@ -27,6 +27,7 @@ from keras import layers, optimizers  # noqa: E402
 from tests.multi_worker import programs  # noqa: E402
 from tests.multi_worker.programs import LABELS, X  # noqa: E402
 from tests.parameter_server import more  # noqa: E402
+from tests.training.examples_counted import SOME, examples_counted  # noqa: E402
 from tfdist.training.checkpointing import server_files  # noqa: E402
 from tfdist.training.parameter_server import asynchronous  # noqa: E402
 from tfdist.training.parameter_server.work_queue import WorkQueue  # noqa: E402
@@ -211,6 +212,10 @@ def many_shapes() -> Any:
         asynchronous._MORE_SLOTS = more_slots
 
 
+def examples() -> Any:
+    return examples_counted(make(), *SOME)
+
+
 def warm_start() -> Any:
     """How many chunks of steps are under way at most: at first, and after the first epoch."""
     start = WorkQueue.start
@@ -319,6 +324,7 @@ else:
         outside,
         warm_start,
         many_shapes,
+        examples,
     ):
         note(check.__name__, check)
     for wrong, options in more.REFUSED.items():

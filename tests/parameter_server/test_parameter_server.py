@@ -20,6 +20,7 @@ from tests.multi_worker.programs import LABELS, X
 from tests.multi_worker.test_workers import assert_equal
 from tests.parameter_server import more
 from tests.training import comparing
+from tests.training.examples_counted import SOME, expected
 
 pytestmark = pytest.mark.timeout(300)
 WORKERS = 3
@@ -213,6 +214,10 @@ def test_one_worker_begins_alone(several: dict[str, Any]) -> None:
     first, second, third, _ = several["warm_start"]["under_way"]
     assert first == 1  # the first epoch has as many steps as are warm
     assert min(second, third) > 1
+
+
+def test_the_chief_counts_the_examples_of_all_workers(several: dict[str, Any]) -> None:
+    assert several["examples"] == expected(SOME)
 
 
 def test_batches_of_many_shapes_wait_for_a_slot(several: dict[str, Any]) -> None:

@@ -41,7 +41,11 @@ def test_it_is_each_worker_s_first_gpu(
 def test_where_one_worker_has_no_gpu_none_computes_on_another_s(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    there = ["worker/task:0/device:CPU:0", "worker/task:0/device:GPU:0", "worker/task:1/device:CPU:0"]
+    there = [
+        "worker/task:0/device:CPU:0",
+        "worker/task:0/device:GPU:0",
+        "worker/task:1/device:CPU:0",
+    ]
     monkeypatch.setattr(tf.config, "list_logical_devices", lambda: devices(*there))
     assert own_gpus.of_workers() == ""
     assert "COMPUTING ON THE CPU: worker:1 without a GPU" in caplog.text

@@ -32,6 +32,7 @@ import tensorflow as tf  # noqa: E402
 
 from tests.multi_worker import programs  # noqa: E402
 from tests.pipeline import stacks  # noqa: E402
+from tests.training.examples_counted import SOME, examples_counted  # noqa: E402
 from tfdist.compat import tf_graphs  # noqa: E402
 from tfdist.pipeline import PipelinePlan  # noqa: E402
 from tfdist.strategies.pipeline_strategy import PipelineStrategy  # noqa: E402
@@ -121,6 +122,7 @@ def handed_on() -> Any:
 for case in stacks.CASES:
     note(case, functools.partial(same, case))
 note("resumed", resumed)
+note("examples", lambda: examples_counted(piped(stacks.stack), *SOME[:-1]))
 note("measured", measured)
 note("handed on", handed_on)
 with contextlib.suppress(OSError):

@@ -15,6 +15,7 @@ from tests.conftest import RunJob
 from tests.multi_worker import programs
 from tests.multi_worker.test_workers import assert_equal
 from tests.pipeline import stacks
+from tests.training.examples_counted import SOME, expected
 from tests.unattended import run_unattended
 from tfdist.launch import local_cluster
 
@@ -112,6 +113,10 @@ def test_a_worker_on_one_core_sends_while_it_computes(found: dict[str, Any]) -> 
     ready, arrived = found["handed on"].T
     assert arrived[0] < ready[-1]
     assert arrived[3] < ready[-1]
+
+
+def test_the_chief_counts_the_examples_that_pass_through(found: dict[str, Any]) -> None:
+    assert found["examples"] == expected(SOME[:-1])
 
 
 def test_a_lost_worker_ends_the_job_with_its_name(tmp_path: Path) -> None:

@@ -8,7 +8,15 @@ from pathlib import Path
 
 from tfdist import command_line
 
-__all__ = ["main"]
+__all__ = ["bench_parser", "main"]
+
+_EXAMPLES = """\
+examples:
+  tfdist bench --workers 1,2 train.py
+      your own script, on one worker and on two
+  tfdist bench --model cnn
+      this machine, with a model that is built in
+"""
 
 
 def main(given: Sequence[str]) -> int:
@@ -20,7 +28,7 @@ def main(given: Sequence[str]) -> int:
     Returns:
         0 once the results are written.
     """
-    parser = _parser()
+    parser = bench_parser()
     own, command = parser.split(given)
     options = parser.parse_args(own)
     if bool(options.model) == bool(command):
@@ -37,31 +45,38 @@ def main(given: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> command_line.Parser:
+def bench_parser() -> command_line.Parser:
+    """Returns the parser of `tfdist bench`."""
     parser = command_line.Parser(
         prog="tfdist bench",
-        usage="tfdist bench [options] (--model NAME | script.py | -m package.module) [its own "
-        "arguments...]",
+        usage="tfdist bench [options] (--model NAME | script.py | -m module) [its own arguments]",
         description="Run a script's first fit on 1, 2, ... worker processes of this machine for a "
         "few seconds each;\nshow steps/s, examples/s, efficiency and where a step's time goes; "
         "measure the all-reduce, and\npredict from it the efficiency on 4 to 512 workers, and "
         "which options would pay.",
+        examples=_EXAMPLES,
     )
-    what = parser.add_argument_group("options")
+    what = parser.add_argument_group("what is measured")
     parser.option(
         what,
         "--workers",
+        "numbers of workers to measure (1,2)",
         type=command_line.counts,
         default=(1, 2),
         metavar="N,N",
         help="the numbers of workers to measure (default: 1,2)",
     )
     parser.option(
-        what, "--model", choices=("tiny", "mlp", "cnn", "lstm"), help="a model that is built in"
+        what,
+        "--model",
+        True,
+        choices=("tiny", "mlp", "cnn", "lstm"),
+        help="a model that is built in",
     )
     parser.option(
         what,
         "--seconds",
+        "how long each job trains (10)",
         type=command_line.seconds,
         default=10.0,
         metavar="SECONDS",
@@ -70,6 +85,7 @@ def _parser() -> command_line.Parser:
     parser.option(
         what,
         "--output",
+        "where the results go (tfdist_bench)",
         metavar="DIR",
         default="tfdist_bench",
         help="where the results go (default: tfdist_bench)",

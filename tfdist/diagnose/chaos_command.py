@@ -20,7 +20,13 @@ from tfdist.diagnose.small_disk import no_small_disk
 from tfdist.errors import LaunchError
 from tfdist.machine.signals import caught, exit_by
 
-__all__ = ["main"]
+__all__ = ["chaos_parser", "main"]
+
+_EXAMPLES = """\
+examples:
+  tfdist chaos --rounds 5 -- run --workers 2 train.py
+      the job must train with tfdist.callbacks.Checkpoint, and seed what it draws
+"""
 
 _EPILOG = (
     "faults:\n"
@@ -43,7 +49,7 @@ def main(given: Sequence[str], run: command_line.Parser) -> int:
     Returns:
         0 where every round ended as it should, else 1.
     """
-    parser = _parser()
+    parser = chaos_parser()
     words = list(given)
     cut = words.index("--") if "--" in words else len(words)
     options, job = parser.parse_args(words[:cut]), words[cut + 1 :]
@@ -111,42 +117,75 @@ def _kinds(parser: command_line.Parser, options: argparse.Namespace) -> list[str
     return kinds
 
 
-def _parser() -> command_line.Parser:
+def chaos_parser() -> command_line.Parser:
+    """Returns the parser of `tfdist chaos`."""
     parser = command_line.Parser(
         prog="tfdist chaos",
         usage="tfdist chaos [options] -- run [options of tfdist run] script.py ...",
         description="Run a job again and again, with one fault in each run; start it again until "
         "it ends well;\ncompare weights, optimizer and history with an undisturbed run, to the "
         "last bit.",
+        examples=_EXAMPLES,
         epilog=_EPILOG,
     )
-    parser.add_argument("--rounds", type=int, default=10, metavar="N", help="(default: 10)")
-    parser.add_argument(
-        "--seed", type=int, default=1, metavar="N", help="the same one draws the same faults"
+    how = parser.add_argument_group("how it is disturbed")
+    parser.option(
+        how,
+        "--rounds",
+        "runs with a fault each (10)",
+        type=int,
+        default=10,
+        metavar="N",
+        help="runs with a fault each (default: 10)",
     )
-    parser.add_argument(
-        "--faults", metavar="LIST", help="some of those below (default: all that can be here)"
+    parser.option(
+        how,
+        "--seed",
+        "the same one draws the same faults (1)",
+        type=int,
+        default=1,
+        metavar="N",
+        help="the same one draws the same faults (default: 1)",
     )
-    parser.add_argument(
+    parser.option(
+        how,
+        "--faults",
+        "some of those that --help_all lists",
+        metavar="LIST",
+        help="some of those below (default: all that can be here)",
+    )
+    parser.option(
+        how,
         "--hosts",
+        "spread the job over so many hosts, made as root",
         type=command_line.count,
         metavar="N",
         help="make so many hosts (network namespaces, as root), and spread the job's tasks over "
         "them, each with a launcher of its own, which is started again where it fails",
     )
-    parser.add_argument(
+    parser.option(
+        how,
         "--limit",
+        "for one run of the job (300)",
         type=command_line.seconds,
         default=300.0,
         metavar="SECONDS",
         help="for one run of the job (default: 300)",
     )
-    parser.add_argument(
+    parser.option(
+        how,
         "--counts",
+        "the same epochs and updates will do",
         action="store_true",
         help="the same epochs and updates will do, as on parameter servers with several workers",
     )
-    parser.add_argument("--folder", metavar="DIR", help="keep the runs here (default: a scratch)")
+    parser.option(
+        how,
+        "--folder",
+        "keep the runs here",
+        metavar="DIR",
+        help="keep the runs here (default: a scratch)",
+    )
     return parser
 
 

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import metadata
+from typing import Any
 
 from tfdist import command_line
 from tfdist.errors import ClusterError
@@ -16,15 +17,16 @@ from tfdist.submit.pod import Pod
 from tfdist.submit.telling import say, write
 from tfdist.version import __version__
 
-__all__ = ["main"]
+__all__ = ["kubernetes_parser", "main"]
+
+_EXAMPLES = """\
+examples: the script runs under `tfdist run`; its options go behind `run`
+  tfdist submit kubernetes --image fit:1 --workers 2 --storage 10Gi train.py
+  tfdist submit kubernetes --image fit:1 --workers 4 --ps 1 run --plug train.py
+  tfdist submit kubernetes --dockerfile > Dockerfile
+"""
 
 _EPILOG = """\
-The script runs under `tfdist run` in each pod; `run` and options of it may stand before it:
-
-  tfdist submit kubernetes --image registry.example/fit:1 --workers 2 --storage 10Gi train.py
-  tfdist submit kubernetes --image registry.example/fit:1 --workers 4 --ps 1 run --plug train.py
-  tfdist submit kubernetes --dockerfile > Dockerfile
-
 What is at --mount outlives the job: train with a tfdist.callbacks.Checkpoint there, and a task that
 was lost goes on where it was."""
 
@@ -47,7 +49,7 @@ def main(given: Sequence[str], run: command_line.Parser) -> int:
     Returns:
         0, or the job's exit code where it was followed to its end.
     """
-    parser = _parser()
+    parser = kubernetes_parser()
     own, command = parser.split(given)
     options = parser.parse_args(own)
     if options.dockerfile:
@@ -68,6 +70,8 @@ def _checked(run: command_line.Parser, command: Sequence[str]) -> list[str]:
     """The script, after the options of `tfdist run`, where these are options of a pod's."""
     words = list(command[1:] if command[:1] == ["run"] else command)
     own, script = run.split(words)
+    if getattr(run, "file", None) is not None:
+        words = [*own, *script]  # what the file says: it need not be in the image
     run.check_script(script, is_here=False)
     run.parse_args(own)
     for word in own:
@@ -158,13 +162,14 @@ def _pairs(
     return tuple((name, value) for name, _, value in (text.partition("=") for text in texts))
 
 
-def _parser() -> command_line.Parser:
+def kubernetes_parser() -> command_line.Parser:
+    """Returns the parser of `tfdist submit kubernetes`."""
     parser = command_line.Parser(
         prog="tfdist submit kubernetes",
-        usage="tfdist submit kubernetes --image IMAGE [options] [run [options of tfdist run]] "
-        "(script.py | -m package.module) ...",
+        usage="tfdist submit kubernetes --image IMAGE [options] script.py ...",
         description="Write the manifests of a job, hand them in by kubectl, and show what its "
         "first task prints until it ends.",
+        examples=_EXAMPLES,
         epilog=_EPILOG,
     )
     _add_tasks(parser)
@@ -174,11 +179,16 @@ def _parser() -> command_line.Parser:
 
 
 def _add_tasks(parser: command_line.Parser) -> None:
-    number = {"type": command_line.count, "metavar": "N"}
+    number: dict[str, Any] = {"type": command_line.count, "metavar": "N"}
     what = parser.add_argument_group("what runs")
-    parser.option(what, "--image", default="", metavar="IMAGE", help="with the script in it")
+    parser.option(what, "--image", True, default="", metavar="IMAGE", help="with the script in it")
     parser.option(
-        what, "--kind", default="job", metavar="KIND", help=f"{', '.join(KINDS)} (default: job)"
+        what,
+        "--kind",
+        True,
+        default="job",
+        metavar="KIND",
+        help=f"{', '.join(KINDS)} (default: job)",
     )
     parser.option(what, "--name", default="tfdist", metavar="NAME", help="(default: tfdist)")
     parser.option(what, "--namespace", default="", metavar="NAME", help="(default: kubectl's)")
@@ -195,18 +205,24 @@ def _add_tasks(parser: command_line.Parser) -> None:
         help="a variable of its processes; may be repeated",
     )
     tasks = parser.add_argument_group("its tasks, a pod each")
-    parser.option(tasks, "--workers", default=1, help="(default: 1)", **number)
-    parser.option(tasks, "--ps", default=0, help="parameter servers; they bring a chief", **number)
+    parser.option(
+        tasks, "--workers", "how many pods train (1)", default=1, help="(default: 1)", **number
+    )
+    parser.option(
+        tasks, "--ps", True, default=0, help="parameter servers; they bring a chief", **number
+    )
     parser.option(tasks, "--chief", action="store_true", help="a chief beside the workers")
     parser.option(tasks, "--evaluator", action="store_true", help="an evaluator beside them all")
 
 
 def _add_resources(parser: command_line.Parser) -> None:
-    number = {"type": command_line.count, "metavar": "N"}
+    number: dict[str, Any] = {"type": command_line.count, "metavar": "N"}
     each = parser.add_argument_group("what each pod asks for")
-    parser.option(each, "--cpus", default="", metavar="CPUS", help="as 4, or 500m")
-    parser.option(each, "--memory", default="", metavar="SIZE", help="as 8Gi")
-    parser.option(each, "--gpus_per_task", default=0, help="(default: 0)", **number)
+    parser.option(each, "--cpus", True, default="", metavar="CPUS", help="as 4, or 500m")
+    parser.option(each, "--memory", True, default="", metavar="SIZE", help="as 8Gi")
+    parser.option(
+        each, "--gpus_per_task", "GPUs of each (0)", default=0, help="(default: 0)", **number
+    )
     parser.option(
         each,
         "--gpu_resource",
@@ -230,7 +246,12 @@ def _add_resources(parser: command_line.Parser) -> None:
     )
     kept = parser.add_argument_group("what is kept")
     parser.option(
-        kept, "--storage", default="", metavar="SIZE", help="a new PersistentVolumeClaim, as 10Gi"
+        kept,
+        "--storage",
+        True,
+        default="",
+        metavar="SIZE",
+        help="a new PersistentVolumeClaim, as 10Gi",
     )
     parser.option(kept, "--storage_class", default="", metavar="NAME", help="of the new claim")
     parser.option(
@@ -247,7 +268,7 @@ def _add_resources(parser: command_line.Parser) -> None:
 
 
 def _add_ends(parser: command_line.Parser) -> None:
-    number = {"type": command_line.count, "metavar": "SECONDS"}
+    number: dict[str, Any] = {"type": command_line.count, "metavar": "SECONDS"}
     how = parser.add_argument_group("how it starts and ends")
     parser.option(
         how,
@@ -271,11 +292,11 @@ def _add_ends(parser: command_line.Parser) -> None:
         metavar="N",
         help="of each task of a job, or of all in a set, beside those of drained nodes (10)",
     )
-    parser.option(how, "--detach", action="store_true", help="do not wait for its end")
-    parser.option(how, "--dry_run", action="store_true", help="show the manifests, and exit")
+    parser.option(how, "--detach", True, action="store_true", help="do not wait for its end")
+    parser.option(how, "--dry_run", True, action="store_true", help="show the manifests, and exit")
     image = parser.add_argument_group("its image")
     parser.option(
-        image, "--dockerfile", action="store_true", help="show a Dockerfile for it, and exit"
+        image, "--dockerfile", True, action="store_true", help="show a Dockerfile for it, and exit"
     )
     parser.option(
         image, "--requirements", default="", metavar="FILE", help="of pip, for the Dockerfile"

@@ -10,16 +10,17 @@ from tfdist import command_line
 from tfdist.submit.slurm_script import SlurmScript
 from tfdist.submit.telling import say, write
 
-__all__ = ["main"]
+__all__ = ["main", "slurm_parser"]
+
+_EXAMPLES = """\
+examples: the script runs under `tfdist run`; its options go behind `run`
+  tfdist submit slurm --nodes 2 --time 1:00:00 train.py
+  tfdist submit slurm --nodes 4 --time 90 run --threads 4 train.py --epochs 5
+"""
 
 _END_SECONDS = 10  # until a job that has saved is back in the queue
 
 _EPILOG = """\
-The script runs under `tfdist run` on each task; `run` and options of it may stand before it:
-
-  tfdist submit slurm --nodes 2 --time 1:00:00 train.py
-  tfdist submit slurm --nodes 4 --ps 1 --time 90 run --threads 4 train.py --epochs 5
-
 Before the time is up all tasks save (with a tfdist.callbacks.Checkpoint), and the job is requeued,
 to go on where it was; so is one that Slurm preempts, where the partition says so."""
 
@@ -33,7 +34,7 @@ def main(given: Sequence[str]) -> int:
     Returns:
         0, or the job's exit code where it was followed to its end.
     """
-    parser = _parser()
+    parser = slurm_parser()
     own, command = parser.split(given)
     options = parser.parse_args(own)
     run = command[1:] if command[:1] == ["run"] else command
@@ -79,36 +80,60 @@ def _hand_in(script: SlurmScript, detach: bool) -> int:
     return job.code or int(job.state != "COMPLETED")
 
 
-def _parser() -> command_line.Parser:
+def slurm_parser() -> command_line.Parser:
+    """Returns the parser of `tfdist submit slurm`."""
     parser = command_line.Parser(
         prog="tfdist submit slurm",
-        usage="tfdist submit slurm [options] [run [options of tfdist run]] (script.py | -m "
-        "package.module) ...",
+        usage="tfdist submit slurm [options] (script.py | -m module) ...",
         description="Write a batch script, hand it in to Slurm, and show what its job prints until "
         "it ends.",
+        examples=_EXAMPLES,
         epilog=_EPILOG,
     )
     asks = parser.add_argument_group("what the job asks for")
     number = {"type": _positive, "metavar": "N"}
-    parser.option(asks, "--nodes", default=1, help="(default: 1)", **number)
-    parser.option(asks, "--tasks_per_node", default=1, help="(default: 1)", **number)
+    parser.option(asks, "--nodes", "how many (1)", default=1, help="(default: 1)", **number)
     parser.option(
-        asks, "--time", default="", metavar="TIME", help="minutes, H:M:S, or D-H:M:S (no default)"
+        asks, "--tasks_per_node", "how many on each (1)", default=1, help="(default: 1)", **number
+    )
+    parser.option(
+        asks,
+        "--time",
+        True,
+        default="",
+        metavar="TIME",
+        help="minutes, H:M:S, or D-H:M:S (no default)",
     )
     parser.option(
         asks,
         "--sbatch",
+        "one more option of sbatch, as --sbatch=--partition=long",
         action="append",
         default=[],
         metavar="OPTION",
         help="one more option of sbatch, as --sbatch=--partition=long; may be repeated",
     )
-    parser.option(asks, "--name", default="tfdist", metavar="NAME", help="(default: tfdist)")
+    parser.option(
+        asks,
+        "--name",
+        "of the job (tfdist)",
+        default="tfdist",
+        metavar="NAME",
+        help="(default: tfdist)",
+    )
     parser.option(
         asks, "--output", default="slurm-%j.out", metavar="FILE", help="(default: slurm-%%j.out)"
     )
     roles = parser.add_argument_group("which tasks are no workers")
-    parser.option(roles, "--ps", type=command_line.count, default=0, metavar="N", help="the last N")
+    parser.option(
+        roles,
+        "--ps",
+        "the last N tasks are parameter servers (0)",
+        type=command_line.count,
+        default=0,
+        metavar="N",
+        help="the last N",
+    )
     parser.option(roles, "--chief", action="store_true", help="the first")
     parser.option(roles, "--evaluator", action="store_true", help="the last one")
     how = parser.add_argument_group("how it ends, and goes on")
@@ -123,8 +148,10 @@ def _parser() -> command_line.Parser:
     parser.option(
         how, "--no_requeue", dest="requeue", action="store_false", help="do not start it again"
     )
-    parser.option(how, "--detach", action="store_true", help="do not wait for its end")
-    parser.option(how, "--dry_run", action="store_true", help="show the batch script, and exit")
+    parser.option(how, "--detach", True, action="store_true", help="do not wait for its end")
+    parser.option(
+        how, "--dry_run", True, action="store_true", help="show the batch script, and exit"
+    )
     parser.option(
         how, "--python", default=sys.executable, metavar="PATH", help="(default: this Python)"
     )

@@ -6,17 +6,23 @@ import sys
 from collections.abc import Sequence
 
 from tfdist import command_line
+from tfdist.cluster.task import nearest
 from tfdist.errors import ClusterError
 from tfdist.submit import kubernetes_command, slurm_command
 
 __all__ = ["main"]
 
+_SCHEDULERS = ("slurm", "kubernetes")
+
 _HELP = """\
-usage: tfdist submit SCHEDULER [options] [run [options of tfdist run]] (script.py | -m ...) ...
+usage: tfdist submit SCHEDULER [options] (script.py | -m module) ...
 
 schedulers:
   slurm        a batch script, handed in by sbatch
   kubernetes   manifests of a Job, a JobSet or a TrainJob, handed in by kubectl
+
+example:
+  tfdist submit slurm --nodes 2 --time 1:00:00 train.py
 
 `tfdist submit SCHEDULER --help` tells more about one.
 """
@@ -37,10 +43,10 @@ def main(given: Sequence[str], run: command_line.Parser) -> int:
         return slurm_command.main(words[1:])
     if words[:1] == ["kubernetes"]:
         return kubernetes_command.main(words[1:], run)
-    if words[:1] in (["-h"], ["--help"]):
+    if command_line.spelt(words[:1]) in (["-h"], ["--help"], ["--help_all"]):
         sys.stdout.write(_HELP)
         return 0
-    what = repr(words[0]) if words else "nothing"
+    what = f"{words[0]!r}{nearest(words[0], _SCHEDULERS)}" if words else "nothing"
     raise ClusterError(
         f"submit to {what}; the schedulers are slurm and kubernetes; see tfdist submit --help"
     )

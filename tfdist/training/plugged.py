@@ -74,6 +74,11 @@ class Plugged:
         """Whether training is more than what plain Keras would do in this process."""
         return self._kind.is_shared_out(self._rows)
 
+    @property
+    def examples(self) -> int:
+        """How many rows, of all replicas, the job has trained on since the model was compiled."""
+        return 0 if self._loop is None else self._loop.examples
+
     # ------------------------------------------------------------ the model's methods
 
     def compile(self, *args: object, **kwargs: object) -> None:

@@ -41,6 +41,7 @@ from tfdist.training.data.stream import (
     Stream,
     leaves,
     map_leaves,
+    rows_in,
     slice_rows,
     without_optionals,
 )
@@ -113,12 +114,7 @@ def _rows(batch: Nest) -> Count:
     static = {leaf.shape[0] for leaf in there if leaf.shape.rank is not None}
     if len(static) == 1 and None not in static:
         return int(static.pop())
-    first = there[0]
-    if isinstance(first, tf.RaggedTensor):
-        return first.nrows(tf.int64)
-    if isinstance(first, tf.SparseTensor):
-        return first.dense_shape[0]
-    return tf.shape(first, tf.int64)[0]
+    return rows_in(batch)
 
 
 def _check_leaves(there: Sequence[Leaf]) -> None:

@@ -1,8 +1,8 @@
 """Arrays that lie on the replicas' GPUs, as a whole: a step takes its rows there.
 
-Only the numbers of the rows then travel to a GPU at every step, in the order that Keras draws. It is
-done for arrays that are small beside a GPU's memory, and given as arrays; batches of everything else
-travel one step ahead (`synchronous.step_loop`).
+Only the numbers of the rows then travel to a GPU at every step, in the order that Keras draws. It
+is done for arrays that are small beside a GPU's memory, and given as arrays; batches of everything
+else travel one step ahead (`synchronous.step_loop`).
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ def put_on(devices: Sequence[str], arrays: Nest, wanted: bool | None) -> tuple[H
     except tf.errors.ResourceExhaustedError as error:
         if wanted:
             raise DataError(
-                f"data_on_device=True, but the GPU's memory does not hold the arrays: {error.message}"
+                "data_on_device=True, but the GPU's memory does not hold the arrays: "
+                f"{error.message}"
             ) from error
         log.warning("the arrays stay in the host's memory: the GPU's is full")
         return ()
@@ -108,14 +109,12 @@ def specs_of(step: Step, arrays: Sequence[Held]) -> Step:
     return step._replace(parts=tuple(parts))
 
 
-def _spec(
-    rows: int | None, values: tf.Tensor | None, like: tf.Tensor | None
-) -> tf.TensorSpec | None:
+def _spec(rows: int | None, values: tf.Tensor | None, like: tf.Tensor) -> tf.TensorSpec | None:
     return None if values is None else tf.TensorSpec([rows, *values.shape[1:]], like.dtype)
 
 
 def _gathered(held: Held, numbers: tf.Tensor) -> Nest:
-    def rows(values: tf.Tensor | None, like: tf.Tensor | None) -> tf.Tensor | None:
+    def rows(values: tf.Tensor | None, like: tf.Tensor) -> tf.Tensor | None:
         return None if values is None else tf.cast(tf.gather(values, numbers, axis=0), like.dtype)
 
     return tf.nest.map_structure(rows, held.values, held.like)

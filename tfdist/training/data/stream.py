@@ -25,6 +25,7 @@ __all__ = [
     "count_rows",
     "leaves",
     "map_leaves",
+    "rows_in",
     "slice_rows",
     "without_optionals",
 ]
@@ -73,6 +74,7 @@ class Stream:
         steps_asked: steps of an epoch, where the user has said so.
         on_devices: for each replica of this process, arrays on its GPU: the parts of a `Step` are
             then numbers of their rows; none where steps bring their rows.
+        rows: of all replicas, on which steps have been taken so far, in all epochs.
     """
 
     has_position = True
@@ -88,13 +90,14 @@ class Stream:
         self.num_batches: int | None = None
         self.counted = False
         self.ended = False
-        self.on_devices: tuple[Nest, ...] = ()
+        self.on_devices: tuple[Any, ...] = ()
         self._iterator: Iterator[Step] | None = None
         self._pulled: list[Any] = []
         self._seen = 0
         self._begun = 0
         self._events: list[Event] = []
         self._pass = 0
+        self.rows = 0
 
     # What each kind of stream has of its own.
 
@@ -304,6 +307,16 @@ def count_rows(batch: Nest) -> int:
     if isinstance(first, tf.RaggedTensor):
         return int(first.nrows())
     return int(first.dense_shape[0] if isinstance(first, tf.SparseTensor) else first.shape[0])
+
+
+def rows_in(batch: Nest) -> tf.Tensor:
+    """Rows of a batch, whatever its structure, as an int64 scalar; in a graph, too."""
+    first = leaves(batch)[0]
+    if isinstance(first, tf.RaggedTensor):
+        return first.nrows(tf.int64)
+    if isinstance(first, tf.SparseTensor):
+        return first.dense_shape[0]
+    return tf.shape(first, tf.int64)[0]
 
 
 def slice_rows(leaf: Leaf, low: Count, high: Count) -> Leaf:

@@ -61,6 +61,9 @@ class Loop:
     Args:
         model: a built and compiled model.
         family: how its strategy takes steps.
+
+    Attributes:
+        examples: how many rows, of all replicas, this process's job has trained on so far.
     """
 
     def __init__(self, model: keras.Model, family: Family) -> None:
@@ -70,6 +73,7 @@ class Loop:
         self.made_for = MadeFor()
         self._stops_are_agreed = False
         self._told_size = 0
+        self.examples = 0
 
     # ------------------------------------------------------------ fit
 
@@ -277,7 +281,9 @@ class Loop:
                 if saving is not None:
                     saving.before_chunk(chunk_length)
                 note(f"in its {mode} steps", step=step)
+                before = data.rows
                 count, logs = run()
+                self.examples += data.rows - before if mode == "train" else 0
                 step += count
                 note(f"in its callbacks around {mode} steps", alone=True)
                 if count:

@@ -233,6 +233,7 @@ class Asynchronous:
         while True:
             promised, result = came
             taken += int(result["steps"])
+            data.rows += int(result["rows"])
             own = result["logs"] or own
             self._totals.add(result["metrics"])
             if result["steps"]:

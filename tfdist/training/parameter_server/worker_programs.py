@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfdist.training.data.stream import without_optionals
+from tfdist.training.data.stream import rows_in, without_optionals
 from tfdist.training.mode import Mode
 from tfdist.training.parameter_server.batch_messages import PackedBatches, batch_of, key_of
 from tfdist.training.parameter_server.worker_step import Carried, WorkerStep
@@ -72,10 +72,12 @@ class WorkerPrograms:
         """Takes steps until there are enough, or no more data; returns what they have counted."""
         step = self._step
         began = tf.timestamp()
-        start = step.start(mode)
+        start = {**step.start(mode), "rows": tf.zeros((), tf.int64)}
 
         def take(number: tf.Tensor, batch: Any, carried: Carried) -> tuple[Any, ...]:
+            rows = carried["rows"] + rows_in(batch)
             carried, logs = step.take(mode, number, batch, carried, ticket)
+            carried = {**carried, "rows": rows}
             found.update({k: tf.TensorSpec(v.shape, v.dtype) for k, v in logs.items()})
             return number + 1, carried, {name: logs[name] for name in known}
 
@@ -114,6 +116,7 @@ class WorkerPrograms:
             "metrics": [tf.cast(value, tf.float64) for value in metrics],
             "logs": logs,
             "steps": count,
+            "rows": carried["rows"],
             "ended": tf.logical_not(there),
             "worker": tf.cast(worker, tf.int32),
             "seconds": seconds,

@@ -19,7 +19,7 @@ from tfdist.strategies import registry, step_clock
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.strategies.pipeline_strategy import PipelineStrategy, same_device
 from tfdist.structures import Nest, Traced
-from tfdist.training.data.stream import AllGatherNumbers, without_optionals
+from tfdist.training.data.stream import AllGatherNumbers, rows_in, without_optionals
 from tfdist.training.mode import Mode
 from tfdist.training.peers.lost_servers import told_of_lost_servers
 from tfdist.training.pipelined import layer_graph as graphs
@@ -173,17 +173,17 @@ class PipelinePrograms:
 
         def loop(
             iterator: tf.data.Iterator, steps: tf.Tensor, on_devices: tuple[Nest, ...]
-        ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        ) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
             del on_devices  # each stage reads for itself
 
-            def body(i: tf.Tensor) -> tf.Tensor:
+            def body(i: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
                 batch = step_clock.next_batch(iterator)
                 step(batch.parts)
-                return i + 1
+                return i + 1, rows + rows_in(batch.parts[0])
 
-            start = tf.constant(0)
-            tf.while_loop(lambda i: i < steps, body, [start], parallel_iterations=1)
-            return {}, tf.zeros((), tf.int64)
+            start = [tf.constant(0), tf.zeros((), tf.int64)]
+            _, rows = tf.while_loop(lambda i, _: i < steps, body, start, parallel_iterations=1)
+            return {}, tf.zeros((), tf.int64), rows
 
         return traced(loop, reduce_retracing=True)
 

@@ -70,7 +70,8 @@ class Programs(Protocol):
         """Returns what takes some steps, given an iterator over `Step`s, their number and arrays.
 
         The arrays are those on the replicas' GPUs whose rows the steps name (`resident`), or none.
-        It returns the last one's logs, and the sum of their fingerprints.
+        It returns the last one's logs, the sum of their fingerprints, and that of their rows on all
+        replicas.
 
         Args:
             mode: "train" or "test".
@@ -139,8 +140,9 @@ class ReplicaPrograms:
         del mode, may_be_absent  # as `one` has them
         if self._layout.workers > 1:
             step_clock.ready()
+        alone = self._layout.replicas == 1 and self._virtual is None
         gpus = () if self._virtual is not None else own_gpus.of_replicas(self._strategy)
-        return step_loop(one, gpus)
+        return step_loop(one, gpus, alone)
 
     def prediction(self, all_gather: AllGatherNumbers) -> ReplicaPrediction:
         """What predicts; see `Programs`."""

@@ -1,8 +1,8 @@
 """A loop of steps as one TensorFlow program.
 
-On a CPU a step takes its batch when it begins. On a GPU the next batch travels there, or is gathered
-there, while a step computes: it is taken one turn of the loop before. The loop takes no batch more
-than its steps, so that the position in the data is exact after it.
+On a CPU a step takes its batch when it begins. On a GPU the next batch travels there, or is
+gathered there, while a step computes: it is taken one turn of the loop before. The loop takes no
+batch more than its steps, so that the position in the data is exact after it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import tensorflow as tf
 from tfdist.strategies import step_clock
 from tfdist.structures import Nest, Traced
 from tfdist.training.data import resident
-from tfdist.training.data.stream import Step
+from tfdist.training.data.stream import Step, rows_in
 from tfdist.training.tracing import traced
 
 __all__ = ["step_loop", "taken"]
@@ -29,41 +29,55 @@ def taken(step: Step) -> tuple[Nest, ...]:
     return step.parts, step.shares, step.starts, step.sizes, step.total
 
 
-def step_loop(one: Traced, gpus: Sequence[str]) -> Traced:
+def step_loop(one: Traced, gpus: Sequence[str], alone: bool) -> Traced:
     """Returns what takes some steps; see `Programs.loop`.
 
     Args:
         one: takes one of these steps.
         gpus: of this process's replicas; none where some replica has no GPU of its own.
+        alone: whether one replica takes whole batches, whose rows nobody has counted.
     """
-    return traced(functools.partial(_ahead if gpus else _in_turn, one, gpus), reduce_retracing=True)
+    how = _ahead if gpus else _in_turn
+    return traced(functools.partial(how, one, gpus, alone), reduce_retracing=True)
 
 
 def _in_turn(
-    one: Traced, gpus: Sequence[str], iterator: tf.data.Iterator, steps: tf.Tensor, _: Any
-) -> tuple[Logs, tf.Tensor]:
-    del gpus
+    one: Traced,
+    gpus: Sequence[str],
+    alone: bool,
+    iterator: tf.data.Iterator,
+    steps: tf.Tensor,
+    arrays: tuple[resident.Held, ...],
+) -> tuple[Logs, tf.Tensor, tf.Tensor]:
+    del gpus, arrays
     no_logs, shapes = _logs_of(one, iterator.element_spec)
 
-    def body(i: tf.Tensor, fingerprint: tf.Tensor, _: Logs) -> tuple[tf.Tensor, tf.Tensor, Logs]:
+    def body(
+        i: tf.Tensor, fingerprint: tf.Tensor, rows: tf.Tensor, _: Logs
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, Logs]:
         step = step_clock.next_batch(iterator)
-        return i + 1, fingerprint + step.fingerprint, one(*taken(step))
+        rows += _rows(step, alone)
+        return i + 1, fingerprint + step.fingerprint, rows, one(*taken(step))
 
-    start = (tf.constant(0), tf.zeros((), tf.int64), no_logs)
-    invariants = (tf.TensorShape([]), tf.TensorShape([]), shapes)
-    _, fingerprint, logs = tf.while_loop(
-        lambda i, *_: i < steps, body, start, shape_invariants=invariants, parallel_iterations=1
+    scalar = tf.TensorShape([])
+    _, fingerprint, rows, logs = tf.while_loop(
+        lambda i, *_: i < steps,
+        body,
+        (tf.constant(0), tf.zeros((), tf.int64), tf.zeros((), tf.int64), no_logs),
+        shape_invariants=(scalar, scalar, scalar, shapes),
+        parallel_iterations=1,
     )
-    return logs, fingerprint
+    return logs, fingerprint, rows
 
 
 def _ahead(
     one: Traced,
     gpus: Sequence[str],
+    alone: bool,
     iterator: tf.data.Iterator,
     steps: tf.Tensor,
     arrays: tuple[resident.Held, ...],
-) -> tuple[Logs, tf.Tensor]:
+) -> tuple[Logs, tf.Tensor, tf.Tensor]:
     def fetch() -> Step:
         step = step_clock.next_batch(iterator)
         return resident.rows_of(step, arrays, gpus) if arrays else _sent(step, gpus)
@@ -79,20 +93,28 @@ def _ahead(
         return tf.nest.pack_sequence_as(first, list(flat), expand_composites=True)
 
     def body(
-        i: tf.Tensor, fingerprint: tf.Tensor, flat: list[tf.Tensor], _: Logs
-    ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor], Logs]:
+        i: tf.Tensor, fingerprint: tf.Tensor, rows: tf.Tensor, flat: list[tf.Tensor], _: Logs
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, list[tf.Tensor], Logs]:
         step = step_of(flat)
-        return i + 1, fingerprint + step.fingerprint, _flat(fetch()), one(*taken(step))
+        fingerprint, rows = fingerprint + step.fingerprint, rows + _rows(step, alone)
+        return i + 1, fingerprint, rows, _flat(fetch()), one(*taken(step))
 
-    _, fingerprint, flat, _ = tf.while_loop(
+    scalar, none = tf.TensorShape([]), tf.zeros((), tf.int64)
+    _, fingerprint, rows, flat, _ = tf.while_loop(
         lambda i, *_: i < steps - 1,
         body,
-        (tf.constant(0), tf.zeros((), tf.int64), _flat(first), no_logs),
-        shape_invariants=(tf.TensorShape([]), tf.TensorShape([]), batch_shapes, shapes),
+        (tf.constant(0), none, none, _flat(first), no_logs),
+        shape_invariants=(scalar, scalar, scalar, batch_shapes, shapes),
         parallel_iterations=1,
     )
     last = step_of(flat)
-    return one(*taken(last)), fingerprint + last.fingerprint
+    rows += _rows(last, alone)
+    return one(*taken(last)), fingerprint + last.fingerprint, rows
+
+
+def _rows(step: Step, alone: bool) -> tf.Tensor:
+    """Rows of the global batch."""
+    return rows_in(step.parts[0]) if alone else step.total
 
 
 def _logs_of(one: Traced, spec: Step) -> tuple[Logs, dict[str, tf.TensorShape]]:

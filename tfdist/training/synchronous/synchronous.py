@@ -11,7 +11,7 @@ import contextlib
 import functools
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
@@ -20,9 +20,9 @@ import tensorflow as tf
 from tfdist.compat import tf_collectives
 from tfdist.strategies import own_gpus
 from tfdist.strategies.layout import ReplicaLayout
-from tfdist.structures import Logs, Nest
+from tfdist.structures import Logs
 from tfdist.training.data import resident
-from tfdist.training.data.stream import Step, Stream
+from tfdist.training.data.stream import Step, Stream, count_rows
 from tfdist.training.loop.chunking import ChunkLength
 from tfdist.training.loop.family import Chunk
 from tfdist.training.loop.prediction import Prediction
@@ -45,6 +45,8 @@ from tfdist.training.synchronous.step_loop import taken
 from tfdist.training.tracing import traced
 
 __all__ = ["Synchronous"]
+
+Ran: TypeAlias = "tuple[dict[str, tf.Tensor], tf.Tensor | np.int64, tf.Tensor | int]"
 
 
 class Synchronous:
@@ -135,9 +137,13 @@ class Synchronous:
             data.took(count)
         else:
             ran = self.run_steps(mode, steps, data.may_leave_replicas_out)
+        step_logs, fingerprint, rows = ran
+        data.rows += int(rows)
         if mode == "train" and chunk_length.every is not None:
             self.bring_together()  # a callback may look at them now
-        reading = self._totals.read(mode, *ran, chunk_length.told, data.varies_with)
+        reading = self._totals.read(
+            mode, step_logs, fingerprint, chunk_length.told, data.varies_with
+        )
         chunk_length.agreed(*reading.numbers.T)
         chunk_length.took(count, time.perf_counter() - started)
         return count, reading.logs
@@ -145,7 +151,7 @@ class Synchronous:
     def on_batch(self, mode: Mode, step: Step) -> Logs:
         """Takes one step by itself; returns its logs."""
         absent = int(step.total) < self._rows.replicas
-        step_logs, fingerprint = self.run_steps(mode, [step], absent)
+        step_logs, fingerprint, _ = self.run_steps(mode, [step], absent)
         if mode == "train":
             self.bring_together()
         return self._totals.read(mode, step_logs, fingerprint, []).logs
@@ -158,8 +164,8 @@ class Synchronous:
         iterator: Iterator[Step],
         steps: int,
         may_be_absent: bool,
-        on_devices: tuple[Nest, ...] = (),
-    ) -> tuple[dict[str, tf.Tensor], tf.Tensor | np.int64]:
+        on_devices: tuple[resident.Held, ...] = (),
+    ) -> Ran:
         """Runs `steps` steps on an iterator known to have them.
 
         Sparse gradients are gathered over replicas, and TensorFlow wants gathered tensors to have
@@ -173,8 +179,8 @@ class Synchronous:
             on_devices: see `Stream`.
 
         Returns:
-            The last step's logs that are no metrics, as this process's part of their sum, and the
-            sum of the fingerprints.
+            The last step's logs that are no metrics, as this process's part of their sum, the sum
+            of the fingerprints, and that of the rows of all replicas.
         """
         if self.model.run_eagerly:
             taken_ = [next(iterator) for _ in range(steps)]
@@ -185,16 +191,17 @@ class Synchronous:
         count = tf.constant(steps, tf.int32)
         return self._call("loop", mode, may_be_absent, iterator, count, on_devices)
 
-    def run_steps(
-        self, mode: Mode, steps: Sequence[Step], may_be_absent: bool
-    ) -> tuple[dict[str, tf.Tensor], tf.Tensor | np.int64]:
+    def run_steps(self, mode: Mode, steps: Sequence[Step], may_be_absent: bool) -> Ran:
         """Runs the given steps one by one; returns as `run_loop`."""
         logs: dict[str, tf.Tensor] = {}
         fingerprint = np.int64(0)
+        rows = 0
+        alone = self._rows.replicas == 1
         for step in steps:
             logs = self._call("one", mode, may_be_absent, *taken(step))
             fingerprint += step.fingerprint.numpy()
-        return logs, fingerprint
+            rows += count_rows(step.parts[0]) if alone else int(step.total)
+        return logs, fingerprint, rows
 
     def _call(self, kind: str, mode: Mode, may_be_absent: bool, *args: object) -> Any:
         try:
