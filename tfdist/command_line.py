@@ -13,7 +13,7 @@ from tfdist import help_text
 from tfdist.errors import ClusterError
 
 if TYPE_CHECKING:
-    from tfdist.launch.crew.crew_size import Size
+    from tfdist.cluster.crew_size import Size
 
 __all__ = [
     "Parser",
@@ -276,7 +276,7 @@ def workers(text: str) -> int | Size:
     """Reads a number of workers, or the fewest and the most, as in 1:4."""
     if ":" not in text:
         return count(text)
-    from tfdist.launch.crew.crew_size import Size
+    from tfdist.cluster.crew_size import Size
 
     words = text.split(":")
     if len(words) != 2 or not all(word.isdecimal() for word in words):

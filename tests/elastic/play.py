@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from tfdist.cluster import Cluster, Task
+from tfdist.cluster.crew_size import Size
 from tfdist.launch.crew.cause import Cause
-from tfdist.launch.crew.crew_size import Size
 from tfdist.launch.crew.foreman import Foreman
 from tfdist.launch.crew.foreman_link import join_message
 from tfdist.launch.crew.roll import OWN

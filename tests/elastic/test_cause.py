@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.elastic.play import FAILED, FOLLOWS, lost
+from tfdist.cluster.crew_size import Size
 from tfdist.errors import ClusterError
 from tfdist.launch.crew.cause import Cause, kind_of
-from tfdist.launch.crew.crew_size import Size
 
 
 @pytest.mark.parametrize(("least", "most"), [(0, 2), (3, 2), (-1, 1)])

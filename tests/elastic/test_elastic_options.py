@@ -9,9 +9,9 @@ import pytest
 
 from tfdist import cli
 from tfdist.cluster import Cluster, Task
+from tfdist.cluster.crew_size import Size
 from tfdist.errors import ClusterError
 from tfdist.launch.crew.crew_options import CrewOptions
-from tfdist.launch.crew.crew_size import Size
 from tfdist.launch.crew.front_door import FrontDoor, meeting_place
 
 HOSTS = Cluster({"worker": ("a:2222", "b:2222", "a:2230")})

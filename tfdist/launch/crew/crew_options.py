@@ -9,9 +9,9 @@ from typing import Any
 
 from tfdist import process
 from tfdist.cluster import Cluster, Task
+from tfdist.cluster.crew_size import DEFAULT_SETTLE, Size
 from tfdist.errors import ClusterError
 from tfdist.launch.crew.crew_job import CrewJob
-from tfdist.launch.crew.crew_size import DEFAULT_SETTLE, Size
 from tfdist.launch.crew.foreman import Foreman
 from tfdist.launch.crew.foreman_link import ForemanLink, LinkHere, LinkThere, join_message
 from tfdist.launch.crew.front_door import meeting_place

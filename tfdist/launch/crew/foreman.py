@@ -28,9 +28,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tfdist.cluster import Cluster, Task
+from tfdist.cluster.crew_size import Size
 from tfdist.errors import RendezvousError, TaskLost
 from tfdist.launch.crew.cause import Cause, worst_of
-from tfdist.launch.crew.crew_size import Size
 from tfdist.launch.crew.generation import Generation
 from tfdist.launch.crew.roll import OWN, Launcher, Roll, wanted_alike
 from tfdist.launch.restarts import Restarts
