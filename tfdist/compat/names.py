@@ -91,6 +91,7 @@ tf_context = module("tensorflow.python.eager.context")
 tf_coordination = module("tensorflow.compiler.xla.tsl.protobuf.coordination_config_pb2")
 tf_record = module("tensorflow.python.eager.record")
 tf_function = module("tensorflow.python.eager.polymorphic_function.polymorphic_function")
+tf_atomic_function = module("tensorflow.python.eager.polymorphic_function.atomic_function")
 tf_control = module("tensorflow.python.framework.auto_control_deps")
 tf_func_graph = module("tensorflow.python.framework.func_graph")
 tf_ops = module("tensorflow.python.framework.ops")
@@ -192,7 +193,16 @@ PARTS: tuple[tuple[Owner, tuple[str, ...]], ...] = (
     (of(tf_distribute, "_CurrentDistributionContext"), ("_device_scope",)),
     (of(tf_values, "DistributedVariable"), ("assign", "values")),
     # TensorFlow's graphs
-    (of(tf_context, "Context"), ("configure_coordination_service", "ensure_initialized")),
+    (
+        of(tf_context, "Context"),
+        (
+            "configure_coordination_service",
+            "ensure_initialized",
+            "function_scope_id",
+            "remove_function",
+        ),
+    ),
+    (tf_atomic_function, ("RUNTIME_FUNCTION_REFS",)),
     (tf_coordination, ("CoordinatedJob",)),
     (of(tf_function, "Function"), ("_autograph", "_jit_compile", "python_function")),
     (of(tf_func_graph, "FuncGraph"), ("captures", "outer_graph")),
@@ -210,7 +220,7 @@ PARTS: tuple[tuple[Owner, tuple[str, ...]], ...] = (
     (tf_record, ("record_operation", "stop_recording")),
     (of(tf_ops, "SymbolicTensor"), ("_as_tf_output",)),
     (tf_session, ("TF_TryEvaluateConstant_wrapper",)),
-    (tf_context, ("eager_mode", "global_seed")),
+    (tf_context, ("context", "eager_mode", "global_seed")),
     (tf_control, ("ASYNC_STATEFUL_OPS",)),
     (tf.Operation, ("_add_control_inputs",)),
 )

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfdist import log
 from tfdist.cluster import Cluster
+from tfdist.compat import tf_functions
 from tfdist.errors import PlugError, StrategyError
 from tfdist.rendezvous.in_touch import InTouch
 from tfdist.rendezvous.membership import Membership
@@ -17,6 +18,7 @@ __all__ = [
     "check_belongs",
     "count_tasks",
     "layout_of",
+    "let_go_of_functions",
     "membership_of",
     "remember",
     "remember_touch",
@@ -25,6 +27,8 @@ __all__ = [
 
 _last: weakref.ref[tf.distribute.Strategy] | None = None
 """A weak reference to the last strategy of several replicas that this process made."""
+
+_LATE = 2.0  # seconds after which a server might be lost
 
 _touch: InTouch | None = None
 _membership: weakref.WeakKeyDictionary[tf.distribute.Strategy, Membership] = (
@@ -59,6 +63,13 @@ def touch() -> InTouch | None:
 def membership_of(strategy: tf.distribute.Strategy) -> Membership | None:
     """Who knows which servers of a strategy are here; None where tfdist has not made it."""
     return _membership.get(strategy)
+
+
+def let_go_of_functions(strategy: tf.distribute.Strategy) -> None:
+    """On a chief, has the servers forget functions of models that are gone, if all are here."""
+    membership = membership_of(strategy)
+    if membership is not None and not membership.absent() and not membership.silent(_LATE):
+        tf_functions.let_go()
 
 
 def check_belongs(strategy: tf.distribute.Strategy, what: str) -> None:

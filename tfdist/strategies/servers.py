@@ -17,7 +17,7 @@ from absl import logging
 
 from tfdist import exits, process
 from tfdist.cluster import Cluster
-from tfdist.compat import tf_graphs
+from tfdist.compat import tf_functions, tf_graphs
 from tfdist.errors import ClusterError, StrategyError
 from tfdist.machine.capacities import available_cores
 from tfdist.machine.ports import Reservation
@@ -141,6 +141,7 @@ def coordinating(
             inter_op_threads=options.inter_op_threads,
         )
     agreement = meet_as_chief(cluster, options.deadline, kind)
+    tf_functions.keep_what_is_not_needed()
     host = cluster.address(cluster.chief).rpartition(":")[0]
     given = process.coordinator_port()
     with Reservation(1) if given is None else Reservation(ports=[given]) as held:

@@ -50,6 +50,7 @@ class ParameterServerKind(FamilyKind):
         prepared: EmbeddingTables,
     ) -> Asynchronous:
         """What takes the steps of a model; see `FamilyKind`."""
+        registry.let_go_of_functions(strategy)
         prepared.prepare()
         return Asynchronous(model, strategy, layout, options, prepared)
 

@@ -11,6 +11,7 @@ import functools
 import keras
 import tensorflow as tf
 
+from tfdist.strategies import registry
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.strategies.pipeline_strategy import PipelineStrategy
 from tfdist.training.loop.family import FamilyKind
@@ -40,5 +41,6 @@ class PipelineKind(FamilyKind):
         prepared: object,
     ) -> Synchronous:
         """What takes the steps of a model; see `FamilyKind`."""
+        registry.let_go_of_functions(strategy)
         programs = functools.partial(PipelinePrograms, options=options)
         return Synchronous(model, strategy, layout, options, programs)
