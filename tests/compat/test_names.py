@@ -15,7 +15,7 @@ from tests.conftest import ROOT
 from tfdist.compat import installed, names, patches
 from tfdist.errors import PlugError
 
-PYTHONS_OWN = {"_ArgumentGroup", "_current_frames", "_exit", "_replace"}
+PYTHONS_OWN = {"_ActionsContainer", "_ArgumentGroup", "_current_frames", "_exit", "_replace"}
 
 
 def sources() -> list[ast.Module]:
