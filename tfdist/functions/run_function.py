@@ -1,0 +1,306 @@
+"""`tfdist.run`: a Python function as a job of real processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from tfdist.cluster.task import nearest
+from tfdist.environments import LAUNCHED_VARIABLE, scheduler_of
+from tfdist.errors import ClusterError, DeadlinePassed, LaunchError, StrategyError
+from tfdist.functions import outcome
+from tfdist.functions.call import CALL_FILE, Call, Header, write_call
+from tfdist.functions.deadline import positions
+from tfdist.functions.packing import loading
+from tfdist.functions.screens import find_screen
+from tfdist.functions.view import Silence, View
+from tfdist.launch import GpuSupply, Job, JobResult, ThisMachine, local_cluster, make_plan
+from tfdist.launch.network import How
+from tfdist.launch.output import Display
+from tfdist.steps_told import FOLDER_VARIABLE, StepsReader
+
+__all__ = ["KINDS", "OPTIONS", "Show", "run", "run_call"]
+
+KINDS = ("auto", "one_device", "mirrored", "multi_worker_mirrored", "parameter_server", "pipeline")
+"""What `strategy` may be; as for `tfdist.strategy`."""
+
+Show = Literal["auto", "bar", "lines", "none"]
+_SHOWS = ("auto", "bar", "lines", "none")
+_RETURNS = ("chief", "all")
+
+
+def run(
+    function: Callable[..., Any],
+    /,
+    *args: Any,
+    workers: int = 2,
+    ps: int = 0,
+    strategy: str | None = None,
+    plug: bool = False,
+    returns: Literal["chief", "all"] = "chief",
+    timeout: float | None = None,
+    show: Show = "auto",
+    threads: int | Literal["auto"] = "auto",
+    gpus_per_task: int | None = None,
+    gpu_memory: int | None = None,
+    max_restarts: int | None = None,
+    isolate: How = "auto",
+    log_dir: str | os.PathLike[str] | None = None,
+    environ: Mapping[str, str] | None = None,
+    **kwargs: Any,
+) -> Any:
+    """Calls a function in every task of a job on this machine, each a process of its own.
+
+    The function may be defined anywhere: in a notebook's cell, in the script that is running, in
+    another function. It and its arguments travel by value, so each task has copies. Nothing of this
+    process is forked; TensorFlow starts in the tasks. It ends when all tasks have ended, and
+    leaves no process behind: Ctrl-C, or a notebook's interrupt, ends the job, and so does the
+    end of this process, however it comes.
+
+    Example:
+        >>> def train(rate):
+        ...     strategy = tfdist.strategy()
+        ...     with strategy.scope():
+        ...         model = make_model(rate)
+        ...     return tfdist.plug(model).fit(x, y, epochs=3).history
+        >>> tfdist.run(train, 0.1, workers=2)["loss"]
+
+    Args:
+        function: What is called.
+        *args: Its arguments. A Keras model among them needs `strategy` or `plug`; tensors,
+            datasets and strategies belong into the function.
+        workers: How many workers.
+        ps: How many parameter servers; one or more bring a chief, where alone the function goes on.
+        strategy: A kind that `tfdist.strategy` knows, "auto" for instance: each task makes it
+            first, and calls the function in its scope. None: the function makes its own.
+        plug: Whether every model that the function trains is plugged, as by `tfdist run --plug`:
+            for one that does not know tfdist.
+        returns: "chief" for the chief's value, "all" for a dictionary of the values of all tasks in
+            which the function has returned, by name: {"worker:0": ..., "worker:1": ...}.
+        timeout: Seconds after which the job is ended; None for never.
+        show: "bar": one bar and each task's last line; "lines": every line of every task; "none".
+            "auto" is "bar" in a notebook and on a terminal, else "lines".
+        threads: Threads for each chief and worker; "auto" shares this machine's cores out.
+        gpus_per_task: GPUs of each task that computes; None shares out those that there are.
+        gpu_memory: MiB that a task may take of each of its GPUs; None where nothing limits it.
+        max_restarts: How many times a failed worker of a parameter-server job is started again (3),
+            or all tasks of a job (0); see `tfdist run --help`.
+        isolate: Whether the job has a network of its own, as for `tfdist run`.
+        log_dir: A folder for the logs; None for a fresh one under ./tfdist_logs.
+        environ: Variables of the tasks, on top of this process's.
+        **kwargs: The function's arguments by name.
+
+    Returns:
+        What the function has returned in the chief, or worker:0 where there is none; see `returns`.
+        Keras models come as files do, a History without its model, tensors as arrays.
+
+    Raises:
+        Exception: What the function has raised in the task that failed first, of the same type,
+            caused by the traceback there.
+        LaunchError: A task ended without an exception of its own (a crash, out of memory,
+            `sys.exit`), or the function, an argument or the value cannot go to another process.
+        DeadlinePassed: `timeout` has passed; the message says where each task was.
+        ClusterError: The numbers make no cluster, or this process is a task of a job already.
+        KeyboardInterrupt: This process was interrupted; the job has ended.
+    """
+    call = Call(function, args, kwargs)
+    call.check(OPTIONS)
+    return run_call(
+        call,
+        workers=workers,
+        ps=ps,
+        strategy=strategy,
+        plug=plug,
+        returns=returns,
+        timeout=timeout,
+        show=show,
+        threads=threads,
+        gpus_per_task=gpus_per_task,
+        gpu_memory=gpu_memory,
+        max_restarts=max_restarts,
+        isolate=isolate,
+        log_dir=log_dir,
+        environ=environ,
+    )
+
+
+OPTIONS = tuple(name for name in run.__kwdefaults__ or ())
+"""The names that `run` takes for itself."""
+
+
+def run_call(
+    call: Call,
+    *,
+    workers: int,
+    ps: int,
+    strategy: str | None,
+    plug: bool,
+    returns: str,
+    timeout: float | None,
+    show: Show,
+    threads: int | Literal["auto"],
+    gpus_per_task: int | None,
+    gpu_memory: int | None,
+    max_restarts: int | None,
+    isolate: How,
+    log_dir: str | os.PathLike[str] | None,
+    environ: Mapping[str, str] | None,
+) -> Any:
+    """`run`, of a call that is made up already; the arguments are its."""
+    _check_choice("show", show, _SHOWS)
+    _check_choice("returns", returns, _RETURNS)
+    if strategy is not None and strategy not in KINDS:
+        raise StrategyError(
+            f"strategy={strategy!r}{nearest(strategy, KINDS)}; give one of {', '.join(KINDS)}, or "
+            "leave it out where the function makes its own"
+        )
+    if timeout is not None and not timeout > 0:
+        raise LaunchError(f"timeout={timeout!r}: give seconds above 0, or None for none")
+    _check_place()
+    variables = {**os.environ, **(environ or {})}
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tfdist_")))
+        deadline = None if timeout is None else time.monotonic() + timeout
+        path = tuple(os.path.abspath(one) for one in sys.path)
+        header = Header(path, strategy, returns, deadline)
+        write_call(folder / CALL_FILE, header, call, scoped=strategy is not None or plug)
+        cluster = stack.enter_context(local_cluster(workers, ps))
+        plan = make_plan(
+            ["-m", "tfdist.functions.called", str(folder)],
+            cluster,
+            plug=plug,
+            threads=threads,
+            gpus=GpuSupply.here(variables, gpus_per_task, gpu_memory),
+            environ=variables,
+        )
+        variables[FOLDER_VARIABLE] = str(folder)
+        names = [str(one.task) for one in plan.tasks]
+        display = _display(show, names, str(cluster.chief), folder)
+        job = Job(
+            plan,
+            log_dir=log_dir,
+            max_restarts=max_restarts,
+            ground=ThisMachine(isolate),
+            environ=variables,
+            display=display,
+        )
+        result: JobResult | None = None
+        try:
+            with _ended_at(deadline, job) as late:
+                result = job.run()
+        finally:
+            if isinstance(display, View):
+                display.end(result)
+        if result.returncode == 0:
+            return _value(result, folder, str(cluster.chief), returns)
+        raise _error(call, result, folder, job, timeout if late.is_set() else None)
+
+
+def _check_choice(name: str, given: object, known: tuple[str, ...]) -> None:
+    if given not in known:
+        raise LaunchError(f"{name}={given!r}{nearest(given, known)}; give one of {', '.join(known)}")
+
+
+def _check_place() -> None:
+    """Refuses a job within a job, which would start one in each of its tasks, and so on.
+
+    Raises:
+        ClusterError: This process is a task of a job, or one of several of a scheduler.
+    """
+    if loading():
+        raise ClusterError(
+            f"tfdist.run is called while a task imports {_module_being_imported()}: put the call "
+            'under `if __name__ == "__main__":`, which is not run when the module is imported'
+        )
+    if os.environ.get(LAUNCHED_VARIABLE):
+        raise ClusterError(
+            "tfdist.run in a task of a job, where each task would start a job of its own: call it "
+            "outside, in a plain `python script.py`"
+        )
+    if scheduler := scheduler_of(os.environ):
+        raise ClusterError(
+            f"tfdist.run starts a job of its own, but {scheduler.name} has started several "
+            "processes like this one: set TFDIST_ENVIRONMENT=alone for a job in each"
+        )
+
+
+def _module_being_imported() -> str:
+    frame = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_name == "<module>":
+            return f"the module {frame.f_globals.get('__name__', '?')!r}"
+        frame = frame.f_back  # type: ignore[assignment]
+    return "a module"
+
+
+def _display(show: Show, names: list[str], chief: str, folder: Path) -> Display | None:
+    """What shows the job; None for every line, as `tfdist run` does."""
+    if show == "none":
+        return Silence()
+    screen = find_screen() if show in ("auto", "bar") else None
+    return None if screen is None else View(names, chief, StepsReader(folder), screen)
+
+
+@contextlib.contextmanager
+def _ended_at(deadline: float | None, job: Job) -> Iterator[threading.Event]:
+    """Ends a job at the deadline, and sets the event then."""
+    late = threading.Event()
+    if deadline is None:
+        yield late
+        return
+
+    def end() -> None:
+        late.set()
+        job.stop()
+
+    timer = threading.Timer(max(0.0, deadline - time.monotonic()), end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield late
+    finally:
+        timer.cancel()
+
+
+def _value(result: JobResult, folder: Path, chief: str, returns: str) -> Any:
+    found = {
+        str(one.task): left.value
+        for one in result.tasks
+        if (returns == "all" or str(one.task) == chief)
+        and (left := outcome.read(folder, one.task, one.log)) is not None
+    }
+    return found if returns == "all" else found.get(chief)
+
+
+def _error(
+    call: Call, result: JobResult, folder: Path, job: Job, timeout: float | None
+) -> BaseException:
+    """What a job that did not end well raises here."""
+    if timeout is not None:
+        where = positions(folder, [one.task for one in result.tasks])
+        return DeadlinePassed(
+            f"{call.name} has not returned within {timeout:g} s, and its job was ended"
+            f"{where}; whole logs in {result.log_dir}"
+        )
+    if job.asked:
+        if job.asked != signal.SIGINT:  # what would have happened here without the job
+            signal.raise_signal(job.asked)
+        return KeyboardInterrupt(f"the job was ended; whole logs in {result.log_dir}")
+    if result.failure is not None:
+        first = result.failure.result
+        left = outcome.read(folder, first.task, first.log)
+        if left is not None and left.error is not None:
+            return left.error
+    try:
+        result.check()
+    except LaunchError as error:
+        return LaunchError(f"{error}\nwhole logs in {result.log_dir}")
+    raise AssertionError("a job with an exit code has ended well")

@@ -1,0 +1,191 @@
+"""One bar for a job, and each task's last line, drawn by rich wherever the caller looks.
+
+    a task's bytes ──► TerminalLine ──► View ──► a Screen: a terminal or a notebook
+    Steps          ─────────────────────┘
+
+The bar is the chief's: it is in step with the others, or counts for them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from tfdist.launch.result import JobResult
+from tfdist.launch.terminal import TerminalLine, is_premature_log
+from tfdist.steps_told import Steps, StepsReader
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+__all__ = ["Rate", "Screen", "Silence", "View"]
+
+_LOOK_SECONDS = 0.2
+_MARKS = {
+    "runs": ("●", "cyan"),
+    "gone": ("○", "dim"),
+    "ended": ("✓", "green"),
+    "failed": ("✗", "red"),
+}
+
+
+class Screen(Protocol):
+    """Where a view is drawn."""
+
+    def show(self, picture: RenderableType) -> None:
+        """Puts a picture in the place of the one before."""
+
+    def close(self) -> None:
+        """The last picture stays."""
+
+
+class Silence:
+    """A `launch.output.Display` that shows nothing; the logs have it all."""
+
+    def feed(self, task: str, data: bytes) -> None:
+        """Drops it."""
+
+    def finish(self, task: str) -> None:
+        """Nothing is held back."""
+
+    def say(self, text: str) -> None:
+        """Drops it."""
+
+    def refresh(self) -> None:
+        """Nothing is held back."""
+
+    def close(self) -> None:
+        """Nothing is left to show."""
+
+
+class View:
+    """A `launch.output.Display` that shows how far a job has come."""
+
+    def __init__(
+        self, tasks: Sequence[str], chief: str, steps: StepsReader, screen: Screen
+    ) -> None:
+        """Prepares it.
+
+        Args:
+            tasks: The tasks' names.
+            chief: Whose steps the bar shows.
+            steps: Tells how far each task has come.
+            screen: Where it is drawn.
+        """
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._chief, self._steps, self._screen = chief, steps, screen
+        self._now = {task: TerminalLine() for task in tasks}
+        self._last = dict.fromkeys(tasks, "")
+        self._marks = dict.fromkeys(tasks, "runs")
+        self._said = ""
+        self._looked = 0.0
+        self._rate = Rate()
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[done]}"),
+            TextColumn("{task.fields[told]}", style="dim"),
+            TimeRemainingColumn(compact=True),
+            auto_refresh=False,
+        )
+        self._bar = self._progress.add_task("starting", total=None, done="", told="")
+
+    def feed(self, task: str, data: bytes) -> None:
+        """Takes the next bytes of a task."""
+        self._take(task, self._now[task].feed(data))
+
+    def finish(self, task: str) -> None:
+        """A task has ended."""
+        self._take(task, self._now[task].finish())
+        self._marks[task] = "gone"
+
+    def say(self, text: str) -> None:
+        """Keeps the launcher's last word."""
+        self._said = text.partition("\n")[0]
+        self._draw()
+
+    def refresh(self) -> None:
+        """Draws what has changed, a few times a second."""
+        if time.monotonic() >= self._looked + _LOOK_SECONDS:
+            self._look()
+            self._draw()
+
+    def close(self) -> None:
+        """The job has ended; `end` will tell how."""
+        self._look()
+
+    def end(self, result: JobResult | None) -> None:
+        """Draws it as it ended, for good.
+
+        Args:
+            result: How; None where nobody knows.
+        """
+        for one in result.tasks if result else ():
+            self._marks[str(one.task)] = "failed" if one.returncode else "ended"
+        if result is not None and result.returncode == 0:
+            self._progress.update(self._bar, description="done")
+        self._draw()
+        self._screen.close()
+
+    def _take(self, task: str, lines: Sequence[str]) -> None:
+        for line in lines:
+            if line.strip() and not is_premature_log(line):
+                self._last[task] = line.strip()
+
+    def _look(self) -> None:
+        self._looked = time.monotonic()
+        steps = self._steps.newest().get(self._chief)
+        if steps is None:
+            return
+        if steps.mode != "train":
+            self._progress.update(self._bar, description="evaluating", done="")
+            return
+        self._rate.take(steps)
+        known = steps.steps
+        told = [f"{self._rate.examples:,.0f} examples/s"] if self._rate.examples else []
+        told += [f"{name} {steps.logs[name]:.4f}" for name in ("loss",) if name in steps.logs]
+        self._progress.update(
+            self._bar,
+            description=f"epoch {steps.epoch + 1}/{steps.epochs}",
+            total=known * steps.epochs if known else None,
+            completed=steps.epoch * known + steps.step if known else None,
+            done=f"{steps.step}/{known or '?'}",
+            told=", ".join(told),
+        )
+
+    def _draw(self) -> None:
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table.grid(padding=(0, 1))
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True, overflow="ellipsis")
+        for task, (mark, style) in {t: _MARKS[m] for t, m in self._marks.items()}.items():
+            line = self._now[task].shown.strip() or self._last[task]
+            table.add_row(Text(mark, style=style), task, Text(line, style="dim"))
+        said = Text(self._said, style="dim", no_wrap=True, overflow="ellipsis")
+        self._screen.show(Group(self._progress.get_renderable(), table, said))
+
+
+class Rate:
+    """Examples a second, over the steps of one epoch.
+
+    Attributes:
+        examples: That many; 0 where it is not known yet.
+    """
+
+    def __init__(self) -> None:
+        self.examples = 0.0
+        self._first: Steps | None = None
+
+    def take(self, steps: Steps) -> None:
+        """Takes what was told last of training."""
+        first = self._first
+        if first is None or steps.epoch != first.epoch or steps.step < first.step or not first.step:
+            self._first = steps  # validation, and the first step's tracing, are no training
+        elif steps.rows and steps.at > first.at:
+            self.examples = (steps.step - first.step) * steps.rows / (steps.at - first.at)
