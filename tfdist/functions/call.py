@@ -6,6 +6,7 @@ import functools
 import importlib.machinery
 import inspect
 import os
+import pickle
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,10 +20,13 @@ from tfdist.cluster.task import nearest
 from tfdist.errors import LaunchError
 from tfdist.functions.packing import Packer, Unpackable, pack
 
-__all__ = ["CALL_FILE", "Call", "Header", "write_call"]
+__all__ = ["CALL_FILE", "SOURCES_FILE", "Call", "Header", "write_call"]
 
 CALL_FILE = "call.pickle"
 """In the folder that the caller and the tasks share: a `Header`, then the function and the rest."""
+
+SOURCES_FILE = "sources.pickle"
+"""Beside it: the lines of what was defined in no file."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,9 @@ class Call:
             hints = [nearest(name, options) for name in self.kwargs or () if name not in options]
             unknown = "unexpected keyword" in str(error)
             hint = next((one for one in hints if one), "") if unknown else ""
-            raise LaunchError(f"{self.name}{signature} cannot be called so: {error}{hint}") from None
+            raise LaunchError(
+                f"{self.name}{signature} cannot be called so: {error}{hint}"
+            ) from None
 
 
 def write_call(path: Path, header: Header, call: Call, *, scoped: bool) -> None:
@@ -116,16 +122,18 @@ def write_call(path: Path, header: Header, call: Call, *, scoped: bool) -> None:
             pack(header, file, "there", "the job")
             body = (call.function, call.args, dict(call.kwargs or {}))
             try:
-                needs_scope = pack(body, file, "there", name).needs_scope
+                packer = pack(body, file, "there", name)
             except Unpackable as error:
                 raise _located(call, error) from None
-            if needs_scope and not scoped:
+            if packer.needs_scope and not scoped:
                 culprit = _first(call, lambda part: _needs_scope(part)) or name
                 raise Unpackable(
                     f"{culprit} holds a Keras model, layer, optimizer or metric, whose variables a "
                     'task can make only in its strategy\'s scope: give strategy="auto" (or '
                     f"plug=True), or make it inside of {name}"
                 )
+        with path.with_name(SOURCES_FILE).open("wb") as file:
+            pickle.dump(packer.sources, file)
     except OSError as error:
         raise LaunchError(f"{path} cannot be written: {error.strerror or error}") from None
 

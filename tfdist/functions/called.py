@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import os
+import pickle
 import sys
 import time
 from pathlib import Path
@@ -17,9 +18,10 @@ from typing import Any
 from tfdist import process
 from tfdist.exits import tell_by_exit_code
 from tfdist.functions import outcome
-from tfdist.functions.call import CALL_FILE, Header
+from tfdist.functions.call import CALL_FILE, SOURCES_FILE, Header
 from tfdist.functions.deadline import STACKS_SUFFIX
 from tfdist.functions.packing import unpack
+from tfdist.functions.sources import remember
 
 __all__ = ["main"]
 
@@ -39,6 +41,7 @@ def main(folder: Path) -> None:
         with (folder / CALL_FILE).open("rb") as file:
             header: Header = unpack(file)
             _watch_the_deadline(header, folder / f"{task.type}-{task.index}{STACKS_SUFFIX}")
+            remember(pickle.loads((folder / SOURCES_FILE).read_bytes()))
             sys.path[:] = [*header.path, *(one for one in sys.path if one not in header.path)]
             with _scope(header.strategy):
                 function, args, kwargs = unpack(file)

@@ -5,6 +5,7 @@ Nothing is imported here until there is such a value, or one is read.
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 import tempfile
@@ -120,37 +121,37 @@ def _make_history(
 
 
 def _own_objects(model: keras.Model) -> dict[str, Any]:
-    """The classes and functions of a model's configuration that are not Keras' own, by name."""
+    """The classes and functions in a model that are not Keras' own, by each of their names."""
     import keras
 
     found: dict[str, Any] = {}
-    for module, name, registered in _named(keras.saving.serialize_keras_object(model)):
-        if module.partition(".")[0] == "keras":
-            continue
-        value = (keras.saving.get_registered_object(registered) if registered else None) or getattr(
-            sys.modules.get(module), name, None
-        )
-        if value is not None:
-            found[name] = value
-            found.setdefault(registered or name, value)
-    for part in {type(layer) for layer in (model, *model.layers)}:
-        if not part.__module__.startswith("keras."):
-            found.setdefault(part.__name__, part)
-            found.setdefault(keras.saving.get_registered_name(part), part)
+    for value in _inside(model):
+        own = value if inspect.isfunction(value) else type(value)
+        if not _is_of_keras(own) and own.__module__ != "builtins":
+            found[own.__name__] = own
+            found[keras.saving.get_registered_name(own)] = own
     return found
 
 
-def _named(config: object) -> Iterator[tuple[str, str, str]]:
-    """The module, the name and the registered name of whatever a configuration names."""
-    if isinstance(config, Mapping):
-        name, module = config.get("class_name"), config.get("module")
-        inner = config.get("config")
-        if name == "function":
-            name = inner
-        if isinstance(name, str) and isinstance(module, str):
-            yield module, name, str(config.get("registered_name") or "")
-        for value in config.values():
-            yield from _named(value)
-    elif isinstance(config, list | tuple):
-        for value in config:
-            yield from _named(value)
+def _inside(model: keras.Model) -> Iterator[object]:
+    """A model, its layers, its losses, its functions ..., each once."""
+    left: list[object] = [model]
+    seen: set[int] = set()
+    while left:
+        value = left.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, Mapping):
+            left += value.values()
+        elif isinstance(value, list | tuple | set):
+            left += value
+        elif inspect.isfunction(value):
+            yield value
+        elif any(_is_of_keras(kind) for kind in type(value).__mro__):
+            yield value
+            left += getattr(value, "__dict__", {}).values()
+
+
+def _is_of_keras(kind: Any) -> bool:
+    return str(kind.__module__).partition(".")[0] == "keras"

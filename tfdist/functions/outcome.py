@@ -26,7 +26,7 @@ __all__ = ["Outcome", "RemoteTraceback", "forget", "read", "write_error", "write
 _ENDS_THE_CALLER = (SystemExit, KeyboardInterrupt, GeneratorExit)
 
 
-class RemoteTraceback(Exception):  # noqa: N818 as in concurrent.futures
+class RemoteTraceback(Exception):
     """The traceback of an error in the task where it was raised: the cause of the error here."""
 
     def __str__(self) -> str:
@@ -115,19 +115,20 @@ def read(folder: Path, task: Task, log: Path) -> Outcome | None:
                     f"what {task} has returned cannot be read here ({type(error).__name__}: "
                     f"{error}): return numbers, text, arrays, or objects of modules that are here"
                 ) from error
-        text = pickle.load(file)
+        text: str = pickle.load(file)
+        raised: BaseException
         try:
-            error = unpack(file)
+            raised = unpack(file)
         except Exception as wrong:
-            error = LaunchError(
+            raised = LaunchError(
                 f"{text.strip().splitlines()[-1]} (cannot be read here: {type(wrong).__name__}: "
                 f"{wrong})"
             )
-    if isinstance(error, _ENDS_THE_CALLER):
-        return Outcome(task, error=_harmless(error, task, text))
-    error.__cause__ = RemoteTraceback(text)
-    error.add_note(f"raised in {task}, whose log is {log}")
-    return Outcome(task, error=error)
+    if isinstance(raised, _ENDS_THE_CALLER):
+        return Outcome(task, error=_harmless(raised, task, text))
+    raised.__cause__ = RemoteTraceback(text)
+    raised.add_note(f"raised in {task}, whose log is {log}")
+    return Outcome(task, error=raised)
 
 
 def forget(folder: Path, task: Task) -> None:

@@ -4,8 +4,8 @@ cloudpickle packs what is defined in a notebook or in `__main__` by value, and f
 that has come home. What Keras and TensorFlow have needs more care, since a task can make its first
 variable only after its strategy:
 
-    to the tasks        a Keras model is its .keras file, loaded in the strategy's scope; a tensor, a
-                        dataset or a strategy is refused, with what to do instead
+    to the tasks        a Keras model is its .keras file, loaded in the strategy's scope; a tensor,
+                        a dataset or a strategy is refused, with what to do instead
     back to the caller  a Keras model likewise; a History without its model; a tensor or a variable
                         as a NumPy array
 """
@@ -16,12 +16,14 @@ import contextlib
 import pickle
 import sys
 from collections.abc import Iterator
+from types import CodeType
 from typing import IO, Any, Literal
 
 import cloudpickle
 
 from tfdist.errors import LaunchError
 from tfdist.functions import keras_values
+from tfdist.functions.sources import lines_of, shown_name
 
 __all__ = ["Packer", "Unpackable", "loading", "pack", "unpack"]
 
@@ -29,6 +31,7 @@ Way = Literal["there", "back"]
 """To the tasks, or back to the caller."""
 
 _loading = 0
+_NO_NAME = "<dynamic-code>"  # what cloudpickle 3.1 calls every file
 
 
 class Unpackable(LaunchError):
@@ -40,6 +43,7 @@ class Packer(cloudpickle.Pickler):
 
     Attributes:
         needs_scope: Whether it holds variables, which the tasks make in their strategy's scope.
+        sources: The lines of what was packed of no file, by the name that it has there.
     """
 
     def __init__(self, file: IO[bytes], way: Way) -> None:
@@ -51,6 +55,7 @@ class Packer(cloudpickle.Pickler):
         """
         super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
         self.needs_scope = False
+        self.sources: dict[str, list[str]] = {}
         self._way: Way = way
 
     def reducer_override(self, obj: Any) -> Any:
@@ -59,7 +64,17 @@ class Packer(cloudpickle.Pickler):
             kind = keras_values.kind_of(obj)
             if kind is not None:
                 return self._reduce(kind, obj)
+        if isinstance(obj, CodeType):
+            return self._reduce_code(obj)
         return super().reducer_override(obj)
+
+    def _reduce_code(self, code: CodeType) -> Any:
+        """As cloudpickle does it, which leaves out whose lines they are."""
+        make, arguments = self.dispatch_table[CodeType](code)
+        name = shown_name(code.co_filename)
+        if lines := lines_of(code.co_filename):
+            self.sources[name] = lines
+        return make, tuple(name if one == _NO_NAME else one for one in arguments)
 
     def _reduce(self, kind: keras_values.Kind, obj: Any) -> Any:
         advice = keras_values.ADVICE[self._way].get(kind)

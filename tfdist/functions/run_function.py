@@ -11,30 +11,24 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import FrameType
 from typing import Any, Literal
 
-from tfdist.cluster.task import nearest
 from tfdist.environments import LAUNCHED_VARIABLE, scheduler_of
-from tfdist.errors import ClusterError, DeadlinePassed, LaunchError, StrategyError
+from tfdist.errors import ClusterError, DeadlinePassed, LaunchError
 from tfdist.functions import outcome
 from tfdist.functions.call import CALL_FILE, Call, Header, write_call
 from tfdist.functions.deadline import positions
+from tfdist.functions.job_options import OPTIONS, JobOptions, Returns, Show
 from tfdist.functions.packing import loading
 from tfdist.functions.screens import find_screen
-from tfdist.functions.view import Silence, View
+from tfdist.functions.view import InPython, Silence, View
 from tfdist.launch import GpuSupply, Job, JobResult, ThisMachine, local_cluster, make_plan
 from tfdist.launch.network import How
-from tfdist.launch.output import Display
+from tfdist.launch.output import Console, Display
 from tfdist.steps_told import FOLDER_VARIABLE, StepsReader
 
-__all__ = ["KINDS", "OPTIONS", "Show", "run", "run_call"]
-
-KINDS = ("auto", "one_device", "mirrored", "multi_worker_mirrored", "parameter_server", "pipeline")
-"""What `strategy` may be; as for `tfdist.strategy`."""
-
-Show = Literal["auto", "bar", "lines", "none"]
-_SHOWS = ("auto", "bar", "lines", "none")
-_RETURNS = ("chief", "all")
+__all__ = ["run", "run_call"]
 
 
 def run(
@@ -43,9 +37,10 @@ def run(
     *args: Any,
     workers: int = 2,
     ps: int = 0,
+    chief: bool | None = None,
     strategy: str | None = None,
     plug: bool = False,
-    returns: Literal["chief", "all"] = "chief",
+    returns: Returns = "chief",
     timeout: float | None = None,
     show: Show = "auto",
     threads: int | Literal["auto"] = "auto",
@@ -61,8 +56,8 @@ def run(
 
     The function may be defined anywhere: in a notebook's cell, in the script that is running, in
     another function. It and its arguments travel by value, so each task has copies. Nothing of this
-    process is forked; TensorFlow starts in the tasks. It ends when all tasks have ended, and
-    leaves no process behind: Ctrl-C, or a notebook's interrupt, ends the job, and so does the
+    process is forked; TensorFlow starts in the tasks. The call returns when all tasks have ended,
+    and leaves no process behind: Ctrl-C, or a notebook's interrupt, ends the job, and so does the
     end of this process, however it comes.
 
     Example:
@@ -79,6 +74,8 @@ def run(
             datasets and strategies belong into the function.
         workers: How many workers.
         ps: How many parameter servers; one or more bring a chief, where alone the function goes on.
+        chief: Whether there is a chief beside the workers; None where the strategy wants one
+            ("pipeline").
         strategy: A kind that `tfdist.strategy` knows, "auto" for instance: each task makes it
             first, and calls the function in its scope. None: the function makes its own.
         plug: Whether every model that the function trains is plugged, as by `tfdist run --plug`:
@@ -111,86 +108,51 @@ def run(
         ClusterError: The numbers make no cluster, or this process is a task of a job already.
         KeyboardInterrupt: This process was interrupted; the job has ended.
     """
+    given = {name: value for name, value in locals().items() if name in OPTIONS}
     call = Call(function, args, kwargs)
     call.check(OPTIONS)
-    return run_call(
-        call,
-        workers=workers,
-        ps=ps,
-        strategy=strategy,
-        plug=plug,
-        returns=returns,
-        timeout=timeout,
-        show=show,
-        threads=threads,
-        gpus_per_task=gpus_per_task,
-        gpu_memory=gpu_memory,
-        max_restarts=max_restarts,
-        isolate=isolate,
-        log_dir=log_dir,
-        environ=environ,
-    )
+    return run_call(call, JobOptions(**given))
 
 
-OPTIONS = tuple(name for name in run.__kwdefaults__ or ())
-"""The names that `run` takes for itself."""
+def run_call(call: Call, options: JobOptions, *, prints: bool = False) -> Any:
+    """Runs a call as a job.
 
+    Args:
+        call: What is called.
+        options: How the job runs.
+        prints: Whether the chief's lines are printed under a bar, too.
 
-def run_call(
-    call: Call,
-    *,
-    workers: int,
-    ps: int,
-    strategy: str | None,
-    plug: bool,
-    returns: str,
-    timeout: float | None,
-    show: Show,
-    threads: int | Literal["auto"],
-    gpus_per_task: int | None,
-    gpu_memory: int | None,
-    max_restarts: int | None,
-    isolate: How,
-    log_dir: str | os.PathLike[str] | None,
-    environ: Mapping[str, str] | None,
-) -> Any:
-    """`run`, of a call that is made up already; the arguments are its."""
-    _check_choice("show", show, _SHOWS)
-    _check_choice("returns", returns, _RETURNS)
-    if strategy is not None and strategy not in KINDS:
-        raise StrategyError(
-            f"strategy={strategy!r}{nearest(strategy, KINDS)}; give one of {', '.join(KINDS)}, or "
-            "leave it out where the function makes its own"
-        )
-    if timeout is not None and not timeout > 0:
-        raise LaunchError(f"timeout={timeout!r}: give seconds above 0, or None for none")
+    Returns:
+        See `run`; so for what it raises.
+    """
     _check_place()
-    variables = {**os.environ, **(environ or {})}
+    variables = {**os.environ, **(options.environ or {})}
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tfdist_")))
+        timeout = options.timeout
         deadline = None if timeout is None else time.monotonic() + timeout
         path = tuple(os.path.abspath(one) for one in sys.path)
-        header = Header(path, strategy, returns, deadline)
-        write_call(folder / CALL_FILE, header, call, scoped=strategy is not None or plug)
-        cluster = stack.enter_context(local_cluster(workers, ps))
+        header = Header(path, options.strategy, options.returns, deadline)
+        write_call(folder / CALL_FILE, header, call, scoped=options.gives_scope)
+        cluster = stack.enter_context(local_cluster(options.workers, options.ps, options.has_chief))
         plan = make_plan(
             ["-m", "tfdist.functions.called", str(folder)],
             cluster,
-            plug=plug,
-            threads=threads,
-            gpus=GpuSupply.here(variables, gpus_per_task, gpu_memory),
+            plug=options.plug,
+            threads=options.threads,
+            gpus=GpuSupply.here(variables, options.gpus_per_task, options.gpu_memory),
             environ=variables,
         )
         variables[FOLDER_VARIABLE] = str(folder)
         names = [str(one.task) for one in plan.tasks]
-        display = _display(show, names, str(cluster.chief), folder)
+        display = _display(options.show, names, str(cluster.chief), folder, prints)
         job = Job(
             plan,
-            log_dir=log_dir,
-            max_restarts=max_restarts,
-            ground=ThisMachine(isolate),
+            log_dir=options.log_dir,
+            max_restarts=options.max_restarts,
+            ground=ThisMachine(options.isolate),
             environ=variables,
-            display=display,
+            display=InPython(display),
         )
         result: JobResult | None = None
         try:
@@ -200,13 +162,8 @@ def run_call(
             if isinstance(display, View):
                 display.end(result)
         if result.returncode == 0:
-            return _value(result, folder, str(cluster.chief), returns)
+            return _value(result, folder, str(cluster.chief), options.returns)
         raise _error(call, result, folder, job, timeout if late.is_set() else None)
-
-
-def _check_choice(name: str, given: object, known: tuple[str, ...]) -> None:
-    if given not in known:
-        raise LaunchError(f"{name}={given!r}{nearest(given, known)}; give one of {', '.join(known)}")
 
 
 def _check_place() -> None:
@@ -233,20 +190,22 @@ def _check_place() -> None:
 
 
 def _module_being_imported() -> str:
-    frame = sys._getframe()
+    frame: FrameType | None = sys._getframe()
     while frame is not None:
         if frame.f_code.co_name == "<module>":
             return f"the module {frame.f_globals.get('__name__', '?')!r}"
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return "a module"
 
 
-def _display(show: Show, names: list[str], chief: str, folder: Path) -> Display | None:
-    """What shows the job; None for every line, as `tfdist run` does."""
+def _display(show: Show, names: list[str], chief: str, folder: Path, prints: bool) -> Display:
     if show == "none":
         return Silence()
-    screen = find_screen() if show in ("auto", "bar") else None
-    return None if screen is None else View(names, chief, StepsReader(folder), screen)
+    screen = find_screen(asked_for=show == "bar") if show != "lines" else None
+    if screen is not None:
+        return View(names, chief, StepsReader(folder), screen, prints=prints)
+    quiet = os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2") not in ("0", "1")
+    return Console(names, live=chief, out=sys.stdout, err=sys.stderr, quiet=quiet)
 
 
 @contextlib.contextmanager
@@ -270,7 +229,7 @@ def _ended_at(deadline: float | None, job: Job) -> Iterator[threading.Event]:
         timer.cancel()
 
 
-def _value(result: JobResult, folder: Path, chief: str, returns: str) -> Any:
+def _value(result: JobResult, folder: Path, chief: str, returns: Returns) -> Any:
     found = {
         str(one.task): left.value
         for one in result.tasks

@@ -21,7 +21,7 @@ __all__ = ["NotebookScreen", "TerminalScreen", "find_screen", "in_notebook"]
 _COLUMNS = 110
 _PAGE = (
     "<pre style='white-space:pre;overflow-x:auto;line-height:normal;margin:0;"
-    "font-family:Menlo,Consolas,\"DejaVu Sans Mono\",monospace'>{code}</pre>"
+    'font-family:Menlo,Consolas,"DejaVu Sans Mono",monospace\'>{code}</pre>'
 )
 
 
@@ -54,11 +54,12 @@ class NotebookScreen:
 
     def show(self, picture: RenderableType) -> None:
         """See `Screen`."""
-        from IPython.display import display
+        from IPython import display
 
         bundle = _rendered(picture)
         if self._handle is None:
-            self._handle = display(bundle, raw=True, display_id=True)
+            put: Any = display.display
+            self._handle = put(bundle, raw=True, display_id=True)
         else:
             self._handle.update(bundle, raw=True)
 
@@ -91,10 +92,15 @@ def in_notebook() -> bool:
     return shell is not None and hasattr(shell, "kernel")
 
 
-def find_screen() -> Screen | None:
-    """The screen that the caller looks at; None where there is only a stream of lines."""
+def find_screen(*, asked_for: bool = False) -> Screen | None:
+    """The screen that the caller looks at; None where there is only a stream of lines.
+
+    Args:
+        asked_for: Whether a bar is wanted by name: rich then draws its end, where it cannot draw in
+            place.
+    """
     from tfdist.launch.output import is_terminal
 
     if in_notebook():
         return NotebookScreen()
-    return TerminalScreen() if is_terminal(sys.stdout) else None
+    return TerminalScreen() if asked_for or is_terminal(sys.stdout) else None

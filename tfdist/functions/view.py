@@ -8,10 +8,13 @@ The bar is the chief's: it is in step with the others, or counts for them.
 
 from __future__ import annotations
 
+import re
+import sys
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from tfdist.launch.output import Display
 from tfdist.launch.result import JobResult
 from tfdist.launch.terminal import TerminalLine, is_premature_log
 from tfdist.steps_told import Steps, StepsReader
@@ -19,7 +22,7 @@ from tfdist.steps_told import Steps, StepsReader
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["Rate", "Screen", "Silence", "View"]
+__all__ = ["InPython", "Rate", "Screen", "Silence", "View", "in_python"]
 
 _LOOK_SECONDS = 0.2
 _MARKS = {
@@ -59,11 +62,57 @@ class Silence:
         """Nothing is left to show."""
 
 
+class InPython:
+    """A display to which the launcher's options are spelt as `tfdist.run` takes them.
+
+    Example:
+        >>> in_python("run it with --plug, or --isolate off")
+        'run it with plug=True, or isolate="off"'
+    """
+
+    def __init__(self, display: Display) -> None:
+        self._display = display
+
+    def feed(self, task: str, data: bytes) -> None:
+        """See `Display`."""
+        self._display.feed(task, data)
+
+    def finish(self, task: str) -> None:
+        """See `Display`."""
+        self._display.finish(task)
+
+    def say(self, text: str) -> None:
+        """See `Display`."""
+        self._display.say(in_python(text))
+
+    def refresh(self) -> None:
+        """See `Display`."""
+        self._display.refresh()
+
+    def close(self) -> None:
+        """See `Display`."""
+        self._display.close()
+
+
+def in_python(text: str) -> str:
+    """What the launcher says, with the options of `tfdist run` spelt as those of `tfdist.run`."""
+    text = text.replace("has run the whole script by itself", "has called the function by itself")
+    text = text.replace("make tfdist.strategy() at its top", 'give strategy="auto"')
+    text = text.replace("--plug", "plug=True")
+    return re.sub(r"--([a-z_]+) (on|off)\b", r'\1="\2"', text)
+
+
 class View:
     """A `launch.output.Display` that shows how far a job has come."""
 
     def __init__(
-        self, tasks: Sequence[str], chief: str, steps: StepsReader, screen: Screen
+        self,
+        tasks: Sequence[str],
+        chief: str,
+        steps: StepsReader,
+        screen: Screen,
+        *,
+        prints: bool = False,
     ) -> None:
         """Prepares it.
 
@@ -72,10 +121,11 @@ class View:
             chief: Whose steps the bar shows.
             steps: Tells how far each task has come.
             screen: Where it is drawn.
+            prints: Whether the chief's lines are printed, too, as they come.
         """
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-        self._chief, self._steps, self._screen = chief, steps, screen
+        self._chief, self._steps, self._screen, self._prints = chief, steps, screen, prints
         self._now = {task: TerminalLine() for task in tasks}
         self._last = dict.fromkeys(tasks, "")
         self._marks = dict.fromkeys(tasks, "runs")
@@ -133,6 +183,8 @@ class View:
         for line in lines:
             if line.strip() and not is_premature_log(line):
                 self._last[task] = line.strip()
+                if self._prints and task == self._chief:
+                    sys.stdout.write(f"{line}\n")
 
     def _look(self) -> None:
         self._looked = time.monotonic()
