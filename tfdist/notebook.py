@@ -1,7 +1,9 @@
 """tfdist in a notebook: `run` calls a function as a job, `%%tfdist` runs a cell as one.
 
-%load_ext tfdist
-%%tfdist --workers 2 -i images,labels -o history
+    %load_ext tfdist
+    %%tfdist --workers 2 -i images,labels -o history
+
+The first makes the second known; it stands at the top of a cell.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from tfdist.cluster.task import nearest
 from tfdist.errors import LaunchError
 from tfdist.functions.packing import Packer, Unpackable, pack
 
-__all__ = ["CALL_FILE", "SOURCES_FILE", "Call", "Header", "write_call"]
+__all__ = ["CALL_FILE", "SOURCES_FILE", "Call", "Header", "name_of", "write_call"]
 
 CALL_FILE = "call.pickle"
 """In the folder that the caller and the tasks share: a `Header`, then the function and the rest."""
@@ -64,10 +64,7 @@ class Call:
     @property
     def name(self) -> str:
         """What it is called in errors: "train"."""
-        inner = self.function
-        while isinstance(inner, functools.partial):
-            inner = inner.func
-        return getattr(inner, "__qualname__", type(inner).__name__).rpartition("<locals>.")[2]
+        return name_of(self.function)
 
     def check(self, options: Sequence[str] = ()) -> None:
         """Refuses what could not be called, before seconds go into starting tasks.
@@ -101,6 +98,14 @@ class Call:
             raise LaunchError(
                 f"{self.name}{signature} cannot be called so: {error}{hint}"
             ) from None
+
+
+def name_of(function: object) -> str:
+    """What a function is called in errors: "train"."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    name: str = getattr(function, "__qualname__", type(function).__name__)
+    return name.rpartition("<locals>.")[2]
 
 
 def write_call(path: Path, header: Header, call: Call, *, scoped: bool) -> None:

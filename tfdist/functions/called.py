@@ -18,7 +18,7 @@ from typing import Any
 from tfdist import process
 from tfdist.exits import tell_by_exit_code
 from tfdist.functions import outcome
-from tfdist.functions.call import CALL_FILE, SOURCES_FILE, Header
+from tfdist.functions.call import CALL_FILE, SOURCES_FILE, Header, name_of
 from tfdist.functions.deadline import STACKS_SUFFIX
 from tfdist.functions.packing import unpack
 from tfdist.functions.sources import remember
@@ -47,8 +47,7 @@ def main(folder: Path) -> None:
                 function, args, kwargs = unpack(file)
                 value = function(*args, **kwargs)
         if header.returns == "all" or process.current().is_chief:
-            name = getattr(function, "__qualname__", type(function).__name__)
-            outcome.write_value(folder, task, value, f"what {name} has returned")
+            outcome.write_value(folder, task, value, f"what {name_of(function)} has returned")
     except BaseException as error:
         if not (isinstance(error, SystemExit) and error.code in (None, 0)):
             outcome.write_error(folder, task, error)
