@@ -5,6 +5,7 @@ Nothing here trains: a job without TensorFlow takes half a second.
 
 from __future__ import annotations
 
+import concurrent.futures
 import functools
 import os
 import signal
@@ -24,7 +25,7 @@ import tfdist
 from tests.launch.support import is_alive, wait_until
 from tfdist.errors import ClusterError, DeadlinePassed, LaunchError, StrategyError
 from tfdist.functions.outcome import RemoteTraceback
-from tfdist.functions.packing import Unpackable
+from tfdist.functions.pickling import Unpackable
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -107,6 +108,36 @@ def test_a_closure_and_a_partial_keep_what_they_hold() -> None:
 
 def test_sys_exit_with_nothing_is_a_good_end_without_a_value() -> None:
     assert quiet(lambda: sys.exit(), workers=1) is None
+
+
+def test_several_threads_run_jobs_at_once() -> None:
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        found = [threads.submit(quiet, who, n, workers=1) for n in (1, 2, 3)]
+        assert [one.result() for one in found] == ["worker:0" * n for n in (1, 2, 3)]
+
+
+def test_a_job_that_is_started_again_gives_the_last_ones_value(tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
+
+    def second_time() -> str:
+        if who() == "worker:1" and not seen.exists():
+            seen.touch()
+            raise KeyError("the first time")
+        return who()
+
+    assert quiet(second_time, max_restarts=1, returns="all") == {
+        "worker:0": "worker:0",
+        "worker:1": "worker:1",
+    }
+
+
+def test_the_tasks_have_the_callers_variables_and_those_that_are_given() -> None:
+    found = quiet(
+        lambda: (os.environ["A_VARIABLE"], os.environ["HOME"]),
+        workers=1,
+        environ={"A_VARIABLE": "its value"},
+    )
+    assert found == ("its value", os.environ["HOME"])
 
 
 # ------------------------------------------------------------ what fails
@@ -232,6 +263,9 @@ def test_options_that_there_are_not_are_told_at_once() -> None:
     assert "did you mean 'pipeline'?" in refused(who, strategy="pipelin")
     assert refused(who, timeout=0).startswith("timeout=0: give seconds above 0")
     assert refused(who, workers=-1).startswith("workers=-1: give a whole number")
+    assert refused(who, environ={"A": 1}).startswith("environ={'A': 1}: give names and values as")
+    assert refused(who, isolate="of").startswith("isolate='of'; did you mean 'off'?")
+    assert refused(who, workers=0)
     with pytest.raises(StrategyError, match="give ps=1, or more"):
         quiet(who, strategy="parameter_server")
 

@@ -55,7 +55,7 @@ class Kernel:
     @property
     def pid(self) -> int:
         """Its process id."""
-        return int(self.manager.provisioner.pid)  # type: ignore[union-attr, attr-defined]
+        return int(self.manager.provisioner.pid)  # type: ignore[union-attr]
 
     def begin(self, cell: str) -> str:
         """Starts a cell; returns the number of its request."""

@@ -1,7 +1,7 @@
 """A Python function as a job: `tfdist.run(function, ...)`.
 
     run_function.py ──► call.py      what is called, checked before anything starts
-                    ├─► packing.py   what travels between processes, by file, and what cannot
+                    ├─► pickling.py  what travels between processes, by file, and what cannot
                     ├─► launch       one process for each task: called.py
                     ├─► view.py      one bar and each task's last line, while it runs
                     └─► outcome.py   what the tasks leave behind: a value, or an error with its type

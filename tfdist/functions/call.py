@@ -8,6 +8,7 @@ import inspect
 import os
 import pickle
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +19,14 @@ import cloudpickle
 
 from tfdist.cluster.task import nearest
 from tfdist.errors import LaunchError
-from tfdist.functions.packing import Packer, Unpackable, pack
+from tfdist.functions.pickling import Packer, Unpackable, pack
 
 __all__ = ["CALL_FILE", "SOURCES_FILE", "Call", "Header", "name_of", "write_call"]
 
 CALL_FILE = "call.pickle"
 """In the folder that the caller and the tasks share: a `Header`, then the function and the rest."""
+
+_one_at_a_time = threading.Lock()  # what cloudpickle packs by value holds for all threads
 
 SOURCES_FILE = "sources.pickle"
 """Beside it: the lines of what was defined in no file."""
@@ -123,7 +126,7 @@ def write_call(path: Path, header: Header, call: Call, *, scoped: bool) -> None:
     """
     name = call.name
     try:
-        with path.open("wb") as file, _by_value(call.function):
+        with _one_at_a_time, path.open("wb") as file, _by_value(call.function):
             pack(header, file, "there", "the job")
             body = (call.function, call.args, dict(call.kwargs or {}))
             try:

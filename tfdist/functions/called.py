@@ -20,7 +20,7 @@ from tfdist.exits import tell_by_exit_code
 from tfdist.functions import outcome
 from tfdist.functions.call import CALL_FILE, SOURCES_FILE, Header, name_of
 from tfdist.functions.deadline import STACKS_SUFFIX
-from tfdist.functions.packing import unpack
+from tfdist.functions.pickling import unpack
 from tfdist.functions.sources import remember
 
 __all__ = ["main"]

@@ -18,7 +18,11 @@ KINDS = ("auto", "one_device", "mirrored", "multi_worker_mirrored", "parameter_s
 
 Show = Literal["auto", "bar", "lines", "none"]
 Returns = Literal["chief", "all"]
-_CHOICES = {"show": ("auto", "bar", "lines", "none"), "returns": ("chief", "all")}
+_CHOICES = {
+    "show": ("auto", "bar", "lines", "none"),
+    "returns": ("chief", "all"),
+    "isolate": ("auto", "on", "off"),
+}
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,9 @@ class JobOptions:
             raise StrategyError(
                 'strategy="parameter_server" without a parameter server: give ps=1, or more'
             )
+        for name, value in (self.environ or {}).items():
+            if not (isinstance(name, str) and isinstance(value, str)):
+                raise LaunchError(f"environ={{{name!r}: {value!r}}}: give names and values as text")
         if self.timeout is not None and not self.timeout > 0:
             raise LaunchError(f"timeout={self.timeout!r}: give seconds above 0, or None for none")
 

@@ -1,4 +1,4 @@
-"""Values of Keras and TensorFlow, as they travel between processes; see `packing`.
+"""Values of Keras and TensorFlow, as they travel between processes; see `pickling`.
 
 Nothing is imported here until there is such a value, or one is read.
 """
@@ -11,6 +11,8 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
+
+from tfdist.functions.history import FitHistory
 
 if TYPE_CHECKING:
     import keras
@@ -81,7 +83,7 @@ def reduce_history(history: keras.callbacks.History) -> tuple[Any, ...]:
         for name, value in (history.params or {}).items()
         if value is None or isinstance(value, bool | int | float | str)
     }
-    return _make_history, (history.history, list(history.epoch), params)
+    return FitHistory, (history.history, list(history.epoch), params)
 
 
 def reduce_tensor(tensor: Any) -> tuple[Any, ...]:
@@ -107,17 +109,6 @@ def _load_model(saved: bytes, own: dict[str, Any]) -> keras.Model:
         with open(path, "wb") as file:
             file.write(saved)
         return keras.models.load_model(path, custom_objects=own, safe_mode=False)
-
-
-def _make_history(
-    history: dict[str, list[Any]], epoch: list[int], params: dict[str, Any]
-) -> keras.callbacks.History:
-    import keras
-
-    made = keras.callbacks.History()
-    made.on_train_begin()
-    made.history, made.epoch, made.params = history, epoch, params
-    return made
 
 
 def _own_objects(model: keras.Model) -> dict[str, Any]:

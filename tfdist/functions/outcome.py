@@ -19,7 +19,7 @@ import cloudpickle
 
 from tfdist.cluster import Task
 from tfdist.errors import LaunchError
-from tfdist.functions.packing import pack, unpack
+from tfdist.functions.pickling import pack, unpack
 
 __all__ = ["Outcome", "RemoteTraceback", "forget", "read", "write_error", "write_value"]
 

@@ -20,7 +20,7 @@ from tfdist.functions import outcome
 from tfdist.functions.call import CALL_FILE, Call, Header, write_call
 from tfdist.functions.deadline import positions
 from tfdist.functions.job_options import OPTIONS, JobOptions, Returns, Show
-from tfdist.functions.packing import loading
+from tfdist.functions.pickling import loading
 from tfdist.functions.screens import find_screen
 from tfdist.functions.view import InPython, Silence, View
 from tfdist.launch import GpuSupply, Job, JobResult, ThisMachine, local_cluster, make_plan

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import pickle
 import sys
+import threading
 from collections.abc import Iterator
 from types import CodeType
 from typing import IO, Any, Literal
@@ -30,7 +31,7 @@ __all__ = ["Packer", "Unpackable", "loading", "pack", "unpack"]
 Way = Literal["there", "back"]
 """To the tasks, or back to the caller."""
 
-_loading = 0
+_here = threading.local()
 _NO_NAME = "<dynamic-code>"  # what cloudpickle 3.1 calls every file
 
 
@@ -79,7 +80,8 @@ class Packer(cloudpickle.Pickler):
     def _reduce(self, kind: keras_values.Kind, obj: Any) -> Any:
         advice = keras_values.ADVICE[self._way].get(kind)
         if advice:
-            raise Unpackable(f"a {type(obj).__name__}: {advice}")
+            name = type(obj).__name__
+            raise Unpackable(f"{'an' if name[0] in 'AEIOU' else 'a'} {name}: {advice}")
         if kind in ("model", "part"):
             self.needs_scope = True
         if kind == "model":
@@ -135,15 +137,15 @@ def unpack(file: IO[bytes]) -> Any:
 
 
 def loading() -> bool:
-    """Whether this process is reading what was packed, and imports modules for it."""
-    return _loading > 0
+    """Whether this thread is reading what was packed, and imports modules for it."""
+    return getattr(_here, "loading", 0) > 0
 
 
 @contextlib.contextmanager
 def _told() -> Iterator[None]:
-    global _loading
-    _loading += 1
+    before = getattr(_here, "loading", 0)
+    _here.loading = before + 1
     try:
         yield
     finally:
-        _loading -= 1
+        _here.loading = before
