@@ -78,8 +78,10 @@ setup(
     package_data={"tfdist": ["py.typed"]},
     install_requires=[
         "absl-py>=2.1",
+        "cloudpickle>=3.1",  # functions by value, for tfdist.run; needs nothing itself
         "keras>=3.14,<3.16",  # what is tested; keras-nightly 3.16 in its place is, too
         "numpy>=1.26",
+        "rich>=13.7",  # Keras' own; draws the bar of tfdist.run
         "tensorflow>=2.21",
         "wrapt>=1.16",  # TensorFlow's own; its import hooks serve `tfdist run --plug`
     ],
