@@ -11,8 +11,9 @@ import pytest
 from rich.console import Console, RenderableType
 
 from tfdist.cluster import Task
+from tfdist.functions.job_steps import Rate, StepsOfChief
 from tfdist.functions.screens import find_screen
-from tfdist.functions.view import Rate, View, in_python
+from tfdist.functions.view import View, in_python
 from tfdist.launch import JobResult, TaskResult
 from tfdist.steps_told import Steps
 
@@ -47,7 +48,8 @@ class Paper:
 
 def make(**options: Any) -> tuple[View, Told, Paper]:
     told, paper = Told(), Paper()
-    view = View(["worker:0", "worker:1"], "worker:0", told, paper, **options)  # type: ignore[arg-type]
+    steps = StepsOfChief(told, "worker:0")  # type: ignore[arg-type]
+    view = View(["worker:0", "worker:1"], "worker:0", steps, paper, **options)
     return view, told, paper
 
 

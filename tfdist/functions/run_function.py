@@ -19,11 +19,13 @@ from tfdist.errors import ClusterError, DeadlinePassed, LaunchError
 from tfdist.functions import outcome
 from tfdist.functions.call import CALL_FILE, Call, Header, write_call
 from tfdist.functions.deadline import positions
+from tfdist.functions.function_job import FunctionJob
 from tfdist.functions.job_options import OPTIONS, JobOptions, Returns, Show
+from tfdist.functions.job_steps import StepsOfChief
 from tfdist.functions.pickling import loading
 from tfdist.functions.screens import find_screen
 from tfdist.functions.view import InPython, Silence, View
-from tfdist.launch import GpuSupply, Job, JobResult, ThisMachine, local_cluster, make_plan
+from tfdist.launch import GpuSupply, JobResult, ThisMachine, local_cluster, make_plan
 from tfdist.launch.network import How
 from tfdist.launch.output import Console, Display
 from tfdist.steps_told import FOLDER_VARIABLE, StepsReader
@@ -146,13 +148,13 @@ def run_call(call: Call, options: JobOptions, *, prints: bool = False) -> Any:
         variables[FOLDER_VARIABLE] = str(folder)
         names = [str(one.task) for one in plan.tasks]
         display = _display(options.show, names, str(cluster.chief), folder, prints)
-        job = Job(
+        job = FunctionJob(
             plan,
+            InPython(display),
             log_dir=options.log_dir,
             max_restarts=options.max_restarts,
             ground=ThisMachine(options.isolate),
             environ=variables,
-            display=InPython(display),
         )
         result: JobResult | None = None
         try:
@@ -203,13 +205,14 @@ def _display(show: Show, names: list[str], chief: str, folder: Path, prints: boo
         return Silence()
     screen = find_screen(asked_for=show == "bar") if show != "lines" else None
     if screen is not None:
-        return View(names, chief, StepsReader(folder), screen, prints=prints)
+        steps = StepsOfChief(StepsReader(folder), chief)
+        return View(names, chief, steps, screen, prints=prints)
     quiet = os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2") not in ("0", "1")
     return Console(names, live=chief, out=sys.stdout, err=sys.stderr, quiet=quiet)
 
 
 @contextlib.contextmanager
-def _ended_at(deadline: float | None, job: Job) -> Iterator[threading.Event]:
+def _ended_at(deadline: float | None, job: FunctionJob) -> Iterator[threading.Event]:
     """Ends a job at the deadline, and sets the event then."""
     late = threading.Event()
     if deadline is None:
@@ -240,7 +243,7 @@ def _value(result: JobResult, folder: Path, chief: str, returns: Returns) -> Any
 
 
 def _error(
-    call: Call, result: JobResult, folder: Path, job: Job, timeout: float | None
+    call: Call, result: JobResult, folder: Path, job: FunctionJob, timeout: float | None
 ) -> BaseException:
     """What a job that did not end well raises here."""
     if timeout is not None:

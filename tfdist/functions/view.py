@@ -1,9 +1,7 @@
 """One bar for a job, and each task's last line, drawn by rich wherever the caller looks.
 
-    a task's bytes ──► TerminalLine ──► View ──► a Screen: a terminal or a notebook
-    Steps          ─────────────────────┘
-
-The bar is the chief's: it is in step with the others, or counts for them.
+a task's bytes ──► TerminalLine ──► View ──► a Screen: a terminal or a notebook
+a StepsSource  ─────────────────────┘
 """
 
 from __future__ import annotations
@@ -14,15 +12,15 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from tfdist.functions.job_steps import StepsSource
 from tfdist.launch.output import Display
 from tfdist.launch.result import JobResult
 from tfdist.launch.terminal import TerminalLine, is_premature_log
-from tfdist.steps_told import Steps, StepsReader
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["InPython", "Rate", "Screen", "Silence", "View", "in_python"]
+__all__ = ["InPython", "Screen", "Silence", "View", "in_python"]
 
 _LOOK_SECONDS = 0.2
 _MARKS = {
@@ -109,7 +107,7 @@ class View:
         self,
         tasks: Sequence[str],
         chief: str,
-        steps: StepsReader,
+        steps: StepsSource,
         screen: Screen,
         *,
         prints: bool = False,
@@ -118,8 +116,8 @@ class View:
 
         Args:
             tasks: The tasks' names.
-            chief: Whose steps the bar shows.
-            steps: Tells how far each task has come.
+            chief: Whose lines may be printed.
+            steps: Knows how far the job has come.
             screen: Where it is drawn.
             prints: Whether the chief's lines are printed, too, as they come.
         """
@@ -131,7 +129,6 @@ class View:
         self._marks = dict.fromkeys(tasks, "runs")
         self._said = ""
         self._looked = 0.0
-        self._rate = Rate()
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -188,22 +185,18 @@ class View:
 
     def _look(self) -> None:
         self._looked = time.monotonic()
-        steps = self._steps.newest().get(self._chief)
+        steps = self._steps.newest()
         if steps is None:
             return
-        if steps.mode != "train":
-            self._progress.update(self._bar, description="evaluating", done="")
-            return
-        self._rate.take(steps)
-        known = steps.steps
-        told = [f"{self._rate.examples:,.0f} examples/s"] if self._rate.examples else []
-        told += [f"{name} {steps.logs[name]:.4f}" for name in ("loss",) if name in steps.logs]
+        rate = steps.examples_per_second
+        told = [f"{rate:,.0f} examples/s"] if rate else []
+        told += [f"{name} {value:.4f}" for name, value in steps.metrics.items()]
         self._progress.update(
             self._bar,
-            description=f"epoch {steps.epoch + 1}/{steps.epochs}",
-            total=known * steps.epochs if known else None,
-            completed=steps.epoch * known + steps.step if known else None,
-            done=f"{steps.step}/{known or '?'}",
+            description=steps.doing,
+            total=steps.total,
+            completed=steps.done,
+            done=steps.epoch_done,
             told=", ".join(told),
         )
 
@@ -221,23 +214,3 @@ class View:
             table.add_row(Text(mark, style=style), task, Text(line, style="dim"))
         said = Text(self._said, style="dim", no_wrap=True, overflow="ellipsis")
         self._screen.show(Group(self._progress.get_renderable(), table, said))
-
-
-class Rate:
-    """Examples a second, over the steps of one epoch.
-
-    Attributes:
-        examples: That many; 0 where it is not known yet.
-    """
-
-    def __init__(self) -> None:
-        self.examples = 0.0
-        self._first: Steps | None = None
-
-    def take(self, steps: Steps) -> None:
-        """Takes what was told last of training."""
-        first = self._first
-        if first is None or steps.epoch != first.epoch or steps.step < first.step or not first.step:
-            self._first = steps  # validation, and the first step's tracing, are no training
-        elif steps.rows and steps.at > first.at:
-            self.examples = (steps.step - first.step) * steps.rows / (steps.at - first.at)

@@ -90,7 +90,6 @@ class Job:
         out: TextIO | None = None,
         err: TextIO | None = None,
         prefix: bool = True,
-        display: Display | None = None,
     ) -> None:
         """Prepares the job.
 
@@ -108,7 +107,6 @@ class Job:
             out: Where the tasks' output goes; None for standard output.
             err: Where the launcher's own lines go; None for standard error.
             prefix: Whether each line names its task. False is for one task only, shown as it is.
-            display: Shows the output instead of all these.
         """
         if grace < 0:
             raise ClusterError(f"grace of {grace:g} s; give 0 or more")
@@ -124,7 +122,7 @@ class Job:
         names = [str(task.task) for task in plan.tasks]
         level = plan.tasks[0].environ(self._environ).get("TF_CPP_MIN_LOG_LEVEL", "0")
         live = chief if (chief := str(plan.cluster.chief)) in names else names[0]
-        self._display: Display = display or (
+        self._display: Display = (
             Console(names, live=live, out=out, err=err, quiet=level not in ("0", "1"))
             if prefix
             else Passthrough(out=out, err=err)
@@ -205,11 +203,6 @@ class Job:
     def stop(self, signum: int = signal.SIGTERM) -> None:
         """Ends the job, as the same signal to the launcher would; for other threads."""
         self._asked.append(signum)
-
-    @property
-    def asked(self) -> int:
-        """The first signal that this job was sent; 0 where it was sent none."""
-        return self._asked[0] if self._asked else 0
 
     def _read(self, timeout: float) -> None:
         poller = select.poll()
