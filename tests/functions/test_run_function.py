@@ -16,16 +16,22 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 import tfdist
 from tests.launch.support import is_alive, wait_until
+from tfdist.cluster import Task
 from tfdist.errors import ClusterError, DeadlinePassed, LaunchError, StrategyError
+from tfdist.functions import outcome
+from tfdist.functions.call import Call
+from tfdist.functions.function_job import FunctionJob
 from tfdist.functions.outcome import RemoteTraceback
 from tfdist.functions.pickling import Unpackable
+from tfdist.functions.run_function import _error
+from tfdist.launch import Failure, JobResult, TaskResult
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -183,6 +189,31 @@ def test_a_killed_task_is_told_with_its_signal() -> None:
         quiet(die)
 
 
+def test_a_failure_is_told_though_the_deadline_passes_while_the_others_end(
+    tmp_path: Path,
+) -> None:
+    worker = Task("worker", 1)
+    outcome.write_error(tmp_path, worker, KeyError("in time"))
+    ended = TaskResult(worker, 1, Path("log"), 0.0, 1.0)
+    result = JobResult((ended,), 1, tmp_path, Failure(ended, ()))
+    raised = _error(Call(who), result, tmp_path, cast(FunctionJob, None), timeout=4.0)
+    assert isinstance(raised, KeyError)
+
+
+def test_workers_that_may_have_trained_alone_are_named_even_where_nothing_is_shown(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def trains_alone() -> None:
+        sys.modules["keras"] = sys  # as if it were imported
+
+    quiet(lambda: None)
+    assert capfd.readouterr().err == ""
+    quiet(trains_alone)
+    said = capfd.readouterr().err
+    assert "NO STRATEGY was made by worker:0, worker:1: each has called the function by" in said
+    assert said.endswith("make tfdist.strategy() in it, or run it with plug=True\n")
+
+
 def test_a_crash_in_native_code_is_told() -> None:
     def crash() -> None:
         import ctypes
@@ -286,6 +317,25 @@ def test_a_module_that_calls_it_when_it_is_imported_is_told_of_the_main_guard(
 
 
 # ------------------------------------------------------------ where it is called
+
+
+def test_plain_ipython_runs_a_cell_in_its_terminal(tmp_path: Path) -> None:
+    lines = (
+        "import tfdist\n"
+        "get_ipython().run_line_magic('load_ext', 'tfdist')\n"
+        "x = 20\n"
+        "get_ipython().run_cell_magic('tfdist', '--workers 1 -i x -o y', 'y = x + 1; print(y)')\n"
+        "print('brought', y)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "IPython", "--quick", "-c", lines],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=tmp_path,
+        env={**os.environ, "IPYTHONDIR": str(tmp_path)},
+    )
+    assert done.stdout == "[worker:0] 21\nbrought 21\n", done.stderr
 
 
 def test_a_script_calls_its_own_functions_and_knows_its_own_classes_again(tmp_path: Path) -> None:

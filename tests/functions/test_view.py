@@ -103,6 +103,18 @@ def test_each_task_shows_its_last_line_and_how_it_ended() -> None:
     assert paper.lines[-1] == "closed"
 
 
+def test_a_warning_of_the_launchers_stays() -> None:
+    view, _, paper = make()
+    view.say("OTHER HOSTS can reach this job")
+    view.say("NO STRATEGY was made by worker:0")
+    view.say("all tasks ended well")
+    assert paper.lines[3:] == [
+        "OTHER HOSTS can reach this job",
+        "NO STRATEGY was made by worker:0",
+        "all tasks ended well",
+    ]
+
+
 def test_the_chiefs_lines_are_printed_where_asked(capsys: pytest.CaptureFixture[str]) -> None:
     view, _, _ = make(prints=True)
     view.feed("worker:0", b"a line\n")

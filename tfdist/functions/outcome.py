@@ -10,6 +10,7 @@ import contextlib
 import io
 import os
 import pickle
+import sys
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,11 +42,13 @@ class Outcome:
         task: Which task.
         value: What the function has returned there.
         error: What it has raised instead, of the same type; None where it has returned.
+        knows_keras: Whether Keras was imported there, so that it may have trained.
     """
 
     task: Task
     value: Any = None
     error: BaseException | None = None
+    knows_keras: bool = False
 
 
 def write_value(folder: Path, task: Task, value: object, what: str) -> None:
@@ -65,6 +68,7 @@ def write_value(folder: Path, task: Task, value: object, what: str) -> None:
     try:
         with path.with_suffix(".part").open("wb") as file:
             pickle.dump("value", file)
+            pickle.dump("keras" in sys.modules, file)
             pack(value, file, "back", what)
         path.with_suffix(".part").replace(path)
     except OSError as error:
@@ -108,8 +112,9 @@ def read(folder: Path, task: Task, log: Path) -> Outcome | None:
         return None
     with path.open("rb") as file:
         if pickle.load(file) == "value":
+            knows_keras = pickle.load(file)
             try:
-                return Outcome(task, unpack(file))
+                return Outcome(task, unpack(file), knows_keras=knows_keras)
             except Exception as error:
                 raise LaunchError(
                     f"what {task} has returned cannot be read here ({type(error).__name__}: "

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
+from tfdist import log
 from tfdist.environments import LAUNCHED_VARIABLE, scheduler_of
 from tfdist.errors import ClusterError, DeadlinePassed, LaunchError
 from tfdist.functions import outcome
@@ -24,8 +25,8 @@ from tfdist.functions.job_options import OPTIONS, JobOptions, Returns, Show
 from tfdist.functions.job_steps import StepsOfChief
 from tfdist.functions.pickling import loading
 from tfdist.functions.screens import find_screen
-from tfdist.functions.view import InPython, Silence, View
-from tfdist.launch import GpuSupply, JobResult, ThisMachine, local_cluster, make_plan
+from tfdist.functions.view import InPython, Silence, View, in_python
+from tfdist.launch import GpuSupply, JobResult, ThisMachine, announcing, local_cluster, make_plan
 from tfdist.launch.network import How
 from tfdist.launch.output import Console, Display
 from tfdist.steps_told import FOLDER_VARIABLE, StepsReader
@@ -164,7 +165,7 @@ def run_call(call: Call, options: JobOptions, *, prints: bool = False) -> Any:
             if isinstance(display, View):
                 display.end(result)
         if result.returncode == 0:
-            return _value(result, folder, str(cluster.chief), options.returns)
+            return _value(result, folder, str(cluster.chief), options)
         raise _error(call, result, folder, job, timeout if late.is_set() else None)
 
 
@@ -232,35 +233,38 @@ def _ended_at(deadline: float | None, job: FunctionJob) -> Iterator[threading.Ev
         timer.cancel()
 
 
-def _value(result: JobResult, folder: Path, chief: str, returns: Returns) -> Any:
+def _value(result: JobResult, folder: Path, chief: str, options: JobOptions) -> Any:
     found = {
-        str(one.task): left.value
+        str(one.task): left
         for one in result.tasks
-        if (returns == "all" or str(one.task) == chief)
+        if (options.returns == "all" or str(one.task) == chief)
         and (left := outcome.read(folder, one.task, one.log)) is not None
     }
-    return found if returns == "all" else found.get(chief)
+    if options.show == "none" and result.alone and any(one.knows_keras for one in found.values()):
+        log.warning(in_python(announcing.alone(result.alone, plugged=options.plug)))
+    values = {name: one.value for name, one in found.items()}
+    return values if options.returns == "all" else values.get(chief)
 
 
 def _error(
     call: Call, result: JobResult, folder: Path, job: FunctionJob, timeout: float | None
 ) -> BaseException:
     """What a job that did not end well raises here."""
-    if timeout is not None:
+    if result.failure is not None:  # perhaps while its deadline passed
+        first = result.failure.result
+        left = outcome.read(folder, first.task, first.log)
+        if left is not None and left.error is not None:
+            return left.error
+    elif timeout is not None:
         where = positions(folder, [one.task for one in result.tasks])
         return DeadlinePassed(
             f"{call.name} has not returned within {timeout:g} s, and its job was ended"
             f"{where}; whole logs in {result.log_dir}"
         )
-    if job.asked:
+    else:
         if job.asked != signal.SIGINT:  # what would have happened here without the job
             signal.raise_signal(job.asked)
         return KeyboardInterrupt(f"the job was ended; whole logs in {result.log_dir}")
-    if result.failure is not None:
-        first = result.failure.result
-        left = outcome.read(folder, first.task, first.log)
-        if left is not None and left.error is not None:
-            return left.error
     try:
         result.check()
     except LaunchError as error:

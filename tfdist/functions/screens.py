@@ -51,6 +51,7 @@ class NotebookScreen:
 
     def __init__(self) -> None:
         self._handle: Any = None
+        self._shown: dict[str, str] = {}
 
     def show(self, picture: RenderableType) -> None:
         """See `Screen`."""
@@ -60,8 +61,9 @@ class NotebookScreen:
         if self._handle is None:
             put: Any = display.display
             self._handle = put(bundle, raw=True, display_id=True)
-        else:
+        elif bundle != self._shown:
             self._handle.update(bundle, raw=True)
+        self._shown = bundle
 
     def close(self) -> None:
         """The last picture stays."""

@@ -95,7 +95,7 @@ class InPython:
 def in_python(text: str) -> str:
     """What the launcher says, with the options of `tfdist run` spelt as those of `tfdist.run`."""
     text = text.replace("has run the whole script by itself", "has called the function by itself")
-    text = text.replace("make tfdist.strategy() at its top", 'give strategy="auto"')
+    text = text.replace("make tfdist.strategy() at its top", "make tfdist.strategy() in it")
     text = text.replace("--plug", "plug=True")
     return re.sub(r"--([a-z_]+) (on|off)\b", r'\1="\2"', text)
 
@@ -128,6 +128,7 @@ class View:
         self._last = dict.fromkeys(tasks, "")
         self._marks = dict.fromkeys(tasks, "runs")
         self._said = ""
+        self._warnings: list[str] = []
         self._looked = 0.0
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -137,7 +138,7 @@ class View:
             TimeRemainingColumn(compact=True),
             auto_refresh=False,
         )
-        self._bar = self._progress.add_task("starting", total=None, done="", told="")
+        self._bar = self._progress.add_task("running", total=None, done="", told="")
 
     def feed(self, task: str, data: bytes) -> None:
         """Takes the next bytes of a task."""
@@ -149,8 +150,12 @@ class View:
         self._marks[task] = "gone"
 
     def say(self, text: str) -> None:
-        """Keeps the launcher's last word."""
-        self._said = text.partition("\n")[0]
+        """Keeps the launcher's last word, and its warnings, which begin with a word in capitals."""
+        first = text.partition("\n")[0]
+        if first.partition(" ")[0].isupper():
+            self._warnings.append(first)
+        else:
+            self._said = first
         self._draw()
 
     def refresh(self) -> None:
@@ -213,4 +218,5 @@ class View:
             line = self._now[task].shown.strip() or self._last[task]
             table.add_row(Text(mark, style=style), task, Text(line, style="dim"))
         said = Text(self._said, style="dim", no_wrap=True, overflow="ellipsis")
-        self._screen.show(Group(self._progress.get_renderable(), table, said))
+        warnings = [Text(one, style="yellow") for one in self._warnings]
+        self._screen.show(Group(self._progress.get_renderable(), table, *warnings, said))
