@@ -122,6 +122,13 @@ def test_the_chiefs_lines_are_printed_where_asked(capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out == "a line\n"
 
 
+def test_a_long_line_is_cut_and_never_its_tasks_name() -> None:
+    view, _, paper = make()
+    view.feed("worker:0", b"x" * 300)
+    view.say("done")
+    assert paper.lines[1] == "● worker:0 " + "x" * 88 + "…"
+
+
 def test_a_markup_in_a_line_is_shown_as_it_is() -> None:
     view, _, paper = make()
     view.feed("worker:0", b"[red]loss[/red] [0, 1]\n")

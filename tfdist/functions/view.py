@@ -207,16 +207,16 @@ class View:
 
     def _draw(self) -> None:
         from rich.console import Group
-        from rich.table import Table
         from rich.text import Text
 
-        table = Table.grid(padding=(0, 1))
-        table.add_column(no_wrap=True)
-        table.add_column(no_wrap=True)
-        table.add_column(no_wrap=True, overflow="ellipsis")
-        for task, (mark, style) in {t: _MARKS[m] for t, m in self._marks.items()}.items():
-            line = self._now[task].shown.strip() or self._last[task]
-            table.add_row(Text(mark, style=style), task, Text(line, style="dim"))
-        said = Text(self._said, style="dim", no_wrap=True, overflow="ellipsis")
+        widest = max(map(len, self._marks))
+        lines = []
+        for task, state in self._marks.items():
+            mark, style = _MARKS[state]
+            last = self._now[task].shown.strip() or self._last[task]
+            line = Text.assemble((mark, style), f" {task:<{widest}} ", (last, "dim"))
+            line.no_wrap, line.overflow = True, "ellipsis"
+            lines.append(line)
         warnings = [Text(one, style="yellow") for one in self._warnings]
-        self._screen.show(Group(self._progress.get_renderable(), table, *warnings, said))
+        said = Text(self._said, style="dim", no_wrap=True, overflow="ellipsis")
+        self._screen.show(Group(self._progress.get_renderable(), *lines, *warnings, said))
