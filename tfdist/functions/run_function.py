@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +24,7 @@ from tfdist.functions.job_options import OPTIONS, JobOptions, Returns, Show
 from tfdist.functions.job_steps import StepsOfChief
 from tfdist.functions.pickling import loading
 from tfdist.functions.screens import find_screen
+from tfdist.functions.shared_folder import shared_folder
 from tfdist.functions.view import InPython, Silence, View, in_python
 from tfdist.launch import GpuSupply, JobResult, ThisMachine, announcing, local_cluster, make_plan
 from tfdist.launch.network import How
@@ -131,7 +131,7 @@ def run_call(call: Call, options: JobOptions, *, prints: bool = False) -> Any:
     _check_place()
     variables = {**os.environ, **(options.environ or {})}
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tfdist_")))
+        folder = stack.enter_context(shared_folder())
         timeout = options.timeout
         deadline = None if timeout is None else time.monotonic() + timeout
         path = tuple(os.path.abspath(one) for one in sys.path)
