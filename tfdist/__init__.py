@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 from tfdist.version import __version__
 
 if TYPE_CHECKING:
-    from tfdist import callbacks, environments, errors, launch, pipeline
+    from tfdist import callbacks, environments, errors, launch, notebook, pipeline
     from tfdist.cluster import Cluster, Task
+    from tfdist.functions.run_function import run
     from tfdist.process import is_chief
     from tfdist.strategies import strategy
     from tfdist.training import plug
@@ -40,9 +41,11 @@ __all__ = [
     "gather_batch",
     "is_chief",
     "launch",
+    "notebook",
     "own_rows",
     "pipeline",
     "plug",
+    "run",
     "strategy",
 ]
 
@@ -54,7 +57,9 @@ _HOME = {
     "gather_batch": "tfdist.training.replica.collectives",
     "is_chief": "tfdist.process",
     "own_rows": "tfdist.training.replica.collectives",
+    "load_ipython_extension": "tfdist.notebook",
     "plug": "tfdist.training",
+    "run": "tfdist.functions.run_function",
     "strategy": "tfdist.strategies",
 }
 """The modules that the public functions and classes live in; the other names are submodules."""

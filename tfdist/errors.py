@@ -14,6 +14,7 @@
     ├── TaskLost                     another task of the job went away while this one was working
     │   └── TaskLeft                 it ended well, but this one still waited for it
     └── LaunchError                  a process of the job could not be started or did not end well
+        └── DeadlinePassed           tfdist.run's timeout has passed (also a TimeoutError)
 
 Each message says what was given, what is allowed and what to do. `exit_code` is what a process that
 ends by the error exits with, so that a scheduler can tell a wrong spec (do not retry) from a lost
@@ -28,6 +29,7 @@ __all__ = [
     "CheckpointError",
     "ClusterError",
     "DataError",
+    "DeadlinePassed",
     "LaunchError",
     "PlugError",
     "PortInUse",
@@ -120,6 +122,10 @@ class TaskLeft(TaskLost):
 
 class LaunchError(TfdistError):
     """A process of the job could not be started or did not end well."""
+
+
+class DeadlinePassed(LaunchError, TimeoutError):
+    """A function that `tfdist.run` has called has not returned in time; its job was ended."""
 
 
 INTERNAL_FAULT = 70

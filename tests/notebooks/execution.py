@@ -65,11 +65,15 @@ def twice(notebook: NotebookNode) -> NotebookNode:
     doubled.cells = []
     for cell in notebook.cells:
         doubled.cells.append(copy.deepcopy(cell))
-        if cell.cell_type == "code" and not cell.source.startswith("!"):
+        if cell.cell_type == "code" and not _starts_a_job(cell.source):
             again = copy.deepcopy(cell)
             again.id = f"{cell.id}-again"
             doubled.cells.append(again)
     return doubled
+
+
+def _starts_a_job(source: str) -> bool:
+    return source.startswith(("!", "%%tfdist")) or "tfdist.run(" in source
 
 
 def execute(notebook: NotebookNode, folder: Path, deadline: float = 300) -> NotebookNode:

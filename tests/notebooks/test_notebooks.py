@@ -62,6 +62,16 @@ def check_the_large_model(notebook: NotebookNode) -> None:
     assert float(accuracy[1]) > 0.8
 
 
+def check_what_went_wrong(notebook: NotebookNode) -> None:
+    """Each trouble was told by its name, and one job has gone on after it."""
+    said = "".join(text_of(output) for output in outputs(notebook))
+    assert "unknown key 'clutser'; did you mean 'cluster'?" in said
+    assert re.search(r"caught after \d+ s of 60: 10 images for worker:1", said)
+    assert re.search(r"started again\n(.*\n)+.*resuming after epoch 4", said)
+    assert re.search(r"worker:1 was stopped \(SIGSTOP\) for \d+ s, and ended by tfdist", said)
+    assert "wait_for_a_file has not returned within 5 s" in said
+
+
 def check_no_path_and_no_error(notebook: NotebookNode) -> None:
     of_this_machine = [str(ROOT), str(Path.home()), sys.prefix, tempfile.gettempdir()]
     for output in outputs(notebook):
@@ -96,6 +106,8 @@ def test_a_notebook_runs_and_each_cell_runs_again(path: Path, tmp_path: Path) ->
     check_the_end(executed)
     if "pipeline" in path.stem:
         check_the_large_model(executed)
+    if "wrong" in path.stem:
+        check_what_went_wrong(executed)
 
 
 @each_notebook
@@ -105,6 +117,8 @@ def test_a_notebook_is_committed_with_its_outputs(path: Path) -> None:
     assert counts == list(range(1, len(counts) + 1))
     check_no_path_and_no_error(notebook)
     check_the_end(notebook)
+    if "wrong" in path.stem:
+        check_what_went_wrong(notebook)
 
 
 @each_notebook
