@@ -18,11 +18,12 @@ import numpy as np
 from tfdist import log
 from tfdist.compat import keras_build, keras_trainer
 from tfdist.errors import DataError, PlugError
+from tfdist.strategies import fit_clock
 from tfdist.strategies.stall_watch import note
 from tfdist.structures import Callbacks, Logs, Nest
 from tfdist.training.data.global_batches import GlobalBatches
 from tfdist.training.data.stream import Stream
-from tfdist.training.loop import call_agreement, callback_routing
+from tfdist.training.loop import call_agreement, callback_routing, telling
 from tfdist.training.loop.call_agreement import Agreed
 from tfdist.training.loop.chunking import ChunkLength
 from tfdist.training.loop.family import Family
@@ -108,7 +109,8 @@ class Loop:
         data.rewind()
         if agreed.restores:
             self._build_what_is_restored()
-        with saving.running():
+        told = telling.fitting(family, data, epochs.epochs, callback_list.callbacks)
+        with saving.running(), told:
             self._train(data, validation, epochs, callback_list, saving, agreed, own_evaluate)
         return model.history
 
@@ -125,7 +127,7 @@ class Loop:
         """Runs the epochs of one `fit`."""
         model, family = self.model, self.family
         chunk_length, test_chunk_length = agreed.paces
-        note("in its callbacks, as the training begins", alone=True)
+        note("in its callbacks, as the training begins", "callbacks", alone=True)
         callback_list.on_train_begin()
         first = keras_trainer.restored_epoch(model) or epochs.initial_epoch
         state: JobState | None = None
@@ -141,25 +143,28 @@ class Loop:
             training_logs = logs = dict(state.logs)
             first = epochs.epochs if state.stopped and not state.step else first
         for epoch in range(first, epochs.epochs):
-            note(f"in its callbacks, as epoch {epoch + 1} begins", alone=True, epoch=epoch)
+            began = f"in its callbacks, as epoch {epoch + 1} begins"
+            note(began, "callbacks", alone=True, epoch=epoch)
             begun = 0 if state is None or epoch > first else state.step
             if not begun:
                 family.reset_metrics()
             with saving.rates_kept() if begun else contextlib.nullcontext():
                 callback_list.on_epoch_begin(epoch)
             saving.begin_epoch(epoch, begun, chunk_length)
+            telling.tell_epoch(epoch, begun)
             logs = self._run("train", data, chunk_length, callback_list, logs, begun, saving)
             epoch_logs = dict(logs)
             val_logs = None
             if own_evaluate is not None and epochs.validates(epoch):
+                fit_clock.CLOCK.enter("compute")
                 val_logs = own_evaluate(callbacks=callback_list)
             elif validation is not None and epochs.validates(epoch):
                 val_logs = self._evaluate(validation, test_chunk_length, callback_list)
             if val_logs is not None:
                 epoch_logs.update({f"val_{name}": value for name, value in val_logs.items()})
-            note(f"in its callbacks at the end of epoch {epoch + 1}", alone=True)
+            note(f"in its callbacks at the end of epoch {epoch + 1}", "callbacks", alone=True)
             callback_list.on_epoch_end(epoch, epoch_logs)
-            note(f"at the border after epoch {epoch + 1}, where workers meet")
+            note(f"at the border after epoch {epoch + 1}, where workers meet", "exchange")
             training_logs = epoch_logs
             stops = self._stops_after_epoch()
             saving.after_epoch(epoch, epoch_logs, stops or epoch + 1 == epochs.epochs)
@@ -200,12 +205,12 @@ class Loop:
         self, data: Stream, chunk_length: ChunkLength, callback_list: keras.callbacks.CallbackList
     ) -> Logs:
         self.model.stop_evaluating = False
-        note("in its callbacks, as an evaluation begins", alone=True)
+        note("in its callbacks, as an evaluation begins", "callbacks", alone=True)
         callback_list.on_test_begin()
         self.family.reset_metrics()
         data.rewind()
         logs = self._run("test", data, chunk_length, callback_list, {})
-        note("in its callbacks, as an evaluation ends", alone=True)
+        note("in its callbacks, as an evaluation ends", "callbacks", alone=True)
         callback_list.on_test_end(logs)
         return logs
 
@@ -228,18 +233,18 @@ class Loop:
         data.begin_epoch(self.family.all_gather)
         step = 0
         with contextlib.closing(prediction.chunks(data, chunk_length)) as chunks:
-            note("in the input pipeline of predict", alone=True)
+            note("in the input pipeline of predict", None, alone=True)
             for run in chunks:
-                note("in its callbacks around predict steps", alone=True)
+                note("in its callbacks around predict steps", None, alone=True)
                 callback_list.on_predict_batch_begin(step)
-                note("in its predict steps")
+                note("in its predict steps", None)
                 place, count, found = run()
                 outputs[place] = found
                 step += count
-                note("in its callbacks around predict steps", alone=True)
+                note("in its callbacks around predict steps", None, alone=True)
                 callback_list.on_predict_batch_end(step - 1, {"outputs": found})
                 self.stops("stop_predicting")  # the chunks heed it
-                note("in the input pipeline of predict", alone=True)
+                note("in the input pipeline of predict", None, alone=True)
         data.end_epoch()
         callback_list.on_predict_end()
         if not outputs:
@@ -271,23 +276,24 @@ class Loop:
         chunks = family.chunks(mode, data, chunk_length)
         with Watchdog(what, active=self.layout.task != "") as watch, contextlib.closing(chunks):
             for run in chunks:
-                note(f"in its callbacks around {mode} steps", alone=True)
+                note(f"in its callbacks around {mode} steps", "callbacks", alone=True)
                 begin(step)
                 self._check_compiled("fit" if mode == "train" else "evaluate")
                 if saving is not None:
                     saving.before_chunk(chunk_length)
-                note(f"in its {mode} steps", step=step)
+                note(f"in its {mode} steps", "compute", step=step)
                 count, logs = run()
                 step += count
-                note(f"in its callbacks around {mode} steps", alone=True)
+                note(f"in its callbacks around {mode} steps", "callbacks", alone=True)
                 if count:
                     end(step - 1, logs)
                 watch.moved()
                 if self._stops_are_agreed and self.stops(flag):
                     break
                 if saving is not None:
+                    telling.tell_steps(step, logs, data)
                     saving.after_chunk(step, logs, chunk_length)
-                note("in the input pipeline", alone=True)  # as far as Python reads it
+                note("in the input pipeline", "input", alone=True)  # as far as Python reads it
         family.bring_together()
         self._check_length(data, step, begun)
         data.end_epoch()
@@ -335,7 +341,8 @@ class Loop:
         """For an `evaluate` or a `predict` that may be called inside of a `fit`."""
         before = self._stops_are_agreed
         try:
-            yield
+            with fit_clock.apart():
+                yield
         finally:
             self._stops_are_agreed = before
 

@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdist.compat import tf_collectives
+from tfdist.strategies import fit_clock, step_clock
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.structures import Logs
 from tfdist.training.data.stream import Step, Stream
@@ -134,10 +135,18 @@ class Synchronous:
             ran = self.run_steps(mode, steps, data.may_leave_replicas_out)
         if mode == "train" and chunk_length.every is not None:
             self.bring_together()  # a callback may look at them now
-        reading = self._totals.read(mode, *ran, chunk_length.told, data.varies_with)
+        waits = self.layout.workers > 1
+        with fit_clock.CLOCK.during("exchange") if waits else contextlib.nullcontext():
+            reading = self._totals.read(mode, *ran, chunk_length.told, data.varies_with)
         chunk_length.agreed(*reading.numbers.T)
         chunk_length.took(count, time.perf_counter() - started)
         return count, reading.logs
+
+    def tells_apart(self, data: Stream) -> set[str]:
+        """What graphs wait for is known where they have a clock; see `Family`."""
+        clock = step_clock.is_running() and not self.model.run_eagerly
+        found = {"input"} if clock or not data.counted else set()
+        return found | ({"exchange"} if self.programs.separates_exchange else set())
 
     def on_batch(self, mode: Mode, step: Step) -> Logs:
         """Takes one step by itself; returns its logs."""
@@ -191,7 +200,7 @@ class Synchronous:
 
     def _function(self, kind: str, mode: Mode, may_be_absent: bool) -> Callable[..., Any]:
         """The program of this kind ("one" or "loop"), written once."""
-        key = (kind, mode, may_be_absent)
+        key = (kind, mode, may_be_absent, step_clock.is_running())
         if key not in self._functions:
             if kind == "one":
                 self._functions[key] = self.programs.one(mode, may_be_absent)
