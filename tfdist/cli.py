@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from tfdist import command_line, host_options
+from tfdist import command_line, host_options, live_options
 from tfdist.errors import TfdistError
 from tfdist.run_parser import run_parser
 
@@ -129,6 +129,7 @@ def _run(given: list[str]) -> int:
             "grace": options.grace,
             "prefix": not alone,
             "ground": SecureMachine() if options.secure else ThisMachine(options.isolate),
+            "live": live_options.live_view(options, cluster, tasks, prefix=not alone),
         }
         job = crew.job(plan, cluster, tasks, lambda at, own: make(at, tasks=own), **how)
         return job.run().returncode

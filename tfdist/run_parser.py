@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tfdist import command_line, host_options
+from tfdist import command_line, host_options, live_options
 from tfdist.errors import EXIT_CODES
 
 __all__ = ["EXAMPLES", "run_parser"]
@@ -156,6 +156,7 @@ def run_parser() -> command_line.Parser:
         help="with --workers MIN:MAX: how long workers are waited for at the start, and when one "
         "that was lost, or has come, is taken in (default: 10)",
     )
+    live_options.add_options(parser)
     parser.option(
         how,
         "--log_dir",

@@ -199,10 +199,10 @@ def _state(heard: _Heard, lags: Phase | None, now: float) -> tuple[State, str]:
     if not heard.records or not heard.records[-1].fit:
         return "starts", ""
     record = heard.records[-1]
-    if now > heard.at + _SILENT:
-        return "silent", f"says nothing for {now - heard.at:.0f} s"
     if not record.phase:
         return "trains", "outside of fit"
+    if now > heard.at + _SILENT:
+        return "silent", f"says nothing for {now - heard.at:.0f} s"
     still = record.still + now - heard.at
     if still >= _STILL:
         if record.phase in ("compute", "exchange"):

@@ -74,10 +74,14 @@ class PhaseSeconds:
             field.name: _difference(*(getattr(one, field.name) for one in both))
             for field in fields(self)
         }
-        return PhaseSeconds(**values)
+        return PhaseSeconds(**values)  # type: ignore[arg-type]
 
     def together(self, apart: Collection[str]) -> PhaseSeconds:
-        """The same, with `input` and `exchange` told apart from computing only if they are given."""
+        """The same, with what is not told apart from computing added to that.
+
+        Args:
+            apart: which phases are, beside computing.
+        """
         added = sum(v for name, v in self.measured.items() if name not in apart)
         values = {name: v for name, v in self.measured.items() if name in apart}
         values["compute"] = values.get("compute", 0.0) + added

@@ -21,7 +21,19 @@ from tfdist.progress.phase_clock import PhaseClock
 from tfdist.progress.phase_seconds import Phase, PhaseSeconds
 from tfdist.progress.record import Record, Span
 
-__all__ = ["PIPE_VARIABLE", "Measured", "Teller", "is_heard", "numbers_of", "pipe_variable", "saving", "teller"]
+__all__ = [
+    "PIPE_VARIABLE",
+    "WISH_VARIABLE",
+    "Measured",
+    "Teller",
+    "numbers_of",
+    "pipe_variable",
+    "saving",
+    "teller",
+]
+
+WISH_VARIABLE = "TFDIST_PROGRESS"
+"""What tasks are to tell whoever starts them: "records", or "spans" too; else they tell nothing."""
 
 PIPE_VARIABLE = "TFDIST_PROGRESS_PIPE"
 """The pipe: its descriptor, the number that tells it from any other, and what is wanted."""
@@ -32,16 +44,16 @@ _MOST_SPANS = 400  # between two records; the rest is left out
 _MOST_UNSENT = 1 << 16
 
 
-def pipe_variable(descriptor: int, *, spans: bool) -> str:
+def pipe_variable(descriptor: int, wish: str) -> str:
     """What `PIPE_VARIABLE` says of a pipe's end to write to.
 
     A process that inherits the variable and not the pipe may have something else at its number.
 
     Args:
         descriptor: of the pipe, in the task.
-        spans: whether each phase is to be told.
+        wish: as `WISH_VARIABLE` says it.
     """
-    return f"{descriptor}:{os.fstat(descriptor).st_ino}:{_SPANS if spans else ''}"
+    return f"{descriptor}:{os.fstat(descriptor).st_ino}:{wish}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +118,7 @@ class Teller:
         finally:
             self.tell()
             self._measure, clock.on_end = None, None
+            self.tell()  # what follows may be the end, in which no thread runs
 
     def update(self, **changes: Any) -> None:
         """Notes what the next records say; see `Record`."""
@@ -163,11 +176,6 @@ class Teller:
         except OSError:  # who has started this task is gone, and ends it
             self._unsent = b""
             self._wake.set()
-
-
-def is_heard() -> bool:
-    """Whether anybody wants to know."""
-    return teller() is not None
 
 
 @functools.cache

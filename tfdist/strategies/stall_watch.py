@@ -55,7 +55,7 @@ def begin(task: str, touch: InTouch | None, membership: Membership | None) -> No
 
 def note(
     phase: str,
-    counts_as: Phase | None,
+    counts_as: Phase | None = None,
     *,
     alone: bool = False,
     epoch: int | None = None,

@@ -16,7 +16,16 @@ import tensorflow as tf
 from tfdist.compat import tf_strategies
 from tfdist.structures import Nest, T
 
-__all__ = ["exchanged", "is_running", "next_batch", "ready", "seconds", "separates", "summed", "ticks"]
+__all__ = [
+    "exchanged",
+    "is_running",
+    "next_batch",
+    "ready",
+    "seconds",
+    "separates",
+    "summed",
+    "ticks",
+]
 
 
 @dataclass

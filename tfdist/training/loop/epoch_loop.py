@@ -233,18 +233,18 @@ class Loop:
         data.begin_epoch(self.family.all_gather)
         step = 0
         with contextlib.closing(prediction.chunks(data, chunk_length)) as chunks:
-            note("in the input pipeline of predict", None, alone=True)
+            note("in the input pipeline of predict", alone=True)
             for run in chunks:
-                note("in its callbacks around predict steps", None, alone=True)
+                note("in its callbacks around predict steps", alone=True)
                 callback_list.on_predict_batch_begin(step)
-                note("in its predict steps", None)
+                note("in its predict steps")
                 place, count, found = run()
                 outputs[place] = found
                 step += count
-                note("in its callbacks around predict steps", None, alone=True)
+                note("in its callbacks around predict steps", alone=True)
                 callback_list.on_predict_batch_end(step - 1, {"outputs": found})
                 self.stops("stop_predicting")  # the chunks heed it
-                note("in the input pipeline of predict", None, alone=True)
+                note("in the input pipeline of predict", alone=True)
         data.end_epoch()
         callback_list.on_predict_end()
         if not outputs:
