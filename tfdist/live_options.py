@@ -6,8 +6,6 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from tfdist.command_line import Parser
@@ -100,6 +98,8 @@ def live_view(
         watchers.append(PlainLines())
     if options.tensorboard is not None:
         _check_installed("--tensorboard")
+        from pathlib import Path
+
         from tfdist.launch.live.tensorboard_files import TensorBoardFiles
         from tfdist.launch.live.trace_file import TraceFile
 
@@ -136,16 +136,22 @@ def _kind(asked: str, out: TextIO, environ: Mapping[str, str], prefix: bool) -> 
     if not prefix:
         return "none"
     plain = environ.get("NO_COLOR") or environ.get("CI")
-    return "bar" if is_terminal(out) and not plain and find_spec("rich") else "plain"
+    return "bar" if is_terminal(out) and not plain and _is_there("rich") else "plain"
 
 
 def _check_installed(option: str) -> None:
     module, package = _NEEDED[option]
-    if find_spec(module) is None:
+    if not _is_there(module):
         raise ClusterError(
             f"{option} needs {package}, which is not installed; pip install {package}, or "
             "'tfdist[live]' for all of these"
         )
+
+
+def _is_there(module: str) -> bool:
+    from importlib.util import find_spec
+
+    return find_spec(module) is not None
 
 
 def _metrics_address(text: str) -> Address:

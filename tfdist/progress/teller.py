@@ -159,6 +159,10 @@ class Teller:
                 self._unsent += record.to_line()
             self._write()
 
+    def close(self) -> None:
+        """Tells nothing more."""
+        self._wake.set()
+
     def _run(self) -> None:
         while not self._wake.wait(self._every):
             self.tell()

@@ -23,7 +23,7 @@ from tfdist.strategies.stall_watch import note
 from tfdist.structures import Callbacks, Logs, Nest
 from tfdist.training.data.global_batches import GlobalBatches
 from tfdist.training.data.stream import Stream
-from tfdist.training.loop import call_agreement, callback_routing, telling
+from tfdist.training.loop import call_agreement, callback_routing, fit_progress
 from tfdist.training.loop.call_agreement import Agreed
 from tfdist.training.loop.chunking import ChunkLength
 from tfdist.training.loop.family import Family
@@ -109,7 +109,7 @@ class Loop:
         data.rewind()
         if agreed.restores:
             self._build_what_is_restored()
-        told = telling.fitting(family, data, epochs.epochs, callback_list.callbacks)
+        told = fit_progress.fitting(family, data, epochs.epochs, callback_list.callbacks)
         with saving.running(), told:
             self._train(data, validation, epochs, callback_list, saving, agreed, own_evaluate)
         return model.history
@@ -151,7 +151,7 @@ class Loop:
             with saving.rates_kept() if begun else contextlib.nullcontext():
                 callback_list.on_epoch_begin(epoch)
             saving.begin_epoch(epoch, begun, chunk_length)
-            telling.tell_epoch(epoch, begun)
+            fit_progress.tell_epoch(epoch, begun)
             logs = self._run("train", data, chunk_length, callback_list, logs, begun, saving)
             epoch_logs = dict(logs)
             val_logs = None
@@ -291,7 +291,7 @@ class Loop:
                 if self._stops_are_agreed and self.stops(flag):
                     break
                 if saving is not None:
-                    telling.tell_steps(step, logs, data)
+                    fit_progress.tell_steps(step, logs, data)
                     saving.after_chunk(step, logs, chunk_length)
                 note("in the input pipeline", "input", alone=True)  # as far as Python reads it
         family.bring_together()
