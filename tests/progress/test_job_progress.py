@@ -138,8 +138,22 @@ def test_a_task_that_is_started_again_begins_anew() -> None:
 
 def test_another_fit_has_a_speed_of_its_own() -> None:
     first = [record(0, epoch=3, step=0), record(10, epoch=3, step=100)]
-    view = heard(worker_0=[*first, record(11, fit=2, step=0), record(13, fit=2, step=4)]).view(13)
+    second = [record(11 + n, fit=2, step=step) for n, step in enumerate((0, 2, 4))]
+    view = heard(worker_0=[*first, *second]).view(13)
     assert (view.done, view.steps_per_second) == (4, 2)
+
+
+def test_the_steps_that_are_traced_say_nothing_of_the_others() -> None:
+    steps = {0: 0, 10: 1, 11: 21, 12: 41}
+    view = heard(worker_0=[record(at, step=step) for at, step in steps.items()]).view(12)
+    assert view.steps_per_second == 20
+
+
+def test_what_a_fit_tells_apart_only_later_is_told_apart() -> None:
+    early = [record(0, None, 0, None), record(5, None, 5, None)]
+    late = [record(6, 0, 5, 1), record(10, 2, 5, 3)]
+    shares = task(heard(worker_0=[*early, *late]), "worker:0", 10).shares
+    assert shares == {"input": 0.5, "compute": 0, "exchange": 0.5, "callbacks": 0, "save": 0}
 
 
 def test_shares_are_those_of_the_last_seconds() -> None:
@@ -152,6 +166,8 @@ def test_shares_are_those_of_the_last_seconds() -> None:
 def test_times_of_other_machines_are_brought_here_by_the_quickest_way() -> None:
     progress = JobProgress(TASKS)
     for at, late in ((1000.0, 0.5), (1001.0, 0.1), (1002.0, 0.9)):
-        progress.hear("worker:0", [record(at)], at - 990 + late)
+        progress.hear("worker:0", [record(at)], at - 990 + late, here=False)
+    progress.hear("worker:2", [record(5.0)], 5.3)
+    assert progress.offset("worker:2") == 0  # one clock
     assert progress.offset("worker:0") == pytest.approx(-989.9)
     assert progress.offset("worker:1") == 0

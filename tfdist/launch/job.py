@@ -216,7 +216,7 @@ class Job:
         for process in self._processes:
             if process.pipe in ready or process.holds_output:
                 self._display.feed(process.name, process.read())
-            self._live.hear(process.name, process.read_progress())
+            self._live.hear(process.name, process.read_progress(), here=not process.host)
 
     def _look_at(self, process: RunningTask, starter: Starter) -> None:
         if process.gone:

@@ -111,18 +111,19 @@ class JobProgress:
             self.restarts += 1
         self._tasks[task] = _Heard()
 
-    def hear(self, task: str, records: Iterable[Record], now: float) -> None:
+    def hear(self, task: str, records: Iterable[Record], now: float, *, here: bool = True) -> None:
         """Takes in what has come of a task.
 
         Args:
             task: its name.
             records: the oldest first.
             now: seconds of `time.monotonic` here.
+            here: whether its machine is this one, whose clock all processes share.
         """
         heard = self._tasks.setdefault(task, _Heard())
         for record in records:
             heard.at = now
-            late = now - record.at
+            late = 0.0 if here else now - record.at
             heard.offset = late if heard.offset is None else min(heard.offset, late)
             if heard.records and heard.records[-1].fit != record.fit:
                 heard.records.clear()
@@ -169,7 +170,9 @@ class JobProgress:
         if not fitting:
             return JobView(None, 0, None, None, None, tasks)
         records = self._tasks[self._chief if self._chief in fitting else fitting[0]].records
-        first, last = records[0], records[-1]
+        last = records[-1]
+        # The first steps take what TensorFlow takes to trace them: they say nothing of the others.
+        first = next((one for one in records if _done(one)), last)
         done = _done(last)
         rate = None
         if first.at < last.at and done > _done(first):
@@ -188,9 +191,10 @@ def _spent(heard: _Heard) -> PhaseSeconds:
     records = heard.records
     if not records or not records[-1].phase:
         return PhaseSeconds()
-    if len(records) == 1:
-        return records[-1].seconds
-    return records[-1].seconds.since(records[0].seconds)
+    last = records[-1].seconds
+    # Before its first step, a fit does not know yet what it will tell apart.
+    alike = [one.seconds for one in records if one.seconds.measured.keys() == last.measured.keys()]
+    return last.since(alike[0]) if len(alike) > 1 else last
 
 
 def _state(heard: _Heard, lags: Phase | None, now: float) -> tuple[State, str]:

@@ -18,6 +18,7 @@ from tfdist.progress import JobView, TaskView
 __all__ = ["JobBar", "picture"]
 
 _MOST_TASKS = 8
+_SHORTEST_BAR, _LONGEST_BAR = 8, 30
 _STYLES = {
     "lags": "yellow",
     "waits": "yellow",
@@ -95,6 +96,7 @@ class JobBar(Watcher):
         live, self._live, self._drawn = self._live, None, None
         if live is not None:
             try:
+                live.update(Text(""))  # it draws once more
                 live.stop()
             except (OSError, ValueError):
                 self._is_broken = True
@@ -109,31 +111,35 @@ def picture(view: JobView, width: int, is_plain: bool = False) -> RenderableType
         is_plain: whether it has ASCII's characters alone.
     """
     marks = dict.fromkeys(_MARKS, "!") if is_plain else _MARKS
-    head = Table.grid(padding=(0, 1))
-    bar = ProgressBar(total=view.total, completed=view.done, width=max(8, min(30, width // 4)))
-    parts: list[RenderableType] = [Text(place(view), style="bold")]
-    parts += [bar] if view.total else []
-    parts.append(
-        Text((", " if is_plain else " · ").join(figures(view)), no_wrap=True, overflow="ellipsis")
-    )
-    for _ in parts:
-        head.add_column(no_wrap=True, overflow="ellipsis")
-    head.add_row(*parts)
-    tasks = Table.grid(padding=(0, 1))
-    for _ in range(3):
-        tasks.add_column(no_wrap=True, overflow="ellipsis")
+    where, numbers = place(view), (", " if is_plain else " · ").join(figures(view))
+    left = min(_LONGEST_BAR, width - len(where) - len(numbers) - 2)
+    lines: list[RenderableType] = [_line(where, f" {numbers}", "bold")]
+    if view.total and left >= _SHORTEST_BAR:
+        head = Table.grid(padding=(0, 1))
+        bar = ProgressBar(total=view.total, completed=view.done, width=left)
+        head.add_row(Text(where, style="bold"), bar, numbers)
+        lines = [head]
     shown = _most_telling(view.tasks)
+    wide = max((len(one.name) for one in shown), default=0)
     for task in shown:
-        style = _STYLES.get(task.state, "")
-        text = task_text(task)
-        if task.shares and task.state not in ("lags", "failed", "ended"):
-            text = shares_text(task) if task.state == "trains" else f"{text} ({shares_text(task)})"
-        tasks.add_row(
-            Text(marks.get(task.state, " "), style=style), task.name, Text(text, style=style)
-        )
-    if left := len(view.tasks) - len(shown):
-        tasks.add_row("", f"and {left} more", "")
-    return Group(head, tasks)
+        start = f"{marks.get(task.state, ' ')} {task.name:{wide}} "
+        lines.append(_line(start, _about(task), _STYLES.get(task.state, ""), is_whole=True))
+    if more := len(view.tasks) - len(shown):
+        lines.append(_line(f"  and {more} more", "", ""))
+    return Group(*lines)
+
+
+def _about(task: TaskView) -> str:
+    text = task_text(task)
+    if not task.shares or task.state in ("lags", "failed", "ended"):
+        return text
+    return shares_text(task) if task.state == "trains" else f"{text} ({shares_text(task)})"
+
+
+def _line(start: str, rest: str, style: str, is_whole: bool = False) -> Text:
+    """One line, cut where the terminal ends; the style is its start's or all of it."""
+    line = Text(no_wrap=True, overflow="ellipsis")
+    return line.append(start, style).append(rest, style if is_whole else "")
 
 
 def _most_telling(tasks: tuple[TaskView, ...]) -> list[TaskView]:

@@ -111,12 +111,18 @@ class LiveView:
         for one in self._watchers:
             one.began(task, again)
 
-    def hear(self, task: str, data: bytes) -> None:
-        """Takes in the bytes that a task has written of its progress."""
+    def hear(self, task: str, data: bytes, *, here: bool) -> None:
+        """Takes in what a task has told of its progress.
+
+        Args:
+            task: its name.
+            data: the bytes that have come.
+            here: whether it runs on this machine.
+        """
         records = self._readers[task].feed(data) if data else []
         if not records:
             return
-        self.progress.hear(task, records, self._now())
+        self.progress.hear(task, records, self._now(), here=here)
         for one in self._watchers:
             one.heard(task, records, self.progress.offset(task))
 

@@ -270,6 +270,7 @@ class Loop:
         end = getattr(callback_list, f"on_{mode}_batch_end")
         flag = "stop_training" if mode == "train" else "stop_evaluating"
         what = f"{self.layout.task} in its {mode} steps"
+        fit_clock.CLOCK.enter("input")
         if not begun or not data.has_position:
             data.begin_epoch(family.all_gather)
         step = begun
@@ -294,6 +295,7 @@ class Loop:
                     fit_progress.tell_steps(step, logs, data)
                     saving.after_chunk(step, logs, chunk_length)
                 note("in the input pipeline", "input", alone=True)  # as far as Python reads it
+        fit_clock.CLOCK.enter("compute")
         family.bring_together()
         self._check_length(data, step, begun)
         data.end_epoch()
