@@ -33,8 +33,10 @@ class Phases(keras.callbacks.Callback):
 
     What cannot be told from computing is counted there, and left out: the exchange on GPUs, between
     the devices of one process, with `virtual_replicas`, in a pipeline and under parameter servers,
-    where the chief's `phase_compute` is the time for which it waits for workers; the input where
-    the workers of parameter servers read their own, and of `run_eagerly`.
+    where the chief's `phase_compute` is the time for which it waits for workers; the input on GPUs
+    (the host goes on to the next batch before a step has ended there), where the workers of
+    parameter servers read their own, and with `run_eagerly`; but not where the number of batches is
+    unknown, as Python reads these before the steps.
 
     An epoch ends where this callback is called: later callbacks, and a checkpoint that is kept
     there, are of the next one; what comes after the last is in `seconds` alone.

@@ -143,8 +143,13 @@ class Synchronous:
         return count, reading.logs
 
     def tells_apart(self, data: Stream) -> set[str]:
-        """What graphs wait for is known where they have a clock; see `Family`."""
-        clock = step_clock.is_running() and not self.model.run_eagerly
+        """What graphs wait for is known where they have a clock; see `Family`.
+
+        Where a GPU computes, the host goes on to the next batch before the step has ended: then it
+        does not know whether anything waits for it.
+        """
+        on_gpu = bool(tf.config.list_logical_devices("GPU"))
+        clock = step_clock.is_running() and not self.model.run_eagerly and not on_gpu
         found = {"input"} if clock or not data.counted else set()
         return found | ({"exchange"} if self.programs.separates_exchange else set())
 
