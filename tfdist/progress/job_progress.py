@@ -103,12 +103,9 @@ class JobProgress:
     def __init__(self, tasks: Sequence[str], chief: str = "") -> None:
         self._tasks = {name: _Heard() for name in tasks}
         self._chief = chief
-        self.restarts = 0
 
     def began(self, task: str) -> None:
         """A task was started, perhaps again."""
-        if task in self._tasks and self._tasks[task].at:
-            self.restarts += 1
         self._tasks[task] = _Heard()
 
     def hear(self, task: str, records: Iterable[Record], now: float, *, here: bool = True) -> None:

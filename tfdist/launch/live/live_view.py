@@ -99,9 +99,7 @@ class LiveView:
 
     def plan(self, plan: JobPlan) -> None:
         """These tasks are about to be started."""
-        before = self.progress
         self.progress = JobProgress([str(one.task) for one in plan.tasks], str(plan.cluster.chief))
-        self.progress.restarts = before.restarts
 
     def began(self, task: str) -> None:
         """A task was started, perhaps again."""

@@ -40,6 +40,7 @@ class TensorBoardFiles(Watcher):
         self._runs: dict[str, RecordWriter] = {}
         self._told: tuple[int, int] | None = None
         self._next = 0.0
+        self._is_over = False
 
     def open(self, say: Callable[[str], None]) -> None:
         """See `Watcher`.
@@ -84,7 +85,7 @@ class TensorBoardFiles(Watcher):
             self._scalars(task.name.replace(":", "-"), view.done, shares)
 
     def _scalars(self, run: str, step: int, values: Mapping[str, float]) -> None:
-        if not values:
+        if not values or self._is_over:
             return
         scalars = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
         try:
@@ -95,8 +96,7 @@ class TensorBoardFiles(Watcher):
             )
             self._runs[run].flush()
         except OSError:  # a disk that is full ends the files, not the job
-            self._folder = Path(os.devnull, "")
-            self._has_chief = False
+            self._is_over = True
 
     def _run(self, run: str) -> RecordWriter:
         if run not in self._runs:

@@ -7,8 +7,10 @@ formats" says what of it is shown.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -101,8 +103,8 @@ class TraceFile(Watcher):
     def look(self, view: JobView, now: float) -> None:
         """See `Watcher`."""
         self._latest = now
-        if self._file is not None:
-            self._file.flush()
+        with self._or_end() as file:
+            file.flush()
 
     def close(self, view: JobView, now: float) -> None:
         """See `Watcher`."""
@@ -113,9 +115,9 @@ class TraceFile(Watcher):
         self._write(
             name="the job has ended", ph="i", s="g", ts=_micros(now), pid=0, tid=0, last=True
         )
-        self._file.write("]\n")
-        self._file.close()
-        self._file = None
+        with self._or_end() as file:
+            file.write("]\n")
+        self._end()
 
     def _phases(self, task: str, record: Record, offset: float) -> None:
         for span in record.spans:
@@ -162,12 +164,22 @@ class TraceFile(Watcher):
         self._write(name=name, ph="M", pid=pid, tid=tid, args=args)
 
     def _write(self, last: bool = False, **event: Any) -> None:
-        if self._file is None:
-            return
+        with self._or_end() as file:
+            file.write(json.dumps(event) + ("\n" if last else ",\n"))
+
+    @contextlib.contextmanager
+    def _or_end(self) -> Iterator[TextIO]:
+        """The file, or nowhere: a disk that is full ends the timeline, not the job."""
         try:
-            self._file.write(json.dumps(event) + ("\n" if last else ",\n"))
-        except OSError:  # a disk that is full ends the timeline, not the job
-            self._file = None
+            yield self._file or io.StringIO()
+        except OSError:
+            self._end()
+
+    def _end(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            with contextlib.suppress(OSError):
+                file.close()
 
 
 def _micros(seconds: float) -> int:
