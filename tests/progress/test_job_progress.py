@@ -105,6 +105,12 @@ def test_a_task_that_tells_nothing_more_is_silent() -> None:
     assert (silent.state, silent.why) == ("silent", "says nothing for 6 s")
 
 
+def test_a_server_is_not_in_fit_while_others_are() -> None:
+    progress = heard(worker_0=[record(10)])
+    assert task(progress, "worker:1", 10).why == "not in fit"
+    assert task(heard(), "worker:1", 10).why == ""
+
+
 def test_outside_of_fit_nobody_need_tell_anything() -> None:
     progress = heard(worker_0=[record(10, phase="")])
     assert task(progress, "worker:0", 60).why == "outside of fit"

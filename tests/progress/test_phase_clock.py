@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfdist.progress import PHASES, PhaseClock, PhaseSeconds
@@ -98,6 +98,7 @@ def test_whoever_listens_is_told_each_phase_that_ends(clock: PhaseClock, time: T
     assert told == [("callbacks", 100, 101), ("compute", 101, 102)]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(PHASES), st.floats(0, 1e4)), min_size=1))
 def test_the_shares_add_up_to_one(moves: list[tuple[str, float]]) -> None:
     time = Time()

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfdist.progress import PHASES, PhaseSeconds, Record, RecordReader, Span
@@ -40,11 +40,13 @@ records = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(records)
 def test_what_was_written_is_read(record: Record) -> None:
     assert Record.from_line(record.to_line()) == record
 
 
+@settings(deadline=None)
 @given(st.lists(records, max_size=3), st.data())
 def test_records_are_put_together_however_they_are_cut(given: list[Record], data: Any) -> None:
     text = b"".join(one.to_line() for one in given)
@@ -62,6 +64,7 @@ def test_a_number_that_is_none_comes_through() -> None:
     assert math.isnan(Record.from_line(line).logs["loss"])
 
 
+@settings(deadline=None)
 @given(st.binary())
 def test_what_is_no_record_is_passed_over(noise: bytes) -> None:
     reader = RecordReader()

@@ -151,10 +151,11 @@ class JobProgress:
         """
         spent = {name: _spent(one) for name, one in self._tasks.items()}
         lagging = _lagging({n: s for n, s in spent.items() if self._tasks[n].ended is None})
+        trains = any(one.records and one.records[-1].fit for one in self._tasks.values())
         tasks = tuple(
             TaskView(
                 name,
-                *_state(one, lagging.get(name), now),
+                *_state(one, lagging.get(name), trains, now),
                 spent[name].shares(),
                 one.records[-1] if one.records else None,
             )
@@ -194,11 +195,11 @@ def _spent(heard: _Heard) -> PhaseSeconds:
     return last.since(alike[0]) if len(alike) > 1 else last
 
 
-def _state(heard: _Heard, lags: Phase | None, now: float) -> tuple[State, str]:
+def _state(heard: _Heard, lags: Phase | None, others_train: bool, now: float) -> tuple[State, str]:
     if heard.ended is not None:
         return heard.ended
     if not heard.records or not heard.records[-1].fit:
-        return "starts", ""
+        return "starts", "not in fit" if others_train else ""  # a server, perhaps
     record = heard.records[-1]
     if not record.phase:
         return "trains", "outside of fit"
