@@ -31,7 +31,10 @@ NOTEBOOKS = [
 ]
 COMPLETION = ["shtab>=1.9"]  # writes what has shells complete; fish since 1.9
 YAML = ["pyyaml>=6"]  # for `tfdist run --config job.yaml`; TOML needs nothing
+# What `tfdist run` shows a job with: a bar (Keras brings rich, too), TensorBoard's files, metrics.
+LIVE = ["prometheus-client>=0.20", "rich>=13", "tensorboard>=2.16"]
 TEST = [
+    *LIVE,
     *NOTEBOOKS,  # the tests run the examples and the notebooks
     *COMPLETION,
     *YAML,
@@ -46,7 +49,6 @@ TEST = [
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.6",  # a test process for each core
     "ruff>=0.9",
-    "tensorboard>=2.16",  # for keras.callbacks.TensorBoard
 ]
 # What builds docs/, mkdocs.yml; tested with the lower bounds.
 DOCS = [
@@ -102,6 +104,7 @@ setup(
         "hub": ["keras-hub>=0.20"],  # for tests/hub and a program of the zoo
         "examples": EXAMPLES,
         "functions": FUNCTIONS,
+        "live": LIVE,  # for the bar, --tensorboard and --metrics_port of tfdist run
         "notebooks": NOTEBOOKS,
         "ray": ["ray[train]>=2.50"],  # for tfdist.callbacks.RayReport; tested with 2.60
         "test": TEST,

@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from tfdist import command_line, help_text, host_options
+from tfdist import command_line, help_text, host_options, live_options
 from tfdist.errors import INTERNAL_FAULT, ClusterError, TfdistError
 from tfdist.run_parser import RunParser, run_parser
 
@@ -200,6 +200,7 @@ def _run_job(parser: RunParser, given: list[str]) -> int:
             "grace": options.grace,
             "prefix": not alone,
             "ground": SecureMachine() if options.secure else ThisMachine(options.isolate),
+            "live": live_options.live_view(options, cluster, tasks, prefix=not alone),
         }
         job = crew.job(plan, cluster, tasks, lambda at, own: make(at, tasks=own), **how)
         return job.run().returncode

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tfdist import command_line, host_options
+from tfdist import command_line, host_options, live_options
 from tfdist.errors import EXIT_CODES
 
 if TYPE_CHECKING:
@@ -278,6 +278,7 @@ def run_parser() -> RunParser:
         help="with --workers MIN:MAX: how long workers are waited for at the start, and when one "
         "that was lost, or has come, is taken in (default: 10)",
     )
+    live_options.add_options(parser)
     parser.option(
         how,
         "--log_dir",

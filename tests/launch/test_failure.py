@@ -180,6 +180,17 @@ def test_of_a_log_the_last_traceback_is_shown(tmp_path: Path) -> None:
     assert lines == [*OWN.splitlines(), "W1 at exit"]
 
 
+def test_an_error_that_ends_nothing_hides_none_that_does(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    ignored = "Exception ignored in: <function Stream.__del__ at 0x7f>\n" + traceback(
+        "TypeError: x"
+    )
+    path.write_text(OWN + ignored + ignored)
+    assert last_lines(path)[-1] == "ValueError: shapes (3,) and (4,) differ"
+    path.write_text("Exception ignored in: half of it\n")
+    assert last_lines(path) == ("Exception ignored in: half of it",)
+
+
 def test_a_long_traceback_keeps_its_last_frames_and_its_message(tmp_path: Path) -> None:
     frames = "".join(f'  File "f.py", line {n}, in f\n    f()\n' for n in range(50))
     message = "ValueError: it\n" + "more\n" * 50

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ class Screen(io.StringIO):
         return [line.rpartition("\r\x1b[K")[2] for line in text.split("\n")]
 
 
-def console(out: io.StringIO, err: io.StringIO | None = None, **options: bool) -> Console:
+def console(out: io.StringIO, err: io.StringIO | None = None, **options: Any) -> Console:
     return Console(TASKS, live="worker:0", out=out, err=err or out, **options)
 
 

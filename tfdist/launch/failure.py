@@ -293,7 +293,22 @@ def _tail(log: Path, start: int = 0) -> list[str]:
     except OSError:
         return []
     line = TerminalLine()
-    lines = line.feed(data) + line.finish()
+    lines = _without_ignored(line.feed(data) + line.finish())
     while lines and not lines[-1].strip():
         lines.pop()
     return lines
+
+
+def _without_ignored(lines: list[str]) -> list[str]:
+    """Leaves out what Python says of errors that end nothing, in a destructor as it shuts down."""
+    kept: list[str] = []
+    number = 0
+    while number < len(lines):
+        follows = number + 1 < len(lines) and lines[number + 1] == _TRACEBACK
+        end = _exception_line(lines, number + 1) if follows else None
+        if end is not None and lines[number].startswith("Exception ignored in"):
+            number = end
+        else:
+            kept.append(lines[number])
+        number += 1
+    return kept

@@ -40,7 +40,8 @@ from tfdist.launch.failure import (
 )
 from tfdist.launch.ground import Ground, Starter, ThisMachine, Witness
 from tfdist.launch.job_secret import secret_variables
-from tfdist.launch.output import Console, Display, Passthrough, log_folder
+from tfdist.launch.live import LiveView
+from tfdist.launch.output import Display, display_for, log_folder
 from tfdist.launch.plan import JobPlan
 from tfdist.launch.presence import Presence
 from tfdist.launch.restarts import Restarts
@@ -90,6 +91,7 @@ class Job:
         out: TextIO | None = None,
         err: TextIO | None = None,
         prefix: bool = True,
+        live: LiveView | None = None,
     ) -> None:
         """Prepares the job.
 
@@ -107,6 +109,7 @@ class Job:
             out: Where the tasks' output goes; None for standard output.
             err: Where the launcher's own lines go; None for standard error.
             prefix: Whether each line names its task. False is for one task only, shown as it is.
+            live: Takes in how far the tasks are; None where nobody wants to know.
         """
         if grace < 0:
             raise ClusterError(f"grace of {grace:g} s; give 0 or more")
@@ -117,22 +120,19 @@ class Job:
         self._ground = ground or ThisMachine()
         self._environ = dict(os.environ if environ is None else environ)
         self._environ |= secret_variables(plan, self._environ)
+        self._live = live or LiveView()
+        self._environ = self._live.environ(self._environ)
         self._log_dir = None if log_dir is None else Path(log_dir)
-        out, err = out or sys.stdout, err or sys.stderr
-        names = [str(task.task) for task in plan.tasks]
-        level = plan.tasks[0].environ(self._environ).get("TF_CPP_MIN_LOG_LEVEL", "0")
-        live = chief if (chief := str(plan.cluster.chief)) in names else names[0]
-        self._display: Display = (
-            Console(names, live=live, out=out, err=err, quiet=level not in ("0", "1"))
-            if prefix
-            else Passthrough(out=out, err=err)
+        self._display: Display = display_for(
+            plan, self._environ, out or sys.stdout, err or sys.stderr, prefix, self._live.foot
         )
         self._processes: list[RunningTask]
         self._results: dict[str, TaskResult]
         self._asked: list[int] = []  # the signals that we were sent
         self._restarts = Restarts.of(max_restarts, plan.has_servers)
+        here = [task.task for task in plan.tasks]
         self._restarts.chief_is_elsewhere = (
-            self._restarts.asked_for and str(plan.cluster.chief) not in names
+            self._restarts.asked_for and plan.cluster.chief not in here
         )
         self._told_of_evaluator = False
         self._begin()
@@ -166,13 +166,16 @@ class Job:
             stack.enter_context(caught(self._on_signal, _SIGNALS))
             ground = self._ground.open(self.plan, log_dir, self._environ, self._display.say)
             starter = stack.enter_context(ground)
+            stack.enter_context(self._live.opened(self._display.say))
             stack.callback(self._kill_what_is_left)
             while (plan := self._next_plan(log_dir)) is not None:
                 self.plan = plan
                 self._begin()
                 self._witness = starter.witness(plan)
+                self._live.plan(plan)
                 for task in plan.tasks:
                     self._processes.append(starter.start(task))
+                    self._live.began(str(task.task))
                 self._watch(starter)
             for whose, daemons in starter.remains().items():
                 self._display.say(announcing.remains(whose, daemons))
@@ -189,6 +192,7 @@ class Job:
             self._look_around()
             self._replace_lost_workers(starter)
             self._decide(time.monotonic())
+            self._live.look()
             self._display.refresh()
 
     def _look_around(self) -> None:
@@ -212,6 +216,7 @@ class Job:
         for process in self._processes:
             if process.pipe in ready or process.holds_output:
                 self._display.feed(process.name, process.read())
+            self._live.hear(process.name, process.read_progress(), here=not process.host)
 
     def _look_at(self, process: RunningTask, starter: Starter) -> None:
         if process.gone:
@@ -220,6 +225,7 @@ class Job:
         if process.returncode is not None and process.name not in self._results:
             self._display.feed(process.name, process.drain())  # its log tells how it ended
             self._results[process.name] = process.result()
+            self._live.ended(process.name, process.result())
             if self.plan.has_servers and process.task.type == "chief" and process.returncode == 0:
                 self._chief_ended_at = time.monotonic()
         if gone:
@@ -238,6 +244,7 @@ class Job:
             self._restarts.used += 1
             self._display.say(announcing.starting_again(result, self._restarts, everybody=False))
             self._processes[number] = starter.start(process.plan)
+            self._live.began(process.name)
             del self._results[process.name]
 
     def _is_replaceable(self, result: TaskResult) -> bool:

@@ -20,13 +20,16 @@ from pathlib import Path
 from typing import Protocol, TextIO
 
 from tfdist.errors import LaunchError
+from tfdist.launch.plan import JobPlan
 from tfdist.launch.terminal import TerminalLine, clip, is_premature_log, visible_width
 
 __all__ = [
     "Console",
     "Display",
+    "Foot",
     "Passthrough",
     "TaskLog",
+    "display_for",
     "fresh_log_dir",
     "log_folder",
     "wants_colours",
@@ -35,6 +38,33 @@ __all__ = [
 _COLOURS = (36, 33, 35, 32, 34, 96, 93, 95, 92, 94)  # cyan, yellow, ...; then bright
 _REDRAW_SECONDS = 0.05
 _ERASE_LINE = "\r\x1b[K"
+
+
+def display_for(
+    plan: JobPlan,
+    environ: Mapping[str, str],
+    out: TextIO,
+    err: TextIO,
+    prefix: bool,
+    foot: Foot | None,
+) -> Display:
+    """Makes what shows a job.
+
+    Args:
+        plan: Its tasks here.
+        environ: The variables that theirs come on top of.
+        out: Where the tasks' output goes.
+        err: Where the launcher's own lines go.
+        prefix: Whether each line names its task.
+        foot: What stands below all lines of a terminal.
+    """
+    if not prefix:
+        return Passthrough(out=out, err=err)
+    names = [str(task.task) for task in plan.tasks]
+    level = plan.tasks[0].environ(environ).get("TF_CPP_MIN_LOG_LEVEL", "0")
+    live = chief if (chief := str(plan.cluster.chief)) in names else names[0]
+    quiet = level not in ("0", "1")
+    return Console(names, live=live, out=out, err=err, quiet=quiet, foot=foot)
 
 
 def is_terminal(stream: TextIO) -> bool:
@@ -187,6 +217,19 @@ class _Stream:
             self._broken = True
 
 
+class Foot(Protocol):
+    """What stands below the lines of a terminal, and makes room for them."""
+
+    def is_there(self) -> bool:
+        """Whether there is anything to draw."""
+
+    def draw(self) -> None:
+        """Draws it, where it has changed; called often."""
+
+    def erase(self) -> None:
+        """Leaves nothing of it, and the cursor where it began."""
+
+
 class Console:
     """Shows several tasks together, each line with its task in front."""
 
@@ -200,6 +243,7 @@ class Console:
         quiet: bool = False,
         terminal: bool | None = None,
         colours: bool | None = None,
+        foot: Foot | None = None,
     ) -> None:
         """Prepares the lines of all tasks.
 
@@ -209,6 +253,8 @@ class Console:
             out: Where the tasks' lines go.
             err: Where the launcher's own lines go.
             quiet: Whether to leave out what TensorFlow was asked not to log (`is_premature_log`).
+            foot: What stands below all lines of a terminal while there is anything, and then in
+                place of the unfinished line.
             terminal: Whether `out` is a terminal; None asks it.
             colours: Whether the prefixes are coloured; None asks `out` and NO_COLOR.
         """
@@ -222,6 +268,7 @@ class Console:
         }
         self._quiet = quiet
         self._live = live if self._terminal else None
+        self._foot = foot
         self._drawn = ""  # what stands in the live line now
         self._drawn_at = 0.0
 
@@ -241,11 +288,15 @@ class Console:
 
     def refresh(self) -> None:
         """Draws the live line anew where it has changed, at most 20 times a second."""
+        if self._foot is not None and self._foot.is_there():
+            self._erase_line()
+            self._foot.draw()
+            return
         if self._live is None or time.monotonic() < self._drawn_at + _REDRAW_SECONDS:
             return
         shown = self._lines[self._live].shown
         if not shown:
-            self._clear()
+            self._erase_line()
             return
         prefix = self._prefixes[self._live]
         columns = shutil.get_terminal_size().columns - 1  # the last column would wrap on some
@@ -268,6 +319,11 @@ class Console:
         self.refresh()
 
     def _clear(self) -> None:
+        if self._foot is not None:
+            self._foot.erase()
+        self._erase_line()
+
+    def _erase_line(self) -> None:
         if self._drawn:
             self._out.write(_ERASE_LINE)
             self._drawn, self._drawn_at = "", 0.0

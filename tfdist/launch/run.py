@@ -10,6 +10,7 @@ from tfdist.cluster import Cluster, Task
 from tfdist.launch.gpu_shares import GpuSupply
 from tfdist.launch.ground import ThisMachine
 from tfdist.launch.job import DEFAULT_GRACE, Job
+from tfdist.launch.live import LiveView
 from tfdist.launch.network import How
 from tfdist.launch.plan import make_plan
 from tfdist.launch.result import JobResult
@@ -36,6 +37,7 @@ def run_job(
     out: TextIO | None = None,
     err: TextIO | None = None,
     prefix: bool = True,
+    live: LiveView | None = None,
 ) -> JobResult:
     """Runs a script as a job: one process per task on this machine.
 
@@ -63,6 +65,7 @@ def run_job(
         out: As for `Job`.
         err: As for `Job`.
         prefix: As for `Job`.
+        live: As for `Job`.
 
     Returns:
         How it ended. A failing task is no exception: see `JobResult.check`.
@@ -92,4 +95,5 @@ def run_job(
         out=out,
         err=err,
         prefix=prefix,
+        live=live,
     ).run()

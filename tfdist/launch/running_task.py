@@ -100,6 +100,10 @@ class RunningTask(ABC):
     def read(self) -> bytes:
         """The output that has come since, b"" where there is none now; logs it."""
 
+    def read_progress(self) -> bytes:
+        """What it has told of its progress since, b"" where there is nothing; see `progress`."""
+        return b""
+
     @abstractmethod
     def send(self, signum: int) -> None:
         """Sends a signal to the task and to all of its group."""

@@ -28,6 +28,7 @@ from tfdist.launch.plan import JobPlan, TaskPlan
 from tfdist.launch.presence import Presence
 from tfdist.launch.running_task import RunningTask
 from tfdist.process import SAVES_VARIABLE, WRITES_SUFFIX
+from tfdist.progress.teller import PIPE_VARIABLE, WISH_VARIABLE, pipe_variable
 
 __all__ = ["REMAINS_SECONDS", "LocalStarter", "TaskProcess", "begin_log", "write_beside"]
 
@@ -77,19 +78,26 @@ class TaskProcess(RunningTask):
             sign.unlink(missing_ok=True)
         start = os.path.join(os.path.dirname(__file__), "start.py")
         ids = (str(os.getpid()), str(insider or 0))
+        variables = {**environ, SAVES_VARIABLE: str(self._sign.absolute())}
+        self._progress, handed = _progress_pipe(variables)
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", start, *ids, *plan.command],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                env={**environ, SAVES_VARIABLE: str(self._sign.absolute())},
+                env=variables,
+                pass_fds=handed,
                 start_new_session=True,
                 bufsize=0,
             )
         except OSError as error:
             self.log.close()
+            self._close_progress()
             raise LaunchError(f"{self.name} cannot be started: {error.strerror}") from None
+        finally:
+            for descriptor in handed:
+                os.close(descriptor)
         self.pid = self._process.pid
         assert self._process.stdout is not None
         self._pipe: int | None = self._process.stdout.fileno()
@@ -128,6 +136,13 @@ class TaskProcess(RunningTask):
         else:
             self._close_pipe()
         return data
+
+    def read_progress(self) -> bytes:
+        """See `RunningTask`."""
+        try:
+            return b"" if self._progress is None else os.read(self._progress, _CHUNK)
+        except BlockingIOError:
+            return b""
 
     def send(self, signum: int) -> None:
         """Sends a signal to the task and to all of its group."""
@@ -181,6 +196,7 @@ class TaskProcess(RunningTask):
         """
         last = self.drain()
         self._close_pipe()
+        self._close_progress()
         self.log.close()
         for sign in (self._sign, self._writing):
             with contextlib.suppress(OSError):
@@ -200,6 +216,28 @@ class TaskProcess(RunningTask):
         if self._pipe is not None and self._process.stdout is not None:
             self._process.stdout.close()
         self._pipe = None
+
+    def _close_progress(self) -> None:
+        if self._progress is not None:
+            os.close(self._progress)
+        self._progress = None
+
+
+def _progress_pipe(variables: dict[str, str]) -> tuple[int | None, tuple[int, ...]]:
+    """A pipe in which a task tells its progress, where anybody wishes; notes it in the variables.
+
+    Returns:
+        The end to read, and the one to hand on.
+    """
+    wish = variables.pop(WISH_VARIABLE, "")
+    variables.pop(PIPE_VARIABLE, None)  # of a launcher that is a task itself
+    if not wish:
+        return None, ()
+    source, sink = os.pipe()
+    for end in (source, sink):
+        os.set_blocking(end, False)  # a task waits for nobody who does not read
+    variables[PIPE_VARIABLE] = pipe_variable(sink, wish)
+    return source, (sink,)
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,10 @@ from tfdist.errors import TaskLost
 from tfdist.machine import stacks
 from tfdist.machine.connections import which_answer
 from tfdist.machine.standstill import Standstill
+from tfdist.progress.phase_seconds import Phase
 from tfdist.rendezvous.in_touch import InTouch, Standing
 from tfdist.rendezvous.membership import Membership
-from tfdist.strategies import own_code, step_clock
+from tfdist.strategies import fit_clock, own_code, step_clock
 
 __all__ = ["StallWatch", "begin", "call", "meeting", "note"]
 
@@ -53,16 +54,24 @@ def begin(task: str, touch: InTouch | None, membership: Membership | None) -> No
 
 
 def note(
-    phase: str, *, alone: bool = False, epoch: int | None = None, step: int | None = None
+    phase: str,
+    counts_as: Phase | None = None,
+    *,
+    alone: bool = False,
+    epoch: int | None = None,
+    step: int | None = None,
 ) -> None:
     """Notes that this process has moved, and what it does now.
 
     Args:
         phase: as "in its train steps".
+        counts_as: the phase of `fit` that its seconds belong to; None for the one before.
         alone: whether it waits for nobody there: in a callback, in the input pipeline.
         epoch: which one it is in, from 0; None for the same as before.
         step: of the epoch or the evaluation, from 0; None for the same as before.
     """
+    if counts_as is not None:
+        fit_clock.CLOCK.enter(counts_as)
     if phases.are_told():
         phases.tell(_TOLD.get(phase, phases.BETWEEN), epoch, step)
     if _watch is not None and threading.get_ident() == _watch.thread:
@@ -81,11 +90,12 @@ def call(name: str) -> Iterator[None]:
 @contextlib.contextmanager
 def meeting(what: str = "telling the other workers where it stands") -> Iterator[None]:
     """While it waits for the other workers, in whatever phase it waited for nobody."""
-    if _watch is None or not _watch.phase[1]:
-        yield
-        return
-    with _for_a_while(what, False):
-        yield
+    with fit_clock.CLOCK.during("exchange"):
+        if _watch is None or not _watch.phase[1]:
+            yield
+            return
+        with _for_a_while(what, False):
+            yield
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from tfdist import process
 from tfdist.compat import keras_data, keras_trainer
 from tfdist.compat.versions import batches_count_anew
 from tfdist.errors import DataError
-from tfdist.strategies import registry
+from tfdist.strategies import fit_clock, registry
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.structures import Callbacks, Data, Logs, Nest
 from tfdist.training import evaluator, families, model_checks, own_methods
@@ -99,7 +99,8 @@ class Plugged:
         self._write("export", filepath, *args, **kwargs)
 
     def _write(self, name: str, *args: object, **kwargs: object) -> None:
-        self.write_alone(keras_trainer.keras_writer(self.model, name))(*args, **kwargs)
+        with fit_clock.CLOCK.during("save"):
+            self.write_alone(keras_trainer.keras_writer(self.model, name))(*args, **kwargs)
 
     def write_alone(self, write: Callable[..., None]) -> Callable[..., None]:
         """Returns `write`, which takes a path first, as several workers can call it at once."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from tfdist import phases
+from tfdist.strategies import fit_clock
 from tfdist.structures import P, T, Traced
 
 __all__ = ["traced"]
@@ -20,8 +21,7 @@ def traced(function: Callable[..., object], **settings: bool) -> Traced:
     one place in the code for one: those of the fifth model would get the warning. A `partial` has
     no place in the code.
     """
-    body = _told(function) if phases.are_told() else function
-    return tf.function(functools.partial(body), autograph=False, **settings)
+    return tf.function(functools.partial(_told(function)), autograph=False, **settings)
 
 
 def _told(function: Callable[P, T]) -> Callable[P, T]:
@@ -29,7 +29,7 @@ def _told(function: Callable[P, T]) -> Callable[P, T]:
 
     @functools.wraps(function)
     def told(*arguments: P.args, **keywords: P.kwargs) -> T:
-        with phases.during("tracing"):
+        with phases.during("tracing"), fit_clock.CLOCK.during("compute"):
             return function(*arguments, **keywords)
 
     return told

@@ -10,7 +10,7 @@ each task is a process group of its own, tied to this process, with a guardian b
                     ask       a task to save and end
                     alive     every second
                     bye       nothing more will come      ──► remains
-    and is told     output, shows, exited, gone, absent, failed
+    and is told     output, progress, shows, exited, gone, absent, failed
 
 Where standard input ends without a bye (the launcher was killed, the connection broke), or nothing
 comes for `SILENCE`, the tasks get SIGTERM, by which those with a checkpoint save, and SIGKILL after
@@ -151,6 +151,10 @@ class Agent:
         if data:
             self._tell({"say": "output", "task": name}, data)
 
+    def _tell_progress(self, name: str, task: RunningTask) -> None:
+        if len(self._unsent) < _MOST_UNSENT and (data := task.read_progress()):
+            self._tell({"say": "progress", "task": name}, data)
+
     def _write(self) -> None:
         while self._unsent and not self._is_left:
             try:
@@ -286,6 +290,7 @@ class Agent:
             if not task.running and name not in self._exited:
                 self._exited.add(name)
                 self._tell_output(name, task.drain())
+                self._tell_progress(name, task)
                 ended = {"say": "exited", "task": name, "code": task.returncode}
                 self._tell_logs()
                 self._tell({**ended, "signals": task.signals, "lost": task.lost})
@@ -299,6 +304,7 @@ class Agent:
                 self._shown.pop(name, None)
                 self._exited.discard(name)
             elif task.running:
+                self._tell_progress(name, task)
                 self._tell_what_it_shows(name, task)
         if self._witness is not None and self._tasks:
             self._witness.look()

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from tfdist import process
 from tfdist.errors import ClusterError
+from tfdist.progress.teller import PIPE_VARIABLE, WISH_VARIABLE
 
-__all__ = ["PREFIXES", "carried", "told_of_host"]
+__all__ = ["PREFIXES", "carried", "told_of_host", "wished"]
 
 PREFIXES = (
     "TF_", "TFDIST_", "KERAS_", "XLA_", "GRPC_", "NCCL_", "OMP_", "KMP_", "MKL_", "PYTHON"
@@ -24,6 +25,8 @@ _OWN = frozenset(
         "TFDIST_HOSTS",
         "TFDIST_JOB",
         "TFDIST_LAUNCHED",
+        WISH_VARIABLE,
+        PIPE_VARIABLE,
         "TFDIST_RANK",
         "TFDIST_SAVES",
         process.COORDINATOR_VARIABLE,
@@ -72,3 +75,12 @@ def carried(environ: Mapping[str, str], extra: Sequence[str] = ()) -> dict[str, 
             raise ClusterError(f"--env {one}, which is not set here; give NAME=VALUE")
         found[name] = value if given else environ[name]
     return found
+
+
+def wished(environ: Mapping[str, str]) -> dict[str, str]:
+    """What tasks are to tell of their progress, as a job sets it for all.
+
+    Args:
+        environ: The variables of its tasks.
+    """
+    return {name: environ[name] for name in (WISH_VARIABLE,) if name in environ}

@@ -21,7 +21,7 @@ from tfdist.errors import ClusterError, RendezvousError, TfdistError
 from tfdist.launch.gpu_shares import GpuSupply, together
 from tfdist.launch.ground import FOLDER_VARIABLE
 from tfdist.launch.guardian import Guardian
-from tfdist.launch.hosts.carried import carried
+from tfdist.launch.hosts.carried import carried, wished
 from tfdist.launch.hosts.host_link import HostLink
 from tfdist.launch.hosts.host_task import HostTask
 from tfdist.launch.hosts.host_witness import HostWitness
@@ -281,7 +281,7 @@ class HostGround:
         for note in self._notes:
             say(note)
         say(f"hosts: {self.spread.text()}")
-        variables = {**self._environ, FOLDER_VARIABLE: str(log_dir.resolve())}
+        variables = {**self._environ, **wished(environ), FOLDER_VARIABLE: str(log_dir.resolve())}
         if secret := process.secret(environ):
             variables[process.SECRET_VARIABLE] = secret.word
         if self.how.secure:

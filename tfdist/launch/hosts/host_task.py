@@ -40,7 +40,7 @@ class HostTask(RunningTask):
         super().__init__(plan, log, link.host.name)
         self.pid = 0
         self._link = link
-        self._output = bytearray()
+        self._output, self._progress = bytearray(), bytearray()
         self._shows: Message = {}
         self._leaves = False  # whether nothing more will be heard of it
         link.tasks[self.name] = self
@@ -88,6 +88,11 @@ class HostTask(RunningTask):
         data, self._output = self._output, bytearray()  # a signal handler may add to it meanwhile
         return bytes(data)
 
+    def read_progress(self) -> bytes:
+        """See `RunningTask`."""
+        data, self._progress = self._progress, bytearray()
+        return bytes(data)
+
     def send(self, signum: int) -> None:
         """Sends a signal to the task and to all of its group."""
         if self.gone:
@@ -127,6 +132,8 @@ class HostTask(RunningTask):
         say = message["say"]
         if say == "output":
             self._take(data)
+        elif say == "progress":
+            self._progress += data
         elif say == "started":
             self.pid = int(message["pid"])
         elif say == "shows":

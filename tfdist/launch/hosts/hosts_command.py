@@ -15,6 +15,7 @@ from tfdist.launch.hosts.host_ground import Connecting, HostGround, Planner
 from tfdist.launch.hosts.host_list import hosts_of
 from tfdist.launch.hosts.spread import Spread
 from tfdist.launch.plan import JobPlan
+from tfdist.live_options import live_view
 
 __all__ = ["run_on_hosts"]
 
@@ -53,7 +54,7 @@ def run_on_hosts(
         options.evaluator,
     )
     patience = options.rendezvous_timeout or process.rendezvous_timeout()
-    how = Connecting(
+    connecting = Connecting(
         options.ssh or os.environ.get(SSH_VARIABLE) or "ssh",
         options.python or sys.executable,
         tuple(options.env),
@@ -66,7 +67,7 @@ def run_on_hosts(
         options.gpu_memory,
         options.secure,
     )
-    with HostGround.connected(spread, command, how) as ground:
+    with HostGround.connected(spread, command, connecting) as ground:
         cluster = ground.cluster()
         check(cluster)
 
@@ -78,6 +79,10 @@ def run_on_hosts(
         if options.dry_run:
             sys.stdout.write(NOT_SECURE * options.secure + plan.shell())
             return 0
-        log_dir, grace = options.log_dir, options.grace
-        job = crew.job(plan, cluster, tasks, planned, log_dir=log_dir, grace=grace, ground=ground)
-        return job.run().returncode
+        how = {
+            "log_dir": options.log_dir,
+            "grace": options.grace,
+            "ground": ground,
+            "live": live_view(options, cluster, tasks),
+        }
+        return crew.job(plan, cluster, tasks, planned, **how).run().returncode

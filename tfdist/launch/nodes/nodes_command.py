@@ -22,6 +22,7 @@ from tfdist.launch.nodes.node_meeting import NodeMeeting
 from tfdist.launch.nodes.node_roll import NodeCounts, NodeRoll
 from tfdist.launch.plan import JobPlan
 from tfdist.launch.secure import SecureMachine
+from tfdist.live_options import live_view
 from tfdist.machine.ports import Reservation
 
 __all__ = ["run_as_node"]
@@ -87,6 +88,7 @@ def run_as_node(
             "grace": options.grace,
             "prefix": len(part.tasks) > 1,
             "ground": SecureMachine() if options.secure else ThisMachine(options.isolate),
+            "live": live_view(options, part.cluster, part.tasks, prefix=len(part.tasks) > 1),
         }
         crew = dataclasses.replace(crew, port=crew.port or place.port)
         plan = planned(part.cluster, part.tasks)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from tfdist import phases, process
+from tfdist.progress import teller
 
 __all__ = ["Background"]
 
@@ -64,5 +65,5 @@ class Background:
 
 def _do(work: Callable[[], None]) -> None:
     # Else the launcher might end this task, where it starts all again.
-    with process.writes(), phases.saving():
+    with process.writes(), phases.saving(), teller.saving():
         work()

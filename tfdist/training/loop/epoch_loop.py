@@ -18,11 +18,12 @@ import numpy as np
 from tfdist import log, steps_told
 from tfdist.compat import keras_build, keras_trainer
 from tfdist.errors import DataError, PlugError
+from tfdist.strategies import fit_clock
 from tfdist.strategies.stall_watch import note
 from tfdist.structures import Callbacks, Logs, Nest
 from tfdist.training.data.global_batches import GlobalBatches
 from tfdist.training.data.stream import Stream
-from tfdist.training.loop import call_agreement, callback_routing
+from tfdist.training.loop import call_agreement, callback_routing, fit_progress
 from tfdist.training.loop.call_agreement import Agreed
 from tfdist.training.loop.chunking import ChunkLength
 from tfdist.training.loop.family import Family
@@ -113,7 +114,8 @@ class Loop:
         data.rewind()
         if agreed.restores:
             self._build_what_is_restored()
-        with saving.running():
+        told = fit_progress.fitting(family, data, epochs.epochs, callback_list.callbacks)
+        with saving.running(), told:
             self._train(data, validation, epochs, callback_list, saving, agreed, own_evaluate)
         return model.history
 
@@ -130,7 +132,7 @@ class Loop:
         """Runs the epochs of one `fit`."""
         model, family = self.model, self.family
         chunk_length, test_chunk_length = agreed.paces
-        note("in its callbacks, as the training begins", alone=True)
+        note("in its callbacks, as the training begins", "callbacks", alone=True)
         callback_list.on_train_begin()
         first = keras_trainer.restored_epoch(model) or epochs.initial_epoch
         state: JobState | None = None
@@ -146,25 +148,28 @@ class Loop:
             training_logs = logs = dict(state.logs)
             first = epochs.epochs if state.stopped and not state.step else first
         for epoch in range(first, epochs.epochs):
-            note(f"in its callbacks, as epoch {epoch + 1} begins", alone=True, epoch=epoch)
+            began = f"in its callbacks, as epoch {epoch + 1} begins"
+            note(began, "callbacks", alone=True, epoch=epoch)
             begun = 0 if state is None or epoch > first else state.step
             if not begun:
                 family.reset_metrics()
             with saving.rates_kept() if begun else contextlib.nullcontext():
                 callback_list.on_epoch_begin(epoch)
             saving.begin_epoch(epoch, begun, chunk_length)
+            fit_progress.tell_epoch(epoch, begun)
             logs = self._run("train", data, chunk_length, callback_list, logs, begun, saving)
             epoch_logs = dict(logs)
             val_logs = None
             if own_evaluate is not None and epochs.validates(epoch):
+                fit_clock.CLOCK.enter("compute")
                 val_logs = own_evaluate(callbacks=callback_list)
             elif validation is not None and epochs.validates(epoch):
                 val_logs = self._evaluate(validation, test_chunk_length, callback_list)
             if val_logs is not None:
                 epoch_logs.update({f"val_{name}": value for name, value in val_logs.items()})
-            note(f"in its callbacks at the end of epoch {epoch + 1}", alone=True)
+            note(f"in its callbacks at the end of epoch {epoch + 1}", "callbacks", alone=True)
             callback_list.on_epoch_end(epoch, epoch_logs)
-            note(f"at the border after epoch {epoch + 1}, where workers meet")
+            note(f"at the border after epoch {epoch + 1}, where workers meet", "exchange")
             training_logs = epoch_logs
             stops = self._stops_after_epoch()
             saving.after_epoch(epoch, epoch_logs, stops or epoch + 1 == epochs.epochs)
@@ -205,12 +210,12 @@ class Loop:
         self, data: Stream, chunk_length: ChunkLength, callback_list: keras.callbacks.CallbackList
     ) -> Logs:
         self.model.stop_evaluating = False
-        note("in its callbacks, as an evaluation begins", alone=True)
+        note("in its callbacks, as an evaluation begins", "callbacks", alone=True)
         callback_list.on_test_begin()
         self.family.reset_metrics()
         data.rewind()
         logs = self._run("test", data, chunk_length, callback_list, {})
-        note("in its callbacks, as an evaluation ends", alone=True)
+        note("in its callbacks, as an evaluation ends", "callbacks", alone=True)
         callback_list.on_test_end(logs)
         return logs
 
@@ -270,23 +275,24 @@ class Loop:
         end = getattr(callback_list, f"on_{mode}_batch_end")
         flag = "stop_training" if mode == "train" else "stop_evaluating"
         what = f"{self.layout.task} in its {mode} steps"
+        fit_clock.CLOCK.enter("input")
         if not begun or not data.has_position:
             data.begin_epoch(family.all_gather)
         step = begun
         chunks = family.chunks(mode, data, chunk_length)
         with Watchdog(what, active=self.layout.task != "") as watch, contextlib.closing(chunks):
             for run in chunks:
-                note(f"in its callbacks around {mode} steps", alone=True)
+                note(f"in its callbacks around {mode} steps", "callbacks", alone=True)
                 begin(step)
                 self._check_compiled("fit" if mode == "train" else "evaluate")
                 if saving is not None:
                     saving.before_chunk(chunk_length)
-                note(f"in its {mode} steps", step=step)
+                note(f"in its {mode} steps", "compute", step=step)
                 before = data.rows
                 count, logs = run()
                 self.examples += data.rows - before if mode == "train" else 0
                 step += count
-                note(f"in its callbacks around {mode} steps", alone=True)
+                note(f"in its callbacks around {mode} steps", "callbacks", alone=True)
                 if count:
                     end(step - 1, logs)
                     steps_told.tell(mode, step, logs, None if saving is None else saving.epoch)
@@ -294,8 +300,10 @@ class Loop:
                 if self._stops_are_agreed and self.stops(flag):
                     break
                 if saving is not None:
+                    fit_progress.tell_steps(step, logs, data)
                     saving.after_chunk(step, logs, chunk_length)
-                note("in the input pipeline", alone=True)  # as far as Python reads it
+                note("in the input pipeline", "input", alone=True)  # as far as Python reads it
+        fit_clock.CLOCK.enter("compute")
         family.bring_together()
         self._check_length(data, step, begun)
         data.end_epoch()
@@ -343,7 +351,8 @@ class Loop:
         """For an `evaluate` or a `predict` that may be called inside of a `fit`."""
         before = self._stops_are_agreed
         try:
-            yield
+            with fit_clock.apart():
+                yield
         finally:
             self._stops_are_agreed = before
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, TypeAlias
 
 import keras
@@ -67,6 +67,13 @@ class Family(Protocol):
             mode: "train" or "test".
             data: the epoch has begun.
             chunk_length: how many steps between two looks.
+        """
+
+    def tells_apart(self, data: Stream) -> Collection[str]:
+        """Which of "input" and "exchange" the clock of a `fit` tells from computing, until now.
+
+        Args:
+            data: of the `fit`.
         """
 
     def on_batch(self, mode: Mode, step: Step) -> Logs:

@@ -192,7 +192,7 @@ class Saving:
     # ------------------------------------------------------------ what
 
     def _keep(self, epoch: int, step: int, logs: Logs, ends: bool) -> None:
-        note("at a checkpoint, where workers meet")
+        note("at a checkpoint, where workers meet", "save")
         self._family.bring_together()
         parts = all_gather_bytes(self._family.all_gather, self._own_state(step))
         self._last = time.monotonic()
@@ -201,7 +201,8 @@ class Saving:
         if not ends:  # else there is little time
             for listener in self._callbacks:
                 if isinstance(listener, KeptListener):
-                    note(f"in {type(listener).__name__}, which reports a checkpoint")
+                    reports = f"in {type(listener).__name__}, which reports a checkpoint"
+                    note(reports, "callbacks")
                     listener.on_state_kept(epoch, step, logs)
 
     def _hand_over(
@@ -216,7 +217,7 @@ class Saving:
             callback_state.states_of(self._callbacks),
             [WorkerState.from_tree(from_bytes(part)) for part in parts],
         )
-        note("saving a checkpoint", alone=True)
+        note("saving a checkpoint", "save", alone=True)
         for keeper in self._keepers:
             within = keeper.every_steps is not None or keeper.every_secs is not None
             keeper.keep(state, ends or (within if step else epoch % keeper.every == 0))

@@ -279,6 +279,10 @@ class Asynchronous:
         self._alone_since = None
         return came
 
+    def tells_apart(self, data: Stream) -> set[str]:
+        """The chief reads the batches, or nobody here does; what workers do, it waits for."""
+        return set() if isinstance(data, WorkerPipelines) else {"input"}
+
     def on_batch(self, mode: Mode, step: Step) -> dict[str, Any]:
         """Takes one step by itself, on some worker; returns its logs."""
         queue = WorkQueue(self.coordinator)

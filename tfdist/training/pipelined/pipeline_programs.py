@@ -148,6 +148,8 @@ class PipelinePrograms:
 
     # ------------------------------------------------------------ steps
 
+    separates_exchange = False  # stages compute at the same time
+
     @contextlib.contextmanager
     def working(self) -> Iterator[None]:
         """For all that traces and runs steps: says which workers are lost, if an error is of that.
@@ -169,7 +171,7 @@ class PipelinePrograms:
         del one  # called across machines, a function of its own would hold all of them up
         step = functools.partial(self._one_step, mode, may_be_absent)
         if registry.membership_of(self._strategy) is not None:
-            step_clock.ready()
+            step_clock.ready(exchanges=False)
 
         def loop(
             iterator: tf.data.Iterator, steps: tf.Tensor, on_devices: tuple[Nest, ...]

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from tfdist.compat import patches
 from tfdist.compat.patches import Patches
+from tfdist.strategies import step_clock
 from tfdist.structures import T
 from tfdist.training.replica.step import ReplicaStep, current
 
@@ -89,7 +90,9 @@ def _all_reduce(
     packed = tf.nest.pack_sequence_as(value, parts)
     if step.lockstep is not None:
         return step.sum_over_replicas(packed)
+    began = step.exchanged(packed)
     total = whole(self, tf.distribute.ReduceOp.SUM, packed, options)
+    step_clock.summed(began, total)
     step.replication.mark(tf.nest.flatten(total, expand_composites=False))
     return total
 

@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from tfdist.compat import patches
+from tfdist.strategies import step_clock
 from tfdist.structures import Count, Gradient, Nest, T, Variable
 from tfdist.training.peers import packing
 from tfdist.training.replica.lockstep import Lockstep
@@ -148,9 +149,15 @@ class ReplicaStep:
             total = tf.nest.pack_sequence_as(values, self.lockstep.sum(flat))
         else:
             context = tf.distribute.get_replica_context()
+            began = self.exchanged(values)
             total = patches.original("all_reduce")(context, tf.distribute.ReduceOp.SUM, values)
+            step_clock.summed(began, total)
         self.replication.mark(tf.nest.flatten(total, expand_composites=False))
         return total
+
+    def exchanged(self, values: Nest) -> tf.Tensor | None:
+        """See `step_clock.exchanged`; inside of XLA there is no clock."""
+        return None if self.postponed is not None else step_clock.exchanged(values)
 
     def mean_over_replicas(self, values: Sequence[Gradient]) -> list[tf.Tensor]:
         """Sums tensors weighted by the shares of their replicas."""

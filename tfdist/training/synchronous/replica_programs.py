@@ -50,10 +50,16 @@ class Programs(Protocol):
     Attributes:
         chunk_seconds: what the steps between two looks should take.
         exchange: how gradients reach the other replicas; None sums them.
+        separates_exchange: whether a clock tells what steps wait for other replicas from what they
+            compute, or there is nobody to wait for.
     """
 
     chunk_seconds: float
     exchange: Exchange | None
+
+    @property
+    def separates_exchange(self) -> bool:
+        """See above."""
 
     def working(self) -> contextlib.AbstractContextManager[None]:
         """For all that traces and runs steps: may explain their errors."""
@@ -122,12 +128,29 @@ class ReplicaPrograms:
         self.exchange: Exchange | None = None
         self._whole_results = bool(model.run_eagerly)  # else it shows when a step is traced
 
+        self._can_separate = (
+            layout.workers > 1
+            and layout.local == 1
+            and virtual is None
+            and not model.run_eagerly
+            and not tf.config.list_logical_devices("GPU")  # the host does not see when those end
+        )
+
+    @property
+    def separates_exchange(self) -> bool:
+        """See `Programs`."""
+        if self._layout.replicas == 1 and self._virtual is None:
+            return True
+        return self._can_separate and step_clock.separates()
+
     def working(self) -> contextlib.AbstractContextManager[None]:
         """Errors of replicas are told by the call they happen in."""
         return contextlib.nullcontext()
 
     def one(self, mode: Mode, may_be_absent: bool) -> Callable[..., dict[str, tf.Tensor]]:
         """What takes one step; see `Programs`."""
+        if self._layout.workers > 1:
+            step_clock.ready(exchanges=self._can_separate)
         run = functools.partial(self._one_step, mode, may_be_absent)
         if self._model.run_eagerly:
             return run
@@ -138,8 +161,6 @@ class ReplicaPrograms:
     def loop(self, mode: Mode, may_be_absent: bool, one: Traced) -> Traced:
         """What takes some steps; see `Programs`."""
         del mode, may_be_absent  # as `one` has them
-        if self._layout.workers > 1:
-            step_clock.ready()
         alone = self._layout.replicas == 1 and self._virtual is None
         gpus = () if self._virtual is not None else own_gpus.of_replicas(self._strategy)
         return step_loop(one, gpus, alone)

@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdist.compat import tf_collectives
-from tfdist.strategies import own_gpus
+from tfdist.strategies import fit_clock, own_gpus, step_clock
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.structures import Logs
 from tfdist.training.data import resident
@@ -141,12 +141,25 @@ class Synchronous:
         data.rows += int(rows)
         if mode == "train" and chunk_length.every is not None:
             self.bring_together()  # a callback may look at them now
-        reading = self._totals.read(
-            mode, step_logs, fingerprint, chunk_length.told, data.varies_with
-        )
+        waits = self.layout.workers > 1
+        with fit_clock.CLOCK.during("exchange") if waits else contextlib.nullcontext():
+            reading = self._totals.read(
+                mode, step_logs, fingerprint, chunk_length.told, data.varies_with
+            )
         chunk_length.agreed(*reading.numbers.T)
         chunk_length.took(count, time.perf_counter() - started)
         return count, reading.logs
+
+    def tells_apart(self, data: Stream) -> set[str]:
+        """What graphs wait for is known where they have a clock; see `Family`.
+
+        Where a GPU computes, the host goes on to the next batch before the step has ended: then it
+        does not know whether anything waits for it.
+        """
+        on_gpu = bool(tf.config.list_logical_devices("GPU"))
+        clock = step_clock.is_running() and not self.model.run_eagerly and not on_gpu
+        found = {"input"} if clock or not data.counted else set()
+        return found | ({"exchange"} if self.programs.separates_exchange else set())
 
     def on_batch(self, mode: Mode, step: Step) -> Logs:
         """Takes one step by itself; returns its logs."""
@@ -212,7 +225,7 @@ class Synchronous:
 
     def _function(self, kind: str, mode: Mode, may_be_absent: bool) -> Callable[..., Any]:
         """The program of this kind ("one" or "loop"), written once."""
-        key = (kind, mode, may_be_absent)
+        key = (kind, mode, may_be_absent, step_clock.is_running())
         if key not in self._functions:
             if kind == "one":
                 self._functions[key] = self.programs.one(mode, may_be_absent)
