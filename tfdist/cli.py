@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from tfdist import command_line, help_text, host_options, live_options
+from tfdist import command_line, help_text, host_options
 from tfdist.errors import INTERNAL_FAULT, ClusterError, TfdistError
 from tfdist.run_parser import RunParser, run_parser
 
@@ -152,6 +152,7 @@ def _run_job(parser: RunParser, given: list[str]) -> int:
 
     from tfdist.launch import GpuSupply, ThisMachine, check_jobs, held_ports, make_plan
     from tfdist.launch.crew.crew_options import CrewOptions
+    from tfdist.launch.live.chosen_view import live_view
     from tfdist.launch.secure import SecureMachine
 
     make = functools.partial(
@@ -200,7 +201,7 @@ def _run_job(parser: RunParser, given: list[str]) -> int:
             "grace": options.grace,
             "prefix": not alone,
             "ground": SecureMachine() if options.secure else ThisMachine(options.isolate),
-            "live": live_options.live_view(options, cluster, tasks, prefix=not alone),
+            "live": live_view(options, cluster, tasks, prefix=not alone),
         }
         job = crew.job(plan, cluster, tasks, lambda at, own: make(at, tasks=own), **how)
         return job.run().returncode

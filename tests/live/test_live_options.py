@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from tests.launch.support import Ran, run_script
-from tfdist import cli, live_options
+from tfdist import cli
 from tfdist.cluster import Cluster, Task
 from tfdist.cluster.address import Address
 from tfdist.errors import ClusterError, LaunchError
-from tfdist.launch.live import LiveView
+from tfdist.launch.live import LiveView, chosen_view
 from tfdist.launch.live.job_bar import JobBar
 from tfdist.launch.live.metrics_port import MetricsPort
 from tfdist.launch.live.plain_lines import PlainLines
@@ -47,7 +47,7 @@ def view(
     tasks: tuple[Task, ...] = CLUSTER.tasks,
     prefix: bool = True,
 ) -> list[type]:
-    made = live_options.live_view(
+    made = chosen_view.live_view(
         options(*arguments),
         CLUSTER,
         tasks,
@@ -106,13 +106,13 @@ def test_a_bar_where_nothing_can_be_drawn_is_refused() -> None:
 def test_what_is_not_installed_is_named(
     monkeypatch: pytest.MonkeyPatch, module: str, arguments: tuple[str, ...], words: str
 ) -> None:
-    monkeypatch.setattr(live_options, "_is_there", lambda name: name != module)
+    monkeypatch.setattr(chosen_view, "_is_there", lambda name: name != module)
     with pytest.raises(ClusterError, match=words):
         view(*arguments)
 
 
 def test_without_rich_a_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_options, "_is_there", lambda name: False)
+    monkeypatch.setattr(chosen_view, "_is_there", lambda name: False)
     assert view() == [PlainLines]
 
 
@@ -137,7 +137,7 @@ def test_what_is_no_port_is_refused(text: str) -> None:
 
 def test_launchers_of_one_job_write_different_timelines(tmp_path: Path) -> None:
     for number, task in enumerate(CLUSTER.tasks):
-        made = live_options.live_view(
+        made = chosen_view.live_view(
             options("--progress", "none", "--tensorboard", str(tmp_path)), CLUSTER, (task,)
         )
         with made.opened(lambda line: None):

@@ -14,8 +14,8 @@ from tfdist.launch.crew.crew_options import CrewOptions
 from tfdist.launch.hosts.host_ground import Connecting, HostGround, Planner
 from tfdist.launch.hosts.host_list import hosts_of
 from tfdist.launch.hosts.spread import Spread
+from tfdist.launch.live.chosen_view import live_view
 from tfdist.launch.plan import JobPlan
-from tfdist.live_options import live_view
 
 __all__ = ["run_on_hosts"]
 

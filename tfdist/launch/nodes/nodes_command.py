@@ -17,12 +17,12 @@ from tfdist.launch.crew.crew_options import CrewOptions
 from tfdist.launch.gpu_shares import GpuSupply
 from tfdist.launch.ground import ThisMachine
 from tfdist.launch.hosts.survey import Survey
+from tfdist.launch.live.chosen_view import live_view
 from tfdist.launch.nodes.node import Node
 from tfdist.launch.nodes.node_meeting import NodeMeeting
 from tfdist.launch.nodes.node_roll import NodeCounts, NodeRoll
 from tfdist.launch.plan import JobPlan
 from tfdist.launch.secure import SecureMachine
-from tfdist.live_options import live_view
 from tfdist.machine.ports import Reservation
 
 __all__ = ["run_as_node"]
