@@ -13,7 +13,7 @@ from tfdist import errors
 _HEAD = """# Every message
 
 Search this page for a few words of the message that you see. What tfdist fills in (names, numbers,
-addresses) stands here as …. The second column is the end of the message itself, or more where the
+addresses) is left out (…). The second column is the end of the message itself, or more where the
 message says too little. Behind each class of errors stands its [exit code](errors.md#exit-codes).
 
 The page is made from the source, and a test fails where a message is not on it, or has no cure.
@@ -73,13 +73,14 @@ def rendered() -> str:
     for message in every_message():
         if not message.is_passed_on():
             rooms[_heading(message)].append(message)
-    parts = [_HEAD]
+    parts = [_HEAD, "\n<div class=\"messages\" markdown>\n"]
     for heading, guide, _ in _ROOMS:
         if rooms[heading]:
             lines = list(dict.fromkeys(map(_row, rooms[heading])))
             parts.append(f"\n## {heading}\n\nMore: [{_title(guide)}]({guide}).\n\n")
             parts.append("| you see | what to do | error |\n|---|---|---|\n")
             parts.append("\n".join(lines) + "\n")
+    parts.append("\n</div>\n")
     return "".join(parts)
 
 
