@@ -73,7 +73,7 @@ def rendered() -> str:
     for message in every_message():
         if not message.is_passed_on():
             rooms[_heading(message)].append(message)
-    parts = [_HEAD, "\n<div class=\"messages\" markdown>\n"]
+    parts = [_HEAD, '\n<div class="messages" markdown>\n']
     for heading, guide, _ in _ROOMS:
         if rooms[heading]:
             lines = list(dict.fromkeys(map(_row, rooms[heading])))
