@@ -31,8 +31,8 @@ function answer(request, response) {
 async function look(browser, base, page, [width, w, h, scheme]) {
   const tab = await browser.newPage();
   await tab.setViewport({ width: w, height: h });
-  await tab.emulateMediaFeatures([{ name: "prefers-color-scheme", value: scheme }]);
   await tab.goto(`${base}/${page}${page && "/"}`, { waitUntil: "load" });
+  if (scheme === "dark") await tab.evaluate(() => document.body.setAttribute("data-md-color-scheme", "slate"));
   if (pictures) {
     const name = `${page.replace(/\W+/g, "_") || "start"}-${width}-${scheme}.png`;
     await tab.screenshot({ path: path.join(pictures, name) });

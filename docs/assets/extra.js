@@ -8,12 +8,11 @@ function reachable() {
     one.setAttribute("aria-label", `code ${at + 1}`);
     for (const button of one.querySelectorAll("button")) button.setAttribute("aria-label", button.title);
   });
-  document.querySelectorAll("nav.md-nav").forEach((one) => {
+  document.querySelectorAll("nav.md-nav").forEach((one, at) => {
     const title = one.querySelector(":scope > .md-nav__title");
     const named = title && title.textContent.trim();
-    const level = one.dataset.mdLevel || (one.classList.contains("md-nav--secondary") ? "page" : "0");
     one.removeAttribute("aria-labelledby");
-    one.setAttribute("aria-label", `${named || "navigation"}, ${level}`);
+    one.setAttribute("aria-label", `${named || "navigation"}, ${at + 1}`);
   });
 }
 

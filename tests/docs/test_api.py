@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -42,9 +43,9 @@ def test_every_public_name_is_on_the_page_of_the_api() -> None:
 
 @pytest.mark.parametrize("name", [name for name, one in public().items() if callable(one)])
 def test_a_public_function_says_what_it_takes(name: str) -> None:
-    value = public()[name]
+    value: Any = public()[name]
     told = inspect.getdoc(value) or ""
-    function = value.__init__ if inspect.isclass(value) else value  # type: ignore[misc]
+    function = value.__init__ if inspect.isclass(value) else value
     told += inspect.getdoc(function) or ""
     taken = [
         one.name
