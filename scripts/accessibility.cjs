@@ -31,7 +31,8 @@ function answer(request, response) {
 async function look(browser, base, page, [width, w, h, scheme]) {
   const tab = await browser.newPage();
   await tab.setViewport({ width: w, height: h });
-  await tab.goto(`${base}/${page}${page && "/"}`, { waitUntil: "load" });
+  const answered = await tab.goto(`${base}/${page}${page && "/"}`, { waitUntil: "load" });
+  if (!answered.ok()) throw new Error(`no page ${page} in site/: was it built anew meanwhile?`);
   if (scheme === "dark") await tab.evaluate(() => document.body.setAttribute("data-md-color-scheme", "slate"));
   if (pictures) {
     const name = `${page.replace(/\W+/g, "_") || "start"}-${width}-${scheme}.png`;
