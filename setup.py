@@ -54,6 +54,7 @@ TEST = [
 DOCS = [
     "mkdocstrings>=1.0,<2",
     "mkdocstrings-python>=2.0,<3",
+    "rich>=13",  # draws the terminal of the start page
     "ruff>=0.9",  # breaks the lines of signatures
     "zensical>=0.0.73,<0.1",
 ]

@@ -227,7 +227,7 @@ def render(results: dict[str, Any]) -> str:
     ]
     for name, times in results["speed"].items():
         one = min(statistics.median(v) for k, v in times.items() if "process" in k)
-        lines += [f"## Speed: {name}", "", "| | ms a step | speed-up | bound |"]
+        lines += [f"## Speed: {name}", "", "| run | ms a step | speed-up | bound |"]
         lines += ["|---|---|---|---|"]
         for label, values in times.items():
             median = statistics.median(values)
@@ -281,7 +281,7 @@ def render(results: dict[str, Any]) -> str:
         lines.append("")
     if found := results["equal"]:
         lines += ["## Weights after 20 steps beside plain Keras", ""]
-        lines += ["| | largest difference | largest movement |", "|---|---|---|"]
+        lines += ["| compared | largest difference | largest movement |", "|---|---|---|"]
         for label, answer in found.items():
             lines.append(f"| {label} | {answer['difference']:.1e} | {answer['moved']:.1e} |")
         lines.append("")

@@ -137,7 +137,7 @@ def _memory(results: Results) -> str:
                 more = f" ({memory.median - base.median:+.0f})" if memory and base else ""
                 cells.append(f"{memory.median:.0f}{more}" if memory else "")
             rows.append([VARIANTS[variant].label, _heading(results, group), *cells])
-    return _table(["MB a process, at most", "", *models], rows) + (
+    return _table(["MB a process, at most", "run with", *models], rows) + (
         "\n\nThe peak of the resident memory (VmHWM), of 2^20 bytes; medians, and in brackets what "
         "they are over the hand-written in-graph loop of the same group."
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
-_OPEN = re.compile(r"```(\w*)$")
+_OPEN = re.compile(r'```(\w*)(?: title="[^"]+")?$')
 _MARK = re.compile(r"<!-- (job|not run): (.+?) -->$")
 
 

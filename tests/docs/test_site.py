@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -71,3 +72,20 @@ def test_the_diagrams_have_words_for_those_who_cannot_see_them() -> None:
     for page in DOCS.rglob("*.md"):
         if not page.is_symlink():
             assert "![](" not in page.read_text(), page
+
+
+def test_the_picture_of_a_terminal_shows_what_a_job_says_and_fetches_nothing() -> None:
+    text = (DOCS / "assets" / "terminal.svg").read_text()
+    shown = re.sub("&#160;", " ", " ".join(re.findall(r"<text[^>]*>(.*?)</text>", text)))
+    for said in ("tfdist run --workers 2 train.py", "all 2 tasks are here", "2 replicas x 128"):
+        assert said in shown, said
+    assert "url(http" not in text
+    assert "@import" not in text
+
+
+def test_the_tables_have_a_name_for_each_column() -> None:
+    for page in DOCS.rglob("*.md"):
+        lines = page.read_text().splitlines()
+        for head, rule in itertools.pairwise(lines):
+            if re.fullmatch(r"\|[-:| ]+\|", rule) and rule.count("-") > 2 and head.startswith("|"):
+                assert all(cell.strip() for cell in head.strip("|").split("|")), f"{page}: {head}"

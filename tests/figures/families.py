@@ -115,7 +115,7 @@ def markdown(found: dict[str, Any]) -> str:
     for family in columns:
         metric = next((name for name, _ in scores[family].values() if name), "")
         titles.append(f"{FAMILIES[family]}: `{family}`, test {metric}")
-    lines = ["| | " + " | ".join(titles) + " |", "|---|" + "---:|" * len(columns)]
+    lines = ["| strategy | " + " | ".join(titles) + " |", "|---|" + "---:|" * len(columns)]
     for name, way in WAYS.items():
         cells = []
         for family in columns:

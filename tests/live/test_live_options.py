@@ -198,6 +198,6 @@ def test_where_nobody_watches_no_task_tells(tmp_path: Path, monkeypatch: Any) ->
 
 def test_help_names_them(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        cli.main(["run", "--help"])
+        cli.main(["run", "--help_all"])
     text = capsys.readouterr().out
     assert all(name in text for name in ("--progress", "--tensorboard", "--metrics_port"))
