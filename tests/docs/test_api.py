@@ -20,7 +20,11 @@ PARTS = {
     "pipeline": ["Timings", "draw", "measure", "measure_costs"],
 }
 # What has no entry of its own, and where it is described instead.
-ELSEWHERE = {"errors": "listed as a whole", "__version__": "the command `tfdist --version`"}
+ELSEWHERE = {
+    "errors": "listed as a whole",
+    "notebook": "its `run` is `tfdist.run`; functions.md tells of `%%tfdist`",
+    "__version__": "the command `tfdist --version`",
+}
 
 
 def public() -> dict[str, object]:

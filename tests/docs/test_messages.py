@@ -23,6 +23,7 @@ PASSED_ON = {
     "cluster/spec.py": "a spec's mistake, after its file",
     "command_line.py": "the text of a ClusterError",
     "compat/installed.py": "compat/versions.py",
+    "job_file.py": "the text of TOML's or YAML's error",
     "launch/hosts/host_ground.py": "launch/hosts/survey.py",
     "launch/hosts/host_list.py": "a mistake in a hosts file, after its line",
     "launch/hosts/ssh_command.py": "its own table of what SSH says",

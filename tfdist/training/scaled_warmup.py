@@ -43,6 +43,7 @@ class ScaledWarmup(keras.optimizers.schedules.LearningRateSchedule):
         warmup_steps: in how many steps it grows, 0 or more; five epochs, say.
         scale: how many times larger the global batch is, above 0; None for the replicas in sync of
             the strategy in whose scope this is made, else of this process's job.
+        name: what Keras calls it.
 
     Raises:
         ValueError: an argument is wrong.
