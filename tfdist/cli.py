@@ -57,7 +57,8 @@ def _top(given: list[str]) -> int:
         "  submit     hand a job in to Slurm or Kubernetes, and follow it\n"
         "  bench      measure a script on 1, 2, ... workers, and predict it on more\n"
         "  chaos      run a job with a fault in each run, and compare how it ends\n"
-        "  doctor     tell what would keep a job from running, before anybody waits\n\n"
+        "  doctor     tell what would keep a job from running, before anybody waits\n"
+        "  verify     tell whether a script trains on N workers as in one process, and why not\n\n"
         "`tfdist COMMAND --help` tells more about a command.",
     )
     parser.add_argument("--version", action="store_true", help="show the version and exit")
@@ -236,6 +237,13 @@ def _doctor(given: list[str]) -> int:
     return doctor_command.main(given)
 
 
+def _verify(given: list[str]) -> int:
+    """`tfdist verify`."""
+    from tfdist.diagnose.verify import verify_command
+
+    return verify_command.main(given)
+
+
 def _submit(given: list[str]) -> int:
     """`tfdist submit`."""
     from tfdist.submit import submit_command
@@ -249,4 +257,5 @@ _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "bench": _bench,
     "chaos": _chaos,
     "doctor": _doctor,
+    "verify": _verify,
 }

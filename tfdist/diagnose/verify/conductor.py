@@ -1,0 +1,163 @@
+"""Which runs are made, one after the other: two to compare, then experiments to find the cause."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tfdist.diagnose.verify.causes import Cause, Changes, cause_of, of_rows_read_twice, tries
+from tfdist.diagnose.verify.comparison import (
+    LAYER,
+    ROWS,
+    Comparison,
+    Difference,
+    compare,
+    distances,
+)
+from tfdist.diagnose.verify.gathered import Gathered
+from tfdist.diagnose.verify.orders import END, Asked, Order
+from tfdist.diagnose.verify.records import Failure, Record
+from tfdist.diagnose.verify.rounding import Rounding
+from tfdist.diagnose.verify.verdict import DIFFERS, EQUAL, UNABLE, Verdict
+
+__all__ = ["VERDICT", "Conductor"]
+
+VERDICT = "verdict.json"
+"""The file in which the verdict is left."""
+
+_DISTURBED = 2
+"""Runs with changed last bits."""
+
+_ON_ITS_OWN = ("TaskLost", "TaskLeft", "")
+
+
+class Conductor:
+    """Finds out whether a script is equal on workers, and if not, why.
+
+    Args:
+        folder: where orders are given and records are left.
+        asked: what to verify.
+        obey: does the first task's part of a run.
+        records: waits for the records of a run; by its kinds, those of all processes.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        asked: Asked,
+        obey: Callable[[Order], None],
+        records: Callable[[Order], dict[str, list[Record]]],
+    ) -> None:
+        self._folder = folder
+        self._asked = asked
+        self._obey = obey
+        self._records = records
+        self._runs = 0
+        self._rounding = Rounding()
+        self._began = time.monotonic()
+
+    def conduct(self) -> Verdict:
+        """Makes the runs, and leaves the verdict in the folder."""
+        try:
+            verdict = self._verdict()
+        finally:
+            self._runs += 1
+            Order(self._runs, (END,)).write(self._folder)
+        verdict = dataclasses.replace(verdict, seconds=time.monotonic() - self._began)
+        (self._folder / VERDICT).write_text(verdict.to_json())
+        return verdict
+
+    def _run(self, kinds: tuple[str, ...], changes: Changes = (), jitter: int = 0) -> list[Gathered]:
+        self._runs += 1
+        order = Order(self._runs, kinds, changes, jitter)
+        order.write(self._folder)
+        self._obey(order)
+        found = self._records(order)
+        return [Gathered.of(found[kind]) for kind in kinds]
+
+    def _verdict(self) -> Verdict:
+        one, many = self._run(("one", "many"))
+        if not one.steps or one.failure is not None:
+            return self._tell(UNABLE, failure=one.failure)
+        self._rounding = Rounding(one.first.eps)
+        found = compare(one, many, self._rounding)
+        if not found.is_equal and found.first is not None and found.first.size < 0.1:
+            self._measure_rounding(one)
+            found = compare(one, many, self._rounding)
+        if found.is_equal:
+            return self._tell(EQUAL, found)
+        causes, tried = self._causes(found, one, many)
+        return self._tell(DIFFERS, found, many.failure, causes, tried)
+
+    def _measure_rounding(self, one: Gathered) -> None:
+        """Learns what changed last bits make of the script in one process."""
+        for seed in range(1, _DISTURBED + 1):
+            (disturbed,) = self._run(("one",), jitter=seed)
+            self._rounding.learn(distances(one, disturbed))
+
+    def _tell(
+        self,
+        found: str,
+        comparison: Comparison | None = None,
+        failure: Failure | None = None,
+        causes: tuple[Cause, ...] = (),
+        tried: tuple[str, ...] = (),
+    ) -> Verdict:
+        layer = ""
+        if comparison is not None:
+            layers = [one.name for one in comparison.differences if one.stage == LAYER]
+            layer = next(iter(layers), "")
+        return Verdict(
+            found,
+            self._asked.workers,
+            steps=0 if comparison is None else comparison.steps,
+            runs=self._runs,
+            largest=None if comparison is None else comparison.largest,
+            first=None if comparison is None else comparison.first,
+            layer=layer,
+            causes=causes,
+            failure=failure,
+            tried=tried,
+        )
+
+    def _causes(
+        self, found: Comparison, one: Gathered, many: Gathered
+    ) -> tuple[tuple[Cause, ...], tuple[str, ...]]:
+        """Tries changes until the difference is gone; a change that moves it on is kept."""
+        causes: list[Cause] = []
+        kept: Changes = ()
+        tried: list[str] = []
+        left = self._asked.most_runs
+        while left > 0 and found.first is not None:
+            if found.first.stage == ROWS and (count := many.read_twice()):
+                causes.append(of_rows_read_twice(count, many))
+                break
+            for change in tries(found.first, one, many):
+                if change in kept or (change in tried and not causes):
+                    continue
+                if left <= 0:
+                    return (*causes,), (*tried,)
+                left -= 1
+                changed_one, changed_many = self._run(("one", "many"), (*kept, change))
+                if not changed_one.steps or changed_one.failure is not None:
+                    tried.append(change)
+                    continue
+                after = compare(changed_one, changed_many, self._rounding)
+                if after.is_equal or _is_later(after.first, found.first):
+                    causes.append(cause_of(change, found, one, many, self._asked.workers))
+                    kept = (*kept, change)
+                    found, one, many = after, changed_one, changed_many
+                    break
+                tried.append(change)
+            else:
+                break
+        return (*causes,), (*tried,)
+
+
+def _is_later(after: Difference | None, before: Difference) -> bool:
+    """Whether a difference comes about clearly later: in another step, or another stage of it."""
+    if after is None:
+        return True
+    return after.order[:2] > before.order[:2]
