@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from tfdist.diagnose.verify.comparison import (
     AFTER,
     BEFORE,
+    END,
     GRADIENT,
     LAYER,
     METRIC,
@@ -88,7 +89,7 @@ def _likely(first: Difference, one: Gathered, many: Gathered) -> Iterator[str]:
             yield DRAWS_STILL
         if kind.startswith(("Random", "Gaussian", "Spatial")) or "Dropout" in kind:
             yield LAYERS_STILL
-    if first.stage == BEFORE and first.step > 1:
+    if first.stage == BEFORE and first.step > 1 or first.stage == END and many.steps:
         yield from callbacks
     if first.stage in (GRADIENT, AFTER) and _DRAWS in notes:
         yield DRAWS_STILL
@@ -103,7 +104,7 @@ def _likely(first: Difference, one: Gathered, many: Gathered) -> Iterator[str]:
         yield ALL_TO_ONE
     if first.stage not in (LAYER, GRADIENT):
         yield from callbacks
-    if first.stage in (ROWS, BEFORE) or first.stage == "end":
+    if first.stage in (ROWS, BEFORE) or first.stage == END:
         yield FIXED_HASHES
     if normalizes:
         yield SYNCHRONIZED
@@ -220,7 +221,7 @@ def _of_the_number(first: Difference, one: Gathered, many: Gathered, workers: in
             "a batch size is always the global batch's: give the same, whatever their number is; "
             "if the larger batch is wanted, nothing is wrong",
         )
-    if first.stage in (ROWS, "end"):
+    if first.stage in (ROWS, END):
         return Cause(
             "data shared out by the program",
             "the program shares out its data itself, by its rank or the number of workers",

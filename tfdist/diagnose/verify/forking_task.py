@@ -11,12 +11,14 @@ the records and decides what to run next.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import signal
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from tfdist import process
 from tfdist.diagnose.verify.orders import END, Asked, Order
@@ -104,7 +106,7 @@ class Task:
         file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(file, 1)
         os.dup2(file, 2)
-        if kind == "one":
+        if kind != "many":
             for name in _CLUSTER_VARIABLES:
                 os.environ.pop(name, None)
         if _FIXED_HASHES in order.changes and os.environ.get("PYTHONHASHSEED") != "1":
@@ -118,6 +120,8 @@ class Task:
         """Runs the script in this process, and leaves the record."""
         from tfdist.diagnose.verify.script_run import run_script
 
+        if kind == "again":
+            order = dataclasses.replace(order, jitter=order.jitter + 1)
         record = run_script(self._asked, order, kind, self._worker)
         record.write(self._path(order, kind, self._worker))
 
@@ -162,27 +166,37 @@ class Task:
 def main(arguments: Sequence[str]) -> None:
     """Is one task of the job, or with a run's number, kind and worker, that run."""
     folder = Path(arguments[0])
-    asked = Asked.read(folder)
     if len(arguments) > 1:
-        number, kind, worker = arguments[1:]
-        order = Order.read(folder, int(number))
-        assert order is not None
-        _import()
-        Task(folder, asked, int(worker)).run(order, kind)
-        sys.stdout.flush()
-        os._exit(0)
+        _run_again(folder, int(arguments[1]), arguments[2], int(arguments[3]))
     own = process.current().task
-    worker_number = 0 if own is None else own.index
-    task = Task(folder, asked, worker_number)
+    worker = 0 if own is None else own.index
     _import()
-    if worker_number == 0:
-        from tfdist.diagnose.verify.conductor import Conductor
+    for one in Asked.folders(folder):
+        asked = Asked.read(one)
+        task = Task(one, asked, worker)
+        if worker == 0:
+            from tfdist.diagnose.verify.conductor import Conductor
 
-        Conductor(folder, asked, task.obey, task.records).conduct()
-        return
-    number_ = 1
+            Conductor(one, asked, task.obey, task.records).conduct()
+        else:
+            _follow(one, task)
+
+
+def _run_again(folder: Path, number: int, kind: str, worker: int) -> NoReturn:
+    """Is a run that Python had to be started anew for."""
+    order = Order.read(folder, number)
+    assert order is not None
+    _import()
+    Task(folder, Asked.read(folder), worker).run(order, kind)
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def _follow(folder: Path, task: Task) -> None:
+    """Does what the conductor orders, until the end."""
+    number = 1
     while True:
-        order = Order.read(folder, number_)
+        order = Order.read(folder, number)
         if order is None:
             time.sleep(_TICK)
             continue
@@ -190,7 +204,7 @@ def main(arguments: Sequence[str]) -> None:
             return
         if "many" in order.kinds:
             task.obey(order)
-        number_ += 1
+        number += 1
 
 
 def _import() -> None:

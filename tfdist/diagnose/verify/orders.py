@@ -11,7 +11,7 @@ __all__ = ["END", "Asked", "Order"]
 END = "end"
 """The kind of the last order."""
 
-_KINDS = ("one", "many", END)
+_KINDS = ("one", "again", "many", END)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +40,11 @@ class Asked:
         if self.steps is not None and self.steps < 1:
             raise ValueError(f"steps={self.steps}: give at least 1")
 
+    @staticmethod
+    def folders(folder: Path) -> list[Path]:
+        """Where each of the scripts that are verified one after the other has its own."""
+        return sorted(folder.glob("script-*"), key=lambda one: int(one.name.partition("-")[2]))
+
     def write(self, folder: Path) -> None:
         """Writes it for all tasks."""
         _write(folder / "asked.json", dataclasses.asdict(self))
@@ -57,7 +62,8 @@ class Order:
 
     Attributes:
         number: from 1; names the folder in which its records are left.
-        kinds: "one" (one process, without a cluster), "many" (all workers), or both at once.
+        kinds: "one" (one process, without a cluster), "again" (the same, at the same time, with
+            another jitter), "many" (all workers), or some of them at once.
         changes: to the program, by the names in `script_changes`.
         jitter: seed of a disturbance of the weights' last bits; 0 for none. See `rounding`.
     """

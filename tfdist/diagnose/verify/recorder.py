@@ -4,6 +4,9 @@ It works alike in plain Keras and in tfdist's loop: by a wrapper of a model's `t
 operations in the step's graph that hand numbers to Python (`tf.numpy_function`), and by two
 callbacks, one before and one after the user's, so that what a callback changes is told from what a
 step does.
+
+It imports what trains in functions only: tfdist keeps the functions of Keras that it stands in for
+as they are when it is imported, which must be after they were wrapped here.
 """
 
 from __future__ import annotations
@@ -19,8 +22,6 @@ import tensorflow as tf
 
 from tfdist.diagnose.verify.fold import fold, fold_rows, row_marks
 from tfdist.diagnose.verify.records import LayerCall, Part, Record, Result, StepRecord
-from tfdist.training.model_parts import optimizers_of
-from tfdist.training.replica.step import current
 
 __all__ = ["EnoughError", "Recorder"]
 
@@ -118,6 +119,8 @@ class Recorder:
                 return train_step(data)
             context = tf.distribute.get_replica_context()
             replica = 0 if context is None else context.replica_id_in_sync_group
+            from tfdist.training.replica.step import current
+
             replica_step = current()
             share = tf.ones(()) if replica_step is None else replica_step.share
             self._take_rows(data, flat, replica, share)
@@ -286,6 +289,8 @@ class Recorder:
 
 
 def _state(model: keras.Model) -> dict[str, np.ndarray]:
+    from tfdist.training.model_parts import optimizers_of
+
     variables = list(model.weights)
     optimizers = [v for optimizer in optimizers_of(model) for v in optimizer.variables]
     found: dict[str, np.ndarray] = {}

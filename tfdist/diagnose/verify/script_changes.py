@@ -44,6 +44,7 @@ __all__ = [
     "NO_OWN_SUMS",
     "SAME_RANK",
     "SYNCHRONIZED",
+    "give_all_to_one",
     "install",
     "stands_still",
 ]
@@ -124,22 +125,10 @@ def install(recorder: Recorder, changes: tuple[str, ...], together: bool) -> Non
     _install_draws(recorder, DRAWS_STILL in changes)
     _install_entropy(recorder, FIXED_ENTROPY in changes)
     _install_own_sums(recorder, NO_OWN_SUMS in changes and together)
-    if SYNCHRONIZED in changes:
-        kind = keras.layers.BatchNormalization
-        kind.__init__ = _with_setting(kind.__init__, "synchronized", True)
-    if ALL_TO_ONE in changes and together:
-        _give_all_to_one()
 
 
-def _with_setting(original: Callable[..., None], name: str, value: object) -> Callable[..., None]:
-    @functools.wraps(original)
-    def init(self: Any, *args: Any, **kwargs: Any) -> None:
-        original(self, *args, **{**kwargs, name: value})
-
-    return init
-
-
-def _give_all_to_one() -> None:
+def give_all_to_one() -> None:
+    """Has the first replica take all rows of a batch; the others compute for nothing."""
     from tfdist.strategies.layout import ReplicaLayout
     from tfdist.training.data.global_batches import GlobalBatches
 

@@ -57,8 +57,10 @@ def run_script(asked: Asked, order: Order, kind: str, worker: int) -> Record:
     recorder = Recorder(record, asked.steps, order.jitter)
     together = kind == "many"
     _seed(asked.seed)
-    _Hooks(recorder, order.changes).install()
     script_changes.install(recorder, order.changes, together)
+    _Hooks(recorder, order.changes).install()
+    if script_changes.ALL_TO_ONE in order.changes and together:
+        script_changes.give_all_to_one()
     if together:
         _plug()
     try:
@@ -160,9 +162,12 @@ class _Hooks:
 
     def _calling(self, original: Callable[..., Any]) -> Callable[..., Any]:
         recorder, changes = self._recorder, self._changes
+        synchronized = script_changes.SYNCHRONIZED in changes
 
         @functools.wraps(original)
         def call(layer: keras.Layer, *args: Any, **kwargs: Any) -> Any:
+            if synchronized and isinstance(layer, keras.layers.BatchNormalization):
+                layer.synchronized = True
             if recorder.traces and script_changes.stands_still(layer, changes):
                 return args[0] if args else original(layer, *args, **kwargs)
             found = original(layer, *args, **kwargs)
@@ -184,6 +189,7 @@ class _Hooks:
                 own = line_of_object(type(thing))
                 record.lines[name] = own or line_of() or record.lines.get(name, "")
 
+        init.__signature__ = inspect.signature(original)  # type: ignore[attr-defined]
         return init
 
     # ------------------------------------------------------------ a model's methods

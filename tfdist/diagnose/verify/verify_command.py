@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tfdist.diagnose.verify.orders import Asked
     from tfdist.diagnose.verify.verdict import Verdict
 
-__all__ = ["main"]
+__all__ = ["main", "verify"]
 
 _EPILOG = """\
 examples:
@@ -56,20 +56,20 @@ def main(given: Sequence[str]) -> int:
     asked = Asked(
         tuple(command), options.workers, options.steps, options.seed, options.timeout
     )
-    verdict = verify(asked, Path(options.keep) if options.keep else None)
+    (verdict,) = verify([asked], Path(options.keep) if options.keep else None)
     print(verdict.to_json() if options.json else verdict.text())
     return verdict.code
 
 
-def verify(asked: Asked, keep: Path | None = None) -> Verdict:
-    """Trains a script in one process and on workers, and compares.
+def verify(scripts: Sequence[Asked], keep: Path | None = None) -> list[Verdict]:
+    """Trains scripts in one process and on workers, one after the other, and compares.
 
     Args:
-        asked: what to verify.
+        scripts: what to verify, with the same number of workers each.
         keep: a folder for records and logs, which stay there; None for none.
 
     Raises:
-        LaunchError: a task could not be started, or ended before the verdict.
+        LaunchError: a task could not be started, or ended before the last verdict.
     """
     from tfdist.diagnose.verify.conductor import VERDICT
     from tfdist.diagnose.verify.verdict import Verdict
@@ -80,26 +80,29 @@ def verify(asked: Asked, keep: Path | None = None) -> Verdict:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
             raise LaunchError(f"--keep {folder}: it is not empty; give another folder")
-        asked.write(folder)
+        places = [folder / f"script-{i}" for i in range(len(scripts))]
+        for place, asked in zip(places, scripts, strict=True):
+            place.mkdir()
+            asked.write(place)
         out = io.StringIO()
         environ = {"TFDIST_STALL_TIMEOUT": "20", **os.environ}
-        with local_cluster(workers=asked.workers) as cluster:
+        with local_cluster(workers=scripts[0].workers) as cluster:
             ended = run_job(
-                ["-m", "tfdist.diagnose.verify.forking_task", str(folder)],
+                ["-m", "tfdist.diagnose.verify.forking_task", str(folder.resolve())],
                 cluster,
                 environ=environ,
                 log_dir=folder / "logs",
                 out=out,
                 err=out,
             )
-        path = folder / VERDICT
-        if not path.exists():
+        paths = [place / VERDICT for place in places]
+        if not all(path.exists() for path in paths):
             end = "\n".join(out.getvalue().splitlines()[-15:])
             raise LaunchError(
                 f"a task of verify has ended before its verdict (exit code {ended.returncode}); "
                 f"the end of the output:\n{end}"
             )
-        return Verdict.from_json(path.read_text())
+        return [Verdict.from_json(path.read_text()) for path in paths]
 
 
 def _steps(text: str) -> int | None:
