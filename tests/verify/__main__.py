@@ -1,35 +1,90 @@
-"""Verifies all programs with a seeded fault, and all sound ones; prints the tables.
+"""Verifies all programs with a seeded fault, and all sound ones; prints the page of figures.
 
-    python -m tests.verify [faults | sound] [NAME ...]
+    python -m tests.verify [--folder DIR] [--write] [NAME ...]
+
+All run one after the other in the tasks of one job. What is in the folder already is not run again.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
-import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tfdist.diagnose.verify.orders import Asked
-from tfdist.diagnose.verify.verify_command import verify
+from tests.benchmarks.machine import describe
+from tests.verify.verified import EXAMPLES, SOUND, SOUND_KNOWN, asked_of, is_found, verify_all
+from tfdist.diagnose.verify.verdict import EQUAL, Verdict
+
+PAGE = Path(__file__).parents[2] / "docs" / "figures" / "verify.md"
+HEAD = """# What verify finds
+
+Each program was run by `tfdist verify` on two workers; they are in `tests/verify`, `tests/zoo` and `tfdist.examples`:
+`python -m tests.verify --write`.
+
+{machine}
+"""
 
 
-def main(arguments: list[str]) -> int:
+def page(faults: Mapping[str, Verdict], sound: Mapping[str, Verdict]) -> str:
+    """Returns the page of these verdicts."""
     from tests.verify.seeded_fault import FAULTS
 
-    names = arguments[1:] or list(FAULTS)
-    asked = [Asked(("-m", "tests.verify.seeded_fault", name), steps=6) for name in names]
-    began = time.monotonic()
-    keep = Path(tempfile.mkdtemp(prefix="verify-", dir="/tmp/verify-scratch"))
-    verdicts = verify(asked, keep)
-    for name, verdict in zip(names, verdicts, strict=True):
-        kinds = [one.kind for one in verdict.causes]
-        good = kinds[:1] == [FAULTS[name].cause]
-        print(f"{'ok ' if good else 'BAD'} {name}: {verdict.found} {kinds} {verdict.seconds:.0f} s")
-        if not good:
-            print("    " + verdict.text().replace("\n", "\n    "))
-    print(keep, f"{time.monotonic() - began:.0f} s")
-    return 0
+    machine = describe()
+    versions = machine["versions"]
+    text = HEAD.format(
+        machine=f"{machine['cores']} cores of an {machine['processor']}, "
+        f"{machine['memory_gb']} GB, TensorFlow {versions['tensorflow']}, Keras "
+        f"{versions['keras']}; other work went on beside it, so that the seconds say little."
+    )
+    found = sum(is_found(name, verdict) for name, verdict in faults.items())
+    alarms = [name for name, verdict in sound.items() if verdict.found != EQUAL]
+    text += (
+        f"\n## Seeded faults: {found} of {len(faults)} found, with the right cause\n\n"
+        "| program | the fault | first difference | cause | runs | seconds |\n|---|---|---|---|---|---|\n"
+    )
+    for name, verdict in faults.items():
+        first = verdict.first
+        where = "" if first is None else f"step {first.step}, {first.stage}: {first.name}"
+        kinds = ", ".join(cause.kind for cause in verdict.causes) or "not found"
+        mark = "" if is_found(name, verdict) else " (wrong)"
+        text += (
+            f"| {name} | {FAULTS[name].about.replace('|', '/')} | {where} | {kinds}{mark} "
+            f"| {verdict.runs} | {verdict.seconds:.0f} |\n"
+        )
+    text += (
+        f"\n## Sound programs: {len(alarms)} alarms on {len(sound)}\n\n"
+        "| program | verdict | the largest difference, of all steps | runs | seconds |\n"
+        "|---|---|---|---|---|\n"
+    )
+    for name, verdict in sound.items():
+        largest = verdict.largest
+        size = "" if largest is None else f"{largest.size:.0e}, {largest.stage} {largest.name}"
+        text += f"| {name} | {verdict.found} | {size} | {verdict.runs} | {verdict.seconds:.0f} |\n"
+    return text
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--write", action="store_true")
+    parser.add_argument("names", nargs="*")
+    options = parser.parse_args(arguments)
+    from tests.verify.seeded_fault import FAULTS
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = options.folder or Path(scratch)
+        names = options.names or [*FAULTS, *SOUND, *EXAMPLES, *SOUND_KNOWN]
+        verdicts = verify_all(asked_of(names), folder, say=print)
+    faults = {name: one for name, one in verdicts.items() if name in FAULTS}
+    sound = {name: one for name, one in verdicts.items() if name not in FAULTS}
+    text = page(faults, sound)
+    print(text)
+    if options.write:
+        PAGE.write_text(text)
+    good = all(is_found(*one) for one in faults.items())
+    return 0 if good and all(one.found == EQUAL for one in sound.values()) else 1
 
 
 if __name__ == "__main__":

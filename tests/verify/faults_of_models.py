@@ -1,4 +1,4 @@
-"""Faults in a model, its loss, its metrics and its step: what looks across the batch, or counts it."""
+"""Faults in a model, its loss, its metrics and its step: what looks across the batch."""
 
 from __future__ import annotations
 

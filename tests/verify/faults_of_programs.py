@@ -164,9 +164,7 @@ FAULTS = {
     "a shard read twice": Fault(
         shard_read_twice, "rows read twice", "an input function that shares nothing out"
     ),
-    "a shard of one's own": Fault(
-        own_shard, "data shared out by the program", "x[rank::workers]"
-    ),
+    "a shard of one's own": Fault(own_shard, "data shared out by the program", "x[rank::workers]"),
     "a dataset's shard of one's own": Fault(
         own_shard_of_a_dataset, "data shared out by the program", "dataset.shard(workers, rank)"
     ),

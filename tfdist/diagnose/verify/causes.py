@@ -89,7 +89,7 @@ def _likely(first: Difference, one: Gathered, many: Gathered) -> Iterator[str]:
             yield DRAWS_STILL
         if kind.startswith(("Random", "Gaussian", "Spatial")) or "Dropout" in kind:
             yield LAYERS_STILL
-    if first.stage == BEFORE and first.step > 1 or first.stage == END and many.steps:
+    if (first.stage == BEFORE and first.step > 1) or (first.stage == END and many.steps):
         yield from callbacks
     if first.stage in (GRADIENT, AFTER) and _DRAWS in notes:
         yield DRAWS_STILL

@@ -68,7 +68,9 @@ class Conductor:
         (self._folder / VERDICT).write_text(verdict.to_json())
         return verdict
 
-    def _run(self, kinds: tuple[str, ...], changes: Changes = (), jitter: int = 0) -> list[Gathered]:
+    def _run(
+        self, kinds: tuple[str, ...], changes: Changes = (), jitter: int = 0
+    ) -> list[Gathered]:
         self._runs += 1
         order = Order(self._runs, kinds, changes, jitter)
         order.write(self._folder)
@@ -165,4 +167,6 @@ def _is_later(after: Difference | None, before: Difference) -> bool:
     """Whether a difference comes about clearly later: in another step, or another stage of it."""
     if after is None:
         return True
+    if after.stage == END_OF_RUN != before.stage:  # the change itself has ended it
+        return False
     return after.order[:2] > before.order[:2]

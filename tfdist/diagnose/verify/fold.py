@@ -50,27 +50,24 @@ def row_marks(arrays: list[np.ndarray]) -> np.ndarray:
     for i in range(count):
         mark = 0
         for array in arrays:
-            row = array[i]
-            same = repr(row.tolist()).encode() if row_is_objects(array) else row.tobytes()
+            row = np.asarray(array[i])
+            same = repr(row.tolist()).encode() if row.dtype == object else row.tobytes()
             mark = zlib.crc32(same, mark)
         marks[i] = mark
     return marks
 
 
-def row_is_objects(array: np.ndarray) -> bool:
-    """Whether an array holds texts, whose bytes are addresses."""
-    return array.dtype == object
-
-
 def as_numbers(array: np.ndarray) -> np.ndarray:
     """Returns the array in float64; texts by their check sums."""
     array = np.asarray(array)
-    if row_is_objects(array):
+    if array.dtype == object:
         numbers = [zlib.crc32(repr(text).encode()) for text in array.reshape(-1)]
         return np.asarray(numbers, np.float64).reshape(array.shape)
     if array.dtype.kind in "USV":
-        return np.asarray(array.astype(np.float32), np.float64) if array.dtype.kind == "V" else (
-            as_numbers(array.astype(object))
+        return (
+            np.asarray(array.astype(np.float32), np.float64)
+            if array.dtype.kind == "V"
+            else (as_numbers(array.astype(object)))
         )
     return np.asarray(array, np.float64)
 

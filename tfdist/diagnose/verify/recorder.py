@@ -22,6 +22,7 @@ import tensorflow as tf
 
 from tfdist.diagnose.verify.fold import fold, fold_rows, row_marks
 from tfdist.diagnose.verify.records import LayerCall, Part, Record, Result, StepRecord
+from tfdist.diagnose.verify.user_lines import line_of_object
 
 __all__ = ["EnoughError", "Recorder"]
 
@@ -268,10 +269,18 @@ class Recorder:
             variable.assign(value * (1 + step * draws))
 
     def _describe(self, model: keras.Model) -> None:
+        from tfdist.compat import keras_trainer
+
         kinds = {layer.compute_dtype for layer in model._flatten_layers()}
         known = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
         rounding = [known[kind] for kind in kinds if kind in known]
         self.record.eps = max(rounding, default=2.0**-23)
+        own = {"the step": type(model).train_step, "the loss": type(model).compute_loss}
+        for loss in keras_trainer.flat_losses(model):
+            own["the loss"] = getattr(loss, "fn", None) or type(loss)
+        for what, thing in own.items():
+            if line := line_of_object(thing):
+                self.record.lines[what] = line
 
     def outputs(self) -> None:
         """Records what the trained model makes of the first step's rows."""

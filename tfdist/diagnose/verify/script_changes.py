@@ -35,8 +35,8 @@ from tfdist.diagnose.verify.recorder import Recorder
 from tfdist.diagnose.verify.user_lines import asker, line_of
 
 __all__ = [
-    "ALONE",
     "ALL_TO_ONE",
+    "ALONE",
     "DRAWS_STILL",
     "FIXED_ENTROPY",
     "FIXED_HASHES",
@@ -128,18 +128,19 @@ def install(recorder: Recorder, changes: tuple[str, ...], together: bool) -> Non
 
 
 def give_all_to_one() -> None:
-    """Has the first replica take all rows of a batch; the others compute for nothing."""
+    """Has the first replica take all rows of a batch; the others compute the same for nothing."""
     from tfdist.strategies.layout import ReplicaLayout
-    from tfdist.training.data.global_batches import GlobalBatches
+    from tfdist.training.data import arrays, global_batches, map_pushdown
+    from tfdist.training.data.sharding import Bounds
 
-    def bounds(self: ReplicaLayout, total: Any, replica: int) -> tuple[Any, Any]:
-        if replica == 0:
-            return total * 0, total
-        last = total - 1
-        return last, last
+    def bounds_of(total: Any, layout: ReplicaLayout) -> Bounds:
+        replicas = layout.local_replicas
+        sizes = [total if replica == 0 else total * 0 for replica in replicas]
+        return Bounds(total, [total * 0 for _ in sizes], sizes, [(total * 0, total) for _ in sizes])
 
-    ReplicaLayout.bounds = bounds  # type: ignore[method-assign]
-    GlobalBatches.may_leave_replicas_out = property(  # type: ignore[method-assign, assignment]
+    for module in (arrays, global_batches, map_pushdown):
+        module.bounds_of = bounds_of  # type: ignore[attr-defined]
+    global_batches.GlobalBatches.may_leave_replicas_out = property(  # type: ignore[method-assign, assignment]
         lambda self: self.layout.replicas > 1
     )
 
@@ -267,9 +268,7 @@ _DRAWS: dict[str, Callable[..., Any]] = {
     "random_uniform": lambda shape, dtype, **_: tf.fill(shape, tf.constant(0.5, dtype)),
     "random_standard_normal": lambda shape, dtype, **_: tf.zeros(shape, dtype),
     "truncated_normal": lambda shape, dtype, **_: tf.zeros(shape, dtype),
-    "random_uniform_int": lambda shape, minval, maxval, **_: tf.fill(
-        shape, (minval + maxval) // 2
-    ),
+    "random_uniform_int": lambda shape, minval, maxval, **_: tf.fill(shape, (minval + maxval) // 2),
     "random_shuffle": lambda value, **_: value,
 }
 """TensorFlow's draws that keep a state of their own, and what takes their place."""

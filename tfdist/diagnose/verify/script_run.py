@@ -10,7 +10,6 @@ import random
 import runpy
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -21,7 +20,7 @@ from tfdist.diagnose.verify import script_changes
 from tfdist.diagnose.verify.orders import Asked, Order
 from tfdist.diagnose.verify.recorder import EnoughError, Recorder
 from tfdist.diagnose.verify.records import Failure, Record
-from tfdist.diagnose.verify.user_lines import is_users, line_of, line_of_error, line_of_object
+from tfdist.diagnose.verify.user_lines import line_of, line_of_error, line_of_object
 from tfdist.errors import TfdistError
 
 __all__ = ["run_script"]
@@ -103,7 +102,7 @@ def _seed(seed: int) -> None:
 def _plug() -> None:
     from tfdist.training import autoplug
 
-    autoplug._draw_the_same_numbers = lambda: None  # type: ignore[assignment]
+    autoplug._draw_the_same_numbers = lambda: None
     autoplug.prepare()
 
 
@@ -235,9 +234,7 @@ class _Hooks:
         bound = inspect.signature(getattr(keras.Model, name)).bind_partial(model, *args, **kwargs)
         given = dict(list(bound.arguments.items())[1:])
         given |= given.pop("kwargs", {})
-        if takes_callbacks and not isinstance(
-            given.get("callbacks"), keras.callbacks.CallbackList
-        ):
+        if takes_callbacks and not isinstance(given.get("callbacks"), keras.callbacks.CallbackList):
             users = self._chosen(given.get("callbacks"))
             given["callbacks"] = recorder.around(users)
             given["verbose"] = 0
@@ -287,5 +284,3 @@ class _Hooks:
             return original(*args, **kwargs)
 
         return load
-
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import Any
 
 from tfdist.diagnose.verify.causes import Cause
 from tfdist.diagnose.verify.comparison import END, LAYER, ROWS, Difference
@@ -147,5 +148,5 @@ def _finite(value: object) -> object:
     return value
 
 
-def _numbers(fields: dict[str, object]) -> dict[str, object]:
+def _numbers(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: float("inf") if value == "inf" else value for name, value in fields.items()}

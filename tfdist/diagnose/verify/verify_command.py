@@ -53,11 +53,9 @@ def main(given: Sequence[str]) -> int:
 
     from tfdist.diagnose.verify.orders import Asked
 
-    asked = Asked(
-        tuple(command), options.workers, options.steps, options.seed, options.timeout
-    )
+    asked = Asked(tuple(command), options.workers, options.steps, options.seed, options.timeout)
     (verdict,) = verify([asked], Path(options.keep) if options.keep else None)
-    print(verdict.to_json() if options.json else verdict.text())
+    sys.stdout.write((verdict.to_json() if options.json else verdict.text()) + "\n")
     return verdict.code
 
 
