@@ -277,7 +277,10 @@ def test_a_task_that_a_scheduler_has_started_is_one_of_its_job(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("rum", "unknown command 'rum'; the commands are run, submit, bench, chaos, doctor; see"),
+        (
+            "rum",
+            "unknown command 'rum'; the commands are run, submit, bench, chaos, doctor, verify;",
+        ),
         ("--verison", "unrecognized arguments: --verison"),
         ("run", "no script; give script.py or -m package.module after the options"),
         ("run -m", "no script; give script.py or -m package.module after the options"),

@@ -20,8 +20,8 @@ from tfdist.diagnose.verify.verdict import EQUAL, Verdict
 PAGE = Path(__file__).parents[2] / "docs" / "figures" / "verify.md"
 HEAD = """# What verify finds
 
-Each program was run by `tfdist verify` on two workers; they are in `tests/verify`, `tests/zoo` and `tfdist.examples`:
-`python -m tests.verify --write`.
+Each program was run by `tfdist verify` on two workers; they are in `tests/verify`, `tests/zoo` and
+`tfdist.examples`: `python -m tests.verify --write`.
 
 {machine}
 """
@@ -42,7 +42,8 @@ def page(faults: Mapping[str, Verdict], sound: Mapping[str, Verdict]) -> str:
     alarms = [name for name, verdict in sound.items() if verdict.found != EQUAL]
     text += (
         f"\n## Seeded faults: {found} of {len(faults)} found, with the right cause\n\n"
-        "| program | the fault | first difference | cause | runs | seconds |\n|---|---|---|---|---|---|\n"
+        "| program | the fault | first difference | cause | runs | seconds |\n"
+        "|---|---|---|---|---|---|\n"
     )
     for name, verdict in faults.items():
         first = verdict.first

@@ -141,7 +141,7 @@ def test_a_script_that_fails_by_itself_is_not_compared(tmp_path: Path) -> None:
     program = Program({})
     failed = made_records.run(1, failure=Failure("ValueError", "no such file"))
     many = made_records.workers(1)
-    program.records = lambda order: {"one": [failed], "many": many}  # type: ignore[method-assign, assignment, misc]
+    program.records = lambda order: {"one": [failed], "many": many}  # type: ignore[method-assign]
     verdict = program.verdict(tmp_path)
     assert (verdict.found, verdict.code) == (UNABLE, 1)
     assert "fails in one process, too: ValueError: no such file" in verdict.text()

@@ -87,6 +87,7 @@ def asked_of(names: Sequence[str]) -> dict[str, Asked]:
     """What is asked of each program, by name."""
     found = {}
     for name in names:
+        command: tuple[str, ...]
         if name in SOUND:
             command = ("-m", "tests.verify.sound_programs", name)
         elif name in EXAMPLES:

@@ -85,17 +85,17 @@ class Conductor:
         self._rounding = Rounding(one.first.eps)
         found = compare(one, many, self._rounding)
         if found.first is not None and _may_be_rounding(found.first):
-            self._measure_rounding(one)
-            found = compare(one, many, self._rounding)
+            found = self._with_rounding(one, many, ())
         if found.is_equal:
             return self._tell(EQUAL, found)
         causes, tried = self._causes(found, one, many)
         return self._tell(DIFFERS, found, many.failure, causes, tried)
 
-    def _measure_rounding(self, one: Gathered) -> None:
-        """Learns what changed last bits make of the script in one process."""
-        for disturbed in self._run(("one", "again"), jitter=1):
+    def _with_rounding(self, one: Gathered, many: Gathered, changes: Changes) -> Comparison:
+        """Compares, once it is known what changed last bits make of the script in one process."""
+        for disturbed in self._run(("one", "again"), changes, jitter=1):
             self._rounding.learn(distances(one, disturbed))
+        return compare(one, many, self._rounding)
 
     def _tell(
         self,
@@ -145,6 +145,8 @@ class Conductor:
                     tried.append(change)
                     continue
                 after = compare(changed_one, changed_many, self._rounding)
+                if after.first is not None and after.first.size < _NO_ROUNDING:
+                    after = self._with_rounding(changed_one, changed_many, (*kept, change))
                 if after.is_equal or _is_later(after.first, found.first):
                     causes.append(cause_of(change, found, one, many, self._asked.workers))
                     kept = (*kept, change)

@@ -238,11 +238,17 @@ class Recorder:
         self.record.steps.append(self._step)
         self._of_epoch += 1
 
-    def stops_epoch(self) -> bool:
-        """Whether an epoch is to end here: two short ones show what happens between them."""
+    def stops_epoch(self, steps: int | None) -> bool:
+        """Whether an epoch is to end here: two short ones show what happens between them.
+
+        Args:
+            steps: of the whole epoch. One that is about to end is not cut: an iterator that has
+                seen its end has drawn a shuffle's next order in Keras, another one has not.
+        """
         if self.is_done:
             return True
-        self._cut = self._epoch_steps is not None and self._of_epoch >= self._epoch_steps
+        is_late = self._epoch_steps is not None and self._of_epoch >= self._epoch_steps
+        self._cut = is_late and self._of_epoch != steps
         return self._cut
 
     def epoch_goes_on(self) -> bool:
@@ -351,7 +357,7 @@ class _First(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self._recorder.step_ended(self.model, logs)
-        if self._recorder.stops_epoch():
+        if self._recorder.stops_epoch(self.params.get("steps")):
             self.model.stop_training = True
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
