@@ -19,7 +19,15 @@ from tfdist.diagnose.verify.comparison import (
 )
 from tfdist.diagnose.verify.gathered import Gathered
 
-__all__ = ["Cause", "Changes", "cause_of", "of_rows_read_twice", "tries"]
+__all__ = [
+    "BITS_OF_WEIGHTS",
+    "DRAWS",
+    "Cause",
+    "Changes",
+    "cause_of",
+    "of_rows_read_twice",
+    "tries",
+]
 
 Changes = tuple[str, ...]
 
@@ -30,6 +38,8 @@ DRAWS_STILL = "draws stand still"
 ALONE = "alone"
 SAME_RANK = "same rank"
 NO_OWN_SUMS = "no own sums"
+PLAIN_OPTIONS = "plain options"
+BITS_OF_WEIGHTS = "last bits of weights alone"
 FIXED_ENTROPY = "fixed entropy"
 FIXED_HASHES = "fixed hash seed"
 NO_CALLBACKS = "no callbacks"
@@ -38,8 +48,9 @@ WITHOUT = "without "
 _OWN_CODE = "see docs/own-code.md"
 _ASKS = ("reads ", "asks ")
 _ENTROPY = ("draws what no seed fixes", "reads the clock or an id of the process")
-_DRAWS = "draws by tf.random"
+DRAWS = "draws by tf.random"
 _SUMS = "sums over replicas"
+_OPTIONS = "gives plug options that change the results"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,17 +92,19 @@ def _likely(first: Difference, one: Gathered, many: Gathered) -> Iterator[str]:
     asks = any(what.startswith(_ASKS) for what in notes)
     normalizes = "BatchNormalization" in one.first.kinds.values()
     callbacks = [f"{WITHOUT}{name}" for name in one.first.callbacks]
+    if _OPTIONS in notes:
+        yield PLAIN_OPTIONS
     if first.stage == LAYER:
         kind = one.first.kinds.get(first.name, "")
         if kind == "BatchNormalization":
             yield SYNCHRONIZED
-        if _DRAWS in notes:
+        if DRAWS in notes:
             yield DRAWS_STILL
         if kind.startswith(("Random", "Gaussian", "Spatial")) or "Dropout" in kind:
             yield LAYERS_STILL
     if (first.stage == BEFORE and first.step > 1) or (first.stage == END and many.steps):
         yield from callbacks
-    if first.stage in (GRADIENT, AFTER) and _DRAWS in notes:
+    if first.stage in (GRADIENT, AFTER) and DRAWS in notes:
         yield DRAWS_STILL
     if first.stage in (GRADIENT, AFTER, METRIC) and _SUMS in notes:
         yield NO_OWN_SUMS
@@ -109,7 +122,7 @@ def _likely(first: Difference, one: Gathered, many: Gathered) -> Iterator[str]:
     if normalizes:
         yield SYNCHRONIZED
     yield from callbacks
-    if _DRAWS in notes:
+    if DRAWS in notes:
         yield DRAWS_STILL
     if _SUMS in notes:
         yield NO_OWN_SUMS
@@ -153,7 +166,7 @@ def cause_of(change: str, found: Comparison, one: Gathered, many: Gathered, work
             "tf.random in a step",
             "tf.random draws in the step, which has a state of its own on each worker",
             "with draws that stand still it is equal",
-            _noted((one, many), (_DRAWS,)),
+            _noted((one, many), (DRAWS,)),
             "draw by keras.random with a keras.random.SeedGenerator, or tf.random.stateless_*: "
             "these are drawn by row of the global batch",
         )
@@ -182,6 +195,15 @@ def cause_of(change: str, found: Comparison, one: Gathered, many: Gathered, work
             "with its own sums left out it is equal",
             _noted((many,), (_SUMS,)),
             "leave the all_reduce out: gradients of tape.gradient are the global batch's",
+        )
+    if change == PLAIN_OPTIONS:
+        return Cause(
+            "options of plug",
+            "tfdist.plug is given local_steps or a gradient_dtype, which change the results on "
+            "purpose",
+            "without these options it is equal",
+            _noted((many, one), (_OPTIONS,)),
+            "nothing is wrong; leave the options out to have one process' numbers",
         )
     if change.startswith(WITHOUT):
         name = change.removeprefix(WITHOUT)

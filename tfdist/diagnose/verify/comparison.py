@@ -29,6 +29,10 @@ STAGES = (
 BEFORE, ROWS, LAYER, GRADIENT, AFTER, METRIC, RESULT, PREDICTION, END = STAGES
 
 
+_NOISE = 0.01
+"""A number that rounding alone may change by so much (a gradient that is zero) tells nothing."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Difference:
     """One number, or array of them, that is not the same.
@@ -98,6 +102,8 @@ def compare(one: Gathered, many: Gathered, rounding: Rounding) -> Comparison:
     for difference in _measured(one, many, rounding):
         if difference.size > difference.allowed:
             found.append(difference)
+        elif difference.allowed > _NOISE:
+            continue
         elif largest is None or difference.size > largest.size:
             largest = difference
     found.sort(key=lambda one: one.order)

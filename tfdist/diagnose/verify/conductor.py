@@ -7,7 +7,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tfdist.diagnose.verify.causes import Cause, Changes, cause_of, of_rows_read_twice, tries
+from tfdist.diagnose.verify.causes import (
+    BITS_OF_WEIGHTS,
+    DRAWS,
+    Cause,
+    Changes,
+    cause_of,
+    of_rows_read_twice,
+    tries,
+)
 from tfdist.diagnose.verify.comparison import END as END_OF_RUN
 from tfdist.diagnose.verify.comparison import (
     LAYER,
@@ -27,6 +35,12 @@ __all__ = ["VERDICT", "Conductor"]
 
 VERDICT = "verdict.json"
 """The file in which the verdict is left."""
+
+_ONE_TRAINS = Failure(
+    "",
+    "one worker trains, and the others serve it (a pipeline, parameter servers, or a script that "
+    "trains on the chief alone); verify compares workers that train in step",
+)
 
 _NO_ROUNDING = 1e-2
 """Relative: a layer's output that is so far from another one differs by more than last bits."""
@@ -82,6 +96,8 @@ class Conductor:
         one, many = self._run(("one", "many"))
         if not one.steps or one.failure is not None:
             return self._tell(UNABLE, failure=one.failure)
+        if many.failure is None and many.first.steps and not many.steps:
+            return self._tell(UNABLE, failure=_ONE_TRAINS)
         self._rounding = Rounding(one.first.eps)
         found = compare(one, many, self._rounding)
         if found.first is not None and _may_be_rounding(found.first):
@@ -93,6 +109,8 @@ class Conductor:
 
     def _with_rounding(self, one: Gathered, many: Gathered, changes: Changes) -> Comparison:
         """Compares, once it is known what changed last bits make of the script in one process."""
+        if any(note.what == DRAWS for note in one.notes):
+            changes = (*changes, BITS_OF_WEIGHTS)
         for disturbed in self._run(("one", "again"), changes, jitter=1):
             self._rounding.learn(distances(one, disturbed))
         return compare(one, many, self._rounding)

@@ -21,6 +21,8 @@ PLACES = 1 << 14
 ROW_PLACES = 16
 """Numbers that are kept of a row of an output."""
 
+_WIDE = 1 << 16
+
 
 def fold(array: np.ndarray, places: int = PLACES) -> np.ndarray:
     """Returns at most `places` numbers (float64) for an array of any shape."""
@@ -34,12 +36,14 @@ def fold(array: np.ndarray, places: int = PLACES) -> np.ndarray:
 
 def fold_rows(array: np.ndarray, places: int = ROW_PLACES) -> np.ndarray:
     """Returns `[rows, at most places]` numbers (float64) for an array `[rows, ...]`."""
-    rows = as_numbers(array).reshape(len(array), -1)
+    rows = np.asarray(array).reshape(len(array), -1)
     width = rows.shape[1]
     if width <= places:
-        return rows
+        return as_numbers(rows)
+    if width > _WIDE:  # a row at a time: less memory
+        return np.stack([fold(row, places) for row in rows])
     rest = -width % places
-    signed = np.pad(rows * _signs(width), ((0, 0), (0, rest)))
+    signed = np.pad(as_numbers(rows) * _signs(width), ((0, 0), (0, rest)))
     return np.asarray(signed.reshape(len(rows), -1, places).sum(1))
 
 

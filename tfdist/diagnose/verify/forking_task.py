@@ -109,6 +109,7 @@ class Task:
         if kind != "many":
             for name in _CLUSTER_VARIABLES:
                 os.environ.pop(name, None)
+            os.environ["TFDIST_ENVIRONMENT"] = "alone"  # whatever a scheduler's variables say
         if _FIXED_HASHES in order.changes and os.environ.get("PYTHONHASHSEED") != "1":
             os.environ["PYTHONHASHSEED"] = "1"  # read when Python starts
             module = "tfdist.diagnose.verify.forking_task"

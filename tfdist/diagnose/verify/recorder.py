@@ -33,6 +33,15 @@ _MOST_LEAVES = 4
 """Of a layer's outputs."""
 
 
+_UNITS = {
+    tf.float64: 2.0**-52,
+    tf.float32: 2.0**-23,
+    tf.float16: 2.0**-10,
+    tf.bfloat16: 2.0**-7,
+}
+"""The place of the last bit, relative."""
+
+
 class EnoughError(BaseException):
     """The script goes on to train where nobody looks any more; no `except Exception` stops it."""
 
@@ -48,17 +57,24 @@ class Recorder:
     Args:
         record: where to.
         steps: how many to record; None for all.
-        jitter: seed of a disturbance of the weights' last bits at each step; 0 for none.
+        jitter: seed of a disturbance of last bits, of the weights at each step and of what layers
+            return; 0 for none.
+        of_layers: whether it is of layers, too; it adds operations to the step, whose number is a
+            seed of `tf.random` where there is no other.
 
     Attributes:
         in_step: whether this thread is in a step that is recorded.
     """
 
-    def __init__(self, record: Record, steps: int | None, jitter: int = 0) -> None:
+    def __init__(
+        self, record: Record, steps: int | None, jitter: int = 0, of_layers: bool = True
+    ) -> None:
         self.record = record
         self._steps = steps
         self._epoch_steps = None if steps is None else max(1, -(-steps // 2))
         self._jitter = np.random.default_rng(jitter) if jitter else None
+        self._layer_jitter = jitter if of_layers else 0
+        self._disturbed = 0
         self._in_step = _InStep()
         self._lock = threading.Lock()
         self._step = StepRecord()
@@ -156,6 +172,22 @@ class Recorder:
                 self._first_rows[int(replica)] = tf.nest.pack_sequence_as(data, rows)
 
         self._hand(take, [replica, share, *there])
+
+    def disturbed(self, outputs: Any) -> Any:
+        """A layer's outputs, with their last bits changed by chance where that was asked for."""
+        if not self._layer_jitter:
+            return outputs
+        self._disturbed += 1
+        seed = [self._layer_jitter, self._disturbed]
+
+        def change(one: Any) -> Any:
+            if not (isinstance(one, tf.Tensor) and one.dtype.is_floating):
+                return one
+            unit = tf.constant(_UNITS.get(one.dtype, 2.0**-23), one.dtype)
+            draws = tf.random.stateless_uniform(tf.shape(one), seed, -1, 2, tf.int32)
+            return one * (1 + unit * tf.cast(draws, one.dtype))
+
+        return tf.nest.map_structure(change, outputs)
 
     def take_layer(self, layer: keras.Layer, outputs: Any) -> None:
         """Records what a layer returns."""
@@ -278,8 +310,7 @@ class Recorder:
         from tfdist.compat import keras_trainer
 
         kinds = {layer.compute_dtype for layer in model._flatten_layers()}
-        known = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
-        rounding = [known[kind] for kind in kinds if kind in known]
+        rounding = [unit for kind, unit in _UNITS.items() if kind.name in kinds]
         self.record.eps = max(rounding, default=2.0**-23)
         own = {"the step": type(model).train_step, "the loss": type(model).compute_loss}
         for loss in keras_trainer.flat_losses(model):

@@ -2,10 +2,12 @@
 
 N workers add in another order than one process, and each step's difference is carried into the
 next, where it grows, as the model's own dynamics have it: an Adam that divides a gradient of zero
-by itself moves a weight by noise. So the one-process run is made again with the last bit of every
-weight changed by chance before each step (Monte Carlo arithmetic: Parker, 1997), twice. What that
-changes in a number, up to a step, is that number's own scale of rounding; it may be exceeded
-sixteen times (four bits), since another order of adding is more than one bit. What it leaves as it
+by itself moves a weight by noise, and a sum of many numbers that cancel each other is little but
+rounding. So the one-process run is made again, twice, with last bits changed by chance: those of
+every weight before each step, and those of every output of a layer, forward and (as a factor)
+backward (Monte Carlo arithmetic: Parker, 1997). What that changes in a number, up to a step, is
+that number's own scale of rounding; it may be exceeded sixteen times (four bits), since another
+order of adding is more than one bit. What it leaves as it
 is may differ by eight units of the last place of the precision that the model computes with.
 """
 

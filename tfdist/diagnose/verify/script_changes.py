@@ -7,6 +7,7 @@
     alone                      the script, where it asks, hears of a job of one worker
     same rank                  the script, where it asks, hears that it is the first worker
     no own sums                the script's own sums over replicas return what they are given
+    plain options              tfdist.plug is given no options that change the results
     fixed entropy              what no seed fixes is fixed: the system's entropy, the clock, ids
     fixed hash seed            texts have the same hashes in all processes
     no callbacks               the user's callbacks are left out
@@ -17,6 +18,7 @@ The questions that a script asks are noted in any run, with their lines.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import os
@@ -37,15 +39,18 @@ from tfdist.diagnose.verify.user_lines import asker, line_of
 __all__ = [
     "ALL_TO_ONE",
     "ALONE",
+    "BITS_OF_WEIGHTS",
     "DRAWS_STILL",
     "FIXED_ENTROPY",
     "FIXED_HASHES",
     "LAYERS_STILL",
     "NO_OWN_SUMS",
+    "PLAIN_OPTIONS",
     "SAME_RANK",
     "SYNCHRONIZED",
     "give_all_to_one",
     "install",
+    "install_options",
     "stands_still",
 ]
 
@@ -56,6 +61,8 @@ DRAWS_STILL = "draws stand still"
 ALONE = "alone"
 SAME_RANK = "same rank"
 NO_OWN_SUMS = "no own sums"
+PLAIN_OPTIONS = "plain options"
+BITS_OF_WEIGHTS = "last bits of weights alone"
 FIXED_ENTROPY = "fixed entropy"
 FIXED_HASHES = "fixed hash seed"
 
@@ -143,6 +150,31 @@ def give_all_to_one() -> None:
     global_batches.GlobalBatches.may_leave_replicas_out = property(  # type: ignore[method-assign, assignment]
         lambda self: self.layout.replicas > 1
     )
+
+
+def install_options(recorder: Recorder, plain: bool) -> None:
+    """Has options of `tfdist.plug` that change the results noted, or left out where `plain`."""
+    from tfdist.training.plug_options import TrainingOptions
+    from tfdist.training.plugged import Plugged
+
+    original = Plugged.__init__
+
+    @functools.wraps(original)
+    def init(self: Plugged, model: keras.Model, options: TrainingOptions) -> None:
+        if options.local_steps > 1 or options.gradient_dtype is not None:
+            recorder.record.note("gives plug options that change the results", line_of())
+            if plain:
+                options = dataclasses.replace(
+                    options,
+                    local_steps=1,
+                    outer_learning_rate=1.0,
+                    outer_momentum=0.0,
+                    gradient_dtype=None,
+                    error_feedback=False,
+                )
+        original(self, model, options)
+
+    Plugged.__init__ = init  # type: ignore[method-assign]
 
 
 class _Questions:

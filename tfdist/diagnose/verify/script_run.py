@@ -53,13 +53,15 @@ def run_script(asked: Asked, order: Order, kind: str, worker: int) -> Record:
         What was seen; where the script has failed, up to there, and why.
     """
     record = Record(worker)
-    recorder = Recorder(record, asked.steps, order.jitter)
+    of_layers = script_changes.BITS_OF_WEIGHTS not in order.changes
+    recorder = Recorder(record, asked.steps, order.jitter, of_layers)
     together = kind == "many"
     _seed(asked.seed)
     script_changes.install(recorder, order.changes, together)
     _Hooks(recorder, order.changes).install()
     if script_changes.ALL_TO_ONE in order.changes and together:
         script_changes.give_all_to_one()
+    script_changes.install_options(recorder, script_changes.PLAIN_OPTIONS in order.changes)
     if together:
         _plug()
     try:
@@ -171,6 +173,7 @@ class _Hooks:
                 return args[0] if args else original(layer, *args, **kwargs)
             found = original(layer, *args, **kwargs)
             if recorder.in_step:
+                found = recorder.disturbed(found)
                 recorder.take_layer(layer, found)
             return found
 

@@ -107,7 +107,9 @@ class Verdict:
 
     def _unable(self) -> str:
         why = "the script has taken no training step" if self.failure is None else ""
-        why = why or f"the script fails in one process, too: {_failed(self.failure)}"
+        if self.failure is not None:
+            fails = "the script fails in one process, too: " if self.failure.kind else ""
+            why = fails + _failed(self.failure)
         return f"nothing to compare: {why}"
 
     def _end(self) -> str:

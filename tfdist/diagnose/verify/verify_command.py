@@ -93,6 +93,8 @@ def verify(scripts: Sequence[Asked], keep: Path | None = None) -> list[Verdict]:
                 out=out,
                 err=out,
             )
+        if ended.returncode > 128 and ended.failure is None:  # by Ctrl-C, or SIGTERM
+            raise SystemExit(ended.returncode)
         paths = [place / VERDICT for place in places]
         if not all(path.exists() for path in paths):
             end = "\n".join(out.getvalue().splitlines()[-15:])
