@@ -197,6 +197,19 @@ def divided_by_replicas() -> None:
     fit(compiled(Divided()))
 
 
+class SlightlyScaled(Divided):
+    """Multiplies its loss by a little more on several replicas."""
+
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        loss = keras.Model.compute_loss(self, *args, **kwargs)
+        return loss * (1 + 1e-5 * (replicas - 1))
+
+
+def slightly_scaled() -> None:
+    fit(compiled(SlightlyScaled()))
+
+
 class SummedTwice(keras.Model):
     """Sums its gradients over the replicas, as a loop of one's own must."""
 
@@ -326,6 +339,9 @@ FAULTS = {
     ),
     "a loss divided by replicas": Fault(
         divided_by_replicas, "the number of workers", "loss / num_replicas_in_sync"
+    ),
+    "a loss off by 1e-5": Fault(
+        slightly_scaled, "the number of workers", "loss * 1.00001 on two replicas"
     ),
     "gradients summed twice": Fault(
         gradients_summed_twice, "a sum of one's own over replicas", "all_reduce in train_step"

@@ -45,6 +45,7 @@ class Task:
         self._folder = folder
         self._asked = asked
         self._worker = worker
+        self._seen: set[int] = set()  # whose records of this run were looked at
 
     def obey(self, order: Order) -> None:
         """Does this task's part of a run."""
@@ -130,6 +131,7 @@ class Task:
         """Waits for the children; what hangs, or waits for one that has failed, is ended."""
         until = time.monotonic() + self._asked.limit
         ended_at: float | None = None
+        self._seen.clear()
         while children:
             for kind, child in list(children.items()):
                 if os.waitpid(child, os.WNOHANG)[0]:
@@ -157,10 +159,12 @@ class Task:
 
     def _other_failed(self, order: Order) -> bool:
         """Whether another worker's run has ended by an error."""
-        for worker in range(self._asked.workers):
+        for worker in set(range(self._asked.workers)) - self._seen - {self._worker}:
             path = self._path(order, "many", worker)
-            if worker != self._worker and path.exists() and Record.read(path).failure is not None:
-                return True
+            if path.exists():
+                self._seen.add(worker)
+                if Record.read(path).failure is not None:
+                    return True
         return False
 
 

@@ -38,14 +38,29 @@ def is_users(filename: str) -> bool:
 
 
 def line_of(frame: FrameType | None = None) -> str:
-    """The innermost line of the user's program, as "train.py, line 41, in augment"; "" for none."""
+    """The innermost line of the user's program, and of which other file it was called.
+
+    Args:
+        frame: from which to look outwards; the caller's by default.
+
+    Returns:
+        As "data.py, line 41, in augment, called in train.py, line 9, in main"; "" for none.
+    """
     frame = frame or sys._getframe(1)
+    inner: FrameType | None = None
     while frame is not None:
-        code = frame.f_code
-        if is_users(code.co_filename):
-            return _told(code.co_filename, frame.f_lineno, code.co_name)
+        name = frame.f_code.co_filename
+        if is_users(name):
+            if inner is None:
+                inner = frame
+            elif name != inner.f_code.co_filename and frame.f_code.co_name != "<module>":
+                return f"{_of_frame(inner)}, called in {_of_frame(frame)}"
         frame = frame.f_back
-    return ""
+    return "" if inner is None else _of_frame(inner)
+
+
+def _of_frame(frame: FrameType) -> str:
+    return _told(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
 
 
 def asker(skip: int = 2, beside: tuple[str, ...] = ()) -> str:
