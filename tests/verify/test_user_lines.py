@@ -6,6 +6,8 @@ import os
 import random
 from collections.abc import Callable
 
+import pytest
+
 from tests.verify.fault import job
 from tfdist.diagnose.verify import user_lines
 
@@ -61,7 +63,6 @@ def test_where_a_class_is_written() -> None:
 
 
 def test_the_line_of_an_error() -> None:
-    try:
+    with pytest.raises(IndexError) as caught:
         told(lambda: [][0])
-    except IndexError as error:
-        assert "in <lambda>" in user_lines.line_of_error(error.__traceback__)
+    assert "in <lambda>" in user_lines.line_of_error(caught.tb)

@@ -25,7 +25,7 @@ def usual(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Verdict]:
     return verify_all(asked_of(USUAL), tmp_path_factory.mktemp("usual"))
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_fault_is_found_with_its_line_and_cure(usual: dict[str, Verdict]) -> None:
     verdict = usual["unsynchronized batch normalization"]
     assert (verdict.found, verdict.code) == (DIFFERS, 2)
@@ -37,14 +37,14 @@ def test_a_fault_is_found_with_its_line_and_cure(usual: dict[str, Verdict]) -> N
     assert "synchronized=True" in cause.cure
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_what_no_seed_fixes_is_found(usual: dict[str, Verdict]) -> None:
     (cause,) = usual["noise on the data"].causes
     assert cause.kind == "numbers that no seed fixes"
     assert cause.lines[0].endswith("in noise_of_no_seed")
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_sound_program_is_equal(usual: dict[str, Verdict]) -> None:
     verdict = usual["convolutional"]
     assert (verdict.found, verdict.code, verdict.causes) == (EQUAL, 0, ())

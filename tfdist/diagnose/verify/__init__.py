@@ -4,6 +4,7 @@
     forking_task    a task of the job: has TensorFlow imported once, and forks a child for each run
     script_run      the child: makes the changes, runs the script, writes the record
     recorder        what a step is seen to do: rows, layers, gradients, weights, logs
+    change_names    what can be changed in a program
     script_changes  the changes to a program by which a cause is tried
     user_lines      which line of the user's program has called
     fold            arrays of any size as some numbers, which differ as the arrays do

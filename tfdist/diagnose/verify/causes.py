@@ -5,6 +5,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 
+from tfdist.diagnose.verify.change_names import (
+    ALL_TO_ONE,
+    ALONE,
+    DRAWS_STILL,
+    FIXED_ENTROPY,
+    FIXED_HASHES,
+    LAYERS_STILL,
+    NO_OWN_SUMS,
+    PLAIN_OPTIONS,
+    SAME_RANK,
+    SYNCHRONIZED,
+    WITHOUT,
+)
 from tfdist.diagnose.verify.comparison import (
     AFTER,
     BEFORE,
@@ -20,7 +33,6 @@ from tfdist.diagnose.verify.comparison import (
 from tfdist.diagnose.verify.gathered import Gathered
 
 __all__ = [
-    "BITS_OF_WEIGHTS",
     "DRAWS",
     "Cause",
     "Changes",
@@ -30,20 +42,6 @@ __all__ = [
 ]
 
 Changes = tuple[str, ...]
-
-ALL_TO_ONE = "one worker has all rows"
-SYNCHRONIZED = "synchronized"
-LAYERS_STILL = "random layers stand still"
-DRAWS_STILL = "draws stand still"
-ALONE = "alone"
-SAME_RANK = "same rank"
-NO_OWN_SUMS = "no own sums"
-PLAIN_OPTIONS = "plain options"
-BITS_OF_WEIGHTS = "last bits of weights alone"
-FIXED_ENTROPY = "fixed entropy"
-FIXED_HASHES = "fixed hash seed"
-NO_CALLBACKS = "no callbacks"
-WITHOUT = "without "
 
 _OWN_CODE = "see docs/own-code.md"
 _ASKS = ("reads ", "asks ")

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tfdist.diagnose.verify.causes import (
-    BITS_OF_WEIGHTS,
     DRAWS,
     Cause,
     Changes,
@@ -16,6 +15,7 @@ from tfdist.diagnose.verify.causes import (
     of_rows_read_twice,
     tries,
 )
+from tfdist.diagnose.verify.change_names import BITS_OF_WEIGHTS
 from tfdist.diagnose.verify.comparison import END as END_OF_RUN
 from tfdist.diagnose.verify.comparison import (
     LAYER,

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from tfdist import process
+from tfdist.diagnose.verify.change_names import FIXED_HASHES
 from tfdist.diagnose.verify.orders import END, Asked, Order
 from tfdist.diagnose.verify.records import Failure, Record
 
@@ -29,7 +30,6 @@ __all__ = ["main"]
 _TICK = 0.02
 _PATIENCE = 4.0  # after another worker's run has failed, until this one's is ended
 _CLUSTER_VARIABLES = ("TF_CONFIG", "TFDIST_CLUSTER", "TFDIST_TASK", "TFDIST_LAUNCHED")
-_FIXED_HASHES = "fixed hash seed"
 
 
 class Task:
@@ -111,7 +111,7 @@ class Task:
             for name in _CLUSTER_VARIABLES:
                 os.environ.pop(name, None)
             os.environ["TFDIST_ENVIRONMENT"] = "alone"  # whatever a scheduler's variables say
-        if _FIXED_HASHES in order.changes and os.environ.get("PYTHONHASHSEED") != "1":
+        if FIXED_HASHES in order.changes and os.environ.get("PYTHONHASHSEED") != "1":
             os.environ["PYTHONHASHSEED"] = "1"  # read when Python starts
             module = "tfdist.diagnose.verify.forking_task"
             words = [sys.executable, "-m", module, str(self._folder), str(order.number), kind]

@@ -1,17 +1,6 @@
 """Changes to a program while it runs, each of which takes away one thing that may make N differ.
 
-    one worker has all rows    a replica takes the whole batch, the others none
-    synchronized               every BatchNormalization normalizes by the global batch
-    random layers stand still  Dropout, noise and augmentation layers return their inputs
-    draws stand still          tf.random.* in a step returns the middle of its range
-    alone                      the script, where it asks, hears of a job of one worker
-    same rank                  the script, where it asks, hears that it is the first worker
-    no own sums                the script's own sums over replicas return what they are given
-    plain options              tfdist.plug is given no options that change the results
-    fixed entropy              what no seed fixes is fixed: the system's entropy, the clock, ids
-    fixed hash seed            texts have the same hashes in all processes
-    no callbacks               the user's callbacks are left out
-    without NAME               one of them is
+They are those of `change_names`.
 
 The questions that a script asks are noted in any run, with their lines.
 """
@@ -33,38 +22,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfdist.diagnose.verify.change_names import (
+    ALONE,
+    DRAWS_STILL,
+    FIXED_ENTROPY,
+    LAYERS_STILL,
+    NO_OWN_SUMS,
+    SAME_RANK,
+)
 from tfdist.diagnose.verify.recorder import Recorder
 from tfdist.diagnose.verify.user_lines import asker, line_of
 
-__all__ = [
-    "ALL_TO_ONE",
-    "ALONE",
-    "BITS_OF_WEIGHTS",
-    "DRAWS_STILL",
-    "FIXED_ENTROPY",
-    "FIXED_HASHES",
-    "LAYERS_STILL",
-    "NO_OWN_SUMS",
-    "PLAIN_OPTIONS",
-    "SAME_RANK",
-    "SYNCHRONIZED",
-    "give_all_to_one",
-    "install",
-    "install_options",
-    "stands_still",
-]
-
-ALL_TO_ONE = "one worker has all rows"
-SYNCHRONIZED = "synchronized"
-LAYERS_STILL = "random layers stand still"
-DRAWS_STILL = "draws stand still"
-ALONE = "alone"
-SAME_RANK = "same rank"
-NO_OWN_SUMS = "no own sums"
-PLAIN_OPTIONS = "plain options"
-BITS_OF_WEIGHTS = "last bits of weights alone"
-FIXED_ENTROPY = "fixed entropy"
-FIXED_HASHES = "fixed hash seed"
+__all__ = ["give_all_to_one", "install", "install_options", "stands_still"]
 
 _STILL = tuple(
     kind

@@ -17,6 +17,14 @@ import numpy as np
 import tensorflow as tf
 
 from tfdist.diagnose.verify import script_changes
+from tfdist.diagnose.verify.change_names import (
+    ALL_TO_ONE,
+    BITS_OF_WEIGHTS,
+    NO_CALLBACKS,
+    PLAIN_OPTIONS,
+    SYNCHRONIZED,
+    WITHOUT,
+)
 from tfdist.diagnose.verify.orders import Asked, Order
 from tfdist.diagnose.verify.recorder import EnoughError, Recorder
 from tfdist.diagnose.verify.records import Failure, Record
@@ -53,15 +61,15 @@ def run_script(asked: Asked, order: Order, kind: str, worker: int) -> Record:
         What was seen; where the script has failed, up to there, and why.
     """
     record = Record(worker)
-    of_layers = script_changes.BITS_OF_WEIGHTS not in order.changes
+    of_layers = BITS_OF_WEIGHTS not in order.changes
     recorder = Recorder(record, asked.steps, order.jitter, of_layers)
     together = kind == "many"
     _seed(asked.seed)
     script_changes.install(recorder, order.changes, together)
     _Hooks(recorder, order.changes).install()
-    if script_changes.ALL_TO_ONE in order.changes and together:
+    if ALL_TO_ONE in order.changes and together:
         script_changes.give_all_to_one()
-    script_changes.install_options(recorder, script_changes.PLAIN_OPTIONS in order.changes)
+    script_changes.install_options(recorder, PLAIN_OPTIONS in order.changes)
     if together:
         _plug()
     try:
@@ -163,7 +171,7 @@ class _Hooks:
 
     def _calling(self, original: Callable[..., Any]) -> Callable[..., Any]:
         recorder, changes = self._recorder, self._changes
-        synchronized = script_changes.SYNCHRONIZED in changes
+        synchronized = SYNCHRONIZED in changes
 
         @functools.wraps(original)
         def call(layer: keras.Layer, *args: Any, **kwargs: Any) -> Any:
@@ -264,7 +272,7 @@ class _Hooks:
             if name not in record.callbacks:
                 record.callbacks.append(name)
             record.lines.setdefault(f"callback {name}", line_of_object(type(callback)))
-            if "no callbacks" in self._changes or f"without {name}" in self._changes:
+            if {NO_CALLBACKS, f"{WITHOUT}{name}"} & set(self._changes):
                 continue
             chosen.append(callback)
         return chosen
