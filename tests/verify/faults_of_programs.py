@@ -16,6 +16,7 @@ from tests.verify.fault import (
     BATCH,
     LABELS,
     ROWS,
+    TARGETS,
     TEXTS,
     Fault,
     X,
@@ -23,6 +24,7 @@ from tests.verify.fault import (
     compiled,
     fit,
     rank,
+    regressor,
     workers,
 )
 
@@ -88,8 +90,8 @@ def rate_by_workers() -> None:
     fit(compiled(classifier(), rate=0.05 * workers()))
 
 
-def rate_by_rank() -> None:
-    fit(compiled(classifier(), rate=0.1 if rank() == 0 else 0.05))
+def loss_by_rank() -> None:
+    fit(regressor("mse" if rank() == 0 else "mae"), y=TARGETS)
 
 
 def weights_by_rank() -> None:
@@ -174,7 +176,7 @@ FAULTS = {
     "a rate by the workers": Fault(
         rate_by_workers, "the number of workers", "a learning rate times the number of workers"
     ),
-    "a rate by the rank": Fault(rate_by_rank, "a branch on the rank", "another rate on worker 1"),
+    "a loss by the rank": Fault(loss_by_rank, "a branch on the rank", "another loss on worker 1"),
     "weights by the rank": Fault(
         weights_by_rank, "a branch on the rank", "initial weights changed on worker 1"
     ),
