@@ -32,7 +32,7 @@ def test_a_line_in_another_file_is_told_with_its_caller() -> None:
             found.append(user_lines.asker())
         return original(environ, name)  # type: ignore[arg-type]
 
-    kind.__getitem__ = read  # type: ignore[method-assign, assignment]
+    kind.__getitem__ = read  # type: ignore[method-assign]
     try:
         job()
     finally:
