@@ -47,7 +47,8 @@ def page(faults: Mapping[str, Verdict], sound: Mapping[str, Verdict]) -> str:
     )
     for name, verdict in faults.items():
         first = verdict.first
-        where = "" if first is None else f"step {first.step}, {first.stage}: {first.name}"
+        where = "" if first is None else f"step {first.step}, {first.stage}"
+        where += "" if first is None or first.name == first.stage else f": {first.name}"
         kinds = ", ".join(cause.kind for cause in verdict.causes) or "not found"
         mark = "" if is_found(name, verdict) else " (wrong)"
         text += (
