@@ -45,7 +45,7 @@ SOUND = (
 )
 """Of `sound_programs`; its names are given here, since it imports TensorFlow."""
 
-EXAMPLES = ("digits", "sunspots", "spam", "denoise", "ratings")
+EXAMPLES = ("digits", "sunspots", "spam", "denoise", "recommender")
 """Of `tfdist.examples`."""
 
 SOUND_KNOWN = (

@@ -3,6 +3,7 @@
     orders          what a run is to be: one process or all workers, how many steps, which changes
     forking_task    a task of the job: has TensorFlow imported once, and forks a child for each run
     script_run      the child: makes the changes, runs the script, writes the record
+    model_numbers   variables, logs and results as they are recorded
     recorder        what a step is seen to do: rows, layers, gradients, weights, logs
     change_names    what can be changed in a program
     script_changes  the changes to a program by which a cause is tried

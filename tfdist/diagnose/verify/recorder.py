@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -21,6 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdist.diagnose.verify.fold import fold, fold_rows, row_marks
+from tfdist.diagnose.verify.model_numbers import numbers_of, state_of
 from tfdist.diagnose.verify.records import LayerCall, Part, Record, Result, StepRecord
 from tfdist.diagnose.verify.user_lines import line_of_object
 
@@ -255,7 +256,7 @@ class Recorder:
             return
         if self._jitter is not None:
             self._disturb(model)
-        self._step = StepRecord(begin=_state(model))
+        self._step = StepRecord(begin=state_of(model))
         self._open = True
 
     def step_ended(self, model: keras.Model, logs: dict[str, Any] | None) -> None:
@@ -263,8 +264,8 @@ class Recorder:
         if not self._open:
             return
         self._open = False
-        self._step.end = _state(model)
-        self._step.logs = _numbers(logs)
+        self._step.end = state_of(model)
+        self._step.logs = numbers_of(logs)
         if not self.record.steps:
             self._describe(model)
         self.record.steps.append(self._step)
@@ -292,7 +293,7 @@ class Recorder:
     def took(self, what: str, numbers: Any) -> None:
         """Records a result between steps."""
         count = len(self.record.steps)
-        self.record.results.append(Result(what, count, _numbers(numbers)))
+        self.record.results.append(Result(what, count, numbers_of(numbers)))
 
     def _disturb(self, model: keras.Model) -> None:
         """Changes the last bit of the weights by chance."""
@@ -332,51 +333,6 @@ class Recorder:
                     self.record.outputs.append(
                         LayerCall("outputs", replica, fold_rows(values), by_row=True)
                     )
-
-
-def _state(model: keras.Model) -> dict[str, np.ndarray]:
-    from tfdist.training.model_parts import optimizers_of
-
-    variables = list(model.weights)
-    optimizers = [v for optimizer in optimizers_of(model) for v in optimizer.variables]
-    found: dict[str, np.ndarray] = {}
-    for variable in [*variables, *optimizers]:
-        name = variable.path
-        while name in found:
-            name += "'"
-        found[name] = fold(_array(variable))
-    return found
-
-
-def _array(variable: keras.Variable) -> np.ndarray:
-    value = tf.convert_to_tensor(variable.value)
-    if value.dtype.is_floating and value.dtype != tf.float64:
-        value = tf.cast(value, tf.float32)
-    return np.asarray(value)
-
-
-def _numbers(values: Any) -> dict[str, np.ndarray]:
-    """The numbers of logs, or of any structure that a method has returned."""
-    flat = _flat("", values)
-    return {name: fold(np.asarray(value)) for name, value in flat if _is_numeric(value)}
-
-
-def _flat(name: str, values: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(values, dict):
-        for key, value in values.items():
-            yield from _flat(f"{name}/{key}".strip("/"), value)
-    elif isinstance(values, list | tuple):
-        for i, value in enumerate(values):
-            yield from _flat(f"{name}/{i}".strip("/"), value)
-    elif values is not None:
-        yield name, values
-
-
-def _is_numeric(value: Any) -> bool:
-    try:
-        return np.asarray(value).dtype.kind in "fiub"
-    except Exception:
-        return False
 
 
 class _First(keras.callbacks.Callback):
