@@ -147,6 +147,27 @@ def test_a_script_that_fails_by_itself_is_not_compared(tmp_path: Path) -> None:
     assert "fails in one process, too: ValueError: no such file" in verdict.text()
 
 
+def test_a_strategy_that_is_not_in_step_is_told(tmp_path: Path) -> None:
+    program = Program({})
+    failure = Failure("StrategyError", "a pipeline over the jobs worker", own=True)
+    ended = {"one": [made_records.run()], "many": made_records.workers(0, failure=failure)}
+    program.records = lambda order: ended  # type: ignore[method-assign]
+    verdict = program.verdict(tmp_path)
+    assert (verdict.found, len(program.orders)) == (UNABLE, 1)
+    assert "workers that train in step" in verdict.text()
+
+
+def test_a_script_of_which_one_worker_trains_is_told(tmp_path: Path) -> None:
+    program = Program({})
+    many = made_records.workers()
+    many[1].steps.clear()
+    ended = {"one": [made_records.run()], "many": many}
+    program.records = lambda order: ended  # type: ignore[method-assign]
+    verdict = program.verdict(tmp_path)
+    assert verdict.found == UNABLE
+    assert "one worker trains" in verdict.text()
+
+
 def test_a_verdict_is_the_same_after_json(tmp_path: Path) -> None:
     program = Program({"without Prune": {"weight": 2.0}})
     verdict = program.verdict(tmp_path)

@@ -94,6 +94,9 @@ class Conductor:
 
     def _verdict(self) -> Verdict:
         one, many = self._run(("one", "many"))
+        for failure in (one.failure, many.failure):
+            if failure is not None and failure.own and failure.kind == "StrategyError":
+                return self._tell(UNABLE, failure=_of_strategy(failure))
         if not one.steps or one.failure is not None:
             return self._tell(UNABLE, failure=one.failure)
         if many.failure is None and many.first.steps and not many.steps:
@@ -174,6 +177,11 @@ class Conductor:
             else:
                 break
         return (*causes,), (*tried,)
+
+
+def _of_strategy(failure: Failure) -> Failure:
+    why = "verify compares workers that train in step, which this script's strategy is not for"
+    return Failure("", f"{why}: {failure.message}", failure.line)
 
 
 def _may_be_rounding(first: Difference) -> bool:
