@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
+import importlib
 import os
 import sys
 import traceback
@@ -287,11 +288,14 @@ def _check_combination(
     parser.check_script(command, is_here=not (options.dry_run or options.print_config))
 
 
-def _bench(given: list[str]) -> int:
-    """`tfdist bench`."""
-    from tfdist.bench import bench_command
+def _its_own(module: str) -> Callable[[list[str]], int]:
+    """Returns what runs a command that stands in a module of its own, imported then."""
 
-    return bench_command.main(given)
+    def run(given: list[str]) -> int:
+        code: int = importlib.import_module(module).main(given)
+        return code
+
+    return run
 
 
 def _chaos(given: list[str]) -> int:
@@ -301,25 +305,11 @@ def _chaos(given: list[str]) -> int:
     return chaos_command.main(given, run_parser())
 
 
-def _doctor(given: list[str]) -> int:
-    """`tfdist doctor`."""
-    from tfdist.diagnose import doctor_command
-
-    return doctor_command.main(given)
-
-
 def _submit(given: list[str]) -> int:
     """`tfdist submit`."""
     from tfdist.submit import submit_command
 
     return submit_command.main(given, run_parser())
-
-
-def _version(given: list[str]) -> int:
-    """`tfdist version`."""
-    from tfdist.diagnose import version_command
-
-    return version_command.main(given)
 
 
 def _completion(given: list[str]) -> int:
@@ -362,7 +352,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "bench": Command(
         "measure a script on 1, 2, ... workers, and predict it on more",
-        _bench,
+        _its_own("tfdist.bench.bench_command"),
         {"": "tfdist.bench.bench_command:bench_parser"},
     ),
     "chaos": Command(
@@ -372,12 +362,17 @@ COMMANDS: dict[str, Command] = {
     ),
     "doctor": Command(
         "tell what would keep a job from running, before anybody waits",
-        _doctor,
+        _its_own("tfdist.diagnose.doctor_command"),
         {"": "tfdist.diagnose.doctor_command:doctor_parser"},
+    ),
+    "verify": Command(
+        "tell whether a script trains on N workers as in one process",
+        _its_own("tfdist.diagnose.verify.verify_command"),
+        {"": "tfdist.diagnose.verify.verify_command:verify_parser"},
     ),
     "version": Command(
         "tell which tfdist this is; with --json, all that a report needs",
-        _version,
+        _its_own("tfdist.diagnose.version_command"),
         {"": "tfdist.diagnose.version_command:version_parser"},
     ),
     "completion": Command(

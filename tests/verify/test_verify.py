@@ -1,0 +1,133 @@
+"""`tfdist verify` on real workers: a few programs by default, all of them with --thorough."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.verify.verified import EXAMPLES, SOUND, SOUND_KNOWN, asked_of, is_found, verify_all
+from tfdist import cli
+from tfdist.diagnose.verify.orders import Asked
+from tfdist.diagnose.verify.verdict import DIFFERS, EQUAL, Verdict
+
+USUAL = ("unsynchronized batch normalization", "noise on the data", "convolutional")
+"""Two faults and a sound program, in one job."""
+
+
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Verdict]:
+    return verify_all(asked_of(USUAL), tmp_path_factory.mktemp("usual"))
+
+
+@pytest.mark.timeout(600)
+def test_a_fault_is_found_with_its_line_and_cure(usual: dict[str, Verdict]) -> None:
+    verdict = usual["unsynchronized batch normalization"]
+    assert (verdict.found, verdict.code) == (DIFFERS, 2)
+    assert verdict.first is not None
+    assert (verdict.first.step, verdict.first.stage) == (1, "output of a layer")
+    (cause,) = verdict.causes
+    assert cause.kind == "batch normalization"
+    assert cause.lines[0].startswith("faults_of_models.py, line ")
+    assert "synchronized=True" in cause.cure
+
+
+@pytest.mark.timeout(600)
+def test_what_no_seed_fixes_is_found(usual: dict[str, Verdict]) -> None:
+    (cause,) = usual["noise on the data"].causes
+    assert cause.kind == "numbers that no seed fixes"
+    assert cause.lines[0].endswith("in noise_of_no_seed")
+
+
+@pytest.mark.timeout(600)
+def test_a_sound_program_is_equal(usual: dict[str, Verdict]) -> None:
+    verdict = usual["convolutional"]
+    assert (verdict.found, verdict.code, verdict.causes) == (EQUAL, 0, ())
+    assert verdict.largest is not None
+    assert 0 < verdict.largest.size < 1e-5
+    assert "equal to " in verdict.text()
+
+
+@pytest.mark.thorough
+@pytest.mark.timeout(5400)
+def test_every_seeded_fault_is_found_with_the_right_cause(tmp_path: Path) -> None:
+    from tests.verify.seeded_fault import FAULTS
+
+    verdicts = verify_all(asked_of(list(FAULTS)), tmp_path)
+    wrong = {name: one.text() for name, one in verdicts.items() if not is_found(name, one)}
+    assert len(FAULTS) >= 20
+    assert wrong == {}
+
+
+@pytest.mark.thorough
+@pytest.mark.timeout(5400)
+def test_no_sound_program_raises_an_alarm(tmp_path: Path) -> None:
+    names = [*SOUND, *EXAMPLES, *SOUND_KNOWN]
+    verdicts = verify_all(asked_of(names), tmp_path)
+    alarms = {name: one.text() for name, one in verdicts.items() if one.found != EQUAL}
+    assert len(names) >= 50
+    assert alarms == {}
+
+
+def test_the_sound_programs_are_those_that_there_are() -> None:
+    from tests.verify import sound_programs
+    from tests.zoo.programs import PROGRAMS
+
+    assert set(SOUND) == set(sound_programs.PROGRAMS)
+    sound = {name for name, one in PROGRAMS.items() if one.verdict == "equal"}
+    assert {name for name in sound if not name.startswith("keras_hub")} == set(SOUND_KNOWN)
+
+
+@pytest.mark.timeout(120)
+def test_a_script_that_fails_by_itself_is_told(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text("import keras\nraise ValueError('no data here')\n")
+    ran = subprocess.run(
+        [sys.executable, "-m", "tfdist", "verify", "--json", str(script)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+    assert ran.returncode == 1, ran.stderr
+    told = json.loads(ran.stdout)
+    assert (told["found"], told["exit_code"]) == ("unable", 1)
+    assert told["failure"]["message"] == "no data here"
+    assert told["failure"]["line"] == "train.py, line 2"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "no script"),
+        (["--workers", "1", "train.py"], "--workers 1: one process is compared with 2 or more"),
+        (["--steps", "0", "train.py"], "--steps 0: give at least 1, or all"),
+        (["--steps", "few", "train.py"], "'few' is no whole number"),
+        (["--ps", "1", "train.py"], "unknown option '--ps'"),
+        (["nowhere.py"], "no script 'nowhere.py' here"),
+    ],
+)
+def test_a_wrong_command_line_is_refused(
+    arguments: list[str],
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.py").touch()
+    assert cli.main(["verify", *arguments]) == 64
+    assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "wrong", [lambda: Asked(("a.py",), workers=1), lambda: Asked(("a.py",), steps=0)]
+)
+def test_what_cannot_be_asked_is_refused(wrong: Callable[[], Asked]) -> None:
+    with pytest.raises(ValueError, match=r"(workers=1|steps=0): "):
+        wrong()
