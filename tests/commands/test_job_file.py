@@ -164,6 +164,7 @@ def test_print_config_shows_where_each_comes_from(capsys: pytest.CaptureFixture[
         "grace = 5.0": "default",
         'isolate = "auto"': "default",
         "settle = 10.0": "default",
+        'progress = "auto"': "default",
     }
     Path("again.toml").write_text(shown)
     assert cli.main(["run", "--config", "again.toml", "--print-config"]) == 0

@@ -15,7 +15,15 @@ from tests.conftest import ROOT
 from tfdist.compat import installed, names, patches
 from tfdist.errors import PlugError
 
-PYTHONS_OWN = {"_ActionsContainer", "_ArgumentGroup", "_current_frames", "_exit", "_replace"}
+PYTHONS_OWN = {
+    "_ActionsContainer",
+    "_ArgumentGroup",
+    "_current_frames",
+    "_exit",
+    "_getframe",
+    "_replace",
+    "_urandom",
+}
 
 
 def sources() -> list[ast.Module]:

@@ -308,9 +308,9 @@ class Recorder:
             variable.assign(value * (1 + step * draws))
 
     def _describe(self, model: keras.Model) -> None:
-        from tfdist.compat import keras_trainer
+        from tfdist.compat import keras_layers, keras_trainer
 
-        kinds = {layer.compute_dtype for layer in model._flatten_layers()}
+        kinds = {layer.compute_dtype for layer in keras_layers.all_layers(model)}
         rounding = [unit for kind, unit in _UNITS.items() if kind.name in kinds]
         self.record.eps = max(rounding, default=2.0**-23)
         own = {"the step": type(model).train_step, "the loss": type(model).compute_loss}

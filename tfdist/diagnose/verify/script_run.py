@@ -161,8 +161,7 @@ class _Hooks:
         def apply(optimizer: Any, grads: Any, trainable_variables: Any = None) -> Any:
             grads = list(grads)
             if recorder.traces:
-                given = trainable_variables or optimizer._trainable_variables
-                variables = list(given) if given is not None else []
+                variables = list(trainable_variables or _trained_by(optimizer))
                 if len(variables) == len(grads):
                     recorder.take_gradients(grads, variables)
             return original(optimizer, grads, trainable_variables)
@@ -295,3 +294,10 @@ class _Hooks:
             return original(*args, **kwargs)
 
         return load
+
+
+def _trained_by(optimizer: Any) -> list[Any]:
+    """What an optimizer was built for; nothing before."""
+    from tfdist.compat import keras_optimizers
+
+    return keras_optimizers.trained_by(optimizer) if optimizer.built else []
