@@ -116,8 +116,9 @@ def verify_parser() -> command_line.Parser:
     parser = command_line.Parser(
         prog="tfdist verify",
         usage="tfdist verify [options] (script.py | -m package.module) [its own arguments...]",
-        description="Train a script in one process and on N workers, on the same data and seed, and "
-        "compare each\nstep. Where they differ by more than rounding, find the cause by experiments.",
+        description="Train a script in one process and on N workers, on the same data and seed, "
+        "and compare each\nstep. Where they differ by more than rounding, find the cause by "
+        "experiments.",
         examples=_EXAMPLES,
         epilog=_EPILOG,
     )
