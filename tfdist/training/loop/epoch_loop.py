@@ -287,9 +287,11 @@ class Loop:
                 note(f"in its {mode} steps", "compute", step=step)
                 before = data.rows
                 count, logs = run()
-                self.examples += data.rows - before if mode == "train" else 0
                 step += count
                 note(f"in its callbacks around {mode} steps", "callbacks", alone=True)
+                if mode == "train":
+                    self.examples += data.rows - before
+                    fit_progress.tell_steps(step, logs, data)
                 if count:
                     end(step - 1, logs)
                     steps_told.tell(mode, step, logs, None if saving is None else saving.epoch)
@@ -297,7 +299,6 @@ class Loop:
                 if self._stops_are_agreed and self.stops(flag):
                     break
                 if saving is not None:
-                    fit_progress.tell_steps(step, logs, data)
                     saving.after_chunk(step, logs, chunk_length)
                 note("in the input pipeline", "input", alone=True)  # as far as Python reads it
         fit_clock.CLOCK.enter("compute")
