@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfdist import log, steps_told
+from tfdist import log
 from tfdist.compat import keras_build, keras_trainer
 from tfdist.errors import DataError
 from tfdist.strategies import fit_clock
@@ -107,7 +107,6 @@ class Loop:
         saving = Saving(model, family, data, validation, callback_list.callbacks, agreed.cadence)
         model.stop_training = False
         family.prepare_to_train()
-        steps_told.begin(epochs=epochs.epochs, steps=data.num_steps, rows=size or 0)
         data.rewind()
         if agreed.restores:
             self._build_what_is_restored()
@@ -294,7 +293,6 @@ class Loop:
                     fit_progress.tell_steps(step, logs, data)
                 if count:
                     end(step - 1, logs)
-                    steps_told.tell(mode, step, logs, None if saving is None else saving.epoch)
                 watch.moved()
                 if self._stops_are_agreed and self.stops(flag):
                     break
