@@ -31,5 +31,5 @@ def test_the_kinds_are_those_of_strategy() -> None:
 
 
 def test_the_options_of_a_cell_are_those_of_run() -> None:
-    names = {name.lstrip("-") for name in cell_parser().takes_value} - {"h", "help", "i", "o"}
-    assert names < set(OPTIONS)
+    names = {name.lstrip("-") for name in cell_parser().takes_value}
+    assert names - {"h", "help", "help_all", "debug", "i", "o"} < set(OPTIONS)

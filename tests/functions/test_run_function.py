@@ -138,6 +138,21 @@ def test_the_tasks_have_the_callers_variables_and_those_that_are_given() -> None
     assert found == ("its value", os.environ["HOME"])
 
 
+def test_lines_are_those_that_the_tasks_variables_ask_for(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def logs() -> None:
+        print("I0000 00:00:1700000000.000001 77 somewhere.cc:1] of the native log")
+
+    options: dict[str, Any] = {"workers": 1, "show": "lines", "timeout": 60}
+    tfdist.run(logs, **options)
+    assert "of the native log" not in capfd.readouterr().out
+    tfdist.run(logs, **options, environ={"TF_CPP_MIN_LOG_LEVEL": "0"})
+    out, err = capfd.readouterr()
+    assert out.startswith("[worker:0] I0000 00:00:1700000000.000001 77 somewhere.cc:1] of the")
+    assert "starting worker:0" in err
+
+
 # ------------------------------------------------------------ what fails
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import time
 from pathlib import Path
 from typing import Any
 
@@ -11,30 +10,40 @@ import pytest
 from rich.console import Console, RenderableType
 
 from tfdist.cluster import Task
-from tfdist.functions.job_steps import Rate, StepsOfChief
 from tfdist.functions.screens import find_screen
-from tfdist.functions.view import View, in_python
+from tfdist.functions.view import LastLook, View, in_python
 from tfdist.launch import JobResult, TaskResult
-from tfdist.steps_told import Steps
+from tfdist.launch.live import LiveView
+from tfdist.progress import JobProgress, Record
+
+TASKS = ("worker:0", "worker:1")
 
 
 class Told:
-    """What tasks would have told."""
+    """What tasks tell, as a job hears it, by a clock of its own."""
 
-    def __init__(self) -> None:
-        self.steps: dict[str, Steps] = {}
+    def __init__(self, seen: LastLook) -> None:
+        self.now = 100.0
+        self._live = LiveView([seen], now=lambda: self.now)
+        self._live.progress = JobProgress(TASKS, "worker:0")
+        for task in TASKS:
+            self._live.began(task)
 
-    def newest(self) -> dict[str, Steps]:
-        return self.steps
+    def tell(self, task: str, after: float = 1.0, **about: Any) -> None:
+        self.now += after
+        known = {"fit": 1, "phase": "compute", "epochs": 2, "steps": 40, "batch": 32}
+        line = Record(self.now, **{**known, **about}).to_line()
+        self._live.hear(task, line, here=True)
+        self._live.look()
 
 
 class Paper:
     """A screen that keeps its last picture as text."""
 
-    text = ""
+    text, width = "", 100
 
     def show(self, picture: RenderableType) -> None:
-        console = Console(file=io.StringIO(), width=100, record=True, color_system=None)
+        console = Console(file=io.StringIO(), width=self.width, record=True, color_system=None)
         console.print(picture)
         self.text = console.export_text()
 
@@ -47,15 +56,9 @@ class Paper:
 
 
 def make(**options: Any) -> tuple[View, Told, Paper]:
-    told, paper = Told(), Paper()
-    steps = StepsOfChief(told, "worker:0")  # type: ignore[arg-type]
-    view = View(["worker:0", "worker:1"], "worker:0", steps, paper, **options)
-    return view, told, paper
-
-
-def look(view: View) -> None:
-    time.sleep(0.21)
-    view.refresh()
+    seen, paper = LastLook(), Paper()
+    view = View(TASKS, "worker:0", seen, paper, **options)
+    return view, Told(seen), paper
 
 
 def result(*codes: int) -> JobResult:
@@ -67,24 +70,39 @@ def result(*codes: int) -> JobResult:
 
 def test_the_bar_counts_the_chiefs_steps_over_all_epochs() -> None:
     view, told, paper = make()
-    told.steps["worker:0"] = Steps(9.0, epoch=1, epochs=2, step=10, steps=40, rows=32)
-    look(view)
-    told.steps["worker:0"] = Steps(
-        10.0, epoch=1, epochs=2, step=20, steps=40, rows=32, logs={"loss": 0.25, "other": 1.0}
-    )
-    told.steps["worker:1"] = Steps(10.0, epoch=0, epochs=2, step=1, steps=40)
-    look(view)
+    told.tell("worker:0", epoch=1, step=10)
+    told.tell("worker:0", epoch=1, step=20, logs={"loss": 0.25, "accuracy": 1.0})
+    told.tell("worker:1", after=0.0, epoch=0, step=1)
+    view.refresh()
     assert paper.lines[0].startswith("epoch 2/2 ━")
-    assert "20/40 320 examples/s, loss 0.2500" in paper.lines[0]
-    assert paper.lines[0].count("━") == 30  # of 40
-    assert view._progress.tasks[0].percentage == 75
+    assert "step 20/40, 320 examples/s, loss 0.25, accuracy 1, 0:02 left" in paper.lines[0]
+    assert len(paper.lines[0]) == 100  # the bar has what the words leave
+    assert paper.lines[0].count("━") == 21  # of 29
 
 
-def test_an_epoch_of_unknown_length_shows_its_steps() -> None:
+def test_a_narrow_screen_shows_where_it_is_before_all_else() -> None:
     view, told, paper = make()
-    told.steps["worker:0"] = Steps(1.0, step=7)
-    look(view)
-    assert "7/?" in paper.lines[0]
+    told.tell("worker:0", epoch=1, step=20, logs={"loss": 0.25, "accuracy": 1.0})
+    paper.width = 40
+    view.refresh()
+    assert paper.lines[0].startswith("epoch 2/2 step 20/40, loss 0.25, accura")
+
+
+def test_nothing_of_one_training_is_shown_of_the_next() -> None:
+    view, told, paper = make()
+    told.tell("worker:0", epoch=1, step=40)
+    told.tell("worker:0", fit=2, epochs=1, steps=None, batch=None, step=7)
+    view.refresh()
+    assert paper.lines[0].startswith("epoch 1/1 ━")
+    assert paper.lines[0].endswith("step 7")
+    assert paper.lines[0].count("━") == 40  # of an unknown length: it moves
+
+
+def test_the_last_word_of_the_tasks_stays() -> None:
+    view, told, paper = make()
+    told.tell("worker:0", phase="", epoch=1, step=40)
+    view.end(result(0, 0))
+    assert paper.lines[0] == "done " + "━" * 40 + " step 40/40"
 
 
 def test_each_task_shows_its_last_line_and_how_it_ended() -> None:
@@ -98,6 +116,11 @@ def test_each_task_shows_its_last_line_and_how_it_ended() -> None:
         "starting worker:0, worker:1",
     ]
     view.finish("worker:1")
+    view.say("again")
+    assert paper.lines[2].startswith("○ worker:1")
+    view.feed("worker:1", b"\n")
+    view.say("again")
+    assert paper.lines[2].startswith("● worker:1")
     view.end(result(0, 1))
     assert paper.lines[1:3] == ["✓ worker:0 second", "✗ worker:1 2/2 half a line"]
     assert paper.lines[-1] == "closed"
@@ -134,13 +157,6 @@ def test_a_markup_in_a_line_is_shown_as_it_is() -> None:
     view.feed("worker:0", b"[red]loss[/red] [0, 1]\n")
     view.say("done")
     assert paper.lines[1] == "● worker:0 [red]loss[/red] [0, 1]"
-
-
-def test_the_rate_leaves_out_what_is_no_training() -> None:
-    rate = Rate()
-    for at, epoch, step in [(0, 0, 0), (8, 0, 1), (9, 0, 11), (20, 1, 10), (21, 1, 30)]:
-        rate.take(Steps(float(at), epoch=epoch, step=step, steps=40, rows=10))
-    assert rate.examples == 200
 
 
 def test_the_launchers_words_are_those_of_python() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tfdist.functions.view import InPython
 from tfdist.launch.job import Job
 from tfdist.launch.output import Display
 from tfdist.launch.plan import JobPlan
@@ -12,18 +13,18 @@ __all__ = ["FunctionJob"]
 
 
 class FunctionJob(Job):
-    """A `launch.Job` with a display of its own."""
+    """A `launch.Job` whose launcher speaks Python."""
 
-    def __init__(self, plan: JobPlan, display: Display, **how: Any) -> None:
+    def __init__(self, plan: JobPlan, display: Display | None = None, **how: Any) -> None:
         """Prepares the job.
 
         Args:
             plan: What to run.
-            display: Shows it.
+            display: Shows it; None for the lines of all tasks, as `tfdist run` shows them.
             **how: The other arguments of `launch.Job`.
         """
         super().__init__(plan, **how)
-        self._display = display
+        self._display = InPython(display or self._display)
 
     @property
     def asked(self) -> int:

@@ -21,15 +21,15 @@ from tfdist.functions.call import CALL_FILE, Call, Header, write_call
 from tfdist.functions.deadline import positions
 from tfdist.functions.function_job import FunctionJob
 from tfdist.functions.job_options import OPTIONS, JobOptions, Returns, Show
-from tfdist.functions.job_steps import StepsOfChief
 from tfdist.functions.pickling import loading
 from tfdist.functions.screens import find_screen
 from tfdist.functions.shared_folder import shared_folder
-from tfdist.functions.view import InPython, Silence, View, in_python
+from tfdist.functions.view import LastLook, Silence, View, in_python
 from tfdist.launch import GpuSupply, JobResult, ThisMachine, announcing, local_cluster, make_plan
+from tfdist.launch.live import LiveView
 from tfdist.launch.network import How
-from tfdist.launch.output import Console, Display
-from tfdist.steps_told import FOLDER_VARIABLE, StepsReader
+from tfdist.launch.output import Display
+from tfdist.launch.plan import JobPlan
 
 __all__ = ["run", "run_call"]
 
@@ -146,16 +146,16 @@ def run_call(call: Call, options: JobOptions, *, prints: bool = False) -> Any:
             gpus=GpuSupply.here(variables, options.gpus_per_task, options.gpu_memory),
             environ=variables,
         )
-        variables[FOLDER_VARIABLE] = str(folder)
-        names = [str(one.task) for one in plan.tasks]
-        display = _display(options.show, names, str(cluster.chief), folder, prints)
+        seen = LastLook()
+        display = _display(options.show, plan, seen, prints)
         job = FunctionJob(
             plan,
-            InPython(display),
+            display,
             log_dir=options.log_dir,
             max_restarts=options.max_restarts,
             ground=ThisMachine(options.isolate),
             environ=variables,
+            live=LiveView([seen]) if isinstance(display, View) else None,
         )
         result: JobResult | None = None
         try:
@@ -201,15 +201,15 @@ def _module_being_imported() -> str:
     return "a module"
 
 
-def _display(show: Show, names: list[str], chief: str, folder: Path, prints: bool) -> Display:
+def _display(show: Show, plan: JobPlan, seen: LastLook, prints: bool) -> Display | None:
+    """What is shown; None for the lines of all tasks."""
     if show == "none":
         return Silence()
     screen = find_screen(asked_for=show == "bar") if show != "lines" else None
-    if screen is not None:
-        steps = StepsOfChief(StepsReader(folder), chief)
-        return View(names, chief, steps, screen, prints=prints)
-    quiet = os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2") not in ("0", "1")
-    return Console(names, live=chief, out=sys.stdout, err=sys.stderr, quiet=quiet)
+    if screen is None:
+        return None
+    names = [str(one.task) for one in plan.tasks]
+    return View(names, str(plan.cluster.chief), seen, screen, prints=prints)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """One bar for a job, and each task's last line, drawn by rich wherever the caller looks.
 
-a task's bytes ──► TerminalLine ──► View ──► a Screen: a terminal or a notebook
-a StepsSource  ─────────────────────┘
+a task's bytes  ──► TerminalLine ──► View ──► a Screen: a terminal or a notebook
+its records ──► LiveView ──► LastLook ─┘
 """
 
 from __future__ import annotations
@@ -12,17 +12,20 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from tfdist.functions.job_steps import StepsSource
+from tfdist.launch.live import Watcher
+from tfdist.launch.live.progress_wording import figures, place
 from tfdist.launch.output import Display
 from tfdist.launch.result import JobResult
 from tfdist.launch.terminal import TerminalLine, is_premature_log
+from tfdist.progress import JobView
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["InPython", "Screen", "Silence", "View", "in_python"]
+__all__ = ["InPython", "LastLook", "Screen", "Silence", "View", "in_python"]
 
-_LOOK_SECONDS = 0.2
+_DRAW_SECONDS = 0.2
+_LONGEST_BAR = 40
 _MARKS = {
     "runs": ("●", "cyan"),
     "gone": ("○", "dim"),
@@ -100,6 +103,24 @@ def in_python(text: str) -> str:
     return re.sub(r"--([a-z_]+) (on|off)\b", r'\1="\2"', text)
 
 
+class LastLook(Watcher):
+    """Keeps what there is to see of a job.
+
+    Attributes:
+        job: The newest; None before the first look.
+    """
+
+    job: JobView | None = None
+
+    def look(self, view: JobView, now: float) -> None:
+        """See `Watcher`."""
+        self.job = view
+
+    def close(self, view: JobView, now: float) -> None:
+        """See `Watcher`."""
+        self.job = view
+
+
 class View:
     """A `launch.output.Display` that shows how far a job has come."""
 
@@ -107,7 +128,7 @@ class View:
         self,
         tasks: Sequence[str],
         chief: str,
-        steps: StepsSource,
+        seen: LastLook,
         screen: Screen,
         *,
         prints: bool = False,
@@ -117,31 +138,22 @@ class View:
         Args:
             tasks: The tasks' names.
             chief: Whose lines may be printed.
-            steps: Knows how far the job has come.
+            seen: Knows how far the job has come.
             screen: Where it is drawn.
             prints: Whether the chief's lines are printed, too, as they come.
         """
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._chief, self._steps, self._screen, self._prints = chief, steps, screen, prints
+        self._chief, self._seen, self._screen, self._prints = chief, seen, screen, prints
         self._now = {task: TerminalLine() for task in tasks}
         self._last = dict.fromkeys(tasks, "")
         self._marks = dict.fromkeys(tasks, "runs")
         self._said = ""
         self._warnings: list[str] = []
-        self._looked = 0.0
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[done]}"),
-            TextColumn("{task.fields[told]}", style="dim"),
-            TimeRemainingColumn(compact=True),
-            auto_refresh=False,
-        )
-        self._bar = self._progress.add_task("running", total=None, done="", told="")
+        self._drawn = 0.0
+        self._is_done = False
 
     def feed(self, task: str, data: bytes) -> None:
-        """Takes the next bytes of a task."""
+        """Takes the next bytes of a task, which may have been started again."""
+        self._marks[task] = "runs"
         self._take(task, self._now[task].feed(data))
 
     def finish(self, task: str) -> None:
@@ -160,13 +172,11 @@ class View:
 
     def refresh(self) -> None:
         """Draws what has changed, a few times a second."""
-        if time.monotonic() >= self._looked + _LOOK_SECONDS:
-            self._look()
+        if time.monotonic() >= self._drawn + _DRAW_SECONDS:
             self._draw()
 
     def close(self) -> None:
         """The job has ended; `end` will tell how."""
-        self._look()
 
     def end(self, result: JobResult | None) -> None:
         """Draws it as it ended, for good.
@@ -176,8 +186,7 @@ class View:
         """
         for one in result.tasks if result else ():
             self._marks[str(one.task)] = "failed" if one.returncode else "ended"
-        if result is not None and result.returncode == 0:
-            self._progress.update(self._bar, description="done")
+        self._is_done = result is not None and result.returncode == 0
         self._draw()
         self._screen.close()
 
@@ -188,27 +197,28 @@ class View:
                 if self._prints and task == self._chief:
                     sys.stdout.write(f"{line}\n")
 
-    def _look(self) -> None:
-        self._looked = time.monotonic()
-        steps = self._steps.newest()
-        if steps is None:
-            return
-        rate = steps.examples_per_second
-        told = [f"{rate:,.0f} examples/s"] if rate else []
-        told += [f"{name} {value:.4f}" for name, value in steps.metrics.items()]
-        self._progress.update(
-            self._bar,
-            description=steps.doing,
-            total=steps.total,
-            completed=steps.done,
-            done=steps.epoch_done,
-            told=", ".join(told),
+    def _bar(self) -> RenderableType:
+        from rich.progress_bar import ProgressBar
+        from rich.table import Column, Table
+        from rich.text import Text
+
+        job = self._seen.job or JobView(None, 0, None, None, None, ())
+        where = "done" if self._is_done else place(job) or "running"
+        line = Table.grid(
+            Column(no_wrap=True, min_width=len(where)),
+            Column(max_width=_LONGEST_BAR),  # of what the words leave
+            Column(no_wrap=True),
+            padding=(0, 1),
         )
+        bar = ProgressBar(total=job.total, completed=job.done)
+        line.add_row(where, bar, Text(", ".join(figures(job)), style="dim"))
+        return line
 
     def _draw(self) -> None:
         from rich.console import Group
         from rich.text import Text
 
+        self._drawn = time.monotonic()
         widest = max(map(len, self._marks))
         lines = []
         for task, state in self._marks.items():
@@ -219,4 +229,4 @@ class View:
             lines.append(line)
         warnings = [Text(one, style="yellow") for one in self._warnings]
         said = Text(self._said, style="dim", no_wrap=True, overflow="ellipsis")
-        self._screen.show(Group(self._progress.get_renderable(), *lines, *warnings, said))
+        self._screen.show(Group(self._bar(), *lines, *warnings, said))

@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from tfdist import log
 from tfdist.cluster import Cluster
-from tfdist.compat import tf_functions
 from tfdist.errors import PlugError, StrategyError
 from tfdist.rendezvous.in_touch import InTouch
 from tfdist.rendezvous.membership import Membership
@@ -69,6 +68,9 @@ def let_go_of_functions(strategy: tf.distribute.Strategy) -> None:
     """On a chief, has the servers forget functions of models that are gone, if all are here."""
     membership = membership_of(strategy)
     if membership is not None and not membership.absent() and not membership.silent(_LATE):
+        # Not at the top: it imports Keras, in the middle of whose own import this file may be.
+        from tfdist.compat import tf_functions
+
         tf_functions.let_go()
 
 

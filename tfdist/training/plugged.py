@@ -22,8 +22,9 @@ from tfdist.training.checkpointing.replacing import write_alone
 from tfdist.training.data.global_batches import GlobalBatches, as_tensors, to_step
 from tfdist.training.data.per_worker import is_input_function
 from tfdist.training.data.stream import Step, Stream
-from tfdist.training.loop.epoch_loop import Epochs, Loop, MadeFor
+from tfdist.training.loop.epoch_loop import Epochs, Loop
 from tfdist.training.loop.family import Family
+from tfdist.training.loop.made_for import MadeFor
 from tfdist.training.loop.prediction import Prediction
 from tfdist.training.mode import Mode
 from tfdist.training.plug_options import TrainingOptions

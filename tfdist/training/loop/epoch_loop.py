@@ -15,9 +15,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfdist import log, steps_told
+from tfdist import log
 from tfdist.compat import keras_build, keras_trainer
-from tfdist.errors import DataError, PlugError
+from tfdist.errors import DataError
 from tfdist.strategies import fit_clock
 from tfdist.strategies.stall_watch import note
 from tfdist.structures import Callbacks, Logs, Nest
@@ -28,13 +28,14 @@ from tfdist.training.loop.call_agreement import Agreed
 from tfdist.training.loop.chunking import ChunkLength
 from tfdist.training.loop.family import Family
 from tfdist.training.loop.job_state import JobState
+from tfdist.training.loop.made_for import MadeFor
 from tfdist.training.loop.prediction import Prediction
 from tfdist.training.loop.saving import Saving
 from tfdist.training.mode import Mode
 from tfdist.training.model_parts import optimizers_of, unique
 from tfdist.training.peers.watchdog import Watchdog
 
-__all__ = ["Epochs", "Loop", "MadeFor"]
+__all__ = ["Epochs", "Loop"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,10 +51,6 @@ class Epochs:
         if isinstance(self.validation_freq, int):
             return (epoch + 1) % self.validation_freq == 0
         return epoch + 1 in self.validation_freq
-
-
-class MadeFor:
-    """Stands in `model.train_function` for what a loop was made for; `compile` puts None there."""
 
 
 class Loop:
@@ -110,7 +107,6 @@ class Loop:
         saving = Saving(model, family, data, validation, callback_list.callbacks, agreed.cadence)
         model.stop_training = False
         family.prepare_to_train()
-        steps_told.begin(epochs=epochs.epochs, steps=data.num_steps, rows=size or 0)
         data.rewind()
         if agreed.restores:
             self._build_what_is_restored()
@@ -270,7 +266,7 @@ class Loop:
         saving: Saving | None = None,
     ) -> Logs:
         """Runs the steps of one epoch, or what is left after `begun`; returns the last logs."""
-        family = self.family
+        model, family = self.model, self.family
         begin = getattr(callback_list, f"on_{mode}_batch_begin")
         end = getattr(callback_list, f"on_{mode}_batch_end")
         flag = "stop_training" if mode == "train" else "stop_evaluating"
@@ -284,23 +280,23 @@ class Loop:
             for run in chunks:
                 note(f"in its callbacks around {mode} steps", "callbacks", alone=True)
                 begin(step)
-                self._check_compiled("fit" if mode == "train" else "evaluate")
+                self.made_for.check(model, family, "fit" if mode == "train" else "evaluate")
                 if saving is not None:
                     saving.before_chunk(chunk_length)
                 note(f"in its {mode} steps", "compute", step=step)
                 before = data.rows
                 count, logs = run()
-                self.examples += data.rows - before if mode == "train" else 0
                 step += count
                 note(f"in its callbacks around {mode} steps", "callbacks", alone=True)
+                if mode == "train":
+                    self.examples += data.rows - before
+                    fit_progress.tell_steps(step, logs, data)
                 if count:
                     end(step - 1, logs)
-                    steps_told.tell(mode, step, logs, None if saving is None else saving.epoch)
                 watch.moved()
                 if self._stops_are_agreed and self.stops(flag):
                     break
                 if saving is not None:
-                    fit_progress.tell_steps(step, logs, data)
                     saving.after_chunk(step, logs, chunk_length)
                 note("in the input pipeline", "input", alone=True)  # as far as Python reads it
         fit_clock.CLOCK.enter("compute")
@@ -308,27 +304,6 @@ class Loop:
         self._check_length(data, step, begun)
         data.end_epoch()
         return logs
-
-    def _check_compiled(self, method: str) -> None:
-        """Sees to what a callback has done to the model since its steps were made.
-
-        Raises:
-            PlugError: it has compiled the model anew.
-        """
-        function = self.model.train_function
-        if function is self.made_for:
-            return
-        if function is None or isinstance(function, MadeFor):
-            raise PlugError(
-                f"a callback has compiled the model while {method} was running, whose steps are "
-                "those of what was compiled before (plain Keras ends here in 'NoneType' object is "
-                "not callable): end it first (model.stop_training = True, or fewer epochs), then "
-                "compile and call fit again with initial_epoch; a learning rate can be set at any "
-                "time"
-            )
-        # `make_train_function(force=True)`: what has been frozen meanwhile stays as it is from now.
-        self.family.retrace()
-        self.model.train_function = self.made_for
 
     def _check_length(self, data: Stream, step: int, begun: int) -> None:
         """Notes where the stream has ended, and warns if the user has asked for more."""

@@ -104,11 +104,6 @@ class Saving:
 
     # ------------------------------------------------------------ when
 
-    @property
-    def epoch(self) -> int:
-        """Which epoch is being trained, from 0."""
-        return self._epoch
-
     def begin_epoch(self, epoch: int, begun: int, chunk_length: ChunkLength) -> None:
         """Notes that an epoch begins, or goes on after `begun` steps."""
         self._epoch, self._begun = epoch, begun
