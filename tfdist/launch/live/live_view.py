@@ -130,6 +130,9 @@ class LiveView:
         self.progress.ended(task, failed, describe(result, explained=False) if failed else "")
         for one in self._watchers:
             one.ended(task, result)
+        if failed:  # the job may end before the next look
+            self._looked = 0.0
+            self.look()
 
     def look(self) -> None:
         """Called often."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import warnings
 from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Any
@@ -110,7 +111,13 @@ class Loop:
         data.rewind()
         if agreed.restores:
             self._build_what_is_restored()
-        told = fit_progress.fitting(family, data, epochs.epochs, callback_list.callbacks)
+        told = fit_progress.fitting(
+            functools.partial(family.tells_apart, data),
+            callback_list.callbacks,
+            epochs=epochs.epochs,
+            steps=data.num_steps,
+            batch=data.batch_size,
+        )
         with saving.running(), told:
             self._train(data, validation, epochs, callback_list, saving, agreed, own_evaluate)
         return model.history
@@ -290,7 +297,7 @@ class Loop:
                 note(f"in its callbacks around {mode} steps", "callbacks", alone=True)
                 if mode == "train":
                     self.examples += data.rows - before
-                    fit_progress.tell_steps(step, logs, data)
+                    fit_progress.tell_steps(step, data.num_steps, logs)
                 if count:
                     end(step - 1, logs)
                 watch.moved()

@@ -3,37 +3,38 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import keras
 
 from tfdist.progress import teller
 from tfdist.strategies import fit_clock, step_clock
 from tfdist.structures import Logs
-from tfdist.training.data.stream import Stream
-from tfdist.training.loop.family import Family
 
 __all__ = ["fitting", "tell_epoch", "tell_steps"]
 
 
 @contextlib.contextmanager
 def fitting(
-    family: Family, data: Stream, epochs: int, callbacks: Sequence[keras.callbacks.Callback]
+    apart: Callable[[], Collection[str]],
+    callbacks: Sequence[keras.callbacks.Callback],
+    *,
+    epochs: int,
+    steps: int | None,
+    batch: int | None,
 ) -> Iterator[None]:
     """While a `fit` runs.
 
     Args:
-        family: what takes its steps.
-        data: of the training.
-        epochs: their number.
+        apart: which phases can be told apart; see `Family.tells_apart`.
         callbacks: those that run on this worker.
+        epochs: their number.
+        steps: of an epoch; None where nobody knows yet.
+        batch: rows of a global batch; None where nobody knows.
     """
     if any(getattr(one, "wants_the_clock", False) for one in callbacks):
         step_clock.ready(exchanges=False)
-    apart = functools.partial(family.tells_apart, data)
-    sizes = {"steps": data.num_steps, "batch": data.batch_size}
-    with fit_clock.fitting(apart, epochs=epochs, **sizes):
+    with fit_clock.fitting(apart, epochs=epochs, steps=steps, batch=batch):
         yield
 
 
@@ -48,13 +49,13 @@ def tell_epoch(epoch: int, step: int) -> None:
         own.update(epoch=epoch, step=step)
 
 
-def tell_steps(step: int, logs: Logs, data: Stream) -> None:
+def tell_steps(step: int, steps: int | None, logs: Logs) -> None:
     """Steps were taken.
 
     Args:
         step: how many of the epoch, by now.
+        steps: how many it has; None where nobody knows yet.
         logs: their metrics.
-        data: of the training.
     """
     if (own := teller.teller()) is not None:
-        own.update(step=step, steps=data.num_steps, logs=teller.numbers_of(logs))
+        own.update(step=step, steps=steps, logs=teller.numbers_of(logs))
