@@ -294,6 +294,13 @@ def _bench(given: list[str]) -> int:
     return bench_command.main(given)
 
 
+def _plan(given: list[str]) -> int:
+    """`tfdist plan`."""
+    from tfdist.planning import plan_command
+
+    return plan_command.main(given)
+
+
 def _chaos(given: list[str]) -> int:
     """`tfdist chaos`."""
     from tfdist.diagnose import chaos_command
@@ -359,6 +366,11 @@ COMMANDS: dict[str, Command] = {
             "slurm": "tfdist.submit.slurm_command:slurm_parser",
             "kubernetes": "tfdist.submit.kubernetes_command:kubernetes_parser",
         },
+    ),
+    "plan": Command(
+        "tell what a script would need and gain on more workers",
+        _plan,
+        {"": "tfdist.planning.plan_command:plan_parser"},
     ),
     "bench": Command(
         "measure a script on 1, 2, ... workers, and predict it on more",
