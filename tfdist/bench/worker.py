@@ -46,11 +46,15 @@ class _Watch:
         family: takes the steps.
         data: the stream of steps.
         seconds: how long to watch.
-        look: called once, before the first step.
+        look: called once, before the first step, where there is one.
     """
 
     def __init__(
-        self, family: Family, data: Stream, seconds: float, look: Callable[[Family, Stream], None]
+        self,
+        family: Family,
+        data: Stream,
+        seconds: float,
+        look: Callable[[Family, Stream], None] | None,
     ) -> None:
         self._family, self._data, self._seconds, self._look = family, data, seconds, look
         self._chunks: list[tuple[float, float, int]] = []
@@ -65,7 +69,7 @@ class _Watch:
         def timed(mode: str, source: object, *rest: Any) -> T:
             if mode != "train" or self._is_looking:
                 return run(mode, source, *rest)
-            if not self._chunks:
+            if not self._chunks and self._look is not None:
                 self._is_looking = True
                 self._look(self._family, self._data)
                 self._is_looking = False
@@ -217,8 +221,8 @@ def _time_all_reduce(family: Family, values: list[tf.Tensor]) -> float:
 def watch_first_fit(
     folder: Path,
     seconds: float,
-    before: Callable[[Family, Stream], None] = lambda family, data: None,
-    after: Callable[[Family], None] = lambda family: None,
+    before: Callable[[Family, Stream], None] | None = None,
+    after: Callable[[Family], None] | None = None,
 ) -> None:
     """Has the first `fit` of this process measured; it ends the process.
 
@@ -237,7 +241,8 @@ def watch_first_fit(
         watch = _Watch(loop.family, data, seconds, before)
         with contextlib.suppress(_EnoughError):
             fit(loop, data, *rest, **settings)
-        after(loop.family)
+        if after is not None:
+            after(loop.family)
         times = watch.times()
         path = folder / f"worker-{times.worker}.json"
         path.write_text(json.dumps(dataclasses.asdict(times)))
@@ -264,7 +269,7 @@ def run_script(command: Sequence[str]) -> None:
         command: the script's path, or "-m" and the module's name; then its own arguments.
     """
     if command[0] == "-m":
-        sys.argv = command[1:]
+        sys.argv = list(command[1:])
         sys.path.insert(0, os.getcwd())
         runpy.run_module(command[1], run_name="__main__", alter_sys=True)
     else:

@@ -33,9 +33,9 @@ def _memory(plan: Plan) -> str:
     place = "GPU memory" if plan.memory.alone.place == "gpu" else "memory"
     text = _table([f"{place} of a task, MB", "", *_PARTS, "total", "how", "fits"], rows)
     text += (
-        f"Fits: takes at most {gigabytes(plan.limit)}. Program: Python, libraries, data, traced "
-        "programs,\nbuffers. Activations: what a step takes more for more rows, "
-        f"{plan.memory.alone.activations_a_row / 1e3:.1f} kB a row.\n"
+        f"Fits: a task takes at most {gigabytes(plan.limit)}; tasks on one machine add up.\n"
+        "Program: Python, libraries, data, traced programs, buffers. Activations: what a step\n"
+        f"takes more for more rows, {plan.memory.alone.activations_a_row / 1e3:.1f} kB a row.\n"
     )
     if plan.memory.alone.no_pipeline:
         text += f"No pipeline: {plan.memory.alone.no_pipeline}.\n"
@@ -59,10 +59,9 @@ def _speed(plan: Plan) -> str:
         )
     head = ["workers in step", "rows", "compute, ms", "exchange", "input", "Python", "a step"]
     return _table([*head, "examples/s", "gain", "how"], rows) + (
-        "The exchange is between processes of this machine; a network between hosts is slower: "
-        "measure it\nthere with tfdist bench. Each worker here has an equal part of this machine's "
-        "cores, one alone as well.\nThe speed of pipelines and of parameter servers is not "
-        "predicted.\n"
+        "The exchange is between processes of this machine; a network between hosts is slower:\n"
+        "measure there with tfdist bench. Each worker has an equal part of this machine's cores,\n"
+        "one alone as well. The speed of pipelines and of parameter servers is not predicted.\n"
     )
 
 

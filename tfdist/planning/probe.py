@@ -2,10 +2,11 @@
 
     python -m tfdist.planning.probe FOLDER SECONDS DEADLINE PLUG script.py its own arguments
 
-Speed is measured as `tfdist bench` does. Memory: before the first step of `fit` a row, two rows and a
-whole batch are trained on. From one to two rows the process grows by another traced program; from
-two to all by as much, and by the activations, since nothing else depends on the rows. Then `fit`
-goes on by itself, and the peak is that of a real run. On a GPU TensorFlow's allocator is asked.
+Speed is measured as `tfdist bench` does. Memory: before the first step of `fit` a row, two rows
+and a whole batch are trained on. From one to two rows the process grows by another traced program;
+from two to all by as much, and by the activations, since nothing else depends on the rows. Then
+`fit` goes on by itself, and the peak is that of a real run. On a GPU TensorFlow's allocator is
+asked.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ from tfdist.planning.seen_process import LayerSize, SeenProcess
 
 if TYPE_CHECKING:
     import keras
-    import tensorflow as tf
 
     from tfdist.training.data.stream import Step, Stream
     from tfdist.training.loop.family import Family

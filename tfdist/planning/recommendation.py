@@ -82,6 +82,8 @@ def recommend(plan: Plan) -> Recommendation:
     reasons = [
         f"each worker takes {gigabytes(need.total)} of the {gigabytes(plan.limit)} that it may"
     ]
+    if chosen > 1:
+        reasons.append(f"on one machine they take {gigabytes(chosen * need.total)} together")
     others = [count for count in fitting if count > 1]
     if chosen > 1:
         reasons.append(
@@ -111,19 +113,17 @@ def recommend(plan: Plan) -> Recommendation:
 def _of_what_is_left(plan: Plan) -> Recommendation:
     """Where no number of workers in step fits."""
     alone = min((plan.memory.workers(count) for count in plan.counts), key=lambda one: one.total)
-    reasons = [
-        f"a worker takes {gigabytes(alone.total)} at least, more than the {gigabytes(plan.limit)} "
-        "that it may"
-    ]
+    least, most = gigabytes(alone.total), gigabytes(plan.limit)
+    reasons = [f"a worker takes {least} at least, more than the {most} that it may"]
     stages = plan.memory.pipeline
     if len(stages) > 1 and all(map(plan.fits, stages)):
-        most = max(stage.total for stage in stages)
-        reasons.append(f"a stage of a pipeline of two takes {gigabytes(most)}")
+        largest = gigabytes(max(stage.total for stage in stages))
+        reasons.append(f"a stage of a pipeline of two takes at most {largest}")
         return Recommendation('tfdist.strategy("pipeline") with --workers 2', tuple(reasons))
     servers = plan.memory.servers(2)
     if all(map(plan.fits, servers)):
-        most = max(task.total for task in servers)
-        reasons.append(f"a task of a job with a parameter server takes {gigabytes(most)}")
+        largest = gigabytes(max(task.total for task in servers))
+        reasons.append(f"a task of a job with a parameter server takes at most {largest}")
         return Recommendation("--workers 2 --ps 1", tuple(reasons))
     reasons.append("nor does a task of a two-stage pipeline or of a parameter-server job fit")
     if alone.activations > alone.total / 4:
