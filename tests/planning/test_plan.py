@@ -22,7 +22,7 @@ def plan(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "tfdist", "plan", *arguments],
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=150,
         cwd=cwd,
         check=False,
     )

@@ -33,6 +33,6 @@ def _read(name: str) -> int:
 
 def _cannot(reason: object) -> LaunchError:
     return LaunchError(
-        f"the memory of a process cannot be read here ({reason}): measure on Linux, where /proc "
+        f"the memory of a process cannot be read here ({reason}); measure on Linux, whose /proc "
         "tells it"
     )

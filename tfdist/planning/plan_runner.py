@@ -41,7 +41,9 @@ def make_plan_of(
         jobs.append(times)
         seen.append(max(memory, key=lambda one: one.peak))
     what = " ".join(command)
-    return Plan(what, MemoryPlan(*seen), StepSpeed.of(Measured(what, jobs)), most, limit)
+    alone, of_two = seen
+    speed = StepSpeed.of(Measured(what, jobs), alone.rows, of_two.rows)
+    return Plan(what, MemoryPlan(alone, of_two), speed, most, limit)
 
 
 def _job(

@@ -12,6 +12,7 @@ asked.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import sys
@@ -177,6 +178,31 @@ def _layers(model: keras.Model) -> tuple[list[LayerSize], str]:
     return found, ""
 
 
+def _give_lone_models_a_strategy() -> None:
+    """Has the models of a job of one worker made in a scope, where the script makes no strategy."""
+    import keras
+    import tensorflow as tf
+
+    from tfdist import process
+    from tfdist.compat.first_operation import enter_for_good
+    from tfdist.strategies import strategy
+
+    cluster = process.current().cluster
+    if cluster is not None and len(cluster.tasks) > 1:
+        return  # autoplug does it
+    new = keras.Layer.__new__
+    begun: list[tf.distribute.Strategy] = []
+
+    @functools.wraps(new)
+    def begin(*args: object, **kwargs: object) -> object:
+        if not begun and not tf.distribute.has_strategy():
+            begun.append(strategy())
+            enter_for_good(begun[0])
+        return new(*args, **kwargs)
+
+    keras.Layer.__new__ = begin
+
+
 def _no_fit(seconds: float) -> None:
     sys.stderr.write(f"tfdist plan: no fit has begun within {seconds:g} s\n")
     sys.stderr.flush()
@@ -196,11 +222,12 @@ def main(arguments: Sequence[str]) -> None:
     deadline.daemon = True
     deadline.start()
     probe = _Probe(folder, deadline)
-    if plug == "plug":
+    watch_first_fit(folder, float(seconds), probe.before, probe.after)
+    if plug == "plug":  # after the imports of what watches
         from tfdist.training import autoplug
 
-        autoplug.prepare()
-    watch_first_fit(folder, float(seconds), probe.before, probe.after)
+        autoplug.prepare(plugs_lone=True)
+        _give_lone_models_a_strategy()
     run_script(command)
 
 

@@ -119,7 +119,9 @@ def _of_what_is_left(plan: Plan) -> Recommendation:
     if len(stages) > 1 and all(map(plan.fits, stages)):
         largest = gigabytes(max(stage.total for stage in stages))
         reasons.append(f"a stage of a pipeline of two takes at most {largest}")
-        return Recommendation('tfdist.strategy("pipeline") with --workers 2', tuple(reasons))
+        return Recommendation(
+            '--chief --workers 2 with tfdist.strategy("pipeline")', tuple(reasons)
+        )
     servers = plan.memory.servers(2)
     if all(map(plan.fits, servers)):
         largest = gigabytes(max(task.total for task in servers))

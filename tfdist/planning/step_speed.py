@@ -39,12 +39,12 @@ class StepSpeed:
             raise ValueError(f"{self}: rows and seconds must be above 0")
 
     @classmethod
-    def of(cls, measured: Measured) -> StepSpeed:
-        """Takes it from the jobs of one worker and of two."""
+    def of(cls, measured: Measured, rows: float, rows_each: float) -> StepSpeed:
+        """Takes it from the jobs of one worker and of two, and the rows that these trained on."""
         one, two = (job.slowest for job in measured.jobs)
         network = measured.network
         assert network is not None
-        return cls(one.split, two.split, one.rows, two.rows / 2, two.gradient_bytes, network)
+        return cls(one.split, two.split, rows, rows_each, two.gradient_bytes, network)
 
     @property
     def batch_grows(self) -> bool:
