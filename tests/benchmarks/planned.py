@@ -24,8 +24,6 @@ RUNS = {
     "1 worker": (["--workers", "1"], "auto"),
     "2 workers": (["--workers", "2"], "auto"),
     "4 workers": (["--workers", "4"], "auto"),
-    "2 workers, 1 ps": (["--workers", "2", "--ps", "1"], "parameter_server"),
-    "2-stage pipeline": (["--workers", "2"], "pipeline"),
 }
 
 
@@ -58,14 +56,14 @@ def compare(name: str, runs: list[str]) -> list[dict[str, Any]]:
         planned = [task for task in plan["memory"] if task["strategy"] == run]
         (speed,) = [
             step["seconds"] for step in plan["steps"] if run.startswith(f"{step['workers']} worker")
-        ] or [None]
+        ]
         found.append(
             {
                 "model": name,
                 "run": run,
                 "planned": {task["task"]: task["total"] for task in planned},
                 "real": peaks,
-                "planned_step": speed if "ps" not in run else None,
+                "planned_step": speed,
                 "real_step": max(steps, default=None),
             }
         )
