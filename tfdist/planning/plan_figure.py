@@ -67,7 +67,7 @@ def draw_plan(plan: Plan, path: Path) -> None:
         memory.axvline(plan.limit / 1e9, color="black", linestyle="--", label="limit")
     memory.invert_yaxis()
     memory.set(title="memory of a task, GB")
-    memory.legend(fontsize=8)
+    memory.legend(fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.4, -0.07))
 
     places = [f"{count}" + ("" if count <= 2 else "*") for count in plan.counts]
     bottom = [0.0] * len(places)
@@ -79,7 +79,8 @@ def draw_plan(plan: Plan, path: Path) -> None:
     for place, height, count in zip(places, bottom, plan.counts, strict=True):
         gain = f"{plan.speed.gain(count):.2f}x"
         times.annotate(gain, (place, height), ha="center", va="bottom", fontsize=8)
-    times.set(title="ms a step, and examples/s over one worker's", xlabel="workers (*: predicted)")
+    times.set_ylim(0, 1.1 * max(bottom))
+    times.set(title="ms a step; times the examples/s of one", xlabel="workers (*: predicted)")
     times.legend(fontsize=8)
     found = recommend(plan).command
     figure.suptitle(f"{plan.what}: " + (f"take {found}" if found else "nothing fits"))
