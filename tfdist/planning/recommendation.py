@@ -118,14 +118,16 @@ def _of_what_is_left(plan: Plan) -> Recommendation:
     stages = plan.memory.pipeline
     if len(stages) > 1 and all(map(plan.fits, stages)):
         largest = gigabytes(max(stage.total for stage in stages))
-        reasons.append(f"a stage of a pipeline of two takes at most {largest}")
+        reasons.append(f"a stage of a pipeline of two takes at most {largest} (computed)")
         return Recommendation(
             '--chief --workers 2 with tfdist.strategy("pipeline")', tuple(reasons)
         )
     servers = plan.memory.servers(2)
     if all(map(plan.fits, servers)):
         largest = gigabytes(max(task.total for task in servers))
-        reasons.append(f"a task of a job with a parameter server takes at most {largest}")
+        reasons.append(
+            f"a task of a job with a parameter server takes at most {largest} (computed)"
+        )
         return Recommendation("--workers 2 --ps 1", tuple(reasons))
     reasons.append("nor does a task of a two-stage pipeline or of a parameter-server job fit")
     if alone.activations > alone.total / 4:
