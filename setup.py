@@ -58,8 +58,9 @@ DOCS = [
     "ruff>=0.9",  # breaks the lines of signatures
     "zensical>=0.0.73,<0.1",
 ]
+PLAN = ["matplotlib>=3.8"]  # draws `tfdist plan --figure`
 # What tests/benchmarks compares with; not needed by the tests.
-BENCHMARKS = ["matplotlib>=3.8", "tf_keras>=2.20", "torch>=2.5"]
+BENCHMARKS = [*PLAN, "tf_keras>=2.20", "torch>=2.5"]
 
 setup(
     name="tfdist",
@@ -107,6 +108,7 @@ setup(
         "functions": FUNCTIONS,
         "live": LIVE,  # for the bar, --tensorboard and --metrics_port of tfdist run
         "notebooks": NOTEBOOKS,
+        "plan": PLAN,
         "ray": ["ray[train]>=2.50"],  # for tfdist.callbacks.RayReport; tested with 2.60
         "test": TEST,
         "yaml": YAML,

@@ -298,6 +298,13 @@ def _its_own(module: str) -> Callable[[list[str]], int]:
     return run
 
 
+def _plan(given: list[str]) -> int:
+    """`tfdist plan`."""
+    from tfdist.planning import plan_command
+
+    return plan_command.main(given)
+
+
 def _chaos(given: list[str]) -> int:
     """`tfdist chaos`."""
     from tfdist.diagnose import chaos_command
@@ -349,6 +356,11 @@ COMMANDS: dict[str, Command] = {
             "slurm": "tfdist.submit.slurm_command:slurm_parser",
             "kubernetes": "tfdist.submit.kubernetes_command:kubernetes_parser",
         },
+    ),
+    "plan": Command(
+        "tell what a script would need and gain on more workers",
+        _plan,
+        {"": "tfdist.planning.plan_command:plan_parser"},
     ),
     "bench": Command(
         "measure a script on 1, 2, ... workers, and predict it on more",

@@ -39,6 +39,7 @@ _ROOMS = (
     ("Workers that differ", "differences.md", "training/peers"),
     ("Options of plug", "options.md", "training/plug_options"),
     ("Models and steps", "own-code.md", "training compat"),
+    ("A plan", "planning.md", "planning"),
     ("The doctor, chaos and bench", "doctor.md", "diagnose bench"),
     ("Elsewhere", "errors.md", ""),
 )

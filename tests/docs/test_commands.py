@@ -69,6 +69,16 @@ def test_the_options_of_a_bench_are_there(command: str, capsys: pytest.CaptureFi
     assert all(word in told for word in shlex.split(command)[2:] if word.startswith("-"))
 
 
+@pytest.mark.parametrize("command", commands("tfdist plan "))
+def test_the_options_of_a_plan_are_there(command: str) -> None:
+    from tfdist.planning.plan_command import plan_parser
+
+    parser = plan_parser()
+    own, script = parser.split(shlex.split(command)[2:])
+    assert parser.parse_args(own).workers >= 2
+    assert script
+
+
 def test_the_modules_are_there() -> None:
     text = "".join(page.read_text() for page in with_commands())
     modules = set(re.findall(r"python -m ([\w.]+)|-m (tfdist[\w.]+)", text))

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tfdist.training.loop.epoch_loop import Loop
     from tfdist.training.loop.family import Family
 
-__all__ = ["main"]
+__all__ = ["main", "run_script", "watch_first_fit"]
 
 
 _LEAST_CHUNKS = 3  # the first one is traced, the second is short
@@ -46,21 +46,33 @@ class _Watch:
         family: takes the steps.
         data: the stream of steps.
         seconds: how long to watch.
+        look: called once, before the first step, where there is one.
     """
 
-    def __init__(self, family: Family, data: Stream, seconds: float) -> None:
-        self._family, self._data, self._seconds = family, data, seconds
+    def __init__(
+        self,
+        family: Family,
+        data: Stream,
+        seconds: float,
+        look: Callable[[Family, Stream], None] | None,
+    ) -> None:
+        self._family, self._data, self._seconds, self._look = family, data, seconds, look
         self._chunks: list[tuple[float, float, int]] = []
         self._pause = 0.0
         self._pauses: list[float] = []
         self._began: float | None = None
+        self._is_looking = False  # its own steps are not counted
         for name in ("run_loop", "run_steps"):
             setattr(family, name, self._timed(getattr(family, name)))
 
     def _timed(self, run: Callable[..., T]) -> Callable[..., T]:
         def timed(mode: str, source: object, *rest: Any) -> T:
-            if mode != "train":
+            if mode != "train" or self._is_looking:
                 return run(mode, source, *rest)
+            if not self._chunks and self._look is not None:
+                self._is_looking = True
+                self._look(self._family, self._data)
+                self._is_looking = False
             self._end_if_all_have_seen_enough()
             began = time.perf_counter()
             ran = run(mode, source, *rest)
@@ -206,17 +218,31 @@ def _time_all_reduce(family: Family, values: list[tf.Tensor]) -> float:
     return sorted(found)[1]
 
 
-def _watch_first_fit(folder: Path, seconds: float) -> None:
-    """Has the first `fit` of this process measured; it ends the process."""
+def watch_first_fit(
+    folder: Path,
+    seconds: float,
+    before: Callable[[Family, Stream], None] | None = None,
+    after: Callable[[Family], None] | None = None,
+) -> None:
+    """Has the first `fit` of this process measured; it ends the process.
+
+    Args:
+        folder: where the numbers are written.
+        seconds: how long to watch.
+        before: called before the first step.
+        after: called after the last one.
+    """
     from tfdist.training.loop.epoch_loop import Loop
 
     fit = Loop.fit
 
     def watched(loop: Loop, data: Stream, *rest: Any, **settings: Any) -> None:
         Loop.fit = fit  # type: ignore[method-assign]
-        watch = _Watch(loop.family, data, seconds)
+        watch = _Watch(loop.family, data, seconds, before)
         with contextlib.suppress(_EnoughError):
             fit(loop, data, *rest, **settings)
+        if after is not None:
+            after(loop.family)
         times = watch.times()
         path = folder / f"worker-{times.worker}.json"
         path.write_text(json.dumps(dataclasses.asdict(times)))
@@ -232,9 +258,18 @@ def main(arguments: Sequence[str]) -> None:
         arguments: the folder, the seconds, and the script's command line.
     """
     folder, seconds, *command = arguments
-    _watch_first_fit(Path(folder), float(seconds))
+    watch_first_fit(Path(folder), float(seconds))
+    run_script(command)
+
+
+def run_script(command: Sequence[str]) -> None:
+    """Runs a script, or with "-m" a module, as Python would.
+
+    Args:
+        command: the script's path, or "-m" and the module's name; then its own arguments.
+    """
     if command[0] == "-m":
-        sys.argv = command[1:]
+        sys.argv = list(command[1:])
         sys.path.insert(0, os.getcwd())
         runpy.run_module(command[1], run_name="__main__", alter_sys=True)
     else:

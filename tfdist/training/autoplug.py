@@ -41,15 +41,16 @@ _METHODS = (*_TRAINING, "evaluate", "predict", "test_on_batch", "predict_on_batc
 _WRITERS = ("save", "save_weights", "export")
 
 
-def prepare(options: Mapping[str, Any] = MappingProxyType({})) -> None:
+def prepare(options: Mapping[str, Any] = MappingProxyType({}), *, plugs_lone: bool = False) -> None:
     """Has every model plugged that this process trains under a strategy, from now on.
 
     Args:
         options: what `tfdist.plug` takes, for each of them.
+        plugs_lone: whether those that nobody else trains are plugged, too: to be measured alike.
     """
     _draw_the_same_numbers()
     wrapt.register_post_import_hook(lambda _: _prepare_tensorflow(), "tensorflow")
-    wrapt.register_post_import_hook(lambda _: _plug_keras(options), "keras")
+    wrapt.register_post_import_hook(lambda _: _plug_keras(options, plugs_lone), "keras")
 
 
 def _draw_the_same_numbers() -> None:
@@ -73,13 +74,13 @@ def _prepare_tensorflow() -> None:
     autostrategy.prepare()
 
 
-def _plug_keras(options: Mapping[str, Any]) -> None:
+def _plug_keras(options: Mapping[str, Any], plugs_lone: bool) -> None:
     import keras
 
     from tfdist.training import autostrategy
 
     for name in _METHODS:
-        setattr(keras.Model, name, _plugging(name, getattr(keras.Model, name), options))
+        setattr(keras.Model, name, _plugging(name, getattr(keras.Model, name), options, plugs_lone))
     for name in _WRITERS:
         setattr(keras.Model, name, _writing(getattr(keras.Model, name)))
     optimizer = next(k for k in keras.optimizers.Optimizer.__mro__ if "apply" in vars(k))
@@ -104,14 +105,15 @@ def _beginning(original: Callable[P, T]) -> Callable[P, T]:
 
 
 def _plugging(
-    name: str, original: Callable[..., T], options: Mapping[str, Any]
+    name: str, original: Callable[..., T], options: Mapping[str, Any], plugs_lone: bool
 ) -> Callable[..., T]:
     """The method of that name: of the plugged model, where others train it too."""
 
     @functools.wraps(original)
     def method(self: keras.Model, *args: object, **kwargs: object) -> T:
         # A plugged model has methods of its own: whoever comes here then means the class's.
-        if "_tfdist_plugged" not in vars(self) and not _is_shared(self, name):
+        is_plugged = plugs_lone or "_tfdist_plugged" in vars(self)
+        if not is_plugged and not _is_shared(self, name):
             return original(self, *args, **kwargs)
         from tfdist.training.own_methods import reach
         from tfdist.training.plugged import Plugged

@@ -1,0 +1,69 @@
+"""Trains one of five models; tells this task's peak memory and the seconds of a step.
+
+    python -m tests.benchmarks.planned_job MODEL STEPS STRATEGY
+
+It stands for a user's script: `tests.benchmarks.planned` plans it, and runs it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import resource
+import sys
+import time
+
+import keras
+import numpy as np
+
+import tfdist
+
+BATCH = {"mlp": 128, "wide": 256, "cnn": 32, "lstm": 64, "tiny": 64}
+SHAPES = {"mlp": (784,), "wide": (256,), "cnn": (64, 64, 3), "lstm": (64, 32), "tiny": (8,)}
+
+
+def tell_peak() -> None:
+    print(f"PEAK {1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}", flush=True)
+
+
+def layers_of(name: str) -> list[keras.layers.Layer]:
+    layers = keras.layers
+    if name == "mlp":
+        return [layers.Dense(2048, activation="relu") for _ in range(2)]
+    if name == "wide":
+        return [layers.Dense(1024, activation="relu") for _ in range(8)]
+    if name == "cnn":
+        return [
+            layers.Conv2D(32, 3, activation="relu", padding="same"),
+            layers.Conv2D(32, 3, activation="relu", padding="same"),
+            layers.MaxPooling2D(),
+            layers.Conv2D(64, 3, activation="relu"),
+            layers.GlobalAveragePooling2D(),
+        ]
+    if name == "lstm":
+        return [layers.LSTM(128, return_sequences=True), layers.LSTM(128)]
+    return []
+
+
+def main(name: str, steps: int, kind: str) -> None:
+    atexit.register(tell_peak)
+    strategy = tfdist.strategy(kind) if kind != "auto" else tfdist.strategy()
+    batch = BATCH[name]
+    random = np.random.default_rng(0)
+    x = random.normal(size=(batch * 4, *SHAPES[name])).astype(np.float32)
+    y = random.integers(0, 10, len(x))
+    with strategy.scope():
+        model = keras.Sequential(
+            [keras.Input(SHAPES[name]), *layers_of(name), keras.layers.Dense(10)]
+        )
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile("adam", loss)
+    tfdist.plug(model)
+    epochs = max(1, steps // 4)
+    model.fit(x, y, batch_size=batch, epochs=epochs, verbose=0)
+    began = time.perf_counter()
+    model.fit(x, y, batch_size=batch, epochs=epochs, verbose=0)
+    print(f"STEP {(time.perf_counter() - began) / epochs / 4}", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])

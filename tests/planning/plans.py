@@ -1,0 +1,53 @@
+"""Made-up measurements of which a plan is made."""
+
+from __future__ import annotations
+
+from tfdist.bench.model import Network, Split
+from tfdist.planning.recommendation import Plan
+from tfdist.planning.seen_process import LayerSize, SeenProcess
+from tfdist.planning.step_speed import StepSpeed
+from tfdist.planning.task_memory import MemoryPlan
+
+MB = 10**6
+LAYERS = [
+    LayerSize("first", 0, 30 * MB, 30 * MB, 300),
+    LayerSize("second", 1, 10 * MB, 10 * MB, 100),
+]
+
+
+def seen(rows: int = 100, peak: int = 1000 * MB, *, no_pipeline: str = "") -> SeenProcess:
+    return SeenProcess(
+        worker=0,
+        place="host",
+        program_at_start=600 * MB,
+        peak=peak,
+        rows=rows,
+        activations_a_row=2.0 * MB,
+        weights=40 * MB,
+        gradients=40 * MB,
+        slots=80 * MB,
+        layers=[] if no_pipeline else LAYERS,
+        no_pipeline=no_pipeline,
+    )
+
+
+def memory(rows_each: int = 50) -> MemoryPlan:
+    return MemoryPlan(seen(), seen(rows_each, 1050 * MB - 100 * MB * (rows_each == 50)))
+
+
+def speed(
+    alone: float = 0.1, of_two: float = 0.05, exchange: float = 0.01, rows_each: float = 50
+) -> StepSpeed:
+    bandwidth = 40 * MB / max(exchange, 1e-9)  # two workers send the gradients once over a link
+    return StepSpeed(
+        alone=Split(alone, 0.0, 0.0, 0.0),
+        of_two=Split(of_two, exchange, 0.0, 0.0),
+        rows=100,
+        rows_each=rows_each,
+        gradient_bytes=40 * MB,
+        network=Network(0.0, bandwidth),
+    )
+
+
+def plan(limit: int = 2000 * MB, most: int = 4, **of_speed: float) -> Plan:
+    return Plan("train.py", memory(), speed(**of_speed), most, limit)

@@ -1,0 +1,236 @@
+"""One worker of a job that `tfdist plan` measures: runs the script until its first `fit` is known.
+
+    python -m tfdist.planning.probe FOLDER SECONDS DEADLINE PLUG script.py its own arguments
+
+Speed is measured as `tfdist bench` does. Memory: before the first step of `fit` a row, two rows
+and a whole batch are trained on. From one to two rows the process grows by another traced program;
+from two to all by as much, and by the activations, since nothing else depends on the rows. Then
+`fit` goes on by itself, and the peak is that of a real run. On a GPU TensorFlow's allocator is
+asked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tfdist.bench.worker import run_script, watch_first_fit
+from tfdist.exits import tell_by_exit_code
+from tfdist.machine import process_memory
+from tfdist.planning.seen_process import LayerSize, SeenProcess
+
+if TYPE_CHECKING:
+    import keras
+
+    from tfdist.training.data.stream import Step, Stream
+    from tfdist.training.loop.family import Family
+
+__all__ = ["main"]
+
+_STEPS = 4
+_GPU = "GPU:0"
+
+
+class _Meter:
+    """The memory that training is short of: a GPU's where there is one, else this process's."""
+
+    def __init__(self) -> None:
+        import tensorflow as tf
+
+        self._of_gpus = tf.config.experimental if tf.config.list_logical_devices("GPU") else None
+
+    @property
+    def place(self) -> str:
+        """Where it is: "gpu" or "host"."""
+        return "host" if self._of_gpus is None else "gpu"
+
+    def peak(self) -> int:
+        """The most bytes until now."""
+        if self._of_gpus is None:
+            return process_memory.peak()
+        return int(self._of_gpus.get_memory_info(_GPU)["peak"])
+
+
+class _Probe:
+    """Looks at the memory of this process around its first `fit`.
+
+    Args:
+        folder: where it writes what it has seen.
+        deadline: ends the process where no `fit` begins in time.
+    """
+
+    def __init__(self, folder: Path, deadline: threading.Timer) -> None:
+        self._folder, self._deadline = folder, deadline
+
+    def before(self, family: Family, data: Stream) -> None:
+        """Before the first step: trains on few rows and on a whole batch."""
+        self._deadline.cancel()
+        self._meter = _Meter()
+        self._began = process_memory.peak()
+        step = _first(data)
+        peaks = []
+        for one in (_cut(step, 1), _cut(step, 2), step):
+            _train(family, one, _STEPS)
+            peaks.append(self._meter.peak())
+        self._rows = _rows(step)
+        more = self._rows - 2 * len(step.parts)
+        program = max(0, peaks[1] - peaks[0])  # of another shape, with next to no activations
+        grown = max(0, peaks[2] - peaks[1] - program)
+        self._a_row = grown / more if more > 0 else 0.0
+
+    def after(self, family: Family) -> None:
+        """After the last step: writes what was seen."""
+        model = family.model
+        trained = [(v.shape, v.dtype) for v in model.trainable_variables]
+        gradients = _bytes(trained)
+        slots = _slots(model)
+        layers, why = _layers(model)
+        seen = SeenProcess(
+            worker=family.layout.worker,
+            place=self._meter.place,
+            program_at_start=self._began if self._meter.place == "host" else 0,
+            peak=self._meter.peak(),
+            rows=self._rows,
+            activations_a_row=self._a_row,
+            weights=_bytes([(v.shape, v.dtype) for v in model.variables]),
+            gradients=gradients,
+            slots=slots,
+            layers=layers,
+            no_pipeline=why,
+        )
+        path = self._folder / f"memory-{seen.worker}.json"
+        path.write_text(json.dumps(dataclasses.asdict(seen)))
+
+
+def _first(data: Stream) -> Step:
+    iterator = iter(data.make_iterator())
+    return next(iterator)
+
+
+def _cut(step: Step, rows: int) -> Step:
+    """The first rows of each replica."""
+    from tfdist.training.data.stream import map_leaves, slice_rows
+
+    parts = tuple(map_leaves(lambda leaf: slice_rows(leaf, 0, rows), part) for part in step.parts)
+    return step._replace(parts=parts)
+
+
+def _rows(step: Step) -> int:
+    from tfdist.training.data.stream import count_rows
+
+    return sum(count_rows(part) for part in step.parts)
+
+
+def _train(family: Family, step: Step, times: int) -> None:
+    family.run_steps("train", [step] * times, False)  # type: ignore[attr-defined]
+
+
+def _bytes(values: Sequence[tuple[tuple[int, ...], str]]) -> int:
+    import math
+
+    import tensorflow as tf
+
+    return sum(math.prod(shape) * int(tf.as_dtype(kind).size) for shape, kind in values)
+
+
+def _slots(model: keras.Model) -> int:
+    from tfdist.training.model_parts import optimizers_of
+
+    kept = [v for optimizer in optimizers_of(model) for v in optimizer.variables]
+    return _bytes([(v.shape, v.dtype) for v in kept])
+
+
+def _layers(model: keras.Model) -> tuple[list[LayerSize], str]:
+    """The layers in the order in which a pipeline cuts them, and the stage of each of two.
+
+    Returns:
+        [] and why there is no pipeline of this model, where there is none.
+    """
+    from tfdist.errors import TfdistError
+    from tfdist.schedules.pipeline_plan import PipelinePlan
+    from tfdist.training.pipelined import layer_estimates, layer_graph
+
+    try:
+        graph = layer_graph.graph_of(model)
+        stages = layer_graph.cut(graph, PipelinePlan(tasks=("worker:0", "worker:1")))
+    except TfdistError as error:
+        return [], str(error)
+    found = []
+    for stage in stages:
+        for piece in stage.pieces:
+            trained = getattr(piece.operation, "trainable_variables", ())
+            found.append(
+                LayerSize(
+                    name=piece.name,
+                    stage=stage.number,
+                    weights=_bytes([(v.shape, v.dtype) for v in piece.variables]),
+                    gradients=_bytes([(v.shape, v.dtype) for v in trained]),
+                    outputs=sum(layer_estimates.bytes_of(tensor) for tensor in piece.outputs),
+                )
+            )
+    return found, ""
+
+
+def _give_lone_models_a_strategy() -> None:
+    """Has the models of a job of one worker made in a scope, where the script makes no strategy."""
+    import keras
+    import tensorflow as tf
+
+    from tfdist import process
+    from tfdist.compat.first_operation import enter_for_good
+    from tfdist.strategies import strategy
+
+    cluster = process.current().cluster
+    if cluster is not None and len(cluster.tasks) > 1:
+        return  # autoplug does it
+    new = keras.Layer.__new__
+    begun: list[tf.distribute.Strategy] = []
+
+    @functools.wraps(new)
+    def begin(*args: object, **kwargs: object) -> object:
+        if not begun and not tf.distribute.has_strategy():
+            begun.append(strategy())
+            enter_for_good(begun[0])
+        return new(*args, **kwargs)
+
+    keras.Layer.__new__ = begin
+
+
+def _no_fit(seconds: float) -> None:
+    sys.stderr.write(f"tfdist plan: no fit has begun within {seconds:g} s\n")
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Runs the script.
+
+    Args:
+        arguments: the folder, the seconds to train, those until `fit` must have begun, "plug" where
+            every model is to be plugged, and the script's command line.
+    """
+    name, seconds, wait, plug, *command = arguments
+    folder = Path(name)
+    deadline = threading.Timer(float(wait), _no_fit, [float(wait)])
+    deadline.daemon = True
+    deadline.start()
+    probe = _Probe(folder, deadline)
+    watch_first_fit(folder, float(seconds), probe.before, probe.after)
+    if plug == "plug":  # after the imports of what watches
+        from tfdist.training import autoplug
+
+        autoplug.prepare(plugs_lone=True)
+        _give_lone_models_a_strategy()
+    run_script(command)
+
+
+if __name__ == "__main__":
+    tell_by_exit_code()
+    main(sys.argv[1:])
