@@ -52,3 +52,22 @@ def test_the_steps_before_a_stop_are_told(told: list[Record]) -> None:
     last = told[-1]
     assert (last.fit, last.epoch, last.epochs, last.step, last.steps) == (1, 0, 2, 3, 5)
     assert (last.phase, last.batch, set(last.logs)) == ("", 8, {"loss"})
+
+
+def test_numpys_counts_are_told_as_pythons(told: list[Record]) -> None:
+    strategy = tf.distribute.OneDeviceStrategy("CPU:0")
+    with strategy.scope():
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+    tfdist.plug(model)
+    data = tf.data.Dataset.from_tensors((np.ones((4, 2)), np.ones((4, 1)))).repeat()
+    model.fit(data, epochs=np.int64(2), steps_per_epoch=np.int64(3), verbose=0)
+    assert (told[-1].epochs, told[-1].step, told[-1].steps) == (2, 3, 3)
+
+
+def test_a_number_that_is_none_ends_the_telling_and_not_the_training(told: list[Record]) -> None:
+    own = teller.teller()
+    assert own is not None
+    own._measure = lambda: int("no number")  # type: ignore[assignment]
+    own.tell()
+    assert own._measure is None

@@ -5,6 +5,7 @@ Logical CPUs stand in for the GPUs: they have no memory of their own, but the pr
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,11 @@ from tests.training.models import (
 )
 from tfdist.errors import DataError, PlugError
 from tfdist.strategies import own_gpus
+from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training.data import resident
+from tfdist.training.data.global_batches import GlobalBatches
 from tfdist.training.data.stream import Step
-from tfdist.training.synchronous import step_loop
+from tfdist.training.synchronous import SynchronousKind, step_loop
 
 OWN_KINDS = ("uint8", "int8", "int16", "int32")
 
@@ -158,11 +161,55 @@ def test_two_fits_on_other_arrays_do_not_share_them(asked: list[str]) -> None:
 
 
 def test_a_fit_goes_on_in_the_middle_of_an_epoch(tmp_path: Path, asked: list[str]) -> None:
-    """With a shuffle that nobody can draw again, saved while a batch is on its way."""
+    """With the bits of one that was not cut, saved while a batch is on its way."""
     state = [w.copy() for w in _trained(tmp_path / "whole", None)]
     _trained(tmp_path / "cut", 11)
     for one, other in zip(state, _trained(tmp_path / "cut", None), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_steps_take_their_rows_by_number_from_the_host_too(
+    asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a fit does that goes on without the GPUs that it began on."""
+    monkeypatch.setattr(own_gpus, "of_replicas", lambda strategy: ())
+    there = lambda kind, strategy, options: strategy.extended.worker_devices  # noqa: E731
+    monkeypatch.setattr(SynchronousKind, "gpus", there)
+    same(classifier, lambda model: model.fit(X, LABELS, **FIT).history)
+    assert set(asked) == {"there"}
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("on_gpus", [True, False])
+def test_a_position_is_read_as_what_it_is_where_arrays_lie_elsewhere(
+    on_gpus: bool, replicas: int
+) -> None:
+    """The checkpoint's iterator has rows in its buffers, or their numbers: no row is lost."""
+    x = np.arange(64)[:, None] + 1000
+
+    def stream(there: bool) -> GlobalBatches:
+        layout = ReplicaLayout(replicas=replicas, local=replicas)
+        gpus = ["CPU:0"] * replicas if there else ()
+        data = GlobalBatches(layout, x, batch_size=8, shuffle=True, gpus=gpus)
+        data.__dict__["draws_anew"] = True  # as without any seed
+        return data
+
+    def rows(data: GlobalBatches, steps: int) -> list[int]:
+        found: list[int] = []
+        for step in itertools.islice(data.iterator, steps):
+            if data.on_devices:
+                step = resident.rows_of(step, data.on_devices, ["CPU:0"] * replicas)
+            for part in tf.nest.flatten(step.parts):
+                found += np.ravel(part).tolist()
+        return found
+
+    first = stream(on_gpus)
+    first.begin_epoch(lambda numbers: np.asarray([numbers]))
+    seen = rows(first, 3)
+    first.took(3)
+    second = stream(not on_gpus)
+    second.go_to(first.position(3))
+    assert sorted(seen + rows(second, 8)) == x.ravel().tolist()
 
 
 def _trained(folder: Path, stop: int | None) -> list[np.ndarray]:

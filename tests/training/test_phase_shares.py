@@ -14,7 +14,7 @@ import tensorflow as tf
 import tfdist
 from tfdist.errors import PlugError
 from tfdist.progress import PHASES
-from tfdist.strategies import fit_clock
+from tfdist.strategies import fit_clock, step_clock
 
 x = np.ones((64, 4), "float32")
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -136,3 +136,19 @@ def test_an_error_in_a_fit_leaves_no_clock_running() -> None:
         trained.fit(x, x[:, :1], verbose=0, callbacks=[Fails()])
     assert fit_clock.CLOCK.phase is None
     assert "phase_compute" in shares(trained)
+
+
+def test_an_error_in_the_input_leaves_the_clock_at_rest() -> None:
+    """The batch that was waited for never came: later ones are not taken for it."""
+
+    def fails(n: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        tf.debugging.assert_less(n, tf.constant(3, tf.int64))
+        return tf.ones((8, 4)), tf.ones((8, 1))
+
+    trained = model()
+    broken = tf.data.Dataset.range(8).map(fails)
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        shares(trained, data=broken)
+    assert step_clock.ticks() % 2 == 0
+    waited = shares(trained)["phase_input"]
+    assert all(0 <= share < 0.9 for share in waited)

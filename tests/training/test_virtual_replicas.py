@@ -13,6 +13,7 @@ import tfdist
 from tests.training import comparing
 from tests.training.comparing import alone, assert_same, in_plain_keras, on_strategy
 from tfdist.errors import DataError, PlugError
+from tfdist.training.plugged import Plugged
 
 RNG = np.random.default_rng(3)
 X = RNG.normal(size=(70, 6)).astype("float32")
@@ -273,3 +274,16 @@ def test_a_loss_without_a_reduction_is_refused() -> None:
         model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(True, reduction=None))
     with pytest.raises(PlugError, match="reduction=None"):
         tfdist.plug(model, virtual_replicas=2).fit(X, Y, verbose=0)
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_each_example_is_counted_once(replicas: int) -> None:
+    with tfdist.strategy("one_device").scope():
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+    tfdist.plug(model, virtual_replicas=replicas)
+    data = np.ones((20, 2), "float32")
+    model.fit(data, data[:, :1], batch_size=8, epochs=2, verbose=0)
+    plugged = Plugged.of(model)
+    assert plugged is not None
+    assert plugged.examples == 40

@@ -137,6 +137,13 @@ class Teller:
         """Writes a record now."""
         if os.getpid() != self._pid:  # a fork has no thread, and is not this task
             return
+        try:
+            self._tell()
+        except (TypeError, ValueError):  # a number that is none: training goes on untold
+            self._wake.set()
+            self._measure = None
+
+    def _tell(self) -> None:
         with self._lock:
             now = time.monotonic()
             measured = None if self._measure is None else self._measure()

@@ -39,6 +39,7 @@ def fitting(tells_apart: Callable[[], Iterable[str]], **about: int | None) -> It
         with apart():
             yield
         return
+    step_clock.rest()
     _base, _at_rest, _tells_apart, _last = step_clock.seconds(), None, tells_apart, None
     own = teller.teller()
     try:
@@ -46,6 +47,7 @@ def fitting(tells_apart: Callable[[], Iterable[str]], **about: int | None) -> It
             yield
     finally:
         CLOCK.stop()
+        step_clock.rest()
         _last, _tells_apart = seconds(), tuple  # which holds the data else
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "is_running",
     "next_batch",
     "ready",
+    "rest",
     "seconds",
     "separates",
     "summed",
@@ -118,6 +119,13 @@ def ticks() -> int:
         return 0 if _clock is None else int(_clock.ticks.numpy())
     except (tf.errors.OpError, RuntimeError):  # TensorFlow is being taken down
         return 0
+
+
+def rest() -> None:
+    """Brings the clock to rest while no graph runs: an error may have left a batch waited for."""
+    if _clock is not None and ticks() % 2:
+        _clock.ticks.assign_add(1)
+        _clock.input.assign_add(time.time())
 
 
 def seconds() -> tuple[float, float]:

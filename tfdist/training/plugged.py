@@ -300,7 +300,9 @@ class Plugged:
         if not is_input_function(x):
             if layout is None:  # steps of `fit` and `evaluate`, which may find their rows there
                 kwargs["gpus"] = self._kind.gpus(self.strategy, self.options)
-                kwargs["on_device"] = self.options.data_on_device
+                asked = self.options.data_on_device
+                # Who has asked for the arrays of `fit` has not for what is evaluated beside them.
+                kwargs["on_device"] = None if asked and "shuffle" not in kwargs else asked
             return GlobalBatches(layout or self._rows, x, y, sample_weight, **kwargs)
         if self._rows != self.layout:
             raise DataError(

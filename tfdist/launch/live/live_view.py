@@ -69,6 +69,7 @@ class LiveView:
         self._now = now
         self.progress = JobProgress(())
         self._readers: dict[str, RecordReader] = {}
+        self._say: Callable[[str], None] = lambda _: None
         self._looked = 0.0
 
     def environ(self, environ: Mapping[str, str]) -> dict[str, str]:
@@ -87,6 +88,7 @@ class LiveView:
         Raises:
             LaunchError: something cannot be opened.
         """
+        self._say = say
         try:
             for one in self._watchers:
                 one.open(say)
@@ -94,8 +96,7 @@ class LiveView:
         finally:
             now = self._now()
             view = self.progress.view(now)
-            for one in self._watchers:
-                one.close(view, now)
+            self._each(lambda one: one.close(view, now))
 
     def plan(self, plan: JobPlan) -> None:
         """These tasks are about to be started."""
@@ -106,8 +107,7 @@ class LiveView:
         again = task in self._readers
         self._readers[task] = RecordReader()
         self.progress.began(task)
-        for one in self._watchers:
-            one.began(task, again)
+        self._each(lambda one: one.began(task, again))
 
     def hear(self, task: str, data: bytes, *, here: bool) -> None:
         """Takes in what a task has told of its progress.
@@ -121,15 +121,13 @@ class LiveView:
         if not records:
             return
         self.progress.hear(task, records, self._now(), here=here)
-        for one in self._watchers:
-            one.heard(task, records, self.progress.offset(task))
+        self._each(lambda one: one.heard(task, records, self.progress.offset(task)))
 
     def ended(self, task: str, result: TaskResult) -> None:
         """A task has ended."""
         failed = result.returncode != 0 and not result.stopped
         self.progress.ended(task, failed, describe(result, explained=False) if failed else "")
-        for one in self._watchers:
-            one.ended(task, result)
+        self._each(lambda one: one.ended(task, result))
         if failed:  # the job may end before the next look
             self._looked = 0.0
             self.look()
@@ -140,5 +138,13 @@ class LiveView:
         if self._watchers and now >= self._looked + _SECONDS:
             self._looked = now
             view = self.progress.view(now)
-            for one in self._watchers:
-                one.look(view, now)
+            self._each(lambda one: one.look(view, now))
+
+    def _each(self, act: Callable[[Watcher], None]) -> None:
+        """Has every watcher act; one that cannot is left out: it must not end what it watches."""
+        for one in list(self._watchers):
+            try:
+                act(one)
+            except Exception as error:
+                self._watchers.remove(one)
+                self._say(f"{type(one).__name__} shows nothing more: {error!r}")

@@ -180,9 +180,9 @@ class GlobalBatches(Stream):
         self._data = x
         # Keras draws the order of a PyDataset's batches from Python's own random numbers.
         self._shuffles_in_python = bool(shuffle) and isinstance(x, keras.utils.PyDataset)
-        self._rows: ArrayRows | None = None
+        self._shuffle = shuffle
         with _on_the_host():
-            self._read(shuffle, gpus, on_device)
+            self._read(gpus, on_device)
             steps_ = self._shared_out(0)
         infinite = int(self._batches.cardinality()) == tf.data.INFINITE_CARDINALITY
         if cache and isinstance(x, tf.data.Dataset):
@@ -198,8 +198,9 @@ class GlobalBatches(Stream):
         self.num_batches = self._adapter.num_batches
         self.counted = self.num_batches is not None or (infinite and self.steps_asked is not None)
 
-    def _read(self, shuffle: bool, gpus: Sequence[str], on_device: bool | None) -> None:
+    def _read(self, gpus: Sequence[str], on_device: bool | None) -> None:
         """Makes the dataset of global batches."""
+        self.on_devices, self._rows = (), None
         to_gpus, several = bool(gpus or on_device), self.layout.replicas > 1
         arrays = keras_data.arrays_of(self._adapter) if to_gpus or several else None
         if on_device and arrays is None:
@@ -212,7 +213,7 @@ class GlobalBatches(Stream):
         if arrays is None or not (self.on_devices or several):
             self._batches = self._adapter.get_tf_dataset()
         else:
-            self._rows = ArrayRows(self._adapter, arrays, shuffle)
+            self._rows = ArrayRows(self._adapter, arrays, self._shuffle)
             self._batches = self._rows.whole()
 
     def _shared_out(self, skip: int) -> tf.data.Dataset:
@@ -307,7 +308,20 @@ class GlobalBatches(Stream):
     def position(self, begun: int) -> Position:
         """Returns where the stream stands."""
         python = self._python if self._is_python else None
-        return dataclasses.replace(super().position(begun), python=python)
+        numbers = bool(self.on_devices)
+        return dataclasses.replace(super().position(begun), python=python, numbers=numbers)
+
+    def go_to(self, position: Position) -> None:
+        """Does what has been done to the stream of another run; see `Stream`.
+
+        What an iterator has in its buffers is read as what it is: where arrays lay on a GPU there,
+        and do not here, steps take their rows by number from the host's memory, and the other way.
+        """
+        if position.iterator is not None and position.numbers != bool(self.on_devices):
+            with _on_the_host():
+                self._read([resident.HOST] * self.layout.local * position.numbers, position.numbers)
+                self._steps = self._shared_out(0)
+        super().go_to(position)
 
     def _prepare_last_pass(self, position: Position) -> None:
         if position.python is not None:

@@ -39,6 +39,7 @@ class Position:
         iterator: the last pass's, where nobody can draw its order again; else None.
         batch_size: rows of a global batch, where it is known.
         steps_asked: steps of an epoch, where the user has said so.
+        numbers: whether `iterator` has numbers of rows, and not rows, in its buffers.
     """
 
     events: tuple[Event, ...] = ()
@@ -50,6 +51,7 @@ class Position:
     iterator: list[np.ndarray] | None = None
     batch_size: int | None = None
     steps_asked: int | None = None
+    numbers: bool = False
 
     def to_tree(self) -> dict[str, object]:
         """Returns what `from_tree` takes."""

@@ -20,7 +20,10 @@ from tfdist.errors import DataError
 from tfdist.structures import Nest
 from tfdist.training.data.stream import Step, leaves, map_leaves
 
-__all__ = ["MOST_BYTES", "Held", "put_on", "rows_of", "specs_of"]
+__all__ = ["HOST", "MOST_BYTES", "Held", "places", "put_on", "rows_of", "specs_of"]
+
+HOST = "CPU:0"
+"""Where arrays lie whose rows are taken by number although there is no GPU."""
 
 MOST_BYTES = 1 << 30
 """Arrays of at most so many bytes are put on each GPU, where nobody has said what to do."""
@@ -83,6 +86,11 @@ def put_on(devices: Sequence[str], arrays: Nest, wanted: bool | None) -> tuple[H
             ) from error
         log.warning("the arrays stay in the host's memory: the GPU's is full")
         return ()
+
+
+def places(gpus: Sequence[str], arrays: Sequence[Held]) -> Sequence[str]:
+    """Where arrays lie: on these GPUs, or with the host where there are none."""
+    return gpus or [HOST] * len(arrays)
 
 
 def rows_of(step: Step, arrays: Sequence[Held], devices: Sequence[str]) -> Step:

@@ -34,7 +34,8 @@ def fitting(
     """
     if any(getattr(one, "wants_the_clock", False) for one in callbacks):
         step_clock.ready(exchanges=False)
-    with fit_clock.fitting(apart, epochs=epochs, steps=steps, batch=batch):
+    sizes = {"epochs": int(epochs), "steps": _count(steps), "batch": _count(batch)}
+    with fit_clock.fitting(apart, **sizes):
         yield
 
 
@@ -46,7 +47,7 @@ def tell_epoch(epoch: int, step: int) -> None:
         step: steps that were taken of it before.
     """
     if (own := teller.teller()) is not None:
-        own.update(epoch=epoch, step=step)
+        own.update(epoch=int(epoch), step=int(step))
 
 
 def tell_steps(step: int, steps: int | None, logs: Logs) -> None:
@@ -58,4 +59,9 @@ def tell_steps(step: int, steps: int | None, logs: Logs) -> None:
         logs: their metrics.
     """
     if (own := teller.teller()) is not None:
-        own.update(step=step, steps=steps, logs=teller.numbers_of(logs))
+        own.update(step=int(step), steps=_count(steps), logs=teller.numbers_of(logs))
+
+
+def _count(number: int | None) -> int | None:
+    """Python's own number, where a program has given NumPy's."""
+    return None if number is None else int(number)

@@ -161,7 +161,8 @@ class ReplicaPrograms:
     def loop(self, mode: Mode, may_be_absent: bool, one: Traced) -> Traced:
         """What takes some steps; see `Programs`."""
         del mode, may_be_absent  # as `one` has them
-        alone = self._layout.replicas == 1 and self._virtual is None
+        virtual = self._virtual
+        alone = self._layout.replicas == 1 and (virtual is None or virtual.layout.replicas == 1)
         gpus = () if self._virtual is not None else own_gpus.of_replicas(self._strategy)
         return step_loop(one, gpus, alone)
 

@@ -49,11 +49,15 @@ def _in_turn(
     steps: tf.Tensor,
     arrays: tuple[resident.Held, ...],
 ) -> tuple[Logs, tf.Tensor, tf.Tensor]:
-    del gpus, arrays
-    no_logs, shapes = _logs_of(one, iterator.element_spec)
+    spec = iterator.element_spec
+    if arrays:
+        spec = resident.specs_of(spec, arrays)
+    no_logs, shapes = _logs_of(one, spec)
 
     def body(i: tf.Tensor, counts: tf.Tensor, _: Logs) -> tuple[tf.Tensor, tf.Tensor, Logs]:
         step = step_clock.next_batch(iterator)
+        if arrays:  # which lay on GPUs when the position was saved
+            step = resident.rows_of(step, arrays, resident.places(gpus, arrays))
         return i + 1, counts + _counts(step, alone), one(*taken(step))
 
     none = _no_counts(alone)

@@ -198,8 +198,8 @@ class Synchronous:
         if self.model.run_eagerly:
             taken_ = [next(iterator) for _ in range(steps)]
             if on_devices:
-                gpus = own_gpus.of_replicas(self.strategy)
-                taken_ = [resident.rows_of(step, on_devices, gpus) for step in taken_]
+                there = resident.places(own_gpus.of_replicas(self.strategy), on_devices)
+                taken_ = [resident.rows_of(step, on_devices, there) for step in taken_]
             return self.run_steps(mode, taken_, may_be_absent)
         count = tf.constant(steps, tf.int32)
         return self._call("loop", mode, may_be_absent, iterator, count, on_devices)
