@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TextIO
 
@@ -11,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from tfdist.launch.failure import TaskResult
 from tfdist.launch.live.live_view import Watcher
 from tfdist.launch.live.progress_wording import figures, place, shares_text, task_text
 from tfdist.progress import JobView, TaskView
@@ -53,9 +55,15 @@ class JobBar(Watcher):
         self._live: Live | None = None
         self._is_broken = False
 
+    def ended(self, task: str, result: TaskResult) -> None:
+        """What has become of a task is drawn at once: the job may end, too; see `Watcher`."""
+        self._drawn_at = -math.inf
+
     def look(self, view: JobView, now: float) -> None:
         """See `Watcher`."""
         self._view = view if view.record is not None else None
+        if self._drawn_at == -math.inf and self.is_there():
+            self.draw()
 
     def close(self, view: JobView, now: float) -> None:
         """Leaves nothing behind; see `Watcher`."""
