@@ -194,7 +194,9 @@ def _table(path: str) -> Mapping[Any, Any]:
     except ValueError as error:  # of tomllib, _yaml, or bytes that are no UTF-8
         raise ClusterError(f"--config {path}: {' '.join(str(error).split())}") from error
     except RecursionError as error:
-        raise ClusterError(f"--config {path}: lists in lists, too deep to be read") from error
+        raise ClusterError(
+            f"--config {path}: lists in lists, too deep to be read; write them flatter"
+        ) from error
     if not isinstance(table, Mapping):
         raise ClusterError(f"--config {path}: no keys with values in it, as workers: 2")
     return table
