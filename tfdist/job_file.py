@@ -107,8 +107,7 @@ class _Reading:
         raise ClusterError(f"{self.path}: {what}")
 
     def _refuse_value(self, name: str, value: object, allowed: str) -> NoReturn:
-        shown = json.dumps(value) if isinstance(value, str | bool | list | dict) else value
-        self._refuse(f"{name} = {shown}; give {allowed}")
+        self._refuse(f"{name} = {_shown(value)}; give {allowed}")
 
     def _refuse_key(self, key: str) -> NoReturn:
         from tfdist.cluster.task import nearest
@@ -132,15 +131,17 @@ class _Reading:
             self._refuse_value(name, value, allowed)
         return str(value)
 
+    def _item(self, name: str, key: object, value: object) -> str:
+        if name == "env" and value == "":  # a variable may be empty
+            return ""
+        return self._text(f"{name}.{key}", _lowered(value), "a text or a number")
+
     def _values(self, name: str, value: object) -> tuple[str, ...]:
         if name not in ITEMS:
             return (self._text(name, value, "a text or a number"),)
         allowed = f"texts, as a list{'' if name == 'hosts' else ', or a table'}"
         if isinstance(value, Mapping) and name != "hosts":
-            items = [
-                f"{key}={self._text(f'{name}.{key}', _lowered(one), 'a text or a number')}"
-                for key, one in value.items()
-            ]
+            items = [f"{key}={self._item(name, key, one)}" for key, one in value.items()]
         elif isinstance(value, list):
             items = [self._text(name, one, allowed) for one in value]
         else:
@@ -166,6 +167,12 @@ class _Reading:
         return (name, *words) if given == ["script"] else ("-m", name, *words)
 
 
+def _shown(value: object) -> str:
+    """A value as a message has it; TOML's dates stand as they are."""
+    is_json = isinstance(value, str | bool | list | dict)
+    return json.dumps(value, default=str) if is_json else str(value)
+
+
 def _lowered(value: object) -> object:
     """A truth value as plug's options have it."""
     return str(value).lower() if isinstance(value, bool) else value
@@ -186,6 +193,10 @@ def _table(path: str) -> Mapping[Any, Any]:
         raise ClusterError(f"--config {path}: it cannot be read: {error.strerror}") from error
     except ValueError as error:  # of tomllib, _yaml, or bytes that are no UTF-8
         raise ClusterError(f"--config {path}: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise ClusterError(
+            f"--config {path}: lists in lists, too deep to be read; write them flatter"
+        ) from error
     if not isinstance(table, Mapping):
         raise ClusterError(f"--config {path}: no keys with values in it, as workers: 2")
     return table

@@ -103,8 +103,8 @@ def test_a_module_and_a_range_of_workers() -> None:
 
 
 def test_variables_may_be_a_table() -> None:
-    own, _ = split('[env]\nSEED = 1\nNAME = "x y"\n')
-    assert run_parser().parse_args(own).env == ["SEED=1", "NAME=x y"]
+    own, _ = split('[env]\nSEED = 1\nNAME = "x y"\nEMPTY = ""\n')
+    assert run_parser().parse_args(own).env == ["SEED=1", "NAME=x y", "EMPTY="]
 
 
 def test_a_job_runs_from_a_file(run_job: RunJob, tmp_path: Path) -> None:
@@ -218,6 +218,11 @@ def test_what_print_config_shows_is_read_as_the_same(
         ("isolate = 'onn'", "'onn' is none of auto, on, off; did you mean 'on'?; see"),
         ("env = []", "job.toml: env = []; give texts, as a list, or a table, or leave it out"),
         ("hosts = {a = 1}", 'job.toml: hosts = {"a": 1}; give texts, as a list'),
+        ("args = {day = 2026-11-27}", 'args = {"day": "2026-11-27"}; give a list, as'),
+        ("env = [[2026-11-27]]", 'env = ["2026-11-27"]; give texts, as a list, or a table'),
+        ("env = {DAY = 2026-11-27}", "env.DAY = 2026-11-27; give a text or a number"),
+        ("plug_options = {a = ''}", 'plug_options.a = ""; give a text or a number'),
+        (f"args = {'[' * 3000}", "--config job.toml: lists in lists, too deep to be read"),
         ("args = '--epochs 5'", 'args = "--epochs 5"; give a list, as ["--epochs", "5"]'),
         ("args = ['5']", "job.toml: args without script or module, whose they are; give one"),
         ("script = 'a.py'\nmodule = 'a'", "job.toml: script and module; give one of them"),

@@ -104,8 +104,17 @@ def test_a_closure_and_a_partial_keep_what_they_hold() -> None:
     assert seen == {"a": 1}
 
 
-def test_sys_exit_with_nothing_is_a_good_end_without_a_value() -> None:
-    assert quiet(lambda: sys.exit(), workers=1) is None
+@pytest.mark.parametrize("end", [sys.exit, functools.partial(os._exit, 0)])
+def test_a_chief_that_ends_before_the_function_returns_gives_no_none(
+    end: Callable[[], None],
+) -> None:
+    with pytest.raises(LaunchError, match=r"^worker:0 ended before <lambda> returned, with exit"):
+        quiet(lambda: end(), workers=1)
+
+
+def test_all_values_leave_out_a_task_that_ends_before_the_function_returns() -> None:
+    found = quiet(lambda: sys.exit() if who() == "worker:0" else 5, returns="all")
+    assert found == {"worker:1": 5}
 
 
 def test_several_threads_run_jobs_at_once() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import sys
 import tempfile
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tfdist.functions import shared_folder as module
 from tfdist.functions.shared_folder import shared_folder
 
 HOLDS = """
@@ -39,3 +41,26 @@ def test_a_folder_is_removed_with_its_caller_or_by_the_next(
     with shared_folder() as own:
         assert not left.exists()
         assert [path.name for path in tmp_path.iterdir()] == [own.name]
+
+
+def test_a_folder_that_another_removes_before_it_is_held_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    hold = fcntl.flock
+    before: list[set[Path]] = []
+
+    def late(lock: int, how: int) -> None:
+        if not before:
+            before.append(set(tmp_path.iterdir()))
+            module._remove_those_without_a_holder()  # as another caller does
+        hold(lock, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with shared_folder() as own:
+        assert len(before[0]) == 1
+        assert own not in before[0]
+        assert [*tmp_path.iterdir()] == [own]
+        with shared_folder():  # it is held
+            assert own.exists()
+    assert not [*tmp_path.iterdir()]

@@ -77,6 +77,21 @@ def test_what_is_wrong_is_one_clear_line(
     assert err.count("\n") == 1
 
 
+def test_a_grace_of_the_line_or_of_its_file_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--nodes", "2", "run", "--config"]
+    Path("job.toml").write_text('grace = 60\nscript = "train.py"\n')
+    assert "-m tfdist run --config job.toml &\n" in rendered(capsys, *words, "job.toml")
+    Path("other.toml").write_text('threads = 4\nscript = "train.py"\n')
+    text = rendered(capsys, *words, "other.toml")
+    assert "-m tfdist run --grace 110 --config other.toml &\n" in text
+    text = rendered(capsys, *words, "other.toml", "--grace=7")
+    assert "-m tfdist run --config other.toml --grace=7 &\n" in text
+    text = rendered(capsys, "--nodes", "2", "train.py", "--grace", "7")  # the script's own
+    assert "-m tfdist run --grace 110 train.py --grace 7 &\n" in text
+    assert cli.main(["submit", "slurm", "--dry-run", *words, "nowhere.toml", "train.py"]) == 64
+    assert "--config nowhere.toml: it cannot be read" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [("5", 300), ("5:30", 330), ("1:00:00", 3600), ("1-2", 93600), ("1-2:30", 95400)],

@@ -57,7 +57,11 @@ def run_cell(
     module = types.ModuleType("__main__")
     vars(module).update(variables)
     sys.modules["__main__"] = module
-    exec(compile(text, name, "exec", dont_inherit=True), vars(module))
+    try:
+        exec(compile(text, name, "exec", dont_inherit=True), vars(module))
+    except SystemExit as end:  # without a code it is a script's good end
+        if end.code not in (None, 0) or any(one not in vars(module) for one in wanted):
+            raise
     missing = [one for one in wanted if one not in vars(module)]
     if missing:
         raise LaunchError(f"-o {','.join(missing)}: the cell has not defined {missing[0]!r}")

@@ -17,7 +17,15 @@ from tfdist.functions.history import FitHistory
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["ADVICE", "Kind", "kind_of", "reduce_history", "reduce_model", "reduce_tensor"]
+__all__ = [
+    "ADVICE",
+    "Kind",
+    "SharedName",
+    "kind_of",
+    "reduce_history",
+    "reduce_model",
+    "reduce_tensor",
+]
 
 Kind = Literal["model", "part", "history", "tensor", "variable", "dataset", "strategy"]
 
@@ -36,6 +44,10 @@ ADVICE: Mapping[Literal["there", "back"], Mapping[Kind, str]] = {
     },
 }
 """Why a kind of value cannot go there, and what to do; the others can."""
+
+
+class SharedName(ValueError):
+    """Two classes or functions of a model have one name in its file, which would swap them."""
 
 
 def kind_of(obj: object) -> Kind | None:
@@ -67,13 +79,18 @@ def kind_of(obj: object) -> Kind | None:
 
 
 def reduce_model(model: keras.Model) -> tuple[Any, ...]:
-    """A model as its .keras file, and the classes and functions that no file names."""
+    """A model as its .keras file, and the classes and functions that no file names.
+
+    Raises:
+        SharedName: The file cannot tell two of them apart; the message names both.
+    """
     with tempfile.TemporaryDirectory(prefix="tfdist_") as folder:
+        own = _own_objects(model)
         path = os.path.join(folder, "model.keras")
         model.save(path)
         with open(path, "rb") as file:
             saved = file.read()
-    return _load_model, (saved, _own_objects(model))
+    return _load_model, (saved, own)
 
 
 def reduce_history(history: keras.callbacks.History) -> tuple[Any, ...]:
@@ -112,16 +129,47 @@ def _load_model(saved: bytes, own: dict[str, Any]) -> keras.Model:
 
 
 def _own_objects(model: keras.Model) -> dict[str, Any]:
-    """The classes and functions in a model that are not Keras' own, by each of their names."""
+    """The classes and functions in a model that are not Keras' own, by each of their names.
+
+    Raises:
+        SharedName: Two of them, or one and a function of Keras, have one name.
+    """
     import keras
 
     found: dict[str, Any] = {}
+    named: dict[str, list[Any]] = {}
+    of_keras: dict[str, Any] = {}
     for value in _inside(model):
         own = value if inspect.isfunction(value) else type(value)
-        if not _is_of_keras(own) and own.__module__ != "builtins":
-            found[own.__name__] = own
-            found[keras.saving.get_registered_name(own)] = own
+        if own.__name__ == "<lambda>":  # its code is in the file
+            continue
+        if _is_of_keras(own):
+            if own is value:
+                of_keras[own.__name__] = own
+        elif own.__module__ != "builtins":
+            named.setdefault(own.__name__, []).append(own)
+            key = keras.saving.get_registered_name(own)
+            _check_same(key, found.setdefault(key, own), own)
+    for name, owners in named.items():
+        if all(own is owners[0] for own in owners):  # else each is found as it is registered
+            _check_same(name, found.setdefault(name, owners[0]), owners[0])
+        for own in owners:
+            if inspect.isfunction(own):
+                if keras.saving.get_registered_name(own) == name:
+                    # Keras finds an activation of such a name in its own module, before any other.
+                    _check_same(name, own, getattr(keras.activations, name, own))
+                _check_same(name, own, of_keras.get(name, own))
     return found
+
+
+def _check_same(name: str, one: Any, other: Any) -> None:
+    if one is not other:
+        what = "functions" if inspect.isfunction(one) else "classes"
+        names = " and ".join(f"{own.__module__}.{own.__qualname__}" for own in (one, other))
+        raise SharedName(
+            f"two different {what} of the name {name!r}, {names}, which its file cannot tell "
+            "apart: give each a __name__ of its own"
+        )
 
 
 def _inside(model: keras.Model) -> Iterator[object]:
@@ -141,7 +189,11 @@ def _inside(model: keras.Model) -> Iterator[object]:
             yield value
         elif any(_is_of_keras(kind) for kind in type(value).__mro__):
             yield value
-            left += getattr(value, "__dict__", {}).values()
+            left += [
+                one
+                for one in getattr(value, "__dict__", {}).values()
+                if getattr(getattr(one, "__wrapped__", None), "__self__", None) is not value
+            ]  # without Keras' wrappers of the object's own methods, as of build
 
 
 def _is_of_keras(kind: Any) -> bool:

@@ -85,7 +85,10 @@ class Packer(cloudpickle.Pickler):
         if kind in ("model", "part"):
             self.needs_scope = True
         if kind == "model":
-            return keras_values.reduce_model(obj)
+            try:
+                return keras_values.reduce_model(obj)
+            except keras_values.SharedName as error:
+                raise Unpackable(f"a Keras model with {error}") from None
         if kind == "history":
             return keras_values.reduce_history(obj)
         if kind in ("tensor", "variable"):

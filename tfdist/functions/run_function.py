@@ -106,7 +106,8 @@ def run(
         Exception: What the function has raised in the task that failed first, of the same type,
             caused by the traceback there.
         LaunchError: A task ended without an exception of its own (a crash, out of memory,
-            `sys.exit`), or the function, an argument or the value cannot go to another process.
+            `sys.exit(3)`), the chief ended well before the function returned (`sys.exit()`), or the
+            function, an argument or the value cannot go to another process.
         DeadlinePassed: `timeout` has passed; the message says where each task was.
         ClusterError: The numbers make no cluster, or this process is a task of a job already.
         KeyboardInterrupt: This process was interrupted; the job has ended.
@@ -165,7 +166,7 @@ def run_call(call: Call, options: JobOptions, *, prints: bool = False) -> Any:
             if isinstance(display, View):
                 display.end(result)
         if result.returncode == 0:
-            return _value(result, folder, str(cluster.chief), options)
+            return _value(call, result, folder, str(cluster.chief), options)
         raise _error(call, result, folder, job, timeout if late.is_set() else None)
 
 
@@ -233,7 +234,7 @@ def _ended_at(deadline: float | None, job: FunctionJob) -> Iterator[threading.Ev
         timer.cancel()
 
 
-def _value(result: JobResult, folder: Path, chief: str, options: JobOptions) -> Any:
+def _value(call: Call, result: JobResult, folder: Path, chief: str, options: JobOptions) -> Any:
     found = {
         str(one.task): left
         for one in result.tasks
@@ -243,7 +244,15 @@ def _value(result: JobResult, folder: Path, chief: str, options: JobOptions) -> 
     if options.show == "none" and result.alone and any(one.knows_keras for one in found.values()):
         log.warning(in_python(announcing.alone(result.alone, plugged=options.plug)))
     values = {name: one.value for name, one in found.items()}
-    return values if options.returns == "all" else values.get(chief)
+    if options.returns == "all":
+        return values
+    if chief not in values:  # None would look like what the function has returned
+        raise LaunchError(
+            f"{chief} ended before {call.name} returned, with exit code 0, as by sys.exit(): "
+            f'return from it instead, or take returns="all", which leaves such tasks out'
+            f"; whole logs in {result.log_dir}"
+        )
+    return values[chief]
 
 
 def _error(

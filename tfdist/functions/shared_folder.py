@@ -24,13 +24,27 @@ _LOCK = "lock"
 def shared_folder() -> Iterator[Path]:
     """A folder that only this user can enter, until the end of the block."""
     _remove_those_without_a_holder()
-    with tempfile.TemporaryDirectory(prefix=_PREFIX) as name:
-        lock = os.open(os.path.join(name, _LOCK), os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield Path(name)
-        finally:
-            os.close(lock)
+    while True:
+        with contextlib.ExitStack() as stack:
+            folder = _held(stack)
+            if folder is not None:
+                yield folder
+                return
+
+
+def _held(stack: contextlib.ExitStack) -> Path | None:
+    """A folder whose lock the stack holds until it is removed; None where another took it first."""
+    folder = tempfile.TemporaryDirectory(prefix=_PREFIX)
+    path = os.path.join(folder.name, _LOCK)
+    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    stack.callback(os.close, lock)
+    stack.enter_context(folder)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    # Another caller can have found the lock without a holder, and removed the folder.
+    with contextlib.suppress(FileNotFoundError):
+        if os.path.samestat(os.stat(path), os.fstat(lock)):
+            return Path(folder.name)
+    return None
 
 
 def _remove_those_without_a_holder() -> None:

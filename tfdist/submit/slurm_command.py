@@ -25,11 +25,12 @@ Before the time is up all tasks save (with a tfdist.callbacks.Checkpoint), and t
 to go on where it was; so is one that Slurm preempts, where the partition says so."""
 
 
-def main(given: Sequence[str]) -> int:
+def main(given: Sequence[str], launcher: command_line.Parser) -> int:
     """Runs the command.
 
     Args:
         given: what follows `tfdist submit slurm`.
+        launcher: reads the options of `tfdist run`.
 
     Returns:
         0, or the job's exit code where it was followed to its end.
@@ -39,10 +40,8 @@ def main(given: Sequence[str]) -> int:
     options = parser.parse_args(own)
     run = command[1:] if command[:1] == ["run"] else command
     parser.check_script(run, is_here=command[:1] != ["run"])
-    # A launcher would else kill what saves long before the time is up.
-    grace = options.signal_before - min(_END_SECONDS, options.signal_before // 2)
     script = SlurmScript(
-        [options.python, "-m", "tfdist", "run", "--grace", str(grace), *run],
+        [options.python, "-m", "tfdist", "run", *_grace(launcher, run, options), *run],
         options.nodes,
         options.tasks_per_node,
         options.time,
@@ -61,6 +60,18 @@ def main(given: Sequence[str]) -> int:
         sys.stdout.write(script.text())
         return 0
     return _hand_in(script, options.detach)
+
+
+def _grace(
+    launcher: command_line.Parser, run: Sequence[str], options: argparse.Namespace
+) -> list[str]:
+    """The words for `--grace`; none where the line, or the file of its --config, gives it."""
+    own, _ = launcher.split(run)
+    if any(word.partition("=")[0] == "--grace" for word in own):
+        return []
+    # A launcher would else kill what saves long before the time is up.
+    grace = options.signal_before - min(_END_SECONDS, options.signal_before // 2)
+    return ["--grace", str(grace)]
 
 
 def _hand_in(script: SlurmScript, detach: bool) -> int:

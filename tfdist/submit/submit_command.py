@@ -40,7 +40,7 @@ def main(given: Sequence[str], run: command_line.Parser) -> int:
     """
     words = list(given)
     if words[:1] == ["slurm"]:
-        return slurm_command.main(words[1:])
+        return slurm_command.main(words[1:], run)
     if words[:1] == ["kubernetes"]:
         return kubernetes_command.main(words[1:], run)
     if command_line.spelt(words[:1]) in (["-h"], ["--help"], ["--help_all"]):
