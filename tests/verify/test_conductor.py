@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.verify import made_records
@@ -145,13 +146,29 @@ def test_chance_of_no_known_cause_is_told_with_what_was_tried(tmp_path: Path) ->
     assert "fixed entropy" in verdict.tried
 
 
-def test_what_rounding_may_make_of_anything_is_said_to_be_left_out(tmp_path: Path) -> None:
+def test_where_all_gradients_are_noise_nothing_is_said_to_be_equal(tmp_path: Path) -> None:
     broken: dict[str, dict[str, float]] = {"nothing": {"gradient": 1.5}}
     verdict = Program(broken, jitter=0.7).verdict(tmp_path)
-    assert (verdict.found, verdict.left_out) == (EQUAL, 4)  # of two workers in two steps
+    assert (verdict.found, verdict.code) == (UNABLE, 1)
+    assert "every gradient of the first step" in verdict.text()
+
+
+def test_what_rounding_may_make_of_anything_is_said_to_be_left_out(tmp_path: Path) -> None:
+    program = Program({"nothing": {"gradient": 1.5}}, jitter=0.7)
+    records = program.records
+
+    def with_bias(order: Order) -> dict[str, list[Record]]:
+        found = records(order)
+        for step in (step for kind in found.values() for one in kind for step in one.steps):
+            step.gradients["dense/bias"] = np.ones(2)
+        return found
+
+    program.records = with_bias  # type: ignore[method-assign]
+    verdict = program.verdict(tmp_path)
+    assert (verdict.found, verdict.left_out) == (EQUAL, 6)  # of two workers in three steps
     assert verdict.names == ("gradient dense/kernel",)
     assert f"({verdict.compared} arrays)" in verdict.text()
-    assert "left out 4 arrays" in verdict.text()
+    assert "left out 6 arrays" in verdict.text()
 
 
 @pytest.fixture(autouse=True)

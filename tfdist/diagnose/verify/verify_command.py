@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tfdist.diagnose.verify.orders import Asked
     from tfdist.diagnose.verify.verdict import Verdict
 
-__all__ = ["main", "verify"]
+__all__ = ["main", "make_private", "verify"]
 
 _EXAMPLES = """\
 examples:
@@ -79,9 +79,7 @@ def verify(scripts: Sequence[Asked], keep: Path | None = None) -> list[Verdict]:
 
     with tempfile.TemporaryDirectory(prefix="tfdist-verify-") as scratch:
         folder = keep or Path(scratch)
-        _make_private(folder)
-        if any(folder.iterdir()):
-            raise LaunchError(f"--keep {folder}: it is not empty; give another folder")
+        make_private(folder)
         places = [folder / f"script-{i}" for i in range(len(scripts))]
         for place, asked in zip(places, scripts, strict=True):
             place.mkdir()
@@ -109,11 +107,14 @@ def verify(scripts: Sequence[Asked], keep: Path | None = None) -> list[Verdict]:
         return [Verdict.from_json(path.read_text()) for path in paths]
 
 
-def _make_private(folder: Path) -> None:
-    """Makes a folder that nobody else reads or writes: records are unpickled from it.
+def make_private(folder: Path) -> None:
+    """Makes an empty folder that nobody else reads or writes: records are unpickled from it.
+
+    Args:
+        folder: it, there or not.
 
     Raises:
-        LaunchError: it is another user's, or others may have written there.
+        LaunchError: it is another user's, others may write there, or it is not empty.
     """
     folder.mkdir(0o700, parents=True, exist_ok=True)
     found = folder.stat()
@@ -127,6 +128,8 @@ def _make_private(folder: Path) -> None:
             f"--keep {folder}: others may write there (mode {found.st_mode & 0o777:o}), and could "
             f"put records there; give a new folder, or run chmod 700 {folder}"
         )
+    if any(folder.iterdir()):
+        raise LaunchError(f"--keep {folder}: it is not empty; give another folder")
     folder.chmod(0o700)
 
 
