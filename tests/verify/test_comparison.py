@@ -15,13 +15,14 @@ from tfdist.diagnose.verify.comparison import (
     GRADIENT,
     LAYER,
     METRIC,
+    RESULT,
     ROWS,
     Comparison,
     compare,
     distances,
 )
 from tfdist.diagnose.verify.gathered import Gathered
-from tfdist.diagnose.verify.records import Failure, Part
+from tfdist.diagnose.verify.records import Failure, LayerCall, Part, Result
 from tfdist.diagnose.verify.rounding import Rounding, distance
 
 
@@ -137,3 +138,50 @@ def test_what_is_not_finite_is_equal_where_it_is_the_same() -> None:
     assert distance(nan, nan) == 0
     assert distance(nan, one) == float("inf")
     assert distance(one, np.ones(3)) == float("inf")
+
+
+def test_a_name_that_only_one_side_has_is_a_difference() -> None:
+    for side in (0, 1):
+        one, many = made_records.run(), made_records.workers()
+        run = (one, many[1])[side]
+        run.steps[0].gradients["dense/bias"] = np.ones(2)
+        first = compare(Gathered.of([one]), Gathered.of(many), Rounding()).first
+        assert first is not None
+        assert (first.step, first.stage, first.name) == (1, GRADIENT, "dense/bias")
+        assert first.size == float("inf")
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        [Result("predict", 3, {"": np.ones(2)})],
+        [],
+        [Result("evaluate", 3, {"loss": np.ones(1), "mae": np.ones(1)})],
+    ],
+)
+def test_other_results_are_a_difference(others: list[Result]) -> None:
+    one, many = made_records.run(), made_records.workers()
+    one.results = [Result("evaluate", 3, {"loss": np.ones(1)})]
+    for record in many:
+        record.results = list(others)
+    first = compare(Gathered.of([one]), Gathered.of(many), Rounding()).first
+    assert first is not None
+    assert (first.step, first.stage) == (3, RESULT)
+
+
+def test_rows_of_another_shape_are_a_difference_and_wholes_are_said_to_be_left_out() -> None:
+    for by_row in (True, False):
+        one, many = made_records.run(1), made_records.workers(1)
+        one.steps[0].layers = [LayerCall("dense", 0, np.ones((8, 2)), by_row)]
+        for i, record in enumerate(many):
+            record.steps[0].layers = [LayerCall("dense", i, np.ones((4, 3)), by_row)]
+        found = compare(Gathered.of([one]), Gathered.of(many), Rounding())
+        assert found.is_equal == (not by_row)
+        assert found.names == (() if by_row else ("output of a layer dense",))
+
+
+def test_where_rounding_may_make_any_gradient_the_comparison_is_blind() -> None:
+    assert not compared().is_blind
+    rounding = Rounding()
+    rounding.learn([(1, (GRADIENT, "dense/kernel"), 0.5)])
+    assert compared(rounding).is_blind

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.verify import made_records
 from tfdist.diagnose.verify.conductor import Conductor
 from tfdist.diagnose.verify.orders import END, Asked, Order
 from tfdist.diagnose.verify.records import Failure, Note, Part, Record
-from tfdist.diagnose.verify.verdict import DIFFERS, EQUAL, UNABLE, Verdict
+from tfdist.diagnose.verify.verdict import DIFFERS, EQUAL, UNABLE, UNREPEATED, Verdict
 
 
 class Program:
@@ -22,6 +23,9 @@ class Program:
             takes away.
         notes: what it asks and draws.
         jitter: what changed last bits make of a gradient.
+        chance: what a second run with nothing changed makes of it, by chance, until `seeded` is
+            among the changes.
+        seeded: the change that takes the chance away.
     """
 
     def __init__(
@@ -30,7 +34,11 @@ class Program:
         notes: tuple[Note, ...] = (),
         kinds: dict[str, str] | None = None,
         jitter: float = 0.0,
+        chance: float = 0.0,
+        seeded: str = "",
     ) -> None:
+        self.chance = chance
+        self.seeded = seeded
         self.cures = cures
         self.notes = notes
         self.kinds = kinds or {"dense": "Dense"}
@@ -42,10 +50,13 @@ class Program:
         for change, broken in self.cures.items():
             if change not in order.changes:
                 factors |= broken
-        jitter: dict[str, Any] = {"gradient": 1 + self.jitter * bool(order.jitter)}
+        chance = 0.0 if self.seeded in order.changes else self.chance
+        by_jitter = self.jitter * bool(order.jitter) + chance
+        jitter: dict[str, Any] = {"gradient": 1 + by_jitter * bool(order.jitter)}
         found = {
             "one": [made_records.run(at=2, **jitter)],
             "again": [made_records.run(at=2, **jitter)],
+            "repeat": [made_records.run(at=2, gradient=1 + chance)],
             "many": made_records.workers(at=2, **factors),
         }
         for record in (one for records in found.values() for one in records):
@@ -113,6 +124,51 @@ def test_rounding_that_grows_is_no_fault(tmp_path: Path) -> None:
     broken = {"nothing": {"gradient": 1 + 5e-5}}
     assert Program(broken, jitter=1e-5).verdict(tmp_path / "a").found == EQUAL
     assert Program(broken, jitter=1e-7).verdict(tmp_path / "b").found == DIFFERS
+
+
+def test_a_program_that_does_not_repeat_itself_is_never_equal(tmp_path: Path) -> None:
+    broken: dict[str, dict[str, float]] = {"nothing": {"gradient": 1.5}}
+    program = Program(broken, chance=0.7, seeded="fixed entropy")
+    verdict = program.verdict(tmp_path)
+    assert (verdict.found, verdict.code) == (UNREPEATED, 1)
+    assert verdict.first is not None
+    assert (verdict.first.step, verdict.first.stage) == (2, "gradient")
+    assert [cause.kind for cause in verdict.causes] == ["numbers that no seed fixes"]
+    assert "one process repeats itself" in verdict.causes[0].shown_by
+    assert verdict.text().startswith("cannot be compared: one process does not repeat itself\n")
+    assert Verdict.from_json(verdict.to_json()) == verdict
+
+
+def test_chance_of_no_known_cause_is_told_with_what_was_tried(tmp_path: Path) -> None:
+    broken: dict[str, dict[str, float]] = {"nothing": {"gradient": 1.5}}
+    verdict = Program(broken, chance=0.7, seeded="none").verdict(tmp_path)
+    assert (verdict.found, verdict.causes) == (UNREPEATED, ())
+    assert "fixed entropy" in verdict.tried
+
+
+def test_where_all_gradients_are_noise_nothing_is_said_to_be_equal(tmp_path: Path) -> None:
+    broken: dict[str, dict[str, float]] = {"nothing": {"gradient": 1.5}}
+    verdict = Program(broken, jitter=0.7).verdict(tmp_path)
+    assert (verdict.found, verdict.code) == (UNABLE, 1)
+    assert "every gradient of the first step" in verdict.text()
+
+
+def test_what_rounding_may_make_of_anything_is_said_to_be_left_out(tmp_path: Path) -> None:
+    program = Program({"nothing": {"gradient": 1.5}}, jitter=0.7)
+    records = program.records
+
+    def with_bias(order: Order) -> dict[str, list[Record]]:
+        found = records(order)
+        for step in (step for kind in found.values() for one in kind for step in one.steps):
+            step.gradients["dense/bias"] = np.ones(2)
+        return found
+
+    program.records = with_bias  # type: ignore[method-assign]
+    verdict = program.verdict(tmp_path)
+    assert (verdict.found, verdict.left_out) == (EQUAL, 6)  # of two workers in three steps
+    assert verdict.names == ("gradient dense/kernel",)
+    assert f"({verdict.compared} arrays)" in verdict.text()
+    assert "left out 6 arrays" in verdict.text()
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,26 @@ from tests.verify.verified import EXAMPLES, SOUND, SOUND_KNOWN, asked_of, is_fou
 from tfdist import cli
 from tfdist.diagnose.verify.orders import Asked
 from tfdist.diagnose.verify.verdict import DIFFERS, EQUAL, Verdict
+from tfdist.diagnose.verify.verify_command import make_private, verify
+from tfdist.errors import LaunchError
+
+NOISY = """\
+import random
+import keras, numpy as np, tensorflow as tf
+x = np.random.default_rng(0).normal(size=(64, 8)).astype("float32")
+
+def noise():
+    return np.float32(random.SystemRandom().gauss(0, 1))
+
+def loss(y, p):
+    drawn = tf.ensure_shape(tf.numpy_function(noise, [], tf.float32), [])
+    return tf.reduce_mean((y + drawn - p) ** 2, -1)
+
+layers = [keras.layers.Dense(8, activation="tanh"), keras.layers.Dense(1)]
+model = keras.Sequential([keras.Input((8,)), *layers])
+model.compile(keras.optimizers.SGD(0.1), loss=loss)
+model.fit(x, x[:, :1], batch_size=16, epochs=2, verbose=0)
+"""
 
 USUAL = ("unsynchronized batch normalization", "noise on the data", "convolutional")
 """Two faults and a sound program, in one job."""
@@ -123,6 +144,50 @@ def test_a_wrong_command_line_is_refused(
     (tmp_path / "train.py").touch()
     assert cli.main(["verify", *arguments]) == 64
     assert says in capsys.readouterr().err
+
+
+@pytest.mark.timeout(300)
+def test_chance_in_the_loss_is_not_taken_for_rounding(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(NOISY)
+    ran = subprocess.run(
+        [sys.executable, "-m", "tfdist", "verify", "--steps", "4", str(script)],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+    assert ran.returncode == 1, ran.stderr
+    assert "cannot be compared: one process does not repeat itself" in ran.stdout
+    assert "cause    numbers that no seed fixes" in ran.stdout
+    assert "at       train.py, line 6" in ran.stdout
+
+
+def test_a_folder_that_others_may_write_to_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [Asked(("train.py",))]
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    with pytest.raises(LaunchError, match=r"others may write there \(mode 777\)"):
+        verify(asked, shared)
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    with pytest.raises(LaunchError, match="belongs to another user"):
+        verify(asked, tmp_path / "new")
+
+
+def test_the_folder_is_this_users_alone(tmp_path: Path) -> None:
+    readable = tmp_path / "readable"
+    readable.mkdir(0o755)
+    (readable / "old").touch()
+    with pytest.raises(LaunchError, match="not empty"):
+        verify([Asked(("train.py",))], readable)
+    assert stat.S_IMODE(readable.stat().st_mode) == 0o755  # it is somebody's, and stays as it is
+    (readable / "old").unlink()
+    for folder in (readable, tmp_path / "new" / "folder"):
+        make_private(folder)
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ __all__ = [
     "cause_of",
     "of_rows_read_twice",
     "tries",
+    "tries_to_repeat",
 ]
 
 Changes = tuple[str, ...]
@@ -83,6 +84,20 @@ def tries(first: Difference, one: Gathered, many: Gathered) -> Iterator[str]:
         if change not in given:
             given.add(change)
             yield change
+
+
+def tries_to_repeat(one: Gathered) -> Iterator[str]:
+    """The changes to try where one process does not do the same twice, the likeliest first.
+
+    Args:
+        one: the run in one process.
+    """
+    yield FIXED_ENTROPY
+    if any(note.what == DRAWS for note in one.notes):
+        yield DRAWS_STILL
+    yield FIXED_HASHES
+    yield from (f"{WITHOUT}{name}" for name in one.first.callbacks)
+    yield LAYERS_STILL
 
 
 def _likely(first: Difference, one: Gathered, many: Gathered) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Iterator
 
@@ -12,6 +13,12 @@ from tfdist.diagnose.verify.gathered import Gathered, Step
 from tfdist.diagnose.verify.rounding import Key, Rounding, distance
 
 __all__ = ["STAGES", "Comparison", "Difference", "compare", "distances"]
+
+_MISSING = float("inf")
+"""The size of a difference where one side has nothing."""
+
+_INCOMPARABLE = float("nan")
+"""The size where nobody can tell: each replica's whole has a shape of its own."""
 
 STAGES = (
     "weights before the step",
@@ -41,7 +48,8 @@ class Difference:
         step: the number of the step, from 1.
         stage: one of `STAGES`.
         name: of the variable, the layer, the metric.
-        size: relative to the length of the array.
+        size: relative to the length of the array; infinite where one side has none, or another
+            shape.
         allowed: how far rounding may bring it.
         place: where it is among its step's, for comparing which of two comes first.
         worker: whose it is, where each has its own.
@@ -72,11 +80,20 @@ class Comparison:
         differences: those of the first step that has any, in their order; of those only followed.
         largest: of all that was compared in all steps, where it is.
         steps: how many were compared.
+        compared: how many arrays were.
+        left_out: how many were not: rounding alone may change them by more than 1 %, or each
+            replica's has a shape of its own.
+        names: of those left out, once each, by stage and name.
+        is_blind: whether every gradient of the first step is among them.
     """
 
     differences: tuple[Difference, ...]
     largest: Difference | None
     steps: int
+    compared: int = 0
+    left_out: int = 0
+    names: tuple[str, ...] = ()
+    is_blind: bool = False
 
     @property
     def first(self) -> Difference | None:
@@ -89,27 +106,44 @@ class Comparison:
         return not self.differences
 
 
-def compare(one: Gathered, many: Gathered, rounding: Rounding) -> Comparison:
+def compare(
+    one: Gathered, many: Gathered, rounding: Rounding, *, only_first: bool = True
+) -> Comparison:
     """Compares a run on workers with one in one process.
 
     Args:
         one: in one process.
         many: on the workers, or another one in one process.
         rounding: what may differ.
+        only_first: whether to keep the differences of the first step that has any, or all.
     """
     found: list[Difference] = []
+    left: list[Difference] = []
     largest: Difference | None = None
+    compared = gradients = 0
     for difference in _measured(one, many, rounding):
+        gradients += difference.step == 1 and difference.stage == GRADIENT
         if difference.size > difference.allowed:
             found.append(difference)
-        elif difference.allowed > _NOISE:
-            continue
-        elif largest is None or difference.size > largest.size:
-            largest = difference
+        elif math.isnan(difference.size) or difference.allowed > _NOISE:
+            left.append(difference)
+        else:
+            compared += 1
+            if largest is None or difference.size > largest.size:
+                largest = difference
     found.sort(key=lambda one: one.order)
-    if found:
+    if found and only_first:
         found = [one for one in found if one.step == found[0].step]
-    return Comparison(tuple(found), largest, min(len(one.steps), len(many.steps)))
+    blind = sum(one.step == 1 and one.stage == GRADIENT for one in left)
+    return Comparison(
+        tuple(found),
+        largest,
+        min(len(one.steps), len(many.steps)),
+        compared,
+        len(left),
+        tuple(dict.fromkeys(f"{one.stage} {one.name}" for one in left)),
+        is_blind=0 < gradients == blind,
+    )
 
 
 def distances(one: Gathered, other: Gathered) -> list[tuple[int, Key, float]]:
@@ -143,6 +177,8 @@ def _of_step(number: int, one: Step, many: Step, rounding: Rounding) -> Iterator
             pairs = _paired(own, others)
             for place, (name, a, b) in enumerate(pairs):
                 yield _difference(number, stage, name, a, b, rounding, place, worker)
+            for place, name in enumerate(_unpaired(own, others), len(own)):
+                yield Difference(number, stage, name, _MISSING, 0.0, place, worker)
     same = Counter(one.marks.tolist()) == Counter(many.marks.tolist())
     if len(one.marks) or len(many.marks):
         yield Difference(number, ROWS, "rows", 0.0 if same else _apart(one, many), 0.0)
@@ -157,19 +193,32 @@ def _of_layers(number: int, one: Step, many: Step, rounding: Rounding) -> Iterat
     ):
         if by_row and len(a) == len(orders[0]) and len(b) == len(orders[1]):
             a, b = a[orders[0]], b[orders[1]]
-        if a.shape != b.shape:
+        if a.shape != b.shape and not by_row:  # a replica's whole, of fewer rows than the batch
+            yield Difference(number, LAYER, name, _INCOMPARABLE, 0.0, place)
             continue
         yield _difference(number, LAYER, name, a, b, rounding, place)
+    both = min(len(one.layers), len(many.layers))
+    for place, (name, *_) in enumerate((*one.layers[both:], *many.layers[both:]), both):
+        yield Difference(number, LAYER, name, _INCOMPARABLE, 0.0, place)
 
 
 def _of_results(one: Gathered, many: Gathered, rounding: Rounding) -> Iterator[Difference]:
     for record in many.records[:1]:
         for a, b in zip(one.results, record.results, strict=False):
             if a.what != b.what:
+                named = f"{a.what} in one process, {b.what} on the workers"
+                yield Difference(max(1, a.after), RESULT, named, _MISSING, 0.0)
                 return
             for place, (name, x, y) in enumerate(_paired(a.numbers, b.numbers)):
                 named = f"{a.what}: {name}" if name else a.what
                 yield _difference(max(1, a.after), RESULT, named, x, y, rounding, place)
+            for place, name in enumerate(_unpaired(a.numbers, b.numbers), len(a.numbers)):
+                named = f"{a.what}: {name}"
+                yield Difference(max(1, a.after), RESULT, named, _MISSING, 0.0, place)
+        if one.failure is None and many.failure is None:
+            both = min(len(one.results), len(record.results))
+            for result in (*one.results[both:], *record.results[both:]):
+                yield Difference(max(1, result.after), RESULT, result.what, _MISSING, 0.0)
 
 
 def _numbers(step: Step, worker: int, stage: str) -> dict[str, np.ndarray]:
@@ -193,6 +242,13 @@ def _paired(
         return
     for (name, value), other in zip(own.items(), others.values(), strict=True):
         yield name, value, other
+
+
+def _unpaired(own: dict[str, np.ndarray], others: dict[str, np.ndarray]) -> list[str]:
+    """The names that only one side has; none where they were made anew."""
+    if own.keys().isdisjoint(others) and len(own) == len(others):
+        return []
+    return [*(name for name in own if name not in others), *(n for n in others if n not in own)]
 
 
 def _difference(

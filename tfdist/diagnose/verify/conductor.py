@@ -14,6 +14,7 @@ from tfdist.diagnose.verify.causes import (
     cause_of,
     of_rows_read_twice,
     tries,
+    tries_to_repeat,
 )
 from tfdist.diagnose.verify.change_names import BITS_OF_WEIGHTS
 from tfdist.diagnose.verify.comparison import END as END_OF_RUN
@@ -28,8 +29,9 @@ from tfdist.diagnose.verify.comparison import (
 from tfdist.diagnose.verify.gathered import Gathered
 from tfdist.diagnose.verify.orders import END, Asked, Order
 from tfdist.diagnose.verify.records import Failure, Record
+from tfdist.diagnose.verify.repeating import first_unrepeated
 from tfdist.diagnose.verify.rounding import Rounding
-from tfdist.diagnose.verify.verdict import DIFFERS, EQUAL, UNABLE, Verdict
+from tfdist.diagnose.verify.verdict import DIFFERS, EQUAL, UNABLE, UNREPEATED, Verdict
 
 __all__ = ["VERDICT", "Conductor"]
 
@@ -40,6 +42,12 @@ _ONE_TRAINS = Failure(
     "",
     "one worker trains, and the others serve it (a pipeline, parameter servers, or a script that "
     "trains on the chief alone); verify compares workers that train in step",
+)
+
+_BLIND = Failure(
+    "",
+    "rounding alone may change every gradient of the first step by more than 1 %: all of them are "
+    "zero but for noise",
 )
 
 _NO_ROUNDING = 1e-2
@@ -104,19 +112,50 @@ class Conductor:
         self._rounding = Rounding(one.first.eps)
         found = compare(one, many, self._rounding)
         if found.first is not None and _may_be_rounding(found.first):
-            found = self._with_rounding(one, many, ())
+            found, unrepeated = self._with_rounding(one, many, ())
+            if unrepeated is not None:
+                found = dataclasses.replace(found, differences=(unrepeated,))
+                causes, tried = self._causes_of_unrepeated(found, one, many)
+                return self._tell(UNREPEATED, found, causes=causes, tried=tried)
         if found.is_equal:
+            if found.is_blind:
+                return self._tell(UNABLE, found, _BLIND)
             return self._tell(EQUAL, found)
         causes, tried = self._causes(found, one, many)
         return self._tell(DIFFERS, found, many.failure, causes, tried)
 
-    def _with_rounding(self, one: Gathered, many: Gathered, changes: Changes) -> Comparison:
-        """Compares, once it is known what changed last bits make of the script in one process."""
+    def _with_rounding(
+        self, one: Gathered, many: Gathered, changes: Changes
+    ) -> tuple[Comparison, Difference | None]:
+        """Compares, once it is known what changed last bits make of the script in one process.
+
+        Returns:
+            The comparison, and what one process does not do alike a second time: where there is
+            any, the comparison tells nothing, since the rounding was learnt from it.
+        """
         if any(note.what == DRAWS for note in one.notes):
             changes = (*changes, BITS_OF_WEIGHTS)
-        for disturbed in self._run(("one", "again"), changes, jitter=1):
-            self._rounding.learn(distances(one, disturbed))
-        return compare(one, many, self._rounding)
+        *disturbed, repeated = self._run(("one", "again", "repeat"), changes, jitter=1)
+        unrepeated = first_unrepeated(one, repeated)
+        if unrepeated is None:
+            for run in disturbed:
+                self._rounding.learn(distances(one, run))
+        return compare(one, many, self._rounding), unrepeated
+
+    def _causes_of_unrepeated(
+        self, found: Comparison, one: Gathered, many: Gathered
+    ) -> tuple[tuple[Cause, ...], tuple[str, ...]]:
+        """Tries changes until one process does the same twice."""
+        tried: list[str] = []
+        for change in list(tries_to_repeat(one))[: self._asked.most_runs]:
+            first, second = self._run(("one", "repeat"), (change,))
+            ran = bool(first.steps) and first.failure is None
+            if ran and first_unrepeated(first, second) is None:
+                cause = cause_of(change, found, one, many, self._asked.workers)
+                shown = cause.shown_by.replace("it is equal", "one process repeats itself")
+                return (dataclasses.replace(cause, shown_by=shown),), (*tried,)
+            tried.append(change)
+        return (), (*tried,)
 
     def _tell(
         self,
@@ -141,6 +180,9 @@ class Conductor:
             causes=causes,
             failure=failure,
             tried=tried,
+            compared=0 if comparison is None else comparison.compared,
+            left_out=0 if comparison is None else comparison.left_out,
+            names=() if comparison is None else comparison.names,
         )
 
     def _causes(
@@ -167,7 +209,12 @@ class Conductor:
                     continue
                 after = compare(changed_one, changed_many, self._rounding)
                 if after.first is not None and after.first.size < _NO_ROUNDING:
-                    after = self._with_rounding(changed_one, changed_many, (*kept, change))
+                    after, unrepeated = self._with_rounding(
+                        changed_one, changed_many, (*kept, change)
+                    )
+                    if unrepeated is not None:  # nothing can be said of what is by chance
+                        tried.append(change)
+                        continue
                 if after.is_equal or _is_later(after.first, found.first):
                     causes.append(cause_of(change, found, one, many, self._asked.workers))
                     kept = (*kept, change)

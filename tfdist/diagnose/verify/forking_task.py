@@ -124,6 +124,8 @@ class Task:
 
         if kind == "again":
             order = dataclasses.replace(order, jitter=order.jitter + 1)
+        elif kind == "repeat":
+            order = dataclasses.replace(order, jitter=0)
         record = run_script(self._asked, order, kind, self._worker)
         record.write(self._path(order, kind, self._worker))
 

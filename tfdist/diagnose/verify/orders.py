@@ -11,7 +11,7 @@ __all__ = ["END", "Asked", "Order"]
 END = "end"
 """The kind of the last order."""
 
-_KINDS = ("one", "again", "many", END)
+_KINDS = ("one", "again", "repeat", "many", END)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +63,8 @@ class Order:
     Attributes:
         number: from 1; names the folder in which its records are left.
         kinds: "one" (one process, without a cluster), "again" (the same, at the same time, with
-            another jitter), "many" (all workers), or some of them at once.
+            another jitter), "repeat" (the same without any), "many" (all workers), or some of
+            them at once.
         changes: to the program, by the names in `script_changes`.
         jitter: seed of a disturbance of the weights' last bits; 0 for none. See `rounding`.
     """

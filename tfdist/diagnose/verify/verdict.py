@@ -10,11 +10,11 @@ from tfdist.diagnose.verify.causes import Cause
 from tfdist.diagnose.verify.comparison import END, LAYER, ROWS, Difference
 from tfdist.diagnose.verify.records import Failure
 
-__all__ = ["DIFFERS", "EQUAL", "UNABLE", "Verdict"]
+__all__ = ["DIFFERS", "EQUAL", "UNABLE", "UNREPEATED", "Verdict"]
 
-EQUAL, DIFFERS, UNABLE = "equal", "differs", "unable"
+EQUAL, DIFFERS, UNABLE, UNREPEATED = "equal", "differs", "unable", "unrepeated"
 
-CODES = {EQUAL: 0, DIFFERS: 2, UNABLE: 1}
+CODES = {EQUAL: 0, DIFFERS: 2, UNABLE: 1, UNREPEATED: 1}
 """The exit code of `tfdist verify`."""
 
 
@@ -23,17 +23,22 @@ class Verdict:
     """The outcome of `tfdist verify`.
 
     Attributes:
-        found: "equal", "differs" or "unable": the script has failed by itself, or trains nothing.
+        found: "equal"; "differs"; "unable": the script has failed by itself, or trains nothing;
+            "unrepeated": one process does not do the same again.
         workers: how many there were.
         steps: how many were compared.
         runs: how many runs of the script it took.
         largest: the largest difference that is rounding.
-        first: the first that is not.
+        first: the first that is not; where "unrepeated", of two runs in one process.
         layer: the first layer whose output differs, in the same step.
         causes: found by experiment.
         failure: of the run on workers, or of the script itself.
         tried: the changes that have changed nothing.
         seconds: it took.
+        compared: how many arrays were compared.
+        left_out: how many were not, since rounding alone may change them by more than 1 %, or
+            each replica's has a shape of its own.
+        names: of those.
     """
 
     found: str
@@ -47,6 +52,9 @@ class Verdict:
     failure: Failure | None = None
     tried: tuple[str, ...] = ()
     seconds: float = 0.0
+    compared: int = 0
+    left_out: int = 0
+    names: tuple[str, ...] = ()
 
     @property
     def code(self) -> int:
@@ -67,7 +75,8 @@ class Verdict:
             fields[name] = None if fields[name] is None else Difference(**_numbers(fields[name]))
         causes = [{**one, "lines": tuple(one["lines"])} for one in fields["causes"]]
         fields["causes"] = tuple(Cause(**one) for one in causes)
-        fields["tried"] = tuple(fields["tried"])
+        for name in ("tried", "names"):
+            fields[name] = tuple(fields[name])
         fields["failure"] = None if fields["failure"] is None else Failure(**fields["failure"])
         return cls(**fields)
 
@@ -78,8 +87,11 @@ class Verdict:
         if self.found == UNABLE:
             return self._unable()
         lines = [f"differs: {self.workers} workers do not train as one process does"]
+        if self.found == UNREPEATED:
+            lines = ["cannot be compared: one process does not repeat itself"]
         if self.first is not None:
-            lines.append(f"  first    {_told(self.first, self.workers)}")
+            workers = 1 if self.found == UNREPEATED else self.workers
+            lines.append(f"  first    {_told(self.first, workers)}")
         if self.layer and (self.first is None or self.first.stage != LAYER):
             lines.append(f"  layer    {self.layer}")
         if self.failure is not None:
@@ -96,13 +108,18 @@ class Verdict:
 
     def _equal(self) -> str:
         largest = self.largest
-        if largest is None or not largest.size:
-            return f"equal to the last bit\n{self._end()}"
-        where = f"{largest.stage} {largest.name}, step {largest.step}"
-        grown = largest.size > 1e-6
-        text = f"equal to {largest.size:.0e} ({where})"
-        if grown:
-            text += ": what changed last bits alone make in one process is as large"
+        text = "equal to the last bit" if self.compared else "equal"
+        if largest is not None and largest.size:
+            where = f"{largest.stage} {largest.name}, step {largest.step}"
+            text = f"equal to {largest.size:.0e} ({where})"
+            if largest.size > 1e-6:
+                text += ": what changed last bits alone make in one process is as large"
+        if self.left_out:
+            named = ", ".join(self.names[:3]) + (", ..." if len(self.names) > 3 else "")
+            text += (
+                f"\n  left out {self.left_out} arrays, which rounding alone may change by more "
+                f"than 1 %, or which each replica has in a shape of its own: {named}"
+            )
         return f"{text}\n{self._end()}"
 
     def _unable(self) -> str:
@@ -113,8 +130,9 @@ class Verdict:
         return f"nothing to compare: {why}"
 
     def _end(self) -> str:
+        arrays = f" ({self.compared} arrays)" if self.compared else ""
         return (
-            f"{self.steps} steps, 1 process and {self.workers} workers; {self.runs} runs, "
+            f"{self.steps} steps{arrays}, 1 process and {self.workers} workers; {self.runs} runs, "
             f"{self.seconds:.0f} s"
         )
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tfdist.diagnose.verify.orders import Asked
     from tfdist.diagnose.verify.verdict import Verdict
 
-__all__ = ["main", "verify"]
+__all__ = ["main", "make_private", "verify"]
 
 _EXAMPLES = """\
 examples:
@@ -29,7 +29,8 @@ examples:
 _EPILOG = """\
 exit codes:
     0  equal, but for rounding
-    1  the script fails in one process, too, or takes no training step
+    1  nothing to compare: the script fails in one process, too, or takes no training step;
+       or one process does not repeat itself
     2  it differs: the first step, variable and layer are told, and the cause
    64  the command line is wrong
 """
@@ -69,7 +70,8 @@ def verify(scripts: Sequence[Asked], keep: Path | None = None) -> list[Verdict]:
         keep: a folder for records and logs, which stay there; None for none.
 
     Raises:
-        LaunchError: a task could not be started, or ended before the last verdict.
+        LaunchError: the folder is not this user's alone, or not empty; a task could not be
+            started, or ended before the last verdict.
     """
     from tfdist.diagnose.verify.conductor import VERDICT
     from tfdist.diagnose.verify.verdict import Verdict
@@ -77,9 +79,7 @@ def verify(scripts: Sequence[Asked], keep: Path | None = None) -> list[Verdict]:
 
     with tempfile.TemporaryDirectory(prefix="tfdist-verify-") as scratch:
         folder = keep or Path(scratch)
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise LaunchError(f"--keep {folder}: it is not empty; give another folder")
+        make_private(folder)
         places = [folder / f"script-{i}" for i in range(len(scripts))]
         for place, asked in zip(places, scripts, strict=True):
             place.mkdir()
@@ -105,6 +105,32 @@ def verify(scripts: Sequence[Asked], keep: Path | None = None) -> list[Verdict]:
                 f"the end of the output:\n{end}"
             )
         return [Verdict.from_json(path.read_text()) for path in paths]
+
+
+def make_private(folder: Path) -> None:
+    """Makes an empty folder that nobody else reads or writes: records are unpickled from it.
+
+    Args:
+        folder: it, there or not.
+
+    Raises:
+        LaunchError: it is another user's, others may write there, or it is not empty.
+    """
+    folder.mkdir(0o700, parents=True, exist_ok=True)
+    found = folder.stat()
+    if found.st_uid != os.geteuid():
+        raise LaunchError(
+            f"--keep {folder}: it belongs to another user (uid {found.st_uid}), who could put "
+            "records there; give a new folder"
+        )
+    if found.st_mode & 0o022:
+        raise LaunchError(
+            f"--keep {folder}: others may write there (mode {found.st_mode & 0o777:o}), and could "
+            f"put records there; give a new folder, or run chmod 700 {folder}"
+        )
+    if any(folder.iterdir()):
+        raise LaunchError(f"--keep {folder}: it is not empty; give another folder")
+    folder.chmod(0o700)
 
 
 def _steps(text: str) -> int | None:
