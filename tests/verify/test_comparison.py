@@ -151,6 +151,17 @@ def test_a_name_that_only_one_side_has_is_a_difference() -> None:
         assert first.size == float("inf")
 
 
+def test_variables_that_are_made_in_the_first_step_are_compared_after_it() -> None:
+    one, many = made_records.run(), made_records.workers()
+    for record in (one, *many):
+        record.steps[0].end["adam/momentum"] = np.ones(3)
+    for record in many:
+        record.steps[0].begin["adam/momentum"] = np.zeros(3)
+    assert compare(Gathered.of([one]), Gathered.of(many), Rounding()).is_equal
+    del one.steps[0].end["adam/momentum"]
+    assert not compare(Gathered.of([one]), Gathered.of(many), Rounding()).is_equal
+
+
 @pytest.mark.parametrize(
     "others",
     [

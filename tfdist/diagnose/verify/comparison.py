@@ -177,8 +177,11 @@ def _of_step(number: int, one: Step, many: Step, rounding: Rounding) -> Iterator
             pairs = _paired(own, others)
             for place, (name, a, b) in enumerate(pairs):
                 yield _difference(number, stage, name, a, b, rounding, place, worker)
+            # An optimizer may make its variables before the first step, or in it.
+            made = one.each[0].end.keys() & many.each[worker].end if stage == BEFORE else ()
             for place, name in enumerate(_unpaired(own, others), len(own)):
-                yield Difference(number, stage, name, _MISSING, 0.0, place, worker)
+                if name not in made:
+                    yield Difference(number, stage, name, _MISSING, 0.0, place, worker)
     same = Counter(one.marks.tolist()) == Counter(many.marks.tolist())
     if len(one.marks) or len(many.marks):
         yield Difference(number, ROWS, "rows", 0.0 if same else _apart(one, many), 0.0)
