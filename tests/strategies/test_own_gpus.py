@@ -334,3 +334,10 @@ def test_no_gpu_to_be_cut_is_refused(sees: Sees) -> None:
     sees(0)
     with pytest.raises(StrategyError, match="but TensorFlow sees no GPU: give logical_devices=2"):
         logical_devices.cut(Options(logical_devices="GPU:2"))
+
+
+def test_without_a_strategy_there_are_no_gpus_of_replicas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An evaluator, say: TensorFlow's default strategy does not tell its devices."""
+    monkeypatch.setattr(own_gpus, "visible", lambda: ["a GPU"])
+    assert own_gpus.of_replicas(tf.distribute.get_strategy()) == ()
+    assert own_gpus.of_replicas(tf.distribute.OneDeviceStrategy("CPU:0")) == ()

@@ -46,9 +46,14 @@ def name_of(gpu: tf.config.PhysicalDevice) -> str:
 def of_replicas(strategy: tf.distribute.Strategy) -> tuple[str, ...]:
     """Returns the GPUs on which this process's replicas compute, in their order.
 
-    There are none where some replica computes on a CPU.
+    There are none where some replica computes on a CPU, nor without a strategy (an evaluator).
     """
-    devices = tuple(strategy.extended.worker_devices)
+    if not visible():
+        return ()
+    try:
+        devices = tuple(strategy.extended.worker_devices)
+    except RuntimeError:  # TensorFlow's default strategy knows of none
+        return ()
     kinds = {tf.DeviceSpec.from_string(one).device_type for one in devices}
     return devices if kinds == {"GPU"} else ()
 
