@@ -132,7 +132,8 @@ def test_a_job_is_requeued_where_its_time_was_up_or_it_is_preempted(
     # As srun does: all tasks at once, which are told of the signal, and the highest code of them.
     starts = "".join(f'"$@" {code} & all="$all $!"\n' for code in ends)
     highest = "for one in $all; do\nwait $one; code=$?\n[ $code -gt $most ] && most=$code\ndone\n"
-    told = "trap 'told=1' USR1\n[ -z \"$LATE\" ] || kill -USR1 $PPID\n"
+    # Later than the script has noted the step's number, as Slurm's signal does.
+    told = "trap 'told=1' USR1\n[ -z \"$LATE\" ] || { sleep 0.3; kill -USR1 $PPID; }\n"
     until = 'while [ -n "$LATE$told" ] && [ "$LATE" != "$told" ]; do sleep 0.05; done\n'
     srun = f"#!/bin/sh\nshift; most=0\n{told}{until}{starts}{highest}exit $most\n"
     told = f'[ "$1" = show ] && echo "{TOLD[why]}" && exit\n'
