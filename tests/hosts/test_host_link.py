@@ -10,6 +10,7 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,6 +59,22 @@ def linked(command: list[str], *ports: int, keeps_trying: float = 0.0) -> Iterat
             yield link
         finally:
             link.close()
+
+
+@pytest.fixture(autouse=True)
+def _logs_are_closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Of links that end before their tasks do: Python would complain of them in a later test."""
+    opened: list[TaskLog] = []
+    make = TaskLog.__init__
+
+    def init(log: TaskLog, *args: Any, **settings: Any) -> None:
+        make(log, *args, **settings)
+        opened.append(log)
+
+    monkeypatch.setattr(TaskLog, "__init__", init)
+    yield
+    for log in opened:
+        log.close()
 
 
 def started(link: HostLink, log: TaskLog, *command: str) -> HostTask:
