@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import RunJob
+from tests.environments import slurm_step
 from tests.launch.support import write_script
 from tfdist import cli
 from tfdist.errors import ClusterError
@@ -163,22 +164,10 @@ def test_a_task_that_a_platform_has_named_is_the_one_that_is_started(
     assert list(dry_run(capsys, "--workers", "1", "train.py")) == ["worker:0"]
 
 
-SLURM = {
-    "SLURM_JOB_ID": "7",
-    "SLURM_STEP_ID": "0",
-    "SLURM_STEP_NODELIST": "n[1-2]",
-    "SLURM_STEP_TASKS_PER_NODE": "1(x2)",
-    "SLURM_STEP_NUM_TASKS": "2",
-    "SLURM_PROCID": "1",
-    "SLURM_LOCALID": "0",
-    "SLURM_NODEID": "1",
-}
-
-
 def test_a_task_that_a_scheduler_has_started_is_one_of_its_job(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in SLURM.items():
+    for name, value in slurm_step.SECOND_OF_TWO.items():
         monkeypatch.setenv(name, value)
     assert list(dry_run(capsys, "train.py")) == ["worker:1"]
     said = refused(capsys, "run", "--workers", "2", "train.py")

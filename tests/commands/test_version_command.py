@@ -10,20 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.environments import slurm_step
 from tfdist import cli
 from tfdist.diagnose.installation import Installation
 from tfdist.version import __version__
-
-SLURM = {
-    "SLURM_JOB_ID": "7",
-    "SLURM_STEP_ID": "0",
-    "SLURM_STEP_NODELIST": "n[1-2]",
-    "SLURM_STEP_TASKS_PER_NODE": "1(x2)",
-    "SLURM_STEP_NUM_TASKS": "2",
-    "SLURM_PROCID": "1",
-    "SLURM_LOCALID": "0",
-    "SLURM_NODEID": "1",
-}
 
 
 def test_the_version_is_two_lines(capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,7 +66,10 @@ def test_what_is_private_is_left_out() -> None:
     ("environ", "told"),
     [
         ({}, {"name": None, "tasks": None, "task": None, "error": None}),
-        (SLURM, {"name": "Slurm", "tasks": "2 worker", "task": "worker:1", "error": None}),
+        (
+            slurm_step.SECOND_OF_TWO,
+            {"name": "Slurm", "tasks": "2 worker", "task": "worker:1", "error": None},
+        ),
     ],
 )
 def test_the_environment_is_told(environ: dict[str, str], told: dict[str, str | None]) -> None:

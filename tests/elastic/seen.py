@@ -1,12 +1,24 @@
-"""Reads what the workers of `resized.py` have noted of the examples that they saw."""
+"""Reads what the workers of `resized.py` have noted: the examples they saw, how it ended."""
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
-__all__ = ["examples_of_steps", "steps_of_chiefs", "workers_of_steps"]
+__all__ = ["check_trained_alike", "examples_of_steps", "steps_of_chiefs", "workers_of_steps"]
+
+
+def check_trained_alike(folder: Path, undisturbed: Path) -> None:
+    """The same examples in each step, and the same bits."""
+
+    def end(of: Path) -> dict[str, Any]:
+        result: dict[str, Any] = json.loads((of / "result.json").read_text())
+        return {name: result[name] for name in ("values", "iterations", "epochs")}
+
+    assert end(folder) == end(undisturbed)
+    assert examples_of_steps(folder) == examples_of_steps(undisturbed)
 
 
 def examples_of_steps(folder: Path) -> dict[int, list[int]]:

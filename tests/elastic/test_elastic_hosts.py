@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import functools
-import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.conftest import RunJob
 from tests.elastic.changing_sizes import SCRIPT
 from tests.elastic.launchers import Launchers
-from tests.elastic.seen import examples_of_steps
+from tests.elastic.seen import check_trained_alike
 from tfdist.diagnose.namespace_hosts import Hosts, reason_against
 from tfdist.launch.crew.front_door import SILENCE
 
@@ -60,17 +58,6 @@ def job(hosts: Hosts, tmp_path: Path) -> Iterator[Launchers]:
         yield launchers
 
 
-def check(folder: Path, undisturbed: Path) -> None:
-    """The same examples in each step, and the same bits."""
-
-    def end(of: Path) -> dict[str, Any]:
-        result: dict[str, Any] = json.loads((of / "result.json").read_text())
-        return {name: result[name] for name in ("values", "iterations", "epochs")}
-
-    assert end(folder) == end(undisturbed)
-    assert examples_of_steps(folder) == examples_of_steps(undisturbed)
-
-
 def test_a_lost_host_and_one_that_comes_for_it(
     job: Launchers, hosts: Hosts, undisturbed: Path
 ) -> None:
@@ -85,7 +72,7 @@ def test_a_lost_host_and_one_that_comes_for_it(
     job.wait_for("worker:0", "resuming after epoch", 180, times=2)
     for place in PLACES:
         assert job.end(place, 240) == 0, job.all_said
-    check(job.folder, undisturbed)
+    check_trained_alike(job.folder, undisturbed)
 
 
 def test_a_host_that_is_cut_off_and_found_again(
@@ -101,7 +88,7 @@ def test_a_host_that_is_cut_off_and_found_again(
     job.wait_for("worker:0", "resuming after epoch", 180, times=2)
     for place in PLACES:
         assert job.end(place, 240) == 0, job.all_said
-    check(job.folder, undisturbed)
+    check_trained_alike(job.folder, undisturbed)
 
 
 def test_a_host_that_is_cut_off_for_good(job: Launchers, hosts: Hosts, undisturbed: Path) -> None:
@@ -112,4 +99,4 @@ def test_a_host_that_is_cut_off_for_good(job: Launchers, hosts: Hosts, undisturb
         assert job.end(place, 240) == 0, job.all_said
     assert job.end("worker:1", 240) == 75, job.all_said
     assert "the job has ended: no launcher of the chief at 10.78.0.1:" in job.said("worker:1")
-    check(job.folder, undisturbed)
+    check_trained_alike(job.folder, undisturbed)

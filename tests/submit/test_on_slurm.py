@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.conftest import ROOT, RunJob
-from tests.elastic.seen import examples_of_steps, steps_of_chiefs
+from tests.elastic.seen import check_trained_alike, steps_of_chiefs
 from tests.launch.support import wait_until
 from tests.recovery.watched_command import WatchedCommand
 from tests.submit.slurm_cluster import SlurmCluster, reason_against, slurm_cluster
@@ -116,24 +114,13 @@ def held(submit: Submit, tmp_path: Path) -> Submit:
     return begin
 
 
-def check(folder: Path, undisturbed: Path) -> None:
-    """The same examples in each step, and the same bits."""
-
-    def end(of: Path) -> dict[str, Any]:
-        result: dict[str, Any] = json.loads((of / "result.json").read_text())
-        return {name: result[name] for name in ("values", "iterations", "epochs")}
-
-    assert end(folder) == end(undisturbed)
-    assert examples_of_steps(folder) == examples_of_steps(undisturbed)
-
-
 def test_a_job_of_two_nodes_trains_as_one_process_does(
     submit: Submit, tmp_path: Path, undisturbed: Path
 ) -> None:
     job = submit("--time", "10:00")
     assert job.command.end()[0] == 0, job.command.output
     assert "has ended: COMPLETED, exit code 0" in job.command.output
-    check(tmp_path, undisturbed)
+    check_trained_alike(tmp_path, undisturbed)
 
 
 def test_a_job_that_is_requeued_goes_on_in_the_middle_of_an_epoch(
@@ -147,7 +134,7 @@ def test_a_job_that_is_requeued_goes_on_in_the_middle_of_an_epoch(
     job.let_go("SIGTERM")
     cluster.start_again(job.number)
     job.has_gone_on()
-    check(tmp_path, undisturbed)
+    check_trained_alike(tmp_path, undisturbed)
 
 
 def test_a_job_whose_time_is_up_goes_on_in_the_middle_of_an_epoch(
@@ -164,7 +151,7 @@ def test_a_job_whose_time_is_up_goes_on_in_the_middle_of_an_epoch(
     job.let_go("SIGUSR1")
     cluster.start_again(job.number, TimeLimit=10)
     job.has_gone_on()
-    check(tmp_path, undisturbed)
+    check_trained_alike(tmp_path, undisturbed)
 
 
 @pytest.mark.parametrize("partition", ["patient", "warned"])
@@ -182,7 +169,7 @@ def test_a_job_that_is_preempted_goes_on_in_the_middle_of_an_epoch(
     wait_until(lambda: cluster.state(other) == "COMPLETED", 180)
     cluster.start_again(job.number)
     job.has_gone_on()
-    check(tmp_path, undisturbed)
+    check_trained_alike(tmp_path, undisturbed)
 
 
 @pytest.mark.parametrize("by", [["python"], ["tfdist", "run"]])
@@ -191,7 +178,7 @@ def test_srun_alone_trains_as_one_process_does(
 ) -> None:
     command = [*TFDIST, "run"] if by == ["tfdist", "run"] else [sys.executable]
     cluster.ask("srun", "--nodes=2", f"--chdir={tmp_path}", *command, SCRIPT, tmp_path, seconds=240)
-    check(tmp_path, undisturbed)
+    check_trained_alike(tmp_path, undisturbed)
     assert {path.name.split("-")[1] for path in (tmp_path / "seen").iterdir()} == {
         "worker:0",
         "worker:1",

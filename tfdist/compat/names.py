@@ -69,6 +69,7 @@ keras_array_slicing = module("keras.src.trainers.data_adapters.array_slicing")
 keras_data_utils = module("keras.src.trainers.data_adapters.data_adapter_utils")
 keras_tracking = module("keras.src.utils.tracking")
 
+tf_random_ops = module("tensorflow.python.ops.gen_random_ops")
 tf_session = module("tensorflow.python.client.pywrap_tf_session")
 tf_batch = module("tensorflow.python.data.ops.batch_op")
 tf_dataset = module("tensorflow.python.data.ops.dataset_ops")
@@ -219,6 +220,16 @@ PARTS: tuple[tuple[Owner, tuple[str, ...]], ...] = (
     ),
     (tf_record, ("record_operation", "stop_recording")),
     (of(tf_ops, "SymbolicTensor"), ("_as_tf_output",)),
+    (
+        tf_random_ops,
+        (
+            "random_shuffle",
+            "random_standard_normal",
+            "random_uniform",
+            "random_uniform_int",
+            "truncated_normal",
+        ),
+    ),
     (tf_session, ("TF_TryEvaluateConstant_wrapper",)),
     (tf_context, ("context", "eager_mode", "global_seed")),
     (tf_control, ("ASYNC_STATEFUL_OPS",)),

@@ -276,23 +276,22 @@ _DRAWS: dict[str, Callable[..., Any]] = {
 
 
 def _install_draws(recorder: Recorder, still: bool) -> None:
-    from tensorflow.python.ops import gen_random_ops
+    from tfdist.compat import tf_random
 
     for name, instead in _DRAWS.items():
-        original = getattr(gen_random_ops, name)
 
-        def draw(
-            *args: Any,
-            _original: Callable[..., Any] = original,
-            _instead: Callable[..., Any] = instead,
-            **kwargs: Any,
-        ) -> Any:
-            if not recorder.traces:
-                return _original(*args, **kwargs)
-            recorder.record.note("draws by tf.random", line_of(sys._getframe(1)))
-            return _instead(*args, **kwargs) if still else _original(*args, **kwargs)
+        def noted(
+            original: Callable[..., Any], instead: Callable[..., Any] = instead
+        ) -> Callable[..., Any]:
+            def draw(*args: Any, **kwargs: Any) -> Any:
+                if not recorder.traces:
+                    return original(*args, **kwargs)
+                recorder.record.note("draws by tf.random", line_of(sys._getframe(1)))
+                return instead(*args, **kwargs) if still else original(*args, **kwargs)
 
-        setattr(gen_random_ops, name, draw)
+            return draw
+
+        tf_random.replace_draw(name, noted)
 
 
 # ------------------------------------------------------------ what no seed fixes
