@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.options.test_strategy_options import defaults_of, described_in
+from tests.options.test_strategy_options import ODD, defaults_of, described_in, refused_by
 from tfdist.errors import PlugError
 from tfdist.training.plug_options import FAMILY_OPTIONS, TrainingOptions, keywords_from
 
@@ -43,6 +43,14 @@ def test_every_option_belongs_to_one_family() -> None:
 
 
 # ---------------------------------------------------------------- values
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_whatever_an_option_is_given_it_is_taken_or_refused_by_its_name(name: str) -> None:
+    for value in ODD:
+        with refused_by(name, PlugError):
+            TrainingOptions.from_keywords({name: value})
+
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     (

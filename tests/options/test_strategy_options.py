@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
-from tfdist.errors import StrategyError
+from tfdist.errors import ClusterError, StrategyError
 from tfdist.schedules.pipeline_plan import PipelinePlan
 from tfdist.strategies import factory
 from tfdist.strategies.strategy_options import KINDS, PIPELINE, Options, check_kind, did_you_mean
@@ -40,6 +42,16 @@ def refused(what: Callable[[], Any]) -> str:
     return str(caught.value)
 
 
+@contextlib.contextmanager
+def refused_by(name: str, error: type[Exception]) -> Iterator[None]:
+    """What is refused within, if anything is, is refused with this error, which has the name."""
+    try:
+        yield
+    except Exception as refusal:
+        if type(refusal) is not error or name not in str(refusal):
+            raise
+
+
 # ---------------------------------------------------------------- one list of options
 
 
@@ -64,6 +76,45 @@ def test_every_kind_is_described_in_the_docstring() -> None:
 
 
 # ---------------------------------------------------------------- values
+
+ODD = [
+    2,
+    -1,
+    2.5,
+    float("nan"),
+    "x",
+    "",
+    b"x",
+    True,
+    [],
+    ["x"],
+    [2],
+    (),
+    {},
+    {"x": 1},
+    {"x": "y"},
+    object(),
+]
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Options)])
+def test_whatever_an_option_is_given_it_is_taken_or_refused_by_its_name(name: str) -> None:
+    for value in ODD:
+        with refused_by(name, StrategyError):
+            options = Options.from_keywords({name: value})
+            PipelinePlan(("worker:0", "worker:1"), **options.pipeline())
+
+
+@pytest.mark.parametrize("value", [2, {"worker": ["localhost:1"]}, "cluster.json"])
+def test_a_cluster_that_is_none_is_refused(value: Any) -> None:
+    with pytest.raises(ClusterError, match=r"give a tfdist\.Cluster, such as Cluster\.from_json"):
+        factory.strategy(cluster=value)
+
+
+def test_numpys_numbers_are_numbers() -> None:
+    two = np.int64(2)
+    options = Options.from_keywords({"intra_op_threads": two, "microbatches": two, "stages": two})
+    assert PipelinePlan(("worker:0", "worker:1"), **options.pipeline()).num_stages == 2
 
 
 @pytest.mark.parametrize("name", ["intra_op_threads", "inter_op_threads"])
@@ -134,7 +185,7 @@ def test_every_communication_that_is_named_is_taken(value: str) -> None:
 def test_one_device_in_place_of_a_list_is_refused() -> None:
     """A string is a sequence too, and would be read as devices of one letter each."""
     said = refused(lambda: Options.from_keywords({"devices": "GPU:0"}))
-    assert said == "devices='GPU:0': give a list of devices"
+    assert said.startswith("devices='GPU:0': give a list of devices, such as")
 
 
 def test_a_list_of_devices_is_kept_as_it_was_given() -> None:

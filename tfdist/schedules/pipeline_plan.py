@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 
 from tfdist.errors import StrategyError
 from tfdist.schedules.schedule import SCHEDULES
@@ -44,9 +45,9 @@ class PipelinePlan:
     def __post_init__(self) -> None:
         for name in ("microbatches", "replicas"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
                 raise StrategyError(f"{name}={value!r}: give a number of at least 1")
-        if self.schedule not in SCHEDULES:
+        if not isinstance(self.schedule, str) or self.schedule not in SCHEDULES:
             raise StrategyError(
                 f"schedule={self.schedule!r}: give one of {', '.join(map(repr, SCHEDULES))}"
             )
@@ -68,14 +69,25 @@ class PipelinePlan:
                         f"stages holds {name!r}: give names of layers, the first layer of each "
                         "stage but the first"
                     )
-        elif self.stages is not None and (not isinstance(self.stages, int) or self.stages < 1):
+        elif self.stages is not None and (
+            isinstance(self.stages, bool)
+            or not isinstance(self.stages, Integral)
+            or self.stages < 1
+        ):
             raise StrategyError(f"stages={self.stages!r}: give layer names, or a number of stages")
+        if not isinstance(self.recompute, bool):
+            raise StrategyError(f"recompute={self.recompute!r}: give True or False")
+        if not isinstance(self.place, Mapping):
+            raise StrategyError(
+                f"place={self.place!r}: give a dictionary from patterns of layer names to the "
+                "number of a task, such as {'tower_a*': 0}"
+            )
         if not self.tasks or len(self.tasks) % self.replicas:
             raise StrategyError(self._misfit())
         if self.num_stages % self.tasks_each and not self.place:
             raise StrategyError(self._misfit())
         for pattern, task in self.place.items():
-            if not isinstance(task, int) or not 0 <= task < self.tasks_each:
+            if not isinstance(task, Integral) or not 0 <= task < self.tasks_each:
                 raise StrategyError(
                     f"place={{{pattern!r}: {task!r}}}: give the number of a task of one replica, "
                     f"0 to {self.tasks_each - 1}"
@@ -91,7 +103,7 @@ class PipelinePlan:
         """K, the number of stages."""
         if self.stages is None:
             return self.tasks_each
-        return self.stages if isinstance(self.stages, int) else len(self.stages) + 1
+        return int(self.stages) if isinstance(self.stages, Integral) else len(self.stages) + 1
 
     def task_of(self, stage: int) -> int:
         """Returns the number, within a replica, of the task that runs a stage.

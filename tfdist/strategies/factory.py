@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tfdist import log, process
 from tfdist.cluster import Cluster
 from tfdist.environments import detect_cluster, why_not_alone
-from tfdist.errors import StrategyError
+from tfdist.errors import ClusterError, StrategyError
 from tfdist.exits import tell_by_exit_code
 from tfdist.strategies import current
 from tfdist.strategies.strategy_options import Options, check_kind
@@ -101,6 +101,11 @@ def strategy(
     given = {k: v for k, v in locals().items() if k not in ("kind", "cluster", "unknown")}
     tell_by_exit_code()
     check_kind(kind)
+    if cluster is not None and not isinstance(cluster, Cluster):
+        raise ClusterError(
+            f"cluster={cluster!r}: give a tfdist.Cluster, such as Cluster.from_json(text) or "
+            "Cluster.from_file(path) make"
+        )
     chosen = Options.from_keywords({**unknown, **given})
     with current.making():
         return _made(kind, cluster, chosen)

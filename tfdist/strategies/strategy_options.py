@@ -6,13 +6,14 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from numbers import Integral, Real
 from typing import Any
 
 from tfdist.cluster.checks import KINDS
 from tfdist.errors import StrategyError
 from tfdist.process import rendezvous_timeout
 
-__all__ = ["KINDS", "Options", "check_kind", "did_you_mean"]
+__all__ = ["KINDS", "Options", "check_kind", "did_you_mean", "is_count", "is_number"]
 
 PIPELINE = ("microbatches", "schedule", "stages", "replicas", "recompute", "place")
 """The options of a pipeline, which `tfdist.schedules.pipeline_plan.PipelinePlan` checks."""
@@ -49,24 +50,29 @@ class Options:
 
     def __post_init__(self) -> None:
         cut = self.logical_devices
-        if cut is not None and not (_is_count(cut) or _KIND_AND_COUNT.fullmatch(str(cut))):
+        if cut is not None and not (is_count(cut) or _KIND_AND_COUNT.fullmatch(str(cut))):
             raise StrategyError(
                 f"logical_devices={cut!r}: give a number of at least 1, one of a kind as "
                 '"GPU:2" or "CPU:2", or None'
             )
         for name in ("intra_op_threads", "inter_op_threads"):
             value = getattr(self, name)
-            if value is not None and not _is_count(value):
+            if value is not None and not is_count(value):
                 raise StrategyError(f"{name}={value!r}: give a number of at least 1, or None")
         value = self.rendezvous_timeout
-        if value is not None and not (isinstance(value, int | float) and value > 0):
+        if value is not None and not is_number(value, above=0):
             raise StrategyError(f"rendezvous_timeout={value!r}: give seconds above 0, or None")
         if self.communication not in _COMMUNICATION:
             raise StrategyError(
                 f"communication={self.communication!r}: give one of {', '.join(_COMMUNICATION)}"
             )
-        if isinstance(self.devices, str):
-            raise StrategyError(f"devices={self.devices!r}: give a list of devices")
+        if self.device is not None and not isinstance(self.device, str):
+            raise StrategyError(f"device={self.device!r}: give a name such as 'GPU:0', or None")
+        if self.devices is not None and not _are_names(self.devices):
+            raise StrategyError(
+                f"devices={self.devices!r}: give a list of devices, such as ['GPU:0', 'GPU:1']; "
+                "logical_devices=2 cuts one into two"
+            )
 
     @classmethod
     def from_keywords(cls, keywords: Mapping[str, Any]) -> Options:
@@ -77,7 +83,7 @@ class Options:
                 hint = did_you_mean(name, known)
                 raise StrategyError(f"no option {name!r}; {hint}it knows {', '.join(known)}")
         given = dict(keywords)
-        if given.get("devices") is not None and not isinstance(given["devices"], str):
+        if isinstance(given.get("devices"), list):
             given["devices"] = tuple(given["devices"])
         return cls(**given)
 
@@ -120,8 +126,18 @@ class Options:
         return rendezvous_timeout()
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+def is_count(value: object, least: int = 1) -> bool:
+    """Tells whether a value is a whole number, Python's or NumPy's, of at least `least`."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and value >= least
+
+
+def is_number(value: object, above: float) -> bool:
+    """Tells whether a value is a number, Python's or NumPy's, above another; NaN is not."""
+    return isinstance(value, Real) and not isinstance(value, bool) and value > above
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, tuple | list) and all(isinstance(name, str) for name in value)
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from tfdist.errors import PlugError
-from tfdist.strategies.strategy_options import did_you_mean
+from tfdist.strategies.strategy_options import did_you_mean, is_count, is_number
 
 __all__ = ["FAMILY_OPTIONS", "TrainingOptions", "keywords_from"]
 
@@ -62,6 +62,10 @@ class TrainingOptions:
     memory_limit: float | None = None
 
     def __post_init__(self) -> None:
+        for name in ("error_feedback", "cache_data", "exact_embeddings"):
+            value = getattr(self, name)
+            if not isinstance(value, bool):
+                raise PlugError(f"{name}={value!r}: give True or False")
         if self.gradient_dtype not in _GRADIENT_DTYPES:
             raise PlugError(
                 f"gradient_dtype={self.gradient_dtype!r}: give 'bfloat16', 'float16' or None"
@@ -71,7 +75,7 @@ class TrainingOptions:
                 "error_feedback=True without a gradient_dtype: nothing is rounded, so there is "
                 "nothing to feed back; give gradient_dtype='bfloat16' too, or leave it out"
             )
-        if type(self.local_steps) is not int or self.local_steps < 1:
+        if not is_count(self.local_steps):
             raise PlugError(f"local_steps={self.local_steps!r}: give a number of steps, at least 1")
         if self.local_steps > 1 and self.gradient_dtype is not None:
             raise PlugError(
@@ -91,7 +95,10 @@ class TrainingOptions:
                 f"virtual_replicas with {others[0]}: what that exchanges depends on the number of "
                 "workers; choose one of the two"
             )
-        if not self.outer_learning_rate > 0 or not 0 <= self.outer_momentum < 1:
+        rate, momentum = self.outer_learning_rate, self.outer_momentum
+        if not is_number(rate, above=0) or not (
+            is_number(momentum, above=-1) and 0 <= momentum < 1
+        ):
             raise PlugError(
                 f"outer_learning_rate={self.outer_learning_rate!r}, outer_momentum="
                 f"{self.outer_momentum!r}: give a rate above 0 and a momentum from 0 to below 1"
@@ -99,11 +106,11 @@ class TrainingOptions:
 
         for name, least in (("fetch_every", 1), ("push_every", 1), ("warm_start", 0)):
             value = getattr(self, name)
-            if type(value) is not int or value < least:
+            if not is_count(value, least):
                 raise PlugError(f"{name}={value!r}: give a number of steps, at least {least}")
         for name in ("shard_embeddings_from", "embedding_shards", "virtual_replicas"):
             value = getattr(self, name)
-            if value is not None and (type(value) is not int or value < 1):
+            if value is not None and not is_count(value):
                 raise PlugError(f"{name}={value!r}: give a number of at least 1, or None")
         if self.exact_embeddings and max(self.fetch_every, self.push_every) > 1:
             raise PlugError(
@@ -111,14 +118,18 @@ class TrainingOptions:
                 f"{self.push_every}: local steps are not those of one process; choose one of the "
                 "two"
             )
-        if self.data_on_device not in (None, True, False):
+        if not (self.data_on_device is None or isinstance(self.data_on_device, bool)):
             raise PlugError(f"data_on_device={self.data_on_device!r}: give True, False or None")
         rate = self.local_learning_rate
-        if rate is not None and not rate > 0:
+        if rate is not None and not is_number(rate, above=0):
             raise PlugError(f"local_learning_rate={rate!r}: give a rate above 0, or None")
         limit = self.memory_limit
-        if limit is not None and not limit > 0:
+        if limit is not None and not is_number(limit, above=0):
             raise PlugError(f"memory_limit={limit!r}: give a number of bytes above 0, or None")
+        if not (self.costs is None or isinstance(self.costs, Mapping)):
+            raise PlugError(
+                f"costs={self.costs!r}: give a dictionary from names of layers to what they cost"
+            )
 
     def check_for(self, family: str, options: Collection[str] | None = None) -> None:
         """Checks that the options which were given mean something to a family of strategies.
