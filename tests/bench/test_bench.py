@@ -34,13 +34,17 @@ def bench(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.thorough
-def test_a_script_of_ones_own_on_one_and_two_workers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("batch", [32, 320], ids=["20_steps_an_epoch", "2_steps_an_epoch"])
+def test_a_script_of_ones_own_on_one_and_two_workers(tmp_path: Path, batch: int) -> None:
     (tmp_path / "train.py").write_text(SCRIPT)
-    ran = bench("--workers", "1,2", "--seconds", "1", "train.py", 32, cwd=tmp_path)
+    ran = bench("--workers", "1,2", "--seconds", "1", "train.py", batch, cwd=tmp_path)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     measured = Measured.from_json((tmp_path / "tfdist_bench" / "bench.json").read_text())
     assert [job.workers for job in measured.jobs] == [1, 2]
-    assert [job.slowest.rows for job in measured.jobs] == [32, 32]  # the script's global batch
+    assert [job.slowest.rows for job in measured.jobs] == [
+        batch,
+        batch,
+    ]  # the script's global batch
     assert measured.jobs[1].slowest.gradient_bytes == 5 * 4
     assert (
         measured.jobs[0].slowest.split.all_reduce == 0 < measured.jobs[1].slowest.split.all_reduce

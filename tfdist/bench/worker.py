@@ -162,6 +162,9 @@ def _time_input(data: Stream, replicas: int) -> tuple[float, float]:
     pull(iterator, tf.constant(2, tf.int64))  # fills what is read ahead
     began = time.perf_counter()
     count, rows = pull(iterator, tf.constant(_INPUT_STEPS, tf.int64))
+    if not int(count):  # all of a short epoch was read ahead: the whole is timed, with its start
+        began = time.perf_counter()
+        count, rows = pull(data.make_iterator(), tf.constant(_INPUT_STEPS, tf.int64))
     seconds = time.perf_counter() - began
     return seconds / max(1, int(count)), int(rows) / max(1, int(count))
 

@@ -11,6 +11,7 @@ import keras
 from tfdist import log, process
 from tfdist.compat import keras_trainer
 from tfdist.errors import CheckpointError
+from tfdist.given_numbers import is_count, is_number
 from tfdist.training.checkpointing.background import Background
 from tfdist.training.checkpointing.extra_parts import read_job_state, restore_random_state
 from tfdist.training.checkpointing.loading import load_variables
@@ -99,10 +100,10 @@ class Checkpoint(keras.callbacks.Callback):
         if not (sharded is None or isinstance(sharded, bool)):
             raise CheckpointError(f"sharded={sharded!r}: give True, False or None (by the size)")
         for name, value in {"every": every, "every_steps": every_steps}.items():
-            if (value is not None or name == "every") and not _is_count(value):
+            if (value is not None or name == "every") and not is_count(value):
                 what = "epochs" if name == "every" else "steps"
                 raise CheckpointError(f"{name}={value!r}: give a number of {what}, at least 1")
-        if every_secs is not None and not (_is_real(every_secs) and every_secs > 0):
+        if every_secs is not None and not is_number(every_secs, above=0):
             raise CheckpointError(f"every_secs={every_secs!r}: give a number of seconds above 0")
         self.every = every
         self.every_steps = every_steps
@@ -242,11 +243,3 @@ class Checkpoint(keras.callbacks.Callback):
     def _is_chief(self) -> bool:
         plugged = Plugged.of(self.model)
         return process.current().is_chief if plugged is None else plugged.layout.is_chief
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _is_real(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

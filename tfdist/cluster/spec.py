@@ -14,6 +14,7 @@ from tfdist.cluster.address import Address
 from tfdist.cluster.parse import parse_config
 from tfdist.cluster.task import Task
 from tfdist.errors import ClusterError
+from tfdist.given_numbers import is_count
 
 __all__ = ["Cluster"]
 
@@ -315,7 +316,7 @@ class Cluster:
 
 def _counts(workers: int, ps: int, chief: bool, evaluator: bool) -> dict[str, int]:
     for name, count in (("workers", workers), ("ps", ps)):
-        if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+        if not is_count(count, 0):
             raise ClusterError(f"{name}={count!r}; give how many there are: 0, 1, 2, ...")
     if evaluator and ps:
         raise ClusterError(

@@ -9,6 +9,7 @@ from typing import Literal
 
 from tfdist.cluster.task import nearest
 from tfdist.errors import LaunchError, StrategyError
+from tfdist.given_numbers import is_count
 from tfdist.launch.network import How
 
 __all__ = ["KINDS", "OPTIONS", "JobOptions", "Returns", "Show"]
@@ -59,7 +60,7 @@ class JobOptions:
                 )
         for name in ("workers", "ps"):
             given = getattr(self, name)
-            if isinstance(given, bool) or not isinstance(given, int) or given < 0:
+            if not is_count(given, 0):
                 raise LaunchError(f"{name}={given!r}: give a whole number, 0, 1, 2, ...")
         if self.strategy is not None and self.strategy not in KINDS:
             raise StrategyError(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 from collections.abc import Mapping, Sequence
-from numbers import Integral
 
 from tfdist.errors import StrategyError
+from tfdist.given_numbers import is_count
 from tfdist.schedules.schedule import SCHEDULES
 
 __all__ = ["PipelinePlan"]
@@ -45,7 +45,7 @@ class PipelinePlan:
     def __post_init__(self) -> None:
         for name in ("microbatches", "replicas"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+            if not is_count(value):
                 raise StrategyError(f"{name}={value!r}: give a number of at least 1")
         if not isinstance(self.schedule, str) or self.schedule not in SCHEDULES:
             raise StrategyError(
@@ -69,11 +69,7 @@ class PipelinePlan:
                         f"stages holds {name!r}: give names of layers, the first layer of each "
                         "stage but the first"
                     )
-        elif self.stages is not None and (
-            isinstance(self.stages, bool)
-            or not isinstance(self.stages, Integral)
-            or self.stages < 1
-        ):
+        elif not (self.stages is None or is_count(self.stages)):
             raise StrategyError(f"stages={self.stages!r}: give layer names, or a number of stages")
         if not isinstance(self.recompute, bool):
             raise StrategyError(f"recompute={self.recompute!r}: give True or False")
@@ -87,7 +83,7 @@ class PipelinePlan:
         if self.num_stages % self.tasks_each and not self.place:
             raise StrategyError(self._misfit())
         for pattern, task in self.place.items():
-            if not isinstance(task, Integral) or not 0 <= task < self.tasks_each:
+            if not is_count(task, 0) or task >= self.tasks_each:
                 raise StrategyError(
                     f"place={{{pattern!r}: {task!r}}}: give the number of a task of one replica, "
                     f"0 to {self.tasks_each - 1}"
@@ -103,7 +99,7 @@ class PipelinePlan:
         """K, the number of stages."""
         if self.stages is None:
             return self.tasks_each
-        return int(self.stages) if isinstance(self.stages, Integral) else len(self.stages) + 1
+        return len(self.stages) + 1 if isinstance(self.stages, Sequence) else int(self.stages)
 
     def task_of(self, stage: int) -> int:
         """Returns the number, within a replica, of the task that runs a stage.

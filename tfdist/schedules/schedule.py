@@ -29,6 +29,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from tfdist.errors import StrategyError
+from tfdist.given_numbers import is_count
 
 __all__ = [
     "SCHEDULES",
@@ -309,5 +310,5 @@ def _needs(
 
 def _check(stages: int, microbatches: int) -> None:
     for name, value in (("stages", stages), ("microbatches", microbatches)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        if not is_count(value):
             raise StrategyError(f"{name}={value!r}: give a number of at least 1")

@@ -6,14 +6,14 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from numbers import Integral, Real
 from typing import Any
 
 from tfdist.cluster.checks import KINDS
 from tfdist.errors import StrategyError
+from tfdist.given_numbers import is_count, is_number
 from tfdist.process import rendezvous_timeout
 
-__all__ = ["KINDS", "Options", "check_kind", "did_you_mean", "is_count", "is_number"]
+__all__ = ["KINDS", "Options", "check_kind", "did_you_mean"]
 
 PIPELINE = ("microbatches", "schedule", "stages", "replicas", "recompute", "place")
 """The options of a pipeline, which `tfdist.schedules.pipeline_plan.PipelinePlan` checks."""
@@ -124,16 +124,6 @@ class Options:
         if self.rendezvous_timeout is not None:
             return float(self.rendezvous_timeout)
         return rendezvous_timeout()
-
-
-def is_count(value: object, least: int = 1) -> bool:
-    """Tells whether a value is a whole number, Python's or NumPy's, of at least `least`."""
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= least
-
-
-def is_number(value: object, above: float) -> bool:
-    """Tells whether a value is a number, Python's or NumPy's, above another; NaN is not."""
-    return isinstance(value, Real) and not isinstance(value, bool) and value > above
 
 
 def _are_names(value: object) -> bool:

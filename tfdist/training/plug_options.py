@@ -8,7 +8,8 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from tfdist.errors import PlugError
-from tfdist.strategies.strategy_options import did_you_mean, is_count, is_number
+from tfdist.given_numbers import is_count, is_number
+from tfdist.strategies.strategy_options import did_you_mean
 
 __all__ = ["FAMILY_OPTIONS", "TrainingOptions", "keywords_from"]
 

@@ -15,6 +15,7 @@ import keras
 import tensorflow as tf
 
 from tfdist.errors import StrategyError
+from tfdist.given_numbers import is_count, is_number
 from tfdist.strategies import current
 
 __all__ = ["ScaledWarmup"]
@@ -65,7 +66,7 @@ class ScaledWarmup(keras.optimizers.schedules.LearningRateSchedule):
         super().__init__()
         if not isinstance(base, keras.optimizers.schedules.LearningRateSchedule):
             base = _number("base", base, "a rate above 0, or a schedule of keras.optimizers")
-        if isinstance(warmup_steps, bool) or not isinstance(warmup_steps, int) or warmup_steps < 0:
+        if not is_count(warmup_steps, 0):
             raise ValueError(f"warmup_steps={warmup_steps!r}: give a number of steps, 0 or more")
         if scale is not None:
             scale = _number("scale", scale, "a number above 0, or None for the replicas in sync")
@@ -104,9 +105,7 @@ class ScaledWarmup(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def _number(name: str, value: object, allowed: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{name}={value!r}: give {allowed}")
-    if not (value > 0 and math.isfinite(value)):
+    if not is_number(value, above=0) or math.isinf(value):
         raise ValueError(f"{name}={value!r}: give {allowed}")
     return float(value)
 

@@ -25,6 +25,7 @@ from typing import Any
 
 from tfdist import log
 from tfdist.errors import CheckpointError
+from tfdist.given_numbers import is_count
 from tfdist.training.checkpointing.damage import damage_of
 from tfdist.training.checkpointing.replacing import (
     SCRATCH,
@@ -132,7 +133,7 @@ class Store:
     """
 
     def __init__(self, directory: str | os.PathLike[str], keep: int = 3) -> None:
-        if not isinstance(keep, int) or keep < 1:
+        if not is_count(keep):
             raise CheckpointError(f"keep={keep!r}: give the number of checkpoints, at least 1")
         self.directory = Path(directory)
         self.keep = keep

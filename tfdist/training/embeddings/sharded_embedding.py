@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from tfdist.compat import keras_layers
 from tfdist.errors import PlugError
+from tfdist.given_numbers import is_count
 from tfdist.training.embeddings.lookup import look_up
 from tfdist.training.embeddings.sharded_variable import ShardedVariable
 from tfdist.training.model_parts import unique
@@ -295,11 +296,7 @@ def _check(layer: keras.layers.Layer) -> None:
 def _check_count(layer: keras.layers.Layer, shards: int | None) -> int | None:
     if shards is None:
         return None
-    if (
-        not isinstance(shards, int)
-        or isinstance(shards, bool)
-        or not 1 <= shards <= layer.input_dim
-    ):
+    if not is_count(shards) or shards > layer.input_dim:
         raise PlugError(
             f"shards={shards!r} was given for the embedding layer {layer.name!r} of "
             f"{layer.input_dim} rows: give an integer from 1 to {layer.input_dim}, or None"

@@ -1,0 +1,28 @@
+"""What counts as a number where a user gives one: Python's or NumPy's, and no truth value."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import TypeGuard
+
+__all__ = ["is_count", "is_number"]
+
+
+def is_count(value: object, least: int = 1) -> TypeGuard[int]:
+    """Tells whether a value is a whole number of at least `least`.
+
+    Example:
+        >>> is_count(2), is_count(2.0), is_count(True), is_count(0)
+        (True, False, False, False)
+    """
+    return isinstance(value, Integral) and not isinstance(value, bool) and value >= least
+
+
+def is_number(value: object, above: float) -> TypeGuard[float]:
+    """Tells whether a value is a number above another one, which may be infinite; NaN is not.
+
+    Example:
+        >>> is_number(0.5, above=0), is_number("1", above=0), is_number(float("nan"), above=0)
+        (True, False, False)
+    """
+    return isinstance(value, Real) and not isinstance(value, bool) and value > above
