@@ -104,6 +104,7 @@ def test_kerass_own_bar_makes_room_for_it(drawn: bytes) -> None:
 
 def test_nothing_of_it_is_left(drawn: bytes) -> None:
     end = drawn.decode(errors="replace").rpartition("\x1b[2K")[2]
-    assert "━" not in end
+    own = [line for line in end.splitlines() if "worker:0]" not in line]  # Keras draws a bar, too
+    assert "━" not in "".join(own)
     assert "exit code 137" in end
     assert b"\x1b[?25l" not in drawn  # the cursor was never hidden

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import subprocess
@@ -144,6 +145,13 @@ except Exception as error:
 answer["tensorflow"] = "tensorflow" in sys.modules
 print(json.dumps(answer), flush=True)
 """
+
+
+def answer_of(running: subprocess.Popen[str]) -> dict[str, Any]:
+    """What a process has printed, of which `communicate` would miss what `readline` has read."""
+    assert running.stdout is not None
+    answer: dict[str, Any] = json.loads(running.stdout.readline())
+    return answer
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import socket
 import threading
 import time
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.machine.names import Names
-from tests.rendezvous.meeting import SOON, a_cluster, come, process, speaking, together
+from tests.rendezvous.meeting import SOON, a_cluster, answer_of, come, process, speaking, together
 from tfdist.cluster import Cluster, Task
 from tfdist.errors import ClusterError, RendezvousTimeout
 from tfdist.machine.ports import Reservation, busy
@@ -45,7 +44,7 @@ def test_every_meeting_has_another_seed() -> None:
 def test_processes_meet_without_tensorflow() -> None:
     with a_cluster(3) as cluster, contextlib.ExitStack() as stack:
         running = [stack.enter_context(process(cluster, task, 10)) for task in THREE]
-        answers = [json.loads(one.communicate(timeout=15)[0]) for one in running]
+        answers = [answer_of(one) for one in running]
     assert answers[0] == answers[1] == answers[2]
     assert answers[0]["tasks"] == list(THREE)
     assert not answers[0]["tensorflow"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.server
-import json
 import os
 import signal
 import socket
@@ -15,7 +14,16 @@ from typing import Any
 
 import pytest
 
-from tests.rendezvous.meeting import SOON, a_cluster, come, hosting, process, speaking, together
+from tests.rendezvous.meeting import (
+    SOON,
+    a_cluster,
+    answer_of,
+    come,
+    hosting,
+    process,
+    speaking,
+    together,
+)
 from tfdist.cluster import Cluster
 from tfdist.errors import (
     PortInUse,
@@ -352,7 +360,7 @@ def test_a_process_that_has_stopped_is_named() -> None:
         other = come(cluster, "worker:2", timeout=3.0)
         said = {one.join().failed(RendezvousTimeout) for one in (chief, other)}
         stopped.send_signal(signal.SIGCONT)
-        answer = json.loads(stopped.communicate(timeout=10)[0].splitlines()[-1])
+        answer = answer_of(stopped)
     assert len(said) == 1
     assert f"worker:1 ({cluster.address('worker:1')}) did not answer within 3 s (all came)" in (
         said.pop()
@@ -364,7 +372,7 @@ def test_real_processes_fail_within_a_second_after_the_deadline() -> None:
     with a_cluster(3) as cluster, contextlib.ExitStack() as stack:
         start = time.monotonic()
         running = [stack.enter_context(process(cluster, task, 2)) for task in THREE[::2]]
-        answers = [json.loads(one.communicate(timeout=10)[0]) for one in running]
+        answers = [answer_of(one) for one in running]
         taken = time.monotonic() - start
     for answer in answers:
         assert answer["error"] == "RendezvousTimeout"
