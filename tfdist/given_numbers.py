@@ -15,7 +15,9 @@ def is_count(value: object, least: int = 1) -> TypeGuard[int]:
         >>> is_count(2), is_count(2.0), is_count(True), is_count(0)
         (True, False, False, False)
     """
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= least
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        return False
+    return int(value) >= least
 
 
 def is_number(value: object, above: float) -> TypeGuard[float]:
@@ -25,4 +27,6 @@ def is_number(value: object, above: float) -> TypeGuard[float]:
         >>> is_number(0.5, above=0), is_number("1", above=0), is_number(float("nan"), above=0)
         (True, False, False)
     """
-    return isinstance(value, Real) and not isinstance(value, bool) and value > above
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    return float(value) > above

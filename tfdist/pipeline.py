@@ -4,8 +4,9 @@
     print(tfdist.pipeline.draw("1f1b", 4, 8))
     print(tfdist.pipeline.draw(tfdist.pipeline.measure(model, (x, y))))
 
-Schedules: "1f1b" holds the fewest microbatches, "zero_bubble" waits the least, "gpipe" holds all
-microbatches, and "sequential" is what they are compared with; see `tfdist.schedules.schedule`.
+Schedules: "1f1b" holds the fewest microbatches, "zero_bubble" waits less, "interleaved" and "zb_v"
+give each task several stages that do not follow each other, "gpipe" holds all microbatches, and
+"sequential" is what they are compared with; see `tfdist.schedules.schedule`.
 
 Importing it imports no TensorFlow; `measure` and `measure_costs` do.
 """
@@ -16,7 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 from tfdist.schedules.drawing import draw
 from tfdist.schedules.pipeline_plan import PipelinePlan
-from tfdist.schedules.schedule import SCHEDULES, Slot, gpipe, one_f_one_b, sequential, zero_bubble
+from tfdist.schedules.schedule import (
+    SCHEDULES,
+    Slot,
+    gpipe,
+    interleaved,
+    one_f_one_b,
+    sequential,
+    zb_v,
+    zero_bubble,
+)
 from tfdist.schedules.timings import Timing, Timings
 
 if TYPE_CHECKING:
@@ -31,10 +41,12 @@ __all__ = [
     "Timings",
     "draw",
     "gpipe",
+    "interleaved",
     "measure",
     "measure_costs",
     "one_f_one_b",
     "sequential",
+    "zb_v",
     "zero_bubble",
 ]
 

@@ -44,6 +44,8 @@ _BOUNDS: dict[str, Callable[[int], float]] = {
     "gpipe": lambda m: 2 * m / (m + 1),
     "1f1b": lambda m: 2 * m / (m + 1),
     "zero_bubble": lambda m: 6 * m / (3 * m + 1),
+    "interleaved": lambda m: 4 * m / (2 * m + 1),
+    "zb_v": lambda m: 12 * m / (6 * m + 1),
 }
 """The most that two stages can gain by each schedule, where a backward takes two forwards' time."""
 _MICROBATCHES = ("1", "2", "4", "8", "16")
@@ -243,7 +245,8 @@ def render(results: dict[str, Any]) -> str:
             "",
             (
                 "The speed-up is over the fastest of the single processes. The bound is 2M/(M+1) "
-                "for GPipe and 1F1B, 6M/(3M+1) for zero_bubble. The accumulated one "
+                "for GPipe and 1F1B, 6M/(3M+1) for zero_bubble, 4M/(2M+1) for interleaved, "
+                "12M/(6M+1) for zb_v. The accumulated one "
                 f"takes {_ACCUMULATED} microbatches one after the other on one core "
                 "(`gradient_accumulation_steps`): how much of the loss is that of smaller batches."
             ),

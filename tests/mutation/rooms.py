@@ -50,10 +50,14 @@ ROOMS = {
     ),
     "schedules": Room(
         ("tfdist/schedules/[!_d]*.py",),
-        _tests("schedules", "schedule", "partition", "plan", "drawing"),
+        _tests("schedules", "schedule", "interleaved", "partition", "plan", "drawing"),
         _PICTURES,
     ),
-    "drawing": Room(("tfdist/schedules/drawing.py",), _tests("schedules", "drawing"), _PICTURES),
+    "drawing": Room(
+        ("tfdist/schedules/drawing.py",),
+        _tests("schedules", "drawing", "interleaved"),
+        _PICTURES,
+    ),
     "layout": Room(("tfdist/strategies/layout.py",), _tests("sharding", "layout")),
     "sharding": Room(
         ("tfdist/training/data/sharding.py",), _tests("sharding", "sharding"), ("tensorflow",)

@@ -43,6 +43,8 @@ CASES: dict[str, tuple[Callable[[], keras.Model], dict[str, Any]]] = {
     "gpipe, recomputed": (stack, {"schedule": "gpipe", "recompute": True}),
     "zero bubble": (stack, {"schedule": "zero_bubble"}),
     "four stages on two tasks": (stack, {"stages": ["second", "third", "fourth"]}),
+    "interleaved": (stack, {"schedule": "interleaved"}),
+    "zb_v": (stack, {"schedule": "zb_v"}),
     "two replicas": (stack, {"replicas": 2, "stages": 1}),
     "towers": (towers, {"stages": 1, "place": {"left*": 0, "right*": 1}}),
 }

@@ -102,6 +102,19 @@ def test_a_pipeline_equals_one_process(plan: dict[str, Any]) -> None:
     same(deep, lambda m: fit(m, sample_weight=WEIGHTS, validation_data=(X, LABELS)), plan)
 
 
+@pytest.mark.parametrize("microbatches", [3, 10])
+@pytest.mark.parametrize("schedule", ["interleaved", "zb_v", "1f1b"])
+def test_a_task_with_several_stages_equals_one_process(schedule: str, microbatches: int) -> None:
+    """Of ten microbatches some have no rows in the last batch."""
+    plan = {"stages": 4, "schedule": schedule, "microbatches": microbatches}
+    more = layers.Dense(7, activation="relu", name="more")
+    same(
+        lambda: deep(None, layers.Dense.from_config(more.get_config())),
+        lambda m: fit(m, sample_weight=WEIGHTS, validation_data=(X, LABELS)),
+        plan,
+    )
+
+
 def skipping() -> keras.Model:
     inputs = keras.Input((8,))
     first = layers.Dense(6, activation="tanh")(inputs)

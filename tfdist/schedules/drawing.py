@@ -26,6 +26,7 @@ def draw(
     stages: int | None = None,
     microbatches: int | None = None,
     *,
+    tasks: int | None = None,
     path: str | os.PathLike[str] | None = None,
     axes: Any = None,
     title: str | None = None,
@@ -36,6 +37,8 @@ def draw(
         what: a schedule's name, its slots, or what `tfdist.pipeline.measure` returned.
         stages: with a name: K.
         microbatches: with a name: M.
+        tasks: with a name: how many share the stages; by default each has one, or two under
+            "interleaved" and "zb_v".
         path: where to write a picture (PNG, SVG or PDF, by its ending).
         axes: matplotlib axes to draw on instead.
         title: what stands before the bubble's share.
@@ -44,26 +47,31 @@ def draw(
         The picture as text, for a terminal.
 
     Raises:
-        StrategyError: a name without its K and M.
+        StrategyError: a name without its K and M, or stages that do not divide into the tasks.
 
     Example:
         >>> print(tfdist.pipeline.draw("1f1b", 3, 4))
     """
+    placement: Sequence[int] = ()
     if isinstance(what, str):
         if stages is None or microbatches is None:
             raise StrategyError(
                 f"draw({what!r}) without its size: draw({what!r}, stages, microbatches)"
             )
         title = title or what
-        what = schedules.schedule(what, stages, microbatches)
+        if tasks is None:
+            tasks = max(1, stages // schedules.stages_a_task(what))
+        name, what = what, schedules.schedule(what, stages, microbatches, tasks)
+        if tasks < stages:
+            placement = schedules.placement(name, stages, tasks)
     measured = isinstance(what, Timings)
-    timings = what if isinstance(what, Timings) else Timings.planned(what)
+    timings = what if isinstance(what, Timings) else Timings.planned(what, placement)
     heading = _heading(timings, measured, title)
     if path is not None or axes is not None:
         _picture(timings, measured, heading, path, axes)
     if isinstance(what, Timings):
         return f"{heading}\n{_text(timings)}"
-    return f"{heading}\n{schedules.text(what)}"
+    return f"{heading}\n{schedules.text(what, placement or None)}"
 
 
 def _heading(timings: Timings, measured: bool, title: str | None) -> str:
@@ -87,7 +95,8 @@ def _text(timings: Timings) -> str:
             letter = _letter(timing)
             for i in range(low, min(high, _WIDTH)):
                 cells[i] = letter
-        name = f"stage {stage}" if not _replicas(timings) else f"replica {replica} stage {stage}"
+        name = timings.tasks[stage] if timings.shared else f"stage {stage}"
+        name = f"replica {replica} {name}" if _replicas(timings) else name
         rows.append(f"{name} | {''.join(cells)}")
     return "\n".join(rows)
 
@@ -99,8 +108,16 @@ def _letter(timing: Timing) -> str:
 def _by_row(timings: Timings) -> dict[tuple[int, int], list[Timing]]:
     rows: dict[tuple[int, int], list[Timing]] = {}
     for timing in timings.slots:
-        rows.setdefault((timing.replica, timing.slot.stage), []).append(timing)
+        row = timings.rows[timing.slot.stage]
+        rows.setdefault((timing.replica, row), []).append(timing)
     return rows
+
+
+def _shade(timings: Timings, timing: Timing) -> float:
+    """How dark a slot is: the later stages of a task are lighter."""
+    rows, stage = timings.rows, timing.slot.stage
+    rank, each = rows[:stage].count(rows[stage]), rows.count(rows[stage])
+    return 1 - 0.5 * rank / max(1, each - 1)
 
 
 def _replicas(timings: Timings) -> bool:
@@ -125,14 +142,21 @@ def _picture(timings: Timings, measured: bool, heading: str, path: Any, axes: An
             width = scale * (timing.end - timing.begin)
             left = scale * (timing.begin - start)
             colour = _COLOURS[timing.slot.direction]
-            axes.barh(row, width, 0.85, left, color=colour, edgecolor="white", linewidth=0.8)
+            alpha = _shade(timings, timing)
+            axes.barh(
+                row, width, 0.85, left, color=colour, alpha=alpha, edgecolor="white", linewidth=0.8
+            )
             if width > 0.02 * scale * timings.seconds:
                 label = str(timing.slot.microbatch)
                 axes.text(left + width / 2, row, label, ha="center", va="center", fontsize=8)
     drawn = {timing.slot.direction for timing in timings.slots}
     replicas = _replicas(timings)
-    names = [f"replica {r}, stage {s}" if replicas else f"stage {s}" for (r, s), _ in rows]
-    if timings.tasks and not replicas:
+    what = [timings.tasks[s] if timings.shared else f"stage {s}" for (_, s), _ in rows]
+    names = [
+        f"replica {r}, {name}" if replicas else name
+        for ((r, _), _), name in zip(rows, what, strict=True)
+    ]
+    if timings.tasks and not replicas and not timings.shared:
         names = [
             f"{name} ({timings.tasks[s]})" for name, ((_, s), _) in zip(names, rows, strict=True)
         ]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from tfdist.errors import StrategyError
 from tfdist.given_numbers import is_count
-from tfdist.schedules.schedule import SCHEDULES
+from tfdist.schedules.schedule import SCHEDULES, Slot, placement, schedule, stages_a_task
 
 __all__ = ["PipelinePlan"]
 
@@ -20,11 +20,12 @@ class PipelinePlan:
     Attributes:
         tasks: the names of the tasks that compute, such as "worker:0" or "CPU:1".
         microbatches: M, the parts that every batch of a replica is cut into.
-        schedule: "gpipe", "1f1b", "zero_bubble" or "sequential".
+        schedule: "gpipe", "1f1b", "zero_bubble", "interleaved", "zb_v" or "sequential".
         replicas: how many copies of the pipeline train on disjoint tasks, each on its part of
             the batch.
         stages: the name of the first layer of each stage but the first; or how many stages there
-            are, to be split automatically; or None for one stage a task.
+            are, to be split automatically; or None for one stage a task, and two of "interleaved"
+            and "zb_v".
         recompute: whether a stage's forward is run again in its backward, instead of keeping what
             it computed.
         place: tasks of single layers, by patterns of their names; tasks are counted within one
@@ -51,10 +52,10 @@ class PipelinePlan:
             raise StrategyError(
                 f"schedule={self.schedule!r}: give one of {', '.join(map(repr, SCHEDULES))}"
             )
-        if self.schedule == "zero_bubble" and self.recompute:
+        if self.schedule in ("zero_bubble", "zb_v") and self.recompute:
             raise StrategyError(
-                "recompute=True with schedule='zero_bubble', which keeps what the gradients of "
-                "weights are computed from: save memory with '1f1b', or time without recompute"
+                f"recompute=True with schedule={self.schedule!r}, which keeps what the gradients "
+                "of weights are computed from: save memory with '1f1b', or time without recompute"
             )
         if isinstance(self.stages, str):
             raise StrategyError(
@@ -80,7 +81,14 @@ class PipelinePlan:
             )
         if not self.tasks or len(self.tasks) % self.replicas:
             raise StrategyError(self._misfit())
-        if self.num_stages % self.tasks_each and not self.place:
+        if self.schedule == "zb_v" and self.num_stages != 2 * self.tasks_each:
+            raise StrategyError(
+                f"schedule='zb_v' with {self.num_stages} stages on {self.tasks_each} tasks, each "
+                f"of which has two: give {2 * self.tasks_each} stages, or leave `stages` out"
+            )
+        if self.num_stages % self.tasks_each and not (
+            self.place and self.schedule != "interleaved"
+        ):
             raise StrategyError(self._misfit())
         for pattern, task in self.place.items():
             if not is_count(task, 0) or task >= self.tasks_each:
@@ -98,15 +106,21 @@ class PipelinePlan:
     def num_stages(self) -> int:
         """K, the number of stages."""
         if self.stages is None:
-            return self.tasks_each
+            return self.tasks_each * stages_a_task(self.schedule)
         return len(self.stages) + 1 if isinstance(self.stages, Sequence) else int(self.stages)
 
     def task_of(self, stage: int) -> int:
-        """Returns the number, within a replica, of the task that runs a stage.
+        """Returns the number, within a replica, of the task that runs a stage."""
+        return self.placement[stage]
 
-        Where a task runs several stages they follow each other.
-        """
-        return min(stage * self.tasks_each // self.num_stages, self.tasks_each - 1)
+    @property
+    def placement(self) -> tuple[int, ...]:
+        """The task, within a replica, of each stage."""
+        return placement(self.schedule, self.num_stages, self.tasks_each)
+
+    def slots(self) -> tuple[Slot, ...]:
+        """Returns what each stage does, and when."""
+        return schedule(self.schedule, self.num_stages, self.microbatches, self.tasks_each)
 
     def placed(self, layer: str, stage: int) -> int:
         """Returns the number, within a replica, of the task that runs a layer of a stage."""

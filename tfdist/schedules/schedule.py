@@ -20,16 +20,28 @@ fill the time in which a stage would wait. Two stages:
     stage 0 | F0 F1 F2 B0 F3 B1 W0 B2 W1 B3 W2 W3 .
     stage 1 | .  F0 B0 F1 B1 F2 B2 F3 B3 W0 W1 W2 W3
 
+In `interleaved` are those in which a task has several stages that do not follow each other.
+
 Pure: imports no TensorFlow.
 """
 
 from __future__ import annotations
 
+import string
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple
 
 from tfdist.errors import StrategyError
-from tfdist.given_numbers import is_count
+from tfdist.schedules.clocks import (
+    Direction,
+    Made,
+    Order,
+    Slot,
+    Work,
+    as_soon_as_possible,
+    check_sizes,
+    clock_by_clock,
+)
+from tfdist.schedules.interleaved import interleaved, zb_v
 
 __all__ = [
     "SCHEDULES",
@@ -38,39 +50,17 @@ __all__ = [
     "forward_only",
     "gpipe",
     "in_one_go",
+    "interleaved",
     "one_f_one_b",
     "peak_alive",
+    "placement",
     "schedule",
     "sequential",
+    "stages_a_task",
     "text",
+    "zb_v",
     "zero_bubble",
 ]
-
-Direction = Literal["forward", "backward", "weights"]
-
-
-class Slot(NamedTuple):
-    """What one stage does at one clock.
-
-    Attributes:
-        clock: when, from 0, where every slot takes one clock.
-        stage: who, from 0.
-        microbatch: on what, from 0.
-        direction: "forward", "backward" or "weights": of a backward that is split the second part,
-            the gradients of the stage's own weights.
-    """
-
-    clock: int
-    stage: int
-    microbatch: int
-    direction: Direction
-
-
-Order = Sequence[tuple[Direction, int]]
-"""What one stage does, one after the other: directions and microbatches."""
-
-Made = dict[Direction, int]
-"""How many microbatches one stage has done, by direction."""
 
 
 def gpipe(stages: int, microbatches: int) -> Iterator[Slot]:
@@ -83,10 +73,12 @@ def gpipe(stages: int, microbatches: int) -> Iterator[Slot]:
     Yields:
         The slots by clock, then stage.
     """
-    _check(stages, microbatches)
-    every = range(microbatches)
-    order: Order = [("forward", m) for m in every] + [("backward", m) for m in every]
-    yield from _as_soon_as_possible([order] * stages)
+    check_sizes(stages=stages, microbatches=microbatches)
+    ways: tuple[Direction, Direction] = ("forward", "backward")
+    yield from as_soon_as_possible(
+        [[(way, stage, m) for way in ways for m in range(microbatches)] for stage in range(stages)],
+        stages,
+    )
 
 
 def one_f_one_b(stages: int, microbatches: int) -> Iterator[Slot]:
@@ -99,17 +91,17 @@ def one_f_one_b(stages: int, microbatches: int) -> Iterator[Slot]:
     Yields:
         The slots by clock, then stage.
     """
-    _check(stages, microbatches)
+    check_sizes(stages=stages, microbatches=microbatches)
     orders: list[Order] = []
     for stage in range(stages):
         ahead = min(stages - stage, microbatches)
-        order: list[tuple[Direction, int]] = [("forward", m) for m in range(ahead)]
+        order: list[Work] = [("forward", stage, m) for m in range(ahead)]
         for m in range(microbatches):
-            order.append(("backward", m))
+            order.append(("backward", stage, m))
             if m + ahead < microbatches:
-                order.append(("forward", m + ahead))
+                order.append(("forward", stage, m + ahead))
         orders.append(order)
-    yield from _as_soon_as_possible(orders)
+    yield from as_soon_as_possible(orders, stages)
 
 
 def sequential(stages: int, microbatches: int) -> Iterator[Slot]:
@@ -122,7 +114,7 @@ def sequential(stages: int, microbatches: int) -> Iterator[Slot]:
     Yields:
         The slots by clock.
     """
-    _check(stages, microbatches)
+    check_sizes(stages=stages, microbatches=microbatches)
     clock = 0
     for m in range(microbatches):
         for stage in range(stages):
@@ -149,21 +141,25 @@ def zero_bubble(stages: int, microbatches: int) -> Iterator[Slot]:
     Yields:
         The slots by clock, then stage.
     """
-    _check(stages, microbatches)
+    check_sizes(stages=stages, microbatches=microbatches)
     catching_up = [False] * stages
 
     def wishes(stage: int, made: Made) -> Order:
-        left = made["backward"] - made["weights"]
+        forward, backward, weights = (made.get((d, stage), 0) for d in _THREE)
+        left = backward - weights
         catching_up[stage] = left >= _TOGETHER or (catching_up[stage] and left > 0)
+        next_ones = {"forward": forward, "backward": backward, "weights": weights}
         directions: list[Direction] = ["backward", "weights"]
-        if made["forward"] - made["backward"] < 2 * (stages - stage) - 1:
+        if forward - backward < 2 * (stages - stage) - 1:
             directions.insert(1, "forward")
-        if catching_up[stage] and made["backward"] < microbatches:
+        if catching_up[stage] and backward < microbatches:
             directions = ["weights"]
-        return [(d, made[d]) for d in directions if made[d] < microbatches]
+        return [(d, stage, next_ones[d]) for d in directions if next_ones[d] < microbatches]
 
-    yield from _clock_by_clock(stages, wishes)
+    yield from clock_by_clock(stages, stages, wishes)
 
+
+_THREE: tuple[Direction, ...] = ("forward", "backward", "weights")
 
 _TOGETHER = 4
 """Microbatches whose gradients of weights `zero_bubble` computes as one: more hold more memory."""
@@ -173,142 +169,146 @@ SCHEDULES: Mapping[str, Callable[[int, int], Iterator[Slot]]] = {
     "gpipe": gpipe,
     "1f1b": one_f_one_b,
     "zero_bubble": zero_bubble,
+    "interleaved": interleaved,
+    "zb_v": zb_v,
     "sequential": sequential,
 }
 """The schedules by the names that users give."""
 
 
-def schedule(name: str, stages: int, microbatches: int) -> tuple[Slot, ...]:
+def schedule(
+    name: str, stages: int, microbatches: int, tasks: int | None = None
+) -> tuple[Slot, ...]:
     """Returns the slots of the schedule of that name.
 
+    Args:
+        name: one of `SCHEDULES`.
+        stages: K, at least 1.
+        microbatches: M, at least 1.
+        tasks: of "interleaved": how many share the stages; by default half as many.
+
     Raises:
-        StrategyError: there is no such schedule, or a number is below 1.
+        StrategyError: there is no such schedule, or a number does not fit it.
     """
     if name not in SCHEDULES:
         raise StrategyError(f"schedule={name!r}: give one of {', '.join(SCHEDULES)}")
+    if name == "interleaved":
+        return tuple(interleaved(stages, microbatches, tasks))
     return tuple(SCHEDULES[name](stages, microbatches))
 
 
-def in_one_go(slots: Sequence[Slot]) -> Iterator[tuple[Slot, ...]]:
+def stages_a_task(name: str) -> int:
+    """Returns how many stages of a schedule a task has where nobody says: 2 or 1."""
+    return 2 if name in ("interleaved", "zb_v") else 1
+
+
+def placement(name: str, stages: int, tasks: int) -> tuple[int, ...]:
+    """Returns the task of each stage, counted from 0.
+
+    Under "interleaved" they go round; under "zb_v" to the last task and back; else those of a task
+    follow each other.
+    """
+    if name == "interleaved":
+        return tuple(stage % tasks for stage in range(stages))
+    if name == "zb_v":
+        return tuple(min(stage, stages - 1 - stage) for stage in range(stages))
+    return tuple(min(stage * tasks // stages, tasks - 1) for stage in range(stages))
+
+
+def in_one_go(
+    slots: Sequence[Slot], tasks: Sequence[int] | None = None
+) -> Iterator[tuple[Slot, ...]]:
     """Puts together what a stage can compute as one: gradients of weights with nothing between.
+
+    Args:
+        slots: of a schedule.
+        tasks: the task of each stage; None is one for each.
 
     Yields:
         Every slot once, alone or with others, each where the last of them stands.
     """
+    row = _rows(slots, tasks)
     waiting: dict[int, list[Slot]] = {}
     following: dict[int, list[Slot]] = {}
     for slot in reversed(slots):
-        following.setdefault(slot.stage, []).append(slot)
+        following.setdefault(row[slot.stage], []).append(slot)
     for slot in slots:
-        ahead = following[slot.stage]
+        ahead = following[row[slot.stage]]
         ahead.pop()
         together = waiting.setdefault(slot.stage, [])
         together.append(slot)
-        if slot.direction != "weights" or not ahead or ahead[-1].direction != "weights":
+        after = ahead[-1] if ahead else None
+        if (slot.direction, slot.stage) != ("weights", after.stage if after else None) or (
+            after is not None and after.direction != "weights"
+        ):
             yield tuple(together)
             together.clear()
 
 
-def forward_only(slots: Sequence[Slot]) -> tuple[Slot, ...]:
+def forward_only(slots: Sequence[Slot], tasks: Sequence[int] | None = None) -> tuple[Slot, ...]:
     """Returns the same schedule without its backwards, as evaluation and prediction run it."""
     forwards = [slot for slot in slots if slot.direction == "forward"]
-    stages = 1 + max(slot.stage for slot in slots)
     if len({slot.clock for slot in slots}) == len(slots):  # one thing at a time stays so
         return tuple(slot._replace(clock=clock) for clock, slot in enumerate(forwards))
+    row = _rows(slots, tasks)
     orders: list[Order] = [
-        [("forward", slot.microbatch) for slot in forwards if slot.stage == stage]
-        for stage in range(stages)
+        [("forward", slot.stage, slot.microbatch) for slot in forwards if row[slot.stage] == task]
+        for task in range(1 + max(row))
     ]
-    return tuple(_as_soon_as_possible(orders))
+    return tuple(as_soon_as_possible(orders, len(row)))
 
 
-def bubble(slots: Sequence[Slot]) -> float:
-    """Returns the share of all stages' clocks in which they wait; each slot takes one clock.
+def bubble(slots: Sequence[Slot], tasks: Sequence[int] | None = None) -> float:
+    """Returns the share of all tasks' clocks in which they wait; each slot takes one clock.
 
     (K - 1) / (M + K - 1) for `gpipe` and `one_f_one_b`, (K - 1) / (3 M + K - 1) to about twice that
-    for `zero_bubble`, 1 - 1 / K for `sequential`.
+    for `zero_bubble`, 1 - 1 / K for `sequential`; for T tasks with V stages each (T - 1) / (V M +
+    T - 1) for `interleaved`, (T - 1) / (6 M + T - 1) for `zb_v`.
     """
-    stages = 1 + max(slot.stage for slot in slots)
+    rows = 1 + max(_rows(slots, tasks))
     clocks = 1 + max(slot.clock for slot in slots)
-    return 1 - len(slots) / (stages * clocks)
+    return 1 - len(slots) / (rows * clocks)
 
 
-def peak_alive(slots: Sequence[Slot], stage: int) -> int:
-    """Returns how many microbatches' activations a stage holds at most at the same time."""
+def peak_alive(slots: Sequence[Slot], task: int, tasks: Sequence[int] | None = None) -> int:
+    """Returns how many microbatches' activations a task holds at most at the same time.
+
+    Those of each of its stages count by themselves.
+    """
+    row = _rows(slots, tasks)
     last = "weights" if any(slot.direction == "weights" for slot in slots) else "backward"
     alive = most = 0
     for slot in sorted(slots):
-        if slot.stage == stage:
+        if row[slot.stage] == task:
             alive += (slot.direction == "forward") - (slot.direction == last)
             most = max(most, alive)
     return most
 
 
-def text(slots: Sequence[Slot]) -> str:
-    """Draws a schedule with letters: a row a stage, a column a clock, `F3` for forward of 3."""
-    stages = 1 + max(slot.stage for slot in slots)
-    clocks = 1 + max(slot.clock for slot in slots)
-    cells = {(s.stage, s.clock): f"{s.direction[0].upper()}{s.microbatch}" for s in slots}
-    width = max(map(len, cells.values()))
-    digits = len(str(stages - 1))
-    rows = []
-    for stage in range(stages):
-        row = " ".join(cells.get((stage, clock), ".").ljust(width) for clock in range(clocks))
-        rows.append(f"stage {stage:>{digits}} | {row.rstrip()}")
-    return "\n".join(rows)
+def text(slots: Sequence[Slot], tasks: Sequence[int] | None = None) -> str:
+    """Draws a schedule with letters: a row a task, a column a clock, `F3` for forward of 3.
 
-
-def _as_soon_as_possible(orders: Sequence[Order]) -> Iterator[Slot]:
-    """Gives every slot the earliest clock at which its stage and what it needs are ready."""
-
-    def wishes(stage: int, made: Made) -> Order:
-        place = sum(made.values())
-        return orders[stage][place : place + 1]
-
-    yield from _clock_by_clock(len(orders), wishes)
-
-
-def _clock_by_clock(stages: int, wishes: Callable[[int, Made], Order]) -> Iterator[Slot]:
-    """Gives each stage, at every clock, the first of its wishes for which all is ready.
-
-    Args:
-        stages: K.
-        wishes: takes a stage and what it has made; returns what it would do now, the dearest wish
-            first, and nothing when it has done all.
+    Where a task has several stages, `F3a` is of its first, `F3b` of its second.
     """
-    done: dict[tuple[str, int, int], int] = {}
-    made: list[Made] = [{"forward": 0, "backward": 0, "weights": 0} for _ in range(stages)]
-    clock = 0
-    while any(wished := [wishes(stage, own) for stage, own in enumerate(made)]):
-        now = []
-        for stage, order in enumerate(wished):
-            for direction, microbatch in order:
-                needs = _needs(stage, stages, direction, microbatch)
-                if all(done.get(need, clock) < clock for need in needs):
-                    now.append(Slot(clock, stage, microbatch, direction))
-                    break
-        for slot in now:
-            done[slot.direction, slot.stage, slot.microbatch] = clock
-            made[slot.stage][slot.direction] += 1
-        yield from now
-        clock += 1
+    row = _rows(slots, tasks)
+    several = len(set(row)) < len(row)
+    rank = [row[:stage].count(task) for stage, task in enumerate(row)]
+    cells = {
+        (row[s.stage], s.clock): f"{s.direction[0].upper()}{s.microbatch}"
+        + (string.ascii_letters[rank[s.stage]] if several else "")
+        for s in slots
+    }
+    width = max(map(len, cells.values()))
+    clocks = range(1 + max(slot.clock for slot in slots))
+    digits = len(str(max(row)))
+    name = "task" if several else "stage"
+    lines = []
+    for task in range(1 + max(row)):
+        line = " ".join(cells.get((task, clock), ".").ljust(width) for clock in clocks)
+        lines.append(f"{name} {task:>{digits}} | {line.rstrip()}")
+    return "\n".join(lines)
 
 
-def _needs(
-    stage: int, stages: int, direction: Direction, microbatch: int
-) -> list[tuple[str, int, int]]:
-    """What must be done before a slot."""
-    if direction == "forward":
-        return [("forward", stage - 1, microbatch)] if stage else []
-    if direction == "weights":
-        return [("backward", stage, microbatch)]
-    needs = [("forward", stage, microbatch)]
-    if stage + 1 < stages:
-        needs.append(("backward", stage + 1, microbatch))
-    return needs
-
-
-def _check(stages: int, microbatches: int) -> None:
-    for name, value in (("stages", stages), ("microbatches", microbatches)):
-        if not is_count(value):
-            raise StrategyError(f"{name}={value!r}: give a number of at least 1")
+def _rows(slots: Sequence[Slot], tasks: Sequence[int] | None) -> Sequence[int]:
+    """The task of each stage, each its own where nothing is said."""
+    return tasks if tasks is not None else range(1 + max(slot.stage for slot in slots))

@@ -70,11 +70,13 @@ def strategy(
         microbatches: into how many parts a pipeline cuts each batch: more keep its stages busier,
             and make each product smaller.
         schedule: in which order a pipeline works on them: "1f1b" holds the fewest activations,
-            "zero_bubble" waits the least, "gpipe" holds all, "sequential" is what they are compared
-            with; see `tfdist.pipeline`.
+            "zero_bubble" waits less, "interleaved" and "zb_v" give each task two stages that do not
+            follow each other, "gpipe" holds all, "sequential" is what they are compared with; see
+            `tfdist.pipeline`.
         stages: where a pipeline's model is cut: how many stages, or the names of the layers that
-            begin the later ones; None cuts into one for each task. A model of as many Keras models
-            as there are stages is cut between these, any other by what its layers cost.
+            begin the later ones; None cuts into one for each task, or two ("interleaved", "zb_v").
+            A model of as many Keras models as there are stages is cut between these, any other by
+            what its layers cost.
         replicas: how many copies of the pipeline share each batch; the workers must be a multiple.
         recompute: whether a stage's forward pass is done again in the backward pass: a third more
             work, for the memory of its activations.

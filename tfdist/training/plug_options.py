@@ -121,9 +121,9 @@ class TrainingOptions:
             )
         if not (self.data_on_device is None or isinstance(self.data_on_device, bool)):
             raise PlugError(f"data_on_device={self.data_on_device!r}: give True, False or None")
-        rate = self.local_learning_rate
-        if rate is not None and not is_number(rate, above=0):
-            raise PlugError(f"local_learning_rate={rate!r}: give a rate above 0, or None")
+        local = self.local_learning_rate
+        if local is not None and not is_number(local, above=0):
+            raise PlugError(f"local_learning_rate={local!r}: give a rate above 0, or None")
         limit = self.memory_limit
         if limit is not None and not is_number(limit, above=0):
             raise PlugError(f"memory_limit={limit!r}: give a number of bytes above 0, or None")

@@ -49,7 +49,7 @@ class Executor:
         self.stages = stages
         self.strategy = strategy
         self.plan = strategy.plan
-        self.slots = schedules.schedule(self.plan.schedule, len(stages), self.plan.microbatches)
+        self.slots = self.plan.slots()
         self.split = any(slot.direction == "weights" for slot in self.slots)
 
     def run(self, mode: Mode, data: Nest, timed: bool = False) -> Outcome:
@@ -108,8 +108,8 @@ class _Writing:
                 self._rehearse()
         slots = self.program.slots
         if not self.training:
-            slots = schedules.forward_only(slots)
-        for together in schedules.in_one_go(slots):
+            slots = schedules.forward_only(slots, self.plan.placement)
+        for together in schedules.in_one_go(slots, self.plan.placement):
             for replica in range(self.plan.replicas):
                 self._slots(replica, together)
         self._finish()
