@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import ROOT
 from tests.docs.pages import DOCS
 from tfdist import cli, errors
 from tfdist.strategies.strategy_options import KINDS, Options
@@ -72,3 +73,10 @@ def test_the_exit_codes_are_those_of_the_code() -> None:
     told = {name for _, _, names in lines for name in re.findall(r"`(\w+)`", names)}
     there = {name for name, one in vars(errors).items() if inspect.isclass(one)}
     assert told == there - {"TfdistError"}
+
+
+def test_what_the_architecture_points_to_is_there() -> None:
+    text = (DOCS / "architecture.md").read_text().split("\n## Where to look for\n")[1]
+    paths = re.findall(r"`(tfdist/\S+)`", text.split("\n## ")[0])
+    assert len(paths) > 20
+    assert [path for path in paths if not (ROOT / path).exists()] == []
