@@ -29,11 +29,15 @@ function answer(request, response) {
 }
 
 async function look(browser, base, page, [width, w, h, scheme]) {
-  const tab = await browser.newPage();
+  const visitor = await browser.createBrowserContext();  // a page keeps the colours that it was seen in
+  const tab = await visitor.newPage();
   await tab.setViewport({ width: w, height: h });
+  // Before the page is there: a change afterwards would be seen half-way.
+  await tab.emulateMediaFeatures([{ name: "prefers-color-scheme", value: scheme }]);
   const answered = await tab.goto(`${base}/${page}${page && "/"}`, { waitUntil: "load" });
   if (!answered.ok()) throw new Error(`no page ${page} in site/: was it built anew meanwhile?`);
-  if (scheme === "dark") await tab.evaluate(() => document.body.setAttribute("data-md-color-scheme", "slate"));
+  await tab.waitForSelector(`body[data-md-color-scheme=${scheme === "dark" ? "slate" : "default"}]`, { timeout: 5000 });
+  await tab.evaluate(() => Promise.all(document.getAnimations().map((one) => one.finished.catch(() => {}))));
   if (pictures) {
     const name = `${page.replace(/\W+/g, "_") || "start"}-${width}-${scheme}.png`;
     await tab.screenshot({ path: path.join(pictures, name) });
@@ -43,7 +47,7 @@ async function look(browser, base, page, [width, w, h, scheme]) {
     `${one.id} (${one.impact}, ${one.nodes.length} places): ${one.help}: ${one.nodes[0].html.slice(0, 160)}`));
   const wide = await tab.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
   if (wide > 0) found.push(`the page is ${wide} pixels wider than the window`);
-  await tab.close();
+  await visitor.close();
   return found.map((text) => `${page || "start"}, ${width}, ${scheme}: ${text}`);
 }
 
