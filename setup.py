@@ -54,7 +54,8 @@ TEST = [
 DOCS = [
     "mkdocstrings>=1.0,<2",
     "mkdocstrings-python>=2.0,<3",
-    "rich>=13",  # draws the terminal of the start page
+    "pyte>=0.8",  # the terminal of which scripts/terminal draws pictures, with rich
+    "rich>=13",
     "ruff>=0.9",  # breaks the lines of signatures
     "zensical>=0.0.73,<0.1",
 ]

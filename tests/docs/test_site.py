@@ -16,6 +16,12 @@ from tests.docs.pages import DOCS, ROOT
 
 USED = ("scripts", "tests", "tfdist", "CHANGELOG.md", "CONTRIBUTING.md")
 
+SHOWN = {
+    "terminal.svg": ("tfdist run --workers 2 train.py", "2 replicas x 128", "ended well"),
+    "live.svg": ("-m tfdist.examples.digits", "examples/s", "worker:1 input", "exchange"),
+}
+"""What the pictures of a terminal show, among others."""
+
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -75,12 +81,13 @@ def test_the_diagrams_have_words_for_those_who_cannot_see_them() -> None:
 
 
 def test_the_picture_of_a_terminal_shows_what_a_job_says_and_fetches_nothing() -> None:
-    text = (DOCS / "assets" / "terminal.svg").read_text()
-    shown = re.sub("&#160;", " ", " ".join(re.findall(r"<text[^>]*>(.*?)</text>", text)))
-    for said in ("tfdist run --workers 2 train.py", "all 2 tasks are here", "2 replicas x 128"):
-        assert said in shown, said
-    assert "url(http" not in text
-    assert "@import" not in text
+    for name, told in SHOWN.items():
+        text = (DOCS / "assets" / name).read_text()
+        shown = re.sub("&#160;", " ", " ".join(re.findall(r"<text[^>]*>(.*?)</text>", text)))
+        for said in (*told, "all 2 tasks are here"):
+            assert said in shown, said
+        assert "url(http" not in text
+        assert "@import" not in text
 
 
 def test_the_tables_have_a_name_for_each_column() -> None:
