@@ -126,6 +126,16 @@ def test_each_task_shows_its_last_line_and_how_it_ended() -> None:
     assert paper.lines[-1] == "closed"
 
 
+@pytest.mark.parametrize(
+    ("codes", "word"), [((0, 0), "done"), ((0, 1), "failed"), ((1, 1), "failed"), (None, "stopped")]
+)
+def test_a_job_that_has_ended_does_not_run(codes: tuple[int, int] | None, word: str) -> None:
+    view, _, paper = make()
+    view.end(codes and result(*codes))
+    assert paper.lines[0].startswith(word)
+    assert "running" not in paper.text
+
+
 def test_a_warning_of_the_launchers_stays() -> None:
     view, _, paper = make()
     view.say("OTHER HOSTS can reach this job")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NotebookScreen", "TerminalScreen", "find_screen", "in_notebook"]
 
-_COLUMNS = 110
+_COLUMNS = 96  # what a window of 1,300 pixels shows in JupyterLab, beside its files
 _PAGE = (
     "<pre style='white-space:pre;overflow-x:auto;line-height:normal;margin:0;"
     'font-family:Menlo,Consolas,"DejaVu Sans Mono",monospace\'>{code}</pre>'

@@ -149,7 +149,7 @@ class View:
         self._said = ""
         self._warnings: list[str] = []
         self._drawn = 0.0
-        self._is_done = False
+        self._outcome = ""  # of a job that has ended
 
     def feed(self, task: str, data: bytes) -> None:
         """Takes the next bytes of a task, which may have been started again."""
@@ -186,7 +186,7 @@ class View:
         """
         for one in result.tasks if result else ():
             self._marks[str(one.task)] = "failed" if one.returncode else "ended"
-        self._is_done = result is not None and result.returncode == 0
+        self._outcome = "stopped" if result is None else "failed" if result.returncode else "done"
         self._draw()
         self._screen.close()
 
@@ -203,14 +203,17 @@ class View:
         from rich.text import Text
 
         job = self._seen.job or JobView(None, 0, None, None, None, ())
-        where = "done" if self._is_done else place(job) or "running"
+        where = self._outcome or place(job) or "running"
+        total = job.total
+        if total is None and self._outcome:
+            total = 1  # a bar without an end would move for ever
         line = Table.grid(
             Column(no_wrap=True, min_width=len(where)),
             Column(max_width=_LONGEST_BAR),  # of what the words leave
             Column(no_wrap=True),
             padding=(0, 1),
         )
-        bar = ProgressBar(total=job.total, completed=job.done)
+        bar = ProgressBar(total=total, completed=job.done)
         line.add_row(where, bar, Text(", ".join(figures(job)), style="dim"))
         return line
 
