@@ -53,6 +53,14 @@ def test_whatever_an_option_is_given_it_is_taken_or_refused_by_its_name(name: st
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"max_staleness": -1}, "max_staleness=-1: give a number of steps, 0 or more, or None"),
+    (
+        {"max_staleness": 4, "push_every": 2},
+        (
+            "max_staleness with fetch_every=1, push_every=2: a worker's own copy of the weights "
+            "misses what others do; choose one of the two"
+        ),
+    ),
     (
         {"gradient_dtype": "float32"},
         "gradient_dtype='float32': give 'bfloat16', 'float16' or None",
@@ -192,6 +200,7 @@ GIVEN: dict[str, Any] = {
     "push_every": 2,
     "local_learning_rate": 0.5,
     "warm_start": 2,
+    "max_staleness": 3,
     "shard_embeddings_from": None,
     "embedding_shards": 2,
     "exact_embeddings": True,

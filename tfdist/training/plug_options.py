@@ -31,6 +31,7 @@ FAMILY_OPTIONS: Mapping[str, tuple[str, ...]] = {
         "push_every",
         "local_learning_rate",
         "warm_start",
+        "max_staleness",
         "shard_embeddings_from",
         "embedding_shards",
         "exact_embeddings",
@@ -56,6 +57,7 @@ class TrainingOptions:
     push_every: int = 1
     local_learning_rate: float | None = None
     warm_start: int = 0
+    max_staleness: int | None = None
     shard_embeddings_from: int | None = 256 << 10
     embedding_shards: int | None = None
     exact_embeddings: bool = False
@@ -109,6 +111,14 @@ class TrainingOptions:
             value = getattr(self, name)
             if not is_count(value, least):
                 raise PlugError(f"{name}={value!r}: give a number of steps, at least {least}")
+        stale = self.max_staleness
+        if stale is not None and not is_count(stale, 0):
+            raise PlugError(f"max_staleness={stale!r}: give a number of steps, 0 or more, or None")
+        if stale is not None and max(self.fetch_every, self.push_every) > 1:
+            raise PlugError(
+                f"max_staleness with fetch_every={self.fetch_every}, push_every={self.push_every}: "
+                "a worker's own copy of the weights misses what others do; choose one of the two"
+            )
         for name in ("shard_embeddings_from", "embedding_shards", "virtual_replicas"):
             value = getattr(self, name)
             if value is not None and not is_count(value):

@@ -32,6 +32,7 @@ def plug(
     push_every: int = 1,
     local_learning_rate: float | None = None,
     warm_start: int = 0,
+    max_staleness: int | None = None,
     shard_embeddings_from: int | None = 256 << 10,
     embedding_shards: int | None = None,
     exact_embeddings: bool = False,
@@ -86,6 +87,10 @@ def plug(
             optimizer's own.
         warm_start: parameter servers: so many steps are taken by one worker at a time before all
             begin.
+        max_staleness: parameter servers: steps of others that an update may miss of those that
+            were made since its worker read the weights; workers wait where it would be more. With
+            0 steps are taken one after the other, as in one process. The logs of `fit` have
+            "staleness_mean" and "staleness_max". By default any number.
         shard_embeddings_from: parameter servers: tables of embeddings from so many bytes on (256
             KiB by default) are sharded by rows over the servers; None shards none.
         embedding_shards: parameter servers: shards of each such table; by default one on each.

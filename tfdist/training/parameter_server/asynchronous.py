@@ -39,6 +39,8 @@ from tfdist.training.parameter_server.batch_messages import (
 from tfdist.training.parameter_server.metric_totals import MetricTotals
 from tfdist.training.parameter_server.placement import describe_placement, placed
 from tfdist.training.parameter_server.server_updates import ServerUpdates
+from tfdist.training.parameter_server.staleness_bound import StalenessBound
+from tfdist.training.parameter_server.staleness_count import StalenessCount
 from tfdist.training.parameter_server.step_numbers import StepNumbers
 from tfdist.training.parameter_server.work_queue import WorkQueue
 from tfdist.training.parameter_server.worker_pipelines import WorkerPipelines
@@ -94,6 +96,8 @@ class Asynchronous:
         self._queue: WorkQueue | None = None
         self._slots = _AHEAD * self.workers + _MORE_SLOTS
         self._numbers = StepNumbers(self._slots)
+        self._bound = StalenessBound(options.max_staleness, self.workers)
+        self.staleness = None if options.max_staleness is None else StalenessCount()
         self._logs = StepLogs(model)
         self.drift = DriftCheck(model, strategy, layout, {}, False)  # there is one copy of all
 
@@ -107,7 +111,9 @@ class Asynchronous:
         writes = ServerUpdates(self._slots)
         rest = self._totals.rest
         options, tables = self._options, self._tables
-        step = WorkerStep(self.model, options, tables, rest, self._logs, writes, self.device)
+        step = WorkerStep(
+            self.model, options, tables, rest, self._logs, writes, self.device, self.staleness
+        )
         return WorkerPrograms(step)
 
     @functools.cached_property
@@ -128,6 +134,10 @@ class Asynchronous:
         queue = self._queue = WorkQueue(self.coordinator)
         give: Any = self._give_own if isinstance(data, WorkerPipelines) else self._give_rows
         given = 0
+        if mode == "train":
+            self._bound.clear()
+            if self.staleness is not None:
+                self.staleness.begin()
         try:
             while True:
                 limit = self._limit(mode)
@@ -136,6 +146,8 @@ class Asynchronous:
                 ):
                     given += count
                 if not len(queue) and not queue.early:
+                    if mode == "train" and self.staleness is not None:
+                        log.info("staleness: %s", self.staleness.describe() or "no updates")
                     return
                 yield functools.partial(self._next, mode, data, chunk_length, queue)
                 if isinstance(data, WorkerPipelines):
@@ -148,8 +160,14 @@ class Asynchronous:
     def _limit(self, mode: Mode) -> int:
         return 1 if mode == "train" and self._warm > 0 else _AHEAD * self.workers
 
-    def _length(self, chunk_length: ChunkLength, left: int | None, given: int) -> int:
-        """Steps of the next chunk: the fewer are left, the smaller the parts they are shared in."""
+    def _length(self, mode: Mode, chunk_length: ChunkLength, left: int | None, given: int) -> int:
+        """Steps of the next chunk, or 0 where others must come back first."""
+        length = self._usual_length(chunk_length, left, given)
+        most = self._bound.steps() if mode == "train" else None
+        return length if most is None else min(length, most)
+
+    def _usual_length(self, chunk_length: ChunkLength, left: int | None, given: int) -> int:
+        """Steps of a chunk: the fewer are left, the smaller the parts they are shared in."""
         length = chunk_length.next_length(left, given)
         if chunk_length.every is not None:
             return length
@@ -164,7 +182,7 @@ class Asynchronous:
     ) -> int:
         """Hands out the next batches; returns how many."""
         left = data.left(given)
-        length = 0 if left == 0 else self._length(chunk_length, left, given)
+        length = 0 if left == 0 else self._length(mode, chunk_length, left, given)
         if length == 0:
             return 0
         steps = data.take(length, self.all_gather)
@@ -190,11 +208,18 @@ class Asynchronous:
             queue.slots.add(slot)
             arguments.append(tf.constant([slot, first], tf.int64))
             specs.append(tf.TensorSpec([2], tf.int64))
-        queue.start(self._programs.function(mode, "rows", specs), arguments, tag=(slot, steps))
+        function = self._programs.function(mode, "rows", specs)
+        queue.start(function, arguments, tag=(slot, steps, self._begun(mode, steps)))
+
+    def _begun(self, mode: Mode, steps: int) -> int | None:
+        """The number of a chunk of training steps that is handed out."""
+        return self._bound.begin(steps) if mode == "train" else None
 
     def _back(self, came: tuple[Any, Any], queue: WorkQueue) -> tuple[int, Any]:
         """How many steps were asked for, and what has come of them; their slot is free."""
-        (slot, steps), result = came
+        (slot, steps, number), result = came
+        if number is not None:
+            self._bound.end(number)
         self._numbers.give_back(queue.slots & {slot})
         queue.slots.discard(slot)
         return steps, result
@@ -214,13 +239,14 @@ class Asynchronous:
             return 0
         if data.ended_workers and busy:
             return 0
-        count = self._length(chunk_length, left, given)
+        count = self._length(mode, chunk_length, left, given)
         if count == 0:
             return 0
         specs = (tf_strategies.spec_of_remote(data.iterators), tf.TensorSpec([], tf.int32))
         function = self._programs.function(mode, "own", specs)
         data.promised += count
-        queue.start(function, (data.iterators, tf.constant(count)), tag=(None, count))
+        tag = (None, count, self._begun(mode, count))
+        queue.start(function, (data.iterators, tf.constant(count)), tag=tag)
         return count
 
     def _next(
@@ -259,7 +285,10 @@ class Asynchronous:
 
     def _results(self, mode: Mode, own: dict[str, Any]) -> dict[str, Any]:
         logs = self._logs.results(mode, self._totals.states(), own)
-        return {name: as_plain(tf.convert_to_tensor(value)) for name, value in logs.items()}
+        found = {name: as_plain(tf.convert_to_tensor(value)) for name, value in logs.items()}
+        if mode == "train" and self.staleness is not None:
+            found |= self.staleness.logs()
+        return found
 
     def wait(self, queue: WorkQueue) -> tuple[Any, Any]:
         """Waits for a result; while it does, makes sure that there is somebody to bring one."""

@@ -14,6 +14,7 @@ from tfdist.structures import Gradient
 from tfdist.training.embeddings.embedding_tables import EmbeddingTables
 from tfdist.training.embeddings.sparse_rules import counts_apart
 from tfdist.training.parameter_server.server_updates import ServerUpdates, by_server
+from tfdist.training.parameter_server.staleness_count import StalenessCount
 
 __all__ = ["OptimizerUpdates"]
 
@@ -26,10 +27,17 @@ class OptimizerUpdates:
     Args:
         writes: to the servers.
         tables: the sharded embeddings.
+        staleness: counts what updates have missed; None where nobody asks.
     """
 
-    def __init__(self, writes: ServerUpdates, tables: EmbeddingTables) -> None:
+    def __init__(
+        self,
+        writes: ServerUpdates,
+        tables: EmbeddingTables,
+        staleness: StalenessCount | None = None,
+    ) -> None:
         self._writes = writes
+        self._staleness = staleness
         self._of_tables = tables
         self._tables = {id(variable) for variable in tables.variables}
         self._held: Any = None
@@ -109,6 +117,8 @@ class OptimizerUpdates:
         count = optimizer.iterations
         now = self._held.current(count)
         counted = steps is not None and self._held.has(count)
+        if self._staleness is not None:
+            common.append(now)
         self._held.release(count)
         own = by_server([*sparse, *dense])
         first = [place_of(v) for v in ([count] if counted else [])]
@@ -128,8 +138,10 @@ class OptimizerUpdates:
                     if id(variable) not in self._tables:
                         optimizer.update_step(gradient, variable.value, rate)
             if counted and place in first:
+                if self._staleness is not None:
+                    self._staleness.note(place, count.value - values[-1])
                 # Keras would write what it has read, and lose what others count.
-                amount = values[-1] if isinstance(steps, tf.Tensor) else steps
+                amount = values[len(shared) + 1] if isinstance(steps, tf.Tensor) else steps
                 count.value.assign_add(tf.cast(amount, count.value.dtype))
 
         alike = [(tensor, None) for tensor in common]

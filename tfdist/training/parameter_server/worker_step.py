@@ -36,6 +36,7 @@ from tfdist.training.mode import Mode
 from tfdist.training.model_parts import optimizers_of, unique
 from tfdist.training.parameter_server.optimizer_updates import OptimizerUpdates
 from tfdist.training.parameter_server.server_updates import ServerUpdates
+from tfdist.training.parameter_server.staleness_count import StalenessCount
 from tfdist.training.plug_options import TrainingOptions
 from tfdist.training.replica.step_logs import StepLogs, are_used, recorded_results
 
@@ -56,6 +57,7 @@ class WorkerStep:
         logs: sorts what steps return.
         writes: to the servers.
         device: where the model computes, on whichever worker; "" for where TensorFlow likes.
+        staleness: counts what updates have missed; None where nobody asks.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class WorkerStep:
         logs: StepLogs,
         writes: ServerUpdates,
         device: str = "",
+        staleness: StalenessCount | None = None,
     ) -> None:
         self.model = model
         self._device = device
@@ -78,7 +81,7 @@ class WorkerStep:
         self._rest = list(rest)
         self._logs = logs
         self._writes = writes
-        self._updates = OptimizerUpdates(writes, tables)
+        self._updates = OptimizerUpdates(writes, tables, staleness)
         self.metrics = unique(v for metric in model.metrics for v in metric.variables)
         counted = {id(v) for v in self.metrics} | self._tables
         self._weights = [v for v in unique(model.trainable_variables) if id(v) not in counted]
