@@ -27,6 +27,7 @@ from tfdist.schedules.schedule import (
     zb_v,
     zero_bubble,
 )
+from tfdist.schedules.simulation import SlotSeconds, simulate
 from tfdist.schedules.timings import Timing, Timings
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ __all__ = [
     "SCHEDULES",
     "PipelinePlan",
     "Slot",
+    "SlotSeconds",
     "Timing",
     "Timings",
     "draw",
@@ -46,6 +48,7 @@ __all__ = [
     "measure_costs",
     "one_f_one_b",
     "sequential",
+    "simulate",
     "zb_v",
     "zero_bubble",
 ]

@@ -50,7 +50,9 @@ ROOMS = {
     ),
     "schedules": Room(
         ("tfdist/schedules/[!_d]*.py",),
-        _tests("schedules", "schedule", "interleaved", "partition", "plan", "drawing"),
+        _tests(
+            "schedules", "schedule", "interleaved", "simulation", "partition", "plan", "drawing"
+        ),
         _PICTURES,
     ),
     "drawing": Room(

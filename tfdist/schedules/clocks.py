@@ -20,6 +20,7 @@ __all__ = [
     "as_soon_as_possible",
     "check_sizes",
     "clock_by_clock",
+    "needs_of",
 ]
 
 Direction = Literal["forward", "backward", "weights"]
@@ -89,7 +90,7 @@ def clock_by_clock(tasks: int, stages: int, wishes: Callable[[int, Made], Order]
         now = []
         for task, order in enumerate(wished):
             for direction, stage, microbatch in order:
-                needs = _needs(direction, stage, microbatch, stages)
+                needs = needs_of(direction, stage, microbatch, stages)
                 if all(done.get(need, clock) < clock for need in needs):
                     now.append((task, Slot(clock, stage, microbatch, direction)))
                     break
@@ -102,7 +103,7 @@ def clock_by_clock(tasks: int, stages: int, wishes: Callable[[int, Made], Order]
         clock += 1
 
 
-def _needs(direction: Direction, stage: int, microbatch: int, stages: int) -> list[Work]:
+def needs_of(direction: Direction, stage: int, microbatch: int, stages: int) -> list[Work]:
     """What must be done before a slot."""
     if direction == "forward":
         return [("forward", stage - 1, microbatch)] if stage else []
