@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -63,7 +63,7 @@ def _place_of(shape: tf.Tensor) -> _Place | None:
         return None
     rows = step.rows
     shape = tf.convert_to_tensor(shape)
-    known = tf.get_static_value(shape, partial=True)
+    known = _known(shape)
     if known is not None and len(known) == 0:
         return None
     if known is not None and known[0] is not None:
@@ -85,6 +85,19 @@ def _place_of(shape: tf.Tensor) -> _Place | None:
     if _is_of_blocks(shape):
         return _Place(rows.start, rows.total, times, rows.count)
     return _Place(rows.start * times, rows.total * times, None, rows.count * times)
+
+
+def _known(shape: tf.Tensor) -> Sequence[int | None] | None:
+    """The numbers of a shape, as far as they are known when the step is traced.
+
+    TensorFlow's Python does not see all that is constant, as a part of a constant; its inference of
+    shapes does.
+    """
+    known: Sequence[int | None] | None = tf.get_static_value(shape, partial=True)
+    if tf_graphs.is_symbolic(shape) and (known is None or None in list(known)):
+        found = tf.fill(shape, False).shape
+        known = known if found.rank is None else found.as_list()
+    return known
 
 
 _ALONG = ("Cast", "ConcatV2", "Identity", "Mul", "Pack", "Reshape", "Squeeze", "StridedSlice")

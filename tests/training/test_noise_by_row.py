@@ -1,0 +1,69 @@
+"""However a step finds out how many rows there are, its noise is by row of the global batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.training.comparing import same
+
+SHAPES: dict[str, Callable[[Any], Any]] = {
+    "tf.shape(x)": tf.shape,
+    "keras.ops.shape(x)": keras.ops.shape,
+    "(tf.shape(x)[0], 4)": lambda x: (tf.shape(x)[0], 4),
+    "(keras.ops.shape(x)[0], 4)": lambda x: (keras.ops.shape(x)[0], 4),
+    "tf.stack": lambda x: tf.stack([tf.shape(x)[0], 4]),
+    "tf.concat": lambda x: tf.concat([tf.shape(x)[:1], [4]], 0),
+    "the batch twice": lambda x: (2 * tf.shape(x)[0], 4),
+    "int64": lambda x: (tf.shape(x, tf.int64)[0], tf.constant(4, tf.int64)),
+    "by the labels": lambda x: (tf.size(x) // 4, 4),
+    "a cast": lambda x: (tf.cast(tf.cast(tf.shape(x)[0], tf.int64), tf.int32), 4),
+}
+
+
+class Noisy(keras.Model):
+    """Learns from what it is given and noise of the same shape."""
+
+    def __init__(self, shape: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.dense = keras.layers.Dense(1)
+        self.noise = keras.random.SeedGenerator(3)
+        self.shape_of = shape
+
+    def call(self, x: Any) -> Any:
+        return self.dense(x)
+
+    def train_step(self, data: Any) -> Any:
+        x, y = data
+        drawn = keras.random.normal(self.shape_of(x), seed=self.noise)
+        if "twice" in str(NAMES[self.shape_of]):
+            drawn = tf.reshape(drawn, [-1, 8])[:, :4]
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.square(self(x + drawn) - y))
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self.optimizer.apply(gradients, self.trainable_variables)
+        return {"loss": loss}
+
+
+NAMES = {shape: name for name, shape in SHAPES.items()}
+
+
+@pytest.mark.parametrize("rows", [64, 65], ids=["whole_batches", "a_partial_batch"])
+@pytest.mark.parametrize("name", SHAPES)
+def test_noise_is_one_machines(name: str, rows: int) -> None:
+    """Where all batches are whole their sizes are known when the step is traced."""
+    x = np.random.default_rng(0).normal(size=(rows, 4)).astype("float32")
+    y = x.sum(axis=1, keepdims=True)
+
+    def make() -> keras.Model:
+        model = Noisy(SHAPES[name])
+        model.build((None, 4))
+        model.compile(keras.optimizers.SGD(0.05))
+        return model
+
+    same(make, lambda m: m.fit(x, y, 32, epochs=2, shuffle=False, verbose=0).history)
