@@ -35,6 +35,9 @@ class Noisy(keras.Model):
         self.noise = keras.random.SeedGenerator(3)
         self.shape_of = shape
 
+    def build(self, shape: Any) -> None:
+        self.dense.build(shape)
+
     def call(self, x: Any) -> Any:
         return self.dense(x)
 

@@ -79,7 +79,7 @@ def _all_to_one_replica(dataset: tf.data.Dataset) -> tf.data.Dataset:
     return tf.data.Dataset.zip(
         Step(
             parts=(dataset,),
-            shares=always(tf.ones([1])),
+            shares=always(tf.ones([1], tf.float64)),
             starts=always(tf.zeros([1], tf.int64)),
             sizes=always(unasked[None]),
             total=always(unasked),

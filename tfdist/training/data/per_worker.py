@@ -105,7 +105,7 @@ class PerWorkerData(Stream):
         own = np.asarray(sizes[: self.layout.local], np.int64)
         return Step(
             parts=tuple(batches),
-            shares=tf.constant(own / total, tf.float32),
+            shares=tf.constant(own / total, tf.float64),
             starts=tf.zeros_like(own),
             sizes=tf.constant(own),
             total=tf.constant(total, tf.int64),

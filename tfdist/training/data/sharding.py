@@ -53,7 +53,7 @@ def make_step(parts: Sequence[Nest], bounds: Bounds, fingerprint: tf.Tensor) -> 
     sizes, total = tf.cast(bounds.sizes, tf.int64), tf.cast(bounds.total, tf.int64)
     return Step(
         parts=tuple(parts),
-        shares=tf.cast(sizes / tf.maximum(total, 1), tf.float32),
+        shares=tf.cast(sizes / tf.maximum(total, 1), tf.float64),
         starts=tf.cast(bounds.starts, tf.int64),
         sizes=sizes,
         total=total,

@@ -43,7 +43,7 @@ class Step(NamedTuple):
 
     Attributes:
         parts: for each local replica its rows, structured as the user's batch.
-        shares: float32 `[local]`: each local replica's rows over the global batch's.
+        shares: float64 `[local]`: each local replica's rows over the global batch's.
         starts: int64 `[local]`: where each part begins in the global batch.
         sizes: int64 `[local]`: rows of each part; 0 where a stand-in row is given, -1 in a stream
             for one replica, where nobody asks.

@@ -50,7 +50,7 @@ class Part:
         x: the inputs as they were given.
         y: the targets.
         sample_weight: of its examples, or None.
-        share: float32 scalar: its rows over the batch's.
+        share: float64 scalar: its rows over the batch's.
         rows: how many.
         values: by the identity of a symbolic tensor of the model.
         added: losses that layers have added, by segment and number.
@@ -133,7 +133,7 @@ class MicrobatchRows:
                 x=x,
                 y=tf.nest.map_structure(piece, y),
                 sample_weight=tf.nest.map_structure(piece, sample_weight),
-                share=tf.cast((stop - start) / tf.maximum(self._total, 1), tf.float32),
+                share=tf.cast((stop - start) / tf.maximum(self._total, 1), tf.float64),
                 rows=stop - start,
             )
 

@@ -46,7 +46,7 @@ def microbatch(share: tf.Tensor | None, totals: Totals) -> Iterator[None]:
     """Has the loss that is computed in the block be that of a part of the batch.
 
     Args:
-        share: float32 scalar: the microbatch's rows over the batch's; None rehearses the loss of
+        share: float64 scalar: the microbatch's rows over the batch's; None rehearses the loss of
             the whole batch, and notes in `totals` what it divides by.
         totals: what the rehearsal has found.
     """
@@ -126,7 +126,7 @@ def _samplewise_values(
     """A scalar given to a Mean or Sum metric stands for the batch: it counts by the share."""
     scalar = len(getattr(values, "shape", (1,))) == 0
     if _current.share is not None and sample_weight is None and scalar:
-        sample_weight = _current.share
+        sample_weight = tf.cast(_current.share, dtype)
     return patches.original("samplewise_values")(values, sample_weight, reduce_fn, dtype)
 
 

@@ -95,7 +95,7 @@ def _samplewise_values(
     step = current()
     if step is not None and sample_weight is None and len(getattr(values, "shape", (1,))) == 0:
         values = step.undo_share(weighted_part(step, tf.convert_to_tensor(values)))
-        sample_weight = step.share
+        sample_weight = tf.cast(step.share, dtype)
     return patches.original("samplewise_values")(values, sample_weight, reduce_fn, dtype)
 
 

@@ -87,7 +87,7 @@ class ReplicaStep:
 
     Attributes:
         strategy: the strategy whose replica this is.
-        share: float32 scalar: this replica's examples over the global batch's; the shares of all
+        share: float64 scalar: this replica's examples over the global batch's; the shares of all
             replicas sum to 1.
         may_be_absent: True where a replica can be left without examples (a last batch smaller than
             the number of replicas). It then runs on a stand-in with share 0 and nothing of it is

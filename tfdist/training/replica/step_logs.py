@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfdist.compat import keras_build, tf_graphs
 from tfdist.errors import PlugError
-from tfdist.structures import Logs, Nest, T
+from tfdist.structures import Leaf, Logs, Nest, T
 from tfdist.training.mode import Mode
 from tfdist.training.replica.step import current
 
@@ -149,11 +149,7 @@ class StepLogs:
         logs = _flat(logs)
         sources = {name: results.get(id(value), (None, None))[1] for name, value in logs.items()}
         self._sources[mode] = sources
-        return {
-            name: tf.cast(tf.convert_to_tensor(logs[name]), tf.float32)
-            for name, source in sources.items()
-            if source is None
-        }
+        return {name: _as_log(logs[name]) for name, source in sources.items() if source is None}
 
     def results(
         self,
@@ -178,6 +174,12 @@ class StepLogs:
                     for name, source in sources.items()
                 }
             )
+
+
+def _as_log(value: Leaf) -> tf.Tensor:
+    """A number that can be summed over replicas, as exact as it was."""
+    value = tf.convert_to_tensor(value)
+    return value if value.dtype == tf.float64 else tf.cast(value, tf.float32)
 
 
 def _now(logs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:

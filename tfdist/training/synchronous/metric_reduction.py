@@ -122,9 +122,11 @@ class MetricReduction:
                 context = tf.distribute.get_replica_context()
                 replica = context.replica_id_in_sync_group
                 # What the process has once must be counted once: its first replica brings it.
-                once = tf.cast(tf.equal(replica, layout.first), tf.float32)
+                once = tf.equal(replica, layout.first)
                 own = [to_be_summed(v, replica, layout.replicas) for v in variables]
-                return packing.sum_over_replicas([*own, *(value * once for value in shared)])
+                return packing.sum_over_replicas(
+                    [*own, *(value * tf.cast(once, value.dtype) for value in shared)]
+                )
 
             sums = self._strategy.run(on_replica)
             flat = [self._strategy.experimental_local_results(value)[0] for value in sums]

@@ -107,7 +107,7 @@ class ReplicaPrediction:
                 parts: tuple[Nest, ...], starts: tf.Tensor, sizes: tf.Tensor, total: tf.Tensor
             ) -> tuple[Nest, ...]:
                 def on_replica(data: Nest, start: tf.Tensor, size: tf.Tensor) -> Nest:
-                    share = tf.ones((), tf.float32)
+                    share = tf.ones((), tf.float64)
                     rows = Rows.of(data, start, size, total)
                     with replica_step(ReplicaStep(self._strategy, share, False, rows=rows)):
                         return self._model.predict_step(without_optionals(data))

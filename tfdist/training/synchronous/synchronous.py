@@ -267,7 +267,7 @@ class Synchronous:
         if self.layout.replicas == 1:
             return
         if isinstance(self.programs.exchange, LocalSteps):
-            share = tf.constant(1 / self.layout.replicas)
+            share = tf.constant(1 / self.layout.replicas, tf.float64)
             step = ReplicaStep(self.strategy, share, may_be_absent=False)
             self._on_replicas(("meet",), functools.partial(self.programs.exchange.meet, step))
         if variables := self._local.variables:

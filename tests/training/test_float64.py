@@ -1,0 +1,71 @@
+"""A model of float64 is one machine's to the rounding of float64, also where shares are uneven."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.training.comparing import same
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(101, 4))
+Y = X.sum(axis=1, keepdims=True)
+
+
+class OwnStep(keras.Model):
+    """A step of its own, with a log that is no metric."""
+
+    def __init__(self) -> None:
+        super().__init__(dtype="float64")
+        self.hidden = keras.layers.Dense(5, activation="tanh", dtype="float64")
+        self.out = keras.layers.Dense(1, dtype="float64")
+
+    def build(self, shape: Any) -> None:
+        self.hidden.build(shape)
+        self.out.build((None, 5))
+
+    def call(self, x: Any) -> Any:
+        return self.out(self.hidden(x))
+
+    def train_step(self, data: Any) -> Any:
+        x, y = data
+        with tf.GradientTape() as tape:
+            error = self(x) - tf.cast(y, "float64")  # Keras hands arrays on as float32
+            loss = tf.reduce_mean(tf.square(error))
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self.optimizer.apply(gradients, self.trainable_variables)
+        return {"loss": loss, "mean": tf.reduce_mean(error)}
+
+
+def keras_own() -> keras.Model:
+    return keras.Sequential(
+        [
+            keras.Input((4,), dtype="float64"),
+            keras.layers.Dense(5, activation="tanh", dtype="float64"),
+            keras.layers.Dense(1, dtype="float64"),
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "history"), [(OwnStep, 1e-12), (keras_own, 1e-5)], ids=["own_step", "kerass_step"]
+)
+def test_uneven_shares_are_as_exact_as_the_model(make: Any, history: float) -> None:
+    """Keras' own metrics are float32, whatever the model is."""
+
+    def compiled() -> keras.Model:
+        model = make()
+        model.build((None, 4))
+        model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "mse")
+        return model
+
+    same(
+        compiled,
+        lambda m: m.fit(X, Y, 32, epochs=4, shuffle=False, verbose=0).history,
+        history=history,
+        weights=1e-13,
+    )
