@@ -15,6 +15,7 @@ import sys
 import tempfile
 import textwrap
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,15 +60,16 @@ class Recording:
     def text(self) -> str:
         """Lines for the notebook."""
         rows = "\n".join(
-            f"        ({at}, {host},\n{_quoted(said)})," for at, host, said in self.said
+            f"        ({at}, {host}, (\n{_quoted(said)}))," for at, host, said in self.said
         )
+        epochs = "\n".join(f"        {_wrapped(one)}," for one in self.epochs)
         return (
             "RECORDING = {\n"
             f'    "cut": {list(self.cut)},\n'
-            f'    "epochs": {json.dumps(self.epochs)},\n'
-            f'    "losses": {self.losses},\n'
+            f'    "epochs": [\n{epochs}\n    ],\n'
+            f'    "losses": {_wrapped(self.losses)},\n'
             f'    "said": [\n{rows}\n    ],\n'
-            "}"
+            "}  # fmt: skip"
         )
 
 
@@ -118,9 +120,13 @@ def record() -> Recording:
     )
 
 
+def _wrapped(numbers: Sequence[object]) -> str:
+    return "\n         ".join(textwrap.wrap(json.dumps(numbers), 80))
+
+
 def _quoted(text: str) -> str:
     lines = textwrap.wrap(text, 78, drop_whitespace=False)
-    return "            (" + "\n             ".join(map(json.dumps, lines)) + ")"
+    return "            " + "\n            ".join(map(json.dumps, lines))
 
 
 def _without_paths(sentence: str, folder: Path) -> str:
