@@ -77,7 +77,7 @@ def check_what_went_wrong(notebook: NotebookNode) -> None:
 
 def check_the_strategies(notebook: NotebookNode) -> None:
     """A plan was made, and every strategy has trained."""
-    said = "".join(text_of(output) for output in outputs(notebook))
+    said = "\n".join(text_of(output) for output in outputs(notebook))
     assert re.search(r"^take: (--workers \d+|--chief)", said, re.MULTILINE)
     assert {"1 worker", "2-stage pipeline"} <= set(
         re.findall(r"^ +\d+ MB  (.*)$", said, re.MULTILINE)
@@ -87,7 +87,7 @@ def check_the_strategies(notebook: NotebookNode) -> None:
 
 def check_the_own_step(notebook: NotebookNode) -> None:
     """The sound script is called equal, and the other one's fault is found."""
-    said = "".join(text_of(output) for output in outputs(notebook))
+    said = "\n".join(text_of(output) for output in outputs(notebook))
     assert re.search(r"^equal to ", said, re.MULTILINE)
     differs = said.partition("differs: 2 workers do not train as one process does")[2]
     assert re.search(r"^ +cause +tf\.random in a step", differs, re.MULTILINE)
@@ -96,7 +96,7 @@ def check_the_own_step(notebook: NotebookNode) -> None:
 
 def check_the_ways(notebook: NotebookNode) -> None:
     """Four jobs of two have trained, each told in another way who takes part."""
-    said = "".join(text_of(output) for output in outputs(notebook))
+    said = "\n".join(text_of(output) for output in outputs(notebook))
     assert len(re.findall(r"loss [\d.]+, replicas: 2", said)) == 4
     assert "worker:1, at fit-1.fit:" in said
     assert '"node7:' in said
