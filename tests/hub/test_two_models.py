@@ -49,6 +49,7 @@ def test_on_logical_cpus(name: str) -> None:
     assert_same(plain(name), outcome(found))
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", two_models.PROGRAMS)
 def test_on_two_workers(name: str, job: list[dict[str, Any]]) -> None:
