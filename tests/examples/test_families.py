@@ -39,6 +39,24 @@ from tests.conftest import RunJob
             0.22,  # of the noisy images: 0.23
             marks=pytest.mark.thorough,
         ),
+        pytest.param(
+            "gpt",
+            ["--workers", "2", "--chief"],
+            ["--strategy", "pipeline"],
+            "perplexity",
+            5.0,
+            9.0,  # after the first epoch: 13
+            marks=[pytest.mark.thorough, pytest.mark.timeout(600)],
+        ),
+        pytest.param(
+            "resnet",
+            ["--workers", "2"],
+            [],
+            "accuracy",
+            0.96,
+            1.0,
+            marks=[pytest.mark.thorough, pytest.mark.timeout(600)],
+        ),
     ],
 )
 def test_an_example_runs_by_flags_alone(
@@ -50,7 +68,7 @@ def test_an_example_runs_by_flags_alone(
     high: float,
     run_job: RunJob,
 ) -> None:
-    done = run_job([*launch, "-m", f"tfdist.examples.{example}", *flags])
+    done = run_job([*launch, "-m", f"tfdist.examples.{example}", *flags], timeout=500)
     assert done.returncode == 0, done.stdout + done.stderr
     scores = re.findall(rf"test {told}: ([\d.]+)", done.stdout)
     assert len(scores) == 1, done.stdout

@@ -1,6 +1,6 @@
-"""Five families of networks on every strategy: each example's test score beside plain Keras'.
+"""Families of networks on every strategy: each example's test score beside plain Keras'.
 
-    python -m tests.figures.families                                 some minutes on two cores
+    python -m tests.figures.families                                 half an hour on two cores
     python -m tests.figures.families --families spam,denoise --ways plain,workers
 
 Runs the example scripts as people do, by flags alone, and writes what they have told to
@@ -29,6 +29,9 @@ FAMILIES = {
     "sunspots": "recurrent (LSTM)",
     "denoise": "autoencoder",
     "recommender": "factorization machine",
+    "two_towers": "two towers",
+    "gpt": "transformer",
+    "resnet": "residual network",
 }
 """The examples, and what each of them is."""
 
@@ -94,11 +97,13 @@ def main() -> None:
     asked.output.mkdir(parents=True, exist_ok=True)
     file = asked.output / "families.json"
     before = json.loads(file.read_text()) if file.exists() else {"scores": {}}
-    found: dict[str, Any] = {"machine": machine.describe(), "scores": before["scores"]}
+    here = machine.describe()
+    found: dict[str, Any] = {"machine": here, **{k: before.get(k, {}) for k in ("scores", "with")}}
     for way in asked.ways:
         for family in asked.families:
             metric, told = score(family, WAYS[way])
             found["scores"].setdefault(family, {})[way] = [metric, told]
+            found["with"][family] = here["versions"]["tfdist"]
             print(f"{family}, {WAYS[way].name}: {metric} {told}", flush=True)
             file.write_text(json.dumps(found, indent=1) + "\n")
             (asked.output / "families.md").write_text(markdown(found))
@@ -106,33 +111,36 @@ def main() -> None:
 
 
 def markdown(found: dict[str, Any]) -> str:
-    """Returns the table: a line a way, a column a family, and the reasons for what was refused."""
+    """Returns the table: a line a family, a column a way, and the reasons for what was refused."""
     here = found["machine"]
-    versions = ", ".join(f"{name} {number}" for name, number in here["versions"].items())
+    others = ", ".join(f"{k} {v}" for k, v in here["versions"].items() if k != "tfdist")
     scores = found["scores"]
-    columns = [family for family in FAMILIES if family in scores]
-    titles, reasons = [], []
-    for family in columns:
-        metric = next((name for name, _ in scores[family].values() if name), "")
-        titles.append(f"{FAMILIES[family]}: `{family}`, test {metric}")
-    lines = ["| strategy | " + " | ".join(titles) + " |", "|---|" + "---:|" * len(columns)]
-    for name, way in WAYS.items():
-        cells = []
-        for family in columns:
+    versions = "; ".join(
+        f"tfdist {one}: {', '.join(f'`{k}`' for k in FAMILIES if found['with'].get(k) == one)}"
+        for one in sorted(set(found["with"].values()))
+    )
+    ways = [name for name in WAYS if any(name in told for told in scores.values())]
+    titles = ["example", "network", "score", *(WAYS[name].name for name in ways)]
+    lines = ["| " + " | ".join(titles) + " |", "|---|---|---|" + "---:|" * len(ways)]
+    reasons = []
+    for family in [family for family in FAMILIES if family in scores]:
+        score_of = next((metric for metric, _ in scores[family].values() if metric), "")
+        cells = [f"`{family}`", FAMILIES[family], f"test {score_of}"]
+        for name in ways:
             metric, told = scores[family].get(name, ["", ""])
             if told and not metric:
-                reasons.append(f"- `{family}`, {way.name}: {told}")
+                reasons.append(f"- `{family}`, {WAYS[name].name}: {told}")
                 told = "refused"
             places = 2 if family == "sunspots" else 4
             cells.append(told if isinstance(told, str) else f"{told:.{places}f}")
-        if any(cells):
-            lines.append(f"| {way.name} | " + " | ".join(cells) + " |")
+        lines.append("| " + " | ".join(cells) + " |")
     how = (
         "Each example of `tfdist/examples` by flags alone, with its own defaults and seed. "
         "Measured by `python -m tests.figures.families`, "
-        f"{here['cores']} cores ({here['processor']}); {versions}."
+        f"{here['cores']} cores ({here['processor']}); {others}. {versions}."
     )
-    return "\n\n".join(["# Five families of networks", how, "\n".join(lines), *reasons]) + "\n"
+    parts = ["# Families of networks", how, "\n".join(lines), "\n".join(reasons)]
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 if __name__ == "__main__":
