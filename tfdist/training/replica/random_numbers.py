@@ -70,7 +70,8 @@ def _place_of(shape: tf.Tensor) -> _Place | None:
         count = int(known[0])
         if rows.static is None or count == 0 or count % rows.static:
             return None
-        if tf.executing_eagerly() and (count != rows.static or step.has_variable_of(known)):
+        sizes = [size or 0 for size in known]
+        if tf.executing_eagerly() and (count != rows.static or step.has_variable_of(sizes)):
             return None  # nothing else tells the noise of a gradient from the rows'
         times = tf.constant(count // rows.static, tf.int64)
     elif step.replication.peek(shape) is Kind.REPLICATED:
