@@ -56,7 +56,13 @@ class Noisy(keras.Model):
 NAMES = {shape: name for name, shape in SHAPES.items()}
 
 
-@pytest.mark.parametrize("rows", [64, 65], ids=["whole_batches", "a_partial_batch"])
+@pytest.mark.parametrize(
+    "rows",
+    [
+        pytest.param(64, id="whole_batches"),
+        pytest.param(65, id="a_partial_batch", marks=pytest.mark.thorough),
+    ],
+)
 @pytest.mark.parametrize("name", SHAPES)
 def test_noise_is_one_machines(name: str, rows: int) -> None:
     """Where all batches are whole their sizes are known when the step is traced."""
@@ -65,6 +71,53 @@ def test_noise_is_one_machines(name: str, rows: int) -> None:
 
     def make() -> keras.Model:
         model = Noisy(SHAPES[name])
+        model.build((None, 4))
+        model.compile(keras.optimizers.SGD(0.05))
+        return model
+
+    same(make, lambda m: m.fit(x, y, 32, epochs=2, shuffle=False, verbose=0).history)
+
+
+class TwoBatches(Noisy):
+    """Real and generated rows one behind the other, each with noise of its own, as GANs have."""
+
+    def train_step(self, data: Any) -> Any:
+        x, y = data
+        both = tf.concat([x, -x], 0)
+        labels = tf.concat([y, y - 1], 0)
+        drawn = keras.random.normal(self.shape_of(both), seed=self.noise)
+        labels += 0.5 * keras.random.uniform(self.shape_of(labels), seed=self.noise)
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.square(self(both + drawn) - labels))
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self.optimizer.apply(gradients, self.trainable_variables)
+        return {"loss": loss}
+
+
+class CutRows(Noisy):
+    """Rows that are cut into two."""
+
+    def train_step(self, data: Any) -> Any:
+        x, y = data
+        halves = tf.reshape(x, [-1, 2])
+        drawn = keras.random.normal(self.shape_of(halves), seed=self.noise)
+        with tf.GradientTape() as tape:
+            moved = tf.reshape(halves + drawn, [-1, 4])
+            loss = tf.reduce_mean(tf.square(self(moved) - y))
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self.optimizer.apply(gradients, self.trainable_variables)
+        return {"loss": loss}
+
+
+@pytest.mark.parametrize("rows", [64, 65], ids=["whole_batches", "a_partial_batch"])
+@pytest.mark.parametrize("shape", [tf.shape, keras.ops.shape], ids=["tf", "keras"])
+@pytest.mark.parametrize("kind", [TwoBatches, CutRows])
+def test_noise_of_more_rows_than_a_batch(kind: type[Noisy], shape: Any, rows: int) -> None:
+    x = np.random.default_rng(0).normal(size=(rows, 4)).astype("float32")
+    y = x.sum(axis=1, keepdims=True)
+
+    def make() -> keras.Model:
+        model = kind(shape)
         model.build((None, 4))
         model.compile(keras.optimizers.SGD(0.05))
         return model

@@ -66,6 +66,7 @@ def _place_of(shape: tf.Tensor) -> _Place | None:
     known = _known(shape)
     if known is not None and len(known) == 0:
         return None
+    are_blocks = False
     if known is not None and known[0] is not None:
         count = int(known[0])
         if rows.static is None or count == 0 or count % rows.static:
@@ -74,6 +75,7 @@ def _place_of(shape: tf.Tensor) -> _Place | None:
         if tf.executing_eagerly() and (count != rows.static or step.has_variable_of(sizes)):
             return None  # nothing else tells the noise of a gradient from the rows'
         times = tf.constant(count // rows.static, tf.int64)
+        are_blocks = count != rows.static and _has_blocks_of(known)
     elif step.replication.peek(shape) is Kind.REPLICATED:
         return None  # of what was gathered
     else:
@@ -83,7 +85,7 @@ def _place_of(shape: tf.Tensor) -> _Place | None:
             whole = tf.logical_and(tf.equal(times * rows.count, length), times > 0)
             start = tf.where(whole, rows.start * times, 0)
             return _Place(start, tf.where(whole, rows.total * times, length), None, length)
-    if _is_of_blocks(shape):
+    if are_blocks or _is_of_blocks(shape):
         return _Place(rows.start, rows.total, times, rows.count)
     return _Place(rows.start * times, rows.total * times, None, rows.count * times)
 
@@ -123,7 +125,27 @@ def _is_of_blocks(shape: tf.Tensor) -> bool:
 _FAR = 200
 
 
-def _begins_with_blocks(tensor: tf.Tensor) -> bool:
+def _has_blocks_of(sizes: Sequence[int | None]) -> bool:
+    """Whether what has these sizes, or as many rows, is of several batches, one behind the other.
+
+    A shape of numbers alone does not tell; the newest tensor in the graph that has it does.
+    """
+    if tf.executing_eagerly():
+        return False
+    operations = tf.compat.v1.get_default_graph().get_operations()
+    made = [tensor for operation in reversed(operations) for tensor in operation.outputs]
+    for wanted in (list(sizes), list(sizes[:1])):
+        for tensor in made:
+            own = tensor.shape.as_list() if tensor.shape.rank else []
+            if own == wanted or (len(wanted) == 1 and own[:1] == wanted):
+                found = _begins_with_blocks(tensor)
+                if found is not None:
+                    return found
+    return False
+
+
+def _begins_with_blocks(tensor: tf.Tensor) -> bool | None:
+    """Whether a tensor is of several batches, one behind the other; None where nothing tells."""
     for _ in range(_FAR):
         operation = tensor.op
         if operation.type == "ConcatV2":
@@ -131,12 +153,12 @@ def _begins_with_blocks(tensor: tf.Tensor) -> bool:
         if operation.type == "Tile":
             return True
         if not operation.inputs:
-            return False
+            return None
         source = operation.inputs[0]
         if operation.type == "Reshape" and _entries(source) != _entries(tensor):
             return False  # rows were cut
         tensor = source
-    return False
+    return None
 
 
 def _entries(tensor: tf.Tensor) -> int | None:
