@@ -21,8 +21,8 @@ __all__ = ["CALLS", "AllGather"]
 _ROOMS = (16, 128, 1024, 8192, 65536, 2**20, 2**24)
 """Lengths of messages between workers; few of them, as each is traced once."""
 
-CALLS = ("fit", "evaluate", "predict", "compile")
-"""The methods that every worker must call, in the same order."""
+CALLS = ("fit", "evaluate", "predict", "compile", "save")
+"""The methods that every worker must call, in the same order; save with shard_optimizer alone."""
 
 _all_gathers: weakref.WeakKeyDictionary[tf.distribute.Strategy, AllGather] = (
     weakref.WeakKeyDictionary()
@@ -113,8 +113,14 @@ class AllGather:
 def _different_calls(calls: Sequence[float]) -> str:
     names = ["is in the middle of a call", *(f"calls {call}" for call in CALLS)]
     told = ", ".join(f"worker {i} {names[int(call)]}" for i, call in enumerate(calls))
+    *calls_of_all, last, save = CALLS
+    if 1 + CALLS.index(save) in {int(call) for call in calls}:
+        return (
+            f"the workers do different things at the same time ({told}): with shard_optimizer each "
+            "has a share of what a file holds, so every worker must call save, as all call fit"
+        )
     return (
         f"the workers do different things at the same time ({told}): every worker must call "
-        f"{', '.join(CALLS[:-1])} and {CALLS[-1]} in the same order, as often as the others; only "
+        f"{', '.join(calls_of_all)} and {last} in the same order, as often as the others; only "
         "printing and writing files are the chief's alone"
     )
