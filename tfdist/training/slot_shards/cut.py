@@ -14,7 +14,7 @@ import numpy as np
 __all__ = ["Cut"]
 
 _MOST_PADDING = 0.02
-_SMALL = 1 << 14
+_SMALL = 1 << 12
 
 
 @dataclasses.dataclass(frozen=True)

@@ -58,6 +58,7 @@ class ShardedOptimizer:
         optimizer: the same.
         slots: of the variables that it has made for shares, by identity: the variable, and how
             what it is a share of is cut.
+        by_value: those that TensorFlow has for them, by identity.
         pending: whole slots that were loaded here, and that other workers have not seen.
 
     Raises:
@@ -86,6 +87,7 @@ class ShardedOptimizer:
         self._on_replicas = on_replicas
         self.exchange = ShareExchange(strategy, layout)
         self.slots: dict[int, tuple[keras.Variable, Cut]] = {}
+        self.by_value: dict[int, tf.Variable] = {}
         self.pending: dict[int, np.ndarray] = {}
         self._shares: dict[object, Share] = {}
         self._cuts: list[Cut] = []
@@ -153,6 +155,7 @@ class ShardedOptimizer:
         slot = type(base).add_variable_from_reference(base, reference_variable, *args, **kwargs)
         (cut,) = (s.cut for s in self._shares.values() if s.part is reference_variable)
         self.slots[id(slot)] = slot, cut
+        self.by_value[id(slot.value)] = slot.value
         return slot
 
     # ------------------------------------------------------------ an update
@@ -275,15 +278,15 @@ class ShardedOptimizer:
         self, optimizer: keras.optimizers.Optimizer, store: MutableMapping[str, np.ndarray]
     ) -> None:
         """Keras' `save_own_variables`, with whole slots."""
-        wholes = whole_slots.current()
-        if wholes is None and self.slots:
+        wholes = whole_slots.current() or {}
+        if not wholes.keys() >= self.slots.keys():
             raise PlugError(
                 "a file with the slots of an optimizer that shard_optimizer has spread over the "
                 "replicas, which nobody has gathered: call model.save(path) of the plugged model, "
                 "on every worker, or give fit a tfdist.callbacks.Checkpoint"
             )
         for i, variable in enumerate(optimizer.variables):
-            is_slot = wholes is not None and id(variable) in self.slots
+            is_slot = id(variable) in self.slots
             store[str(i)] = wholes[id(variable)] if is_slot else variable.numpy()
 
     def _load(

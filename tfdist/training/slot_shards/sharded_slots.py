@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections import ChainMap
 from collections.abc import Callable, Iterator, Sequence
 
 import keras
@@ -42,6 +43,9 @@ class ShardedSlots:
         model: the model; before its optimizers are built, if nothing is ever to be whole.
         strategy: in whose scope it was made, of several replicas.
         layout: these.
+
+    Attributes:
+        by_value: the variables that hold shares, by identity; it grows as optimizers are built.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class ShardedSlots:
         self._strategy = strategy
         self._layout = layout
         self._optimizers: dict[int, ShardedOptimizer] = {}
+        self.by_value: ChainMap[int, tf.Variable] = ChainMap()
         self._transport = SlotTransport(strategy, layout)
         self._sums_for_all = False
         self._told = False
@@ -71,6 +76,7 @@ class ShardedSlots:
                 object.__setattr__(optimizer, _KEPT, kept)
             found[id(optimizer)] = kept
         self._optimizers = found
+        self.by_value.maps[:] = [one.by_value for one in found.values()] or [{}]
 
     def _is_table(self, variable: keras.Variable) -> bool:
         layers = keras_layers.all_layers(self._model)
@@ -100,11 +106,6 @@ class ShardedSlots:
     @property
     def _slots(self) -> list[tuple[keras.Variable, Cut]]:
         return [slot for one in self._optimizers.values() for slot in one.slots.values()]
-
-    @property
-    def by_value(self) -> dict[int, tf.Variable]:
-        """The variables that hold shares, by identity."""
-        return {id(slot.value): slot.value for slot, _ in self._slots}
 
     # ------------------------------------------------------------ in a step; see `Shares`
 
