@@ -101,9 +101,9 @@ def decay_alike(
     optimizer._exclude_from_weight_decay_cache[optimizer._var_key(share)] = reaches
 
 
-def averages(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable | None]:
+def averages(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
     """Returns the moving averages of the variables that a built optimizer with `use_ema` has."""
-    return list(optimizer._model_variables_moving_average)
+    return [one for one in optimizer._model_variables_moving_average if one is not None]
 
 
 def overwrites(variable: keras.Variable) -> bool:

@@ -9,6 +9,7 @@ traced again, and they are summed for all replicas as ever: then a step sends ha
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Sequence
@@ -66,6 +67,12 @@ class ShardedSlots:
         Raises:
             PlugError: one of them cannot.
         """
+        if self._model.run_eagerly and self._layout.local > 1:
+            raise PlugError(
+                f"run_eagerly with shard_optimizer where this process has {self._layout.local} "
+                "devices: they would wait for one another, as one after the other takes its step; "
+                "leave one of the two out"
+            )
         found = {}
         for optimizer in optimizers_of(self._model):
             kept = vars(optimizer).get(_KEPT)
@@ -193,9 +200,13 @@ class ShardedSlots:
             if keep:
                 tables[number][:, place : place + shares.shape[1]] = shares
 
-        own = [lambda slot=slot: self._own(slot)[0] for slot, _ in slots]
+        own = [functools.partial(self._first, slot) for slot, _ in slots]
         self._transport.show(own, [cut.numbers for _, cut in slots], kind, take)
         return tables
+
+    def _first(self, slot: keras.Variable) -> np.ndarray:
+        """Returns the share of this process's only replica, flat."""
+        return self._own(slot)[0]
 
     def _own(self, slot: keras.Variable) -> list[np.ndarray]:
         """Returns the shares of this process's replicas, flat."""
@@ -214,18 +225,18 @@ class ShardedSlots:
             kind = tf.as_dtype(slot.dtype).as_numpy_dtype
             whole = np.zeros(math.prod(cut.shape), kind)
             loaded = optimizer.pending.pop(id(slot), None)
-
-            def take(
-                number: int, place: int, shares: np.ndarray, whole: np.ndarray = whole
-            ) -> None:
-                del number
-                whole[place : place + shares.shape[1]] = shares[0]
-
             own = whole if loaded is None else np.asarray(loaded, kind).reshape(-1)
-            self._transport.show([lambda own=own: own], [len(own)], kind, take)
+            take = functools.partial(_of_the_first, whole)
+            self._transport.show([functools.partial(np.copy, own)], [len(own)], kind, take)
             optimizer.set_own(slot, whole.reshape(cut.shape))
 
     def forget_loaded(self) -> None:
         """Lets go of what the chief has loaded, and nobody else is to be given any more."""
         for one in self._optimizers.values():
             one.pending.clear()
+
+
+def _of_the_first(whole: np.ndarray, number: int, place: int, arrays: np.ndarray) -> None:
+    """Puts what the first worker has shown where it belongs."""
+    del number
+    whole[place : place + arrays.shape[1]] = arrays[0]

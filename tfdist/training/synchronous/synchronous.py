@@ -92,9 +92,9 @@ class Synchronous:
         logs = StepLogs(model)
         self._all_gather = AllGather.of(strategy, layout)
         self._shards = shards
-        apart = self._local.written
+        apart: Mapping[int, tf.Variable] = self._local.written
         if shards is not None:
-            apart = ChainMap(apart, shards.by_value)
+            apart = ChainMap(self._local.written, shards.by_value)
         self.drift = DriftCheck(model, strategy, layout, apart, options.local_steps > 1)
         self._totals = MetricReduction(model, strategy, layout, logs, self.drift)
         self.programs = make_programs(model, strategy, layout, logs, self._local)
