@@ -1,6 +1,7 @@
 """A job goes on with another number of workers, with whole slots or with shares, as if nothing was.
 
-The last epoch of each run is not the turn of a checkpoint, which is written all the same.
+The last epoch of a run that another goes on from is not the turn of a checkpoint, which is written
+all the same, when the moving averages have become the weights.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def plain(epochs: tuple[int, ...]) -> tuple[list[np.ndarray], list[np.ndarray]]:
     [
         [(2, 1, "shared"), (1, 2, "whole")],
         pytest.param(
-            [(2, 1, "shared"), (3, 2, "shared"), (2, 3, "whole"), (3, 4, "shared")],
+            [(2, 1, "shared"), (3, 3, "shared"), (2, 5, "whole"), (3, 7, "shared")],
             marks=pytest.mark.thorough,
         ),
     ],
@@ -61,12 +62,11 @@ def test_shares_become_others(
     weights, slots = plain(tuple(epochs for _, epochs, _ in runs))
     for a, b in zip(found, weights, strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=comparing.ADAM_WEIGHTS)
-    newest = tfdist_newest(tmp_path / "run")
-    read = keras.models.load_model(newest).optimizer.variables
+    read = keras.models.load_model(newest_in(tmp_path / "run")).optimizer.variables
     for variable, b in zip(read, slots, strict=True):
         np.testing.assert_allclose(variable.numpy(), b, rtol=0, atol=comparing.ADAM_WEIGHTS)
 
 
-def tfdist_newest(folder: Path) -> Path:
+def newest_in(folder: Path) -> Path:
     """The newest checkpoint."""
     return max(folder.glob("epoch-*.keras"), key=lambda path: path.name)
