@@ -19,6 +19,10 @@ from tfdist.training.slot_shards.cut import Cut
 
 __all__ = ["ShareExchange"]
 
+_PACK = 16 << 20
+"""Bytes of all shares of a pack, if it is not a single tensor: what is copied into one, and what
+comes of it, is in memory for one pack at a time, as one travels after the other."""
+
 
 class ShareExchange:
     """Moves shares between the replicas of a strategy; call it in their context.
@@ -115,14 +119,28 @@ class ShareExchange:
         cuts: Sequence[Cut],
         move: Callable[[Sequence[tf.Tensor], Sequence[Cut]], list[tf.Tensor]],
     ) -> list[tf.Tensor]:
-        """Moves tensors of each type in one go."""
+        """Moves tensors of each type in packs, the last ones first: so a backward pass ends."""
         found = list(tensors)
-        for dtype in dict.fromkeys(one.dtype for one in tensors):
-            places = [i for i, one in enumerate(tensors) if one.dtype == dtype]
+        for places in _packs(tensors, cuts):
             moved = move([tensors[i] for i in places], [cuts[i] for i in places])
             for i, one in zip(places, moved, strict=True):
                 found[i] = one
         return found
+
+
+def _packs(tensors: Sequence[tf.Tensor], cuts: Sequence[Cut]) -> list[list[int]]:
+    """Returns the places of tensors that travel together."""
+    packs: list[list[int]] = []
+    for dtype in dict.fromkeys(one.dtype for one in tensors):
+        left = 0
+        for i in reversed([i for i, one in enumerate(tensors) if one.dtype == dtype]):
+            size = cuts[i].numbers * cuts[i].replicas * dtype.size
+            if size > left or not packs or tensors[packs[-1][0]].dtype != dtype:
+                packs.append([])
+                left = _PACK
+            packs[-1].append(i)
+            left -= size
+    return packs
 
 
 def _padded(units: tf.Tensor, count: int) -> tf.Tensor:
