@@ -17,6 +17,7 @@ from tests.slot_shards.programs import FIT, SEED, X, Y, classifier, train
 from tests.training import comparing
 from tests.training.comparing import alone, mirrored
 from tfdist.errors import PlugError
+from tfdist.training.slot_shards import share_exchange
 
 
 def shared(model: keras.Model) -> keras.Model:
@@ -79,6 +80,37 @@ def test_steps_that_xla_compiles() -> None:
     model.fit(X, Y, **FIT)
     for a, b in zip(model.get_weights(), plain.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=comparing.ADAM_WEIGHTS)
+
+
+@pytest.mark.parametrize(
+    "which",
+    [
+        lambda model: {"var_list": [model.layers[0].kernel]},
+        pytest.param(lambda _: {"var_names": ["dense_1"]}, marks=pytest.mark.thorough),
+    ],
+    ids=["a variable", "a layer's name"],
+)
+def test_what_weight_decay_leaves_out_it_leaves_out(which: Any) -> None:
+    found = []
+    for strategy in (None, mirrored(2)):
+        with comparing.seeded():
+            with contextlib.nullcontext() if strategy is None else strategy.scope():
+                model = classifier(optimizers.AdamW(0.01, weight_decay=0.5))
+                model.optimizer.exclude_from_weight_decay(**which(model))
+            if strategy is not None:
+                shared(model)
+            model.fit(X, Y, **FIT)
+        found.append(model.get_weights())
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=comparing.ADAM_WEIGHTS)
+
+
+def test_packs_of_tensors_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_one = classifier_after_fit(OPTIMIZERS["AdamW"], mirrored(2))
+    monkeypatch.setattr(share_exchange, "_PACK", 400)  # of a bias and a kernel, at most
+    in_several = classifier_after_fit(OPTIMIZERS["AdamW"], mirrored(2))
+    for a, b in zip(in_several.get_weights(), in_one.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_replicas_that_take_their_steps_one_after_the_other_are_refused() -> None:

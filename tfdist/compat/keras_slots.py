@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 
 import keras
@@ -73,10 +74,10 @@ def make_share(variable: keras.Variable, shape: Sequence[int]) -> keras.Variable
         tf.zeros(shape, variable.dtype), dtype=variable.dtype, trainable=False, name=variable.name
     )
     share._path = variable.path
-    rest = [None, *shape[1:]]
-    share._value = tf.Variable(
-        tf.zeros([1, *shape[1:]], variable.dtype), False, shape=rest, name=variable.name
-    )
+    scope, _, name = variable.value.name.partition(":")[0].rpartition("/")
+    with tf.name_scope(f"{scope}/") if scope else contextlib.nullcontext():
+        value = tf.zeros([1, *shape[1:]], variable.dtype)
+        share._value = tf.Variable(value, False, shape=[None, *shape[1:]], name=name)
     return share
 
 
@@ -96,9 +97,13 @@ def forget_slots(optimizer: keras.optimizers.Optimizer) -> None:
 def decay_alike(
     optimizer: keras.optimizers.Optimizer, share: keras.Variable, variable: keras.Variable
 ) -> None:
-    """Has weight decay reach the share of a variable where it would reach the variable."""
-    reaches = optimizer._use_weight_decay(variable.value)
-    optimizer._exclude_from_weight_decay_cache[optimizer._var_key(share)] = reaches
+    """Has weight decay leave out the share of a variable that it was told to leave out.
+
+    Of those that are left out by their names, the shares are, too.
+    """
+    excluded: set[object] | None = getattr(optimizer, "_exclude_from_weight_decay", None)
+    if excluded and optimizer._var_key(variable) in excluded:
+        excluded.add(optimizer._var_key(share))
 
 
 def averages(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:

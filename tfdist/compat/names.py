@@ -141,10 +141,8 @@ PARTS: tuple[tuple[Owner, tuple[str, ...]], ...] = (
     (
         keras.optimizers.Optimizer,
         (
-            "_clip_gradients",
             "_distribution_strategy",
             "_exclude_from_weight_decay",
-            "_exclude_from_weight_decay_cache",
             "_iterations",
             "_learning_rate",
             "_model_variables_moving_average",

@@ -133,9 +133,9 @@ class ShardedOptimizer:
             part = keras_slots.make_share(variable, cut.share)
             self._shares[keras_slots.key_of(base, variable)] = Share(variable, part, cut)
         shares = list(self._shares.values())
-        type(optimizer).build(optimizer, [share.part for share in shares])
         for share in shares:
             keras_slots.decay_alike(base, share.part, share.variable)
+        type(optimizer).build(optimizer, [share.part for share in shares])
 
     def _build_anew(self) -> None:
         """Has a built optimizer keep its shares of the slots that it has whole."""
