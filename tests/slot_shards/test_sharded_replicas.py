@@ -55,7 +55,7 @@ def test_three_replicas_equal_one_process(kind: str, tmp_path: Path) -> None:
     model = classifier_after_fit(OPTIMIZERS[kind], mirrored(3))
     for a, b in zip(model.get_weights(), plain.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=comparing.ADAM_WEIGHTS)
-    names = [[v.path for v in one.optimizer.variables] for one in (model, plain)]
+    names = [[v.path for v in one.optimizer.variables if v.shape.rank] for one in (model, plain)]
     assert names[0] == names[1]
     model.save(tmp_path / "model.keras")
     read = keras.models.load_model(tmp_path / "model.keras").optimizer.variables
