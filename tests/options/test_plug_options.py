@@ -196,6 +196,7 @@ GIVEN: dict[str, Any] = {
     "cache_data": True,
     "data_on_device": True,
     "virtual_replicas": 8,
+    "shard_optimizer": True,
     "fetch_every": 2,
     "push_every": 2,
     "local_learning_rate": 0.5,

@@ -23,6 +23,8 @@ from tfdist.training.checkpointing.store import Saved, Store
 from tfdist.training.embeddings.table_slots import plain_variables
 from tfdist.training.loop.job_state import JobState
 from tfdist.training.plugged import Plugged
+from tfdist.training.slot_shards import whole_slots
+from tfdist.training.slot_shards.whole_slots import WholeSlots
 
 __all__ = ["Checkpoint"]
 
@@ -115,6 +117,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.store = Store(directory, keep)
         self._background = Background(save_on_background)
         self._pending: JobState | None = None
+        self._pending_slots: WholeSlots | None = None
         self._servers_write = False
 
     @property
@@ -135,6 +138,7 @@ class Checkpoint(keras.callbacks.Callback):
             CheckpointError: this one, or the one before, could not be written.
         """
         self._pending = None if now else state
+        self._pending_slots = None if now else whole_slots.current()
         if now:
             # All that changes as training goes on is taken here, in its own thread.
             taken, data = self._take(), state.to_bytes()
@@ -143,7 +147,8 @@ class Checkpoint(keras.callbacks.Callback):
     def keep_pending(self) -> None:
         """Keeps the state of an epoch whose turn had not come, if it was the last."""
         if self._pending is not None:
-            self.keep(self._pending, now=True)
+            with whole_slots.shown(self._pending_slots):
+                self.keep(self._pending, now=True)
 
     def settle(self) -> None:
         """Waits until what was kept is on the disk.
@@ -194,7 +199,7 @@ class Checkpoint(keras.callbacks.Callback):
                 "every_steps and every_secs are for a model that is plugged, whose loop knows "
                 "where the data stand: call tfdist.plug(model) before fit, or leave them out"
             )
-        self._pending, self.restored = None, None
+        self._pending, self._pending_slots, self.restored = None, None, None
         if not self._is_chief:
             return
         saved = self.store.latest(self._restore) if self.resume else None

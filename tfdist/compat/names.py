@@ -133,7 +133,7 @@ PARTS: tuple[tuple[Owner, tuple[str, ...]], ...] = (
     (of(keras_compile, "CompileLoss"), ("_flat_losses",)),
     (keras.callbacks.TensorBoard, ("_should_trace",)),
     # variables, tensors, optimizers
-    (keras.Variable, ("_direct_assign", "_value", "handle")),
+    (keras.Variable, ("_direct_assign", "_path", "_value", "handle")),
     (of(keras_activations, "softmax"), ("_keras_logits",)),
     (of(keras_activations, "sigmoid"), ("_keras_logits",)),
     (keras_backend, ("compute_output_spec",)),
@@ -143,10 +143,15 @@ PARTS: tuple[tuple[Owner, tuple[str, ...]], ...] = (
         (
             "_distribution_strategy",
             "_exclude_from_weight_decay",
+            "_iterations",
             "_learning_rate",
+            "_model_variables_moving_average",
             "_trainable_variables",
+            "_trainable_variables_indices",
+            "_untrack_variable",
             "_use_weight_decay",
             "_var_key",
+            "_variables",
         ),
     ),
     (keras.optimizers.Nadam, ("_u_product",)),
@@ -185,7 +190,10 @@ PARTS: tuple[tuple[Owner, tuple[str, ...]], ...] = (
     (of(tf_cross_device, "CollectiveAllReduce"), ("_launchers",)),
     (
         of(tf_launchers, "CollectiveReplicaLauncher"),
-        ("_all_gather", "_device", "_group_size", "all_reduce"),
+        (
+            *("_all_gather", "_device", "_get_ordering_token", "_group_key", "_group_size"),
+            *("_next_instance_key", "_options", "all_reduce"),
+        ),
     ),
     (of(tf_one_device, "OneDeviceExtended"), ("_create_variable", "_device", "_update")),
     (of(tf_remote, "PerWorkerValues"), ("_type_spec",)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -12,6 +12,7 @@ import tensorflow as tf
 from tfdist.compat.names import tf_context, tf_coordination
 
 __all__ = [
+    "all_to_all",
     "bear_silence",
     "gather",
     "gather_small_sums",
@@ -157,19 +158,55 @@ def _in_pairs(tensor: tf.Tensor) -> tf.Tensor:
     return tf.bitcast(tf.reshape(flat, [-1, 2]), tf.int32)
 
 
-def gather(strategy: tf.distribute.Strategy, tensor: tf.Tensor) -> tf.Tensor:
-    """Returns the tensors of all workers of a multi-worker strategy, one behind the other.
+def gather(strategy: tf.distribute.Strategy, tensor: tf.Tensor, here: int = 0) -> tf.Tensor:
+    """Returns the tensors of all replicas, one behind the other.
 
     Args:
-        strategy: with one replica in each process, in whose context it is called.
-        tensor: of a static shape, the same on every worker.
+        strategy: a mirrored or multi-worker strategy, in whose replica's context it is called.
+        tensor: of a static shape, the same on every replica.
+        here: which of this process's replicas it is.
 
     Returns:
-        `[workers, *shape]`, in the order of the workers.
+        `[replicas, *shape]`, in the order of the replicas.
     """
-    (launcher,) = strategy.extended._cross_device_ops._launchers
+    launcher = _launchers(strategy)[here]
     with tf.device(launcher._device):
         return _gathered(launcher, tensor, tf.distribute.experimental.CommunicationOptions())
+
+
+def all_to_all(strategy: tf.distribute.Strategy, tensor: tf.Tensor, here: int = 0) -> tf.Tensor:
+    """Gives each replica the row of its number of every replica's tensor.
+
+    Args:
+        strategy: a mirrored or multi-worker strategy, in whose replica's context it is called.
+        tensor: `[replicas, ...]` of a static shape, the same on every replica.
+        here: which of this process's replicas it is.
+
+    Returns:
+        `[replicas, ...]`, in the order of the replicas that have sent the rows.
+    """
+    launcher = _launchers(strategy)[here]
+    options = launcher._options
+    key = launcher._next_instance_key()
+    token = launcher._get_ordering_token()
+    with tf.device(launcher._device):
+        return tf.raw_ops.CollectiveAllToAllV2(
+            input=tensor,
+            group_size=launcher._group_size,
+            group_key=launcher._group_key,
+            instance_key=key,
+            ordering_token=[] if token is None else [token],
+            communication_hint=options.implementation.value.lower(),
+            timeout_seconds=options.timeout_seconds or 0,
+        )
+
+
+def _launchers(strategy: tf.distribute.Strategy) -> Sequence[Any]:
+    extended = strategy.extended
+    several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    operations = extended._cross_device_ops if several else extended._collective_ops
+    launchers: Sequence[Any] = operations._launchers
+    return launchers
 
 
 def bear_silence(jobs: Mapping[str, int], leader: str, seconds: float) -> None:

@@ -22,6 +22,7 @@ __all__ = [
     "captured",
     "constant_value",
     "has_seed_of_this_run",
+    "in_control_flow",
     "is_in_a_loop",
     "is_symbolic",
     "kept_as_written",
@@ -77,6 +78,11 @@ def is_in_a_loop(graph: tf.Graph) -> bool:
             return True
         now = getattr(now, "outer_graph", None)
     return False
+
+
+def in_control_flow() -> bool:
+    """Whether the graph that is being written is a branch or a loop's body of TensorFlow's."""
+    return bool(getattr(tf.compat.v1.get_default_graph(), "is_control_flow_graph", False))
 
 
 _eager_tensor = names.of(tf_ops, "EagerTensor")

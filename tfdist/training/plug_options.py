@@ -25,6 +25,7 @@ FAMILY_OPTIONS: Mapping[str, tuple[str, ...]] = {
         "cache_data",
         "data_on_device",
         "virtual_replicas",
+        "shard_optimizer",
     ),
     "parameter_server": (
         "fetch_every",
@@ -53,6 +54,7 @@ class TrainingOptions:
     cache_data: bool = False
     data_on_device: bool | None = None
     virtual_replicas: int | None = None
+    shard_optimizer: bool = False
     fetch_every: int = 1
     push_every: int = 1
     local_learning_rate: float | None = None
@@ -97,6 +99,13 @@ class TrainingOptions:
             raise PlugError(
                 f"virtual_replicas with {others[0]}: what that exchanges depends on the number of "
                 "workers; choose one of the two"
+            )
+        if type(self.shard_optimizer) is not bool:
+            raise PlugError(f"shard_optimizer={self.shard_optimizer!r}: give True or False")
+        if self.shard_optimizer and others:
+            raise PlugError(
+                f"shard_optimizer with {others[0]}: it has gradients go, as they are and at every "
+                "step, to whom they belong; choose one of the two"
             )
         rate, momentum = self.outer_learning_rate, self.outer_momentum
         if not is_number(rate, above=0) or not (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Container, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import keras
@@ -100,8 +101,11 @@ class Plugged:
         self._write("export", filepath, *args, **kwargs)
 
     def _write(self, name: str, *args: object, **kwargs: object) -> None:
-        with fit_clock.CLOCK.during("save"):
-            self.write_alone(keras_trainer.keras_writer(self.model, name))(*args, **kwargs)
+        write = self.write_alone(keras_trainer.keras_writer(self.model, name))
+        family = None if name == "export" or self._loop is None else self._loop.family
+        whole = nullcontext() if family is None else family.gathered(True, call=True)
+        with fit_clock.CLOCK.during("save"), whole:
+            write(*args, **kwargs)
 
     def write_alone(self, write: Callable[..., None]) -> Callable[..., None]:
         """Returns `write`, which takes a path first, as several workers can call it at once."""
@@ -134,6 +138,7 @@ class Plugged:
     ) -> keras.callbacks.History:
         """`keras.Model.fit` on all replicas of the strategy."""
         model_checks.check_compiled(self.model, "fit")
+        self._kind.check_callbacks(callbacks, self.options)
         limit = keras.config.max_epochs()
         epochs = min(epochs, limit) if limit else epochs
         if validation_split and validation_data is None:
@@ -326,6 +331,7 @@ class Plugged:
             model_checks.check_variables(self._kind, model, self.strategy)
             model_checks.check_layers(model, self.is_shared_out)
             self._builder.begin_anew()
+            self._kind.before_build(self._prepared_model)
         self._builder.build(mode, batch)
         if is_new:
             model_checks.check_variables(self._kind, model, self.strategy)

@@ -28,6 +28,7 @@ def plug(
     cache_data: bool = False,
     data_on_device: bool | None = None,
     virtual_replicas: int | None = None,
+    shard_optimizer: bool = False,
     fetch_every: int = 1,
     push_every: int = 1,
     local_learning_rate: float | None = None,
@@ -79,6 +80,12 @@ def plug(
             every task one thread (`tfdist run --threads 1`), since TensorFlow's convolutions add up
             in as many parts as they have threads. A power of two is best, such as 8; a step costs
             more, the more slices a worker has.
+        shard_optimizer: in step: has each replica keep and update its share of the optimizer's
+            slots alone (Adam's moments, moving averages, accumulated gradients), one in N of their
+            numbers, and gather the new weights from the others (ZeRO: Rajbhandari et al., 2020,
+            stages 1 and 2). Weights are those of a run without it, a step sends as many bytes, and
+            files hold whole slots: every worker must call `model.save`. For Keras' elementwise
+            optimizers, such as SGD, Adam and AdamW.
         fetch_every: parameter servers: a worker fetches the weights before every so many steps, and
             goes on with its own copy in between (Downpour SGD: Dean et al., 2012).
         push_every: parameter servers: a worker sends the sum of its gradients after every so many

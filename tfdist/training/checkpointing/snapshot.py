@@ -13,6 +13,7 @@ import tensorflow as tf
 from tfdist.compat import keras_build, keras_trainer
 from tfdist.training.checkpointing.extra_parts import add_job_state, add_random_state, seeds_of
 from tfdist.training.model_parts import optimizers_of, unique
+from tfdist.training.slot_shards import whole_slots
 
 __all__ = ["Snapshot"]
 
@@ -38,6 +39,7 @@ class Snapshot:
         self, model: keras.Model, variables: Iterable[keras.Variable] | None = None
     ) -> None:
         self.model = model
+        self._slots = whole_slots.current()
         self._global_seeds = keras_build.global_seeds()  # each thread has its own
         if variables is None:
             optimizers = [v for one in optimizers_of(model) for v in one.variables]
@@ -54,7 +56,7 @@ class Snapshot:
     def _shown(self) -> Iterator[None]:
         """While it is entered, this thread reads these values from the variables."""
         keras_trainer.prepare_to_save()
-        with keras.StatelessScope(state_mapping=self._values):
+        with keras.StatelessScope(state_mapping=self._values), whole_slots.shown(self._slots):
             yield
 
     def save(self, path: Path, job: bytes) -> None:

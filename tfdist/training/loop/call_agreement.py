@@ -28,12 +28,14 @@ class Agreed:
         cadence: how often states are kept.
         restores: whether some worker's callbacks may restore the model.
         stops: whether some may stop between two steps.
+        writes: whether some may write the model on the chief, where an epoch or the training ends.
     """
 
     paces: tuple[ChunkLength, ChunkLength]
     cadence: Cadence
     restores: bool
     stops: bool
+    writes: bool
 
 
 def agree(
@@ -62,8 +64,9 @@ def agree(
     cadence = Cadence.of(keepers_among(callback_routing.flat(callbacks)))
     restores = float(callback_routing.restores_the_model(callbacks))
     stops = float(callback_routing.may_stop_mid_epoch(callbacks))
+    writes = float(callback_routing.writes_the_model(callbacks))
     each = float(model.steps_per_execution or 1)
-    own = [*wanted.values(), *dataclasses.astuple(cadence), *batches, restores, stops, each]
+    own = [*wanted.values(), *dataclasses.astuple(cadence), *batches, restores, stops, writes, each]
     table, digests = tell_with_digest(family, own)
     for column, name in enumerate(wanted):
         values = table[:, column]
@@ -73,7 +76,9 @@ def agree(
                 f"the workers called {what} with different arguments ({name}: {given}): every "
                 "worker must run the same program on the same data"
             )
-    epochs, steps, secs, *looks, restores, stops, exact = table[:, len(wanted) :].max(axis=0)
+    epochs, steps, secs, *looks, restores, stops, writes, exact = table[:, len(wanted) :].max(
+        axis=0
+    )
     if not restores:  # else the chief's values are taken over anyway
         family.drift.check(digests)
     every = int(exact) if exact > 1 else None
@@ -81,7 +86,7 @@ def agree(
         ChunkLength(every or (1 if look else None), family.chunk_seconds) for look in looks
     )
     cadence = Cadence(int(epochs), int(steps), float(secs))
-    return Agreed((first, second), cadence, restores > 0, stops > 0)
+    return Agreed((first, second), cadence, restores > 0, stops > 0, writes > 0)
 
 
 def tell_with_digest(

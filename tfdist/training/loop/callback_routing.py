@@ -15,7 +15,14 @@ from tfdist.compat import keras_trainer
 from tfdist.structures import Callbacks
 from tfdist.training.mode import Mode
 
-__all__ = ["callbacks_for", "flat", "may_stop_mid_epoch", "restores_the_model", "wants_every_batch"]
+__all__ = [
+    "callbacks_for",
+    "flat",
+    "may_stop_mid_epoch",
+    "restores_the_model",
+    "wants_every_batch",
+    "writes_the_model",
+]
 
 CHIEF_ONLY: tuple[type[keras.callbacks.Callback], ...] = (
     keras.callbacks.BackupAndRestore,
@@ -62,6 +69,17 @@ def restores_the_model(callbacks: Callbacks) -> bool:
         or getattr(callback, "restores_the_model", False)
         for callback in flat(callbacks)
     )
+
+
+def writes_the_model(callbacks: Callbacks) -> bool:
+    """Whether a callback may write the model, slots and all, on the chief alone."""
+    tell = (
+        keras.callbacks.CSVLogger,
+        keras.callbacks.ProgbarLogger,
+        keras.callbacks.RemoteMonitor,
+        keras.callbacks.TensorBoard,
+    )
+    return any(_chief_only(one) and not isinstance(one, tell) for one in flat(callbacks))
 
 
 def wants_every_batch(callbacks: Callbacks, mode: Mode) -> bool:

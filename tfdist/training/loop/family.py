@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdist.strategies.layout import ReplicaLayout
-from tfdist.structures import Logs
+from tfdist.structures import Callbacks, Logs
 from tfdist.training.data.per_worker import InputFunction, PerWorkerData
 from tfdist.training.data.stream import Step, Stream
 from tfdist.training.loop.chunking import ChunkLength
@@ -96,6 +96,14 @@ class Family(Protocol):
 
     def bring_together(self) -> None:
         """Has everything that steps have changed be where the model's user looks for it."""
+
+    def gathered(self, keep: bool, call: bool = False) -> contextlib.AbstractContextManager[None]:
+        """Shows this thread whole what the replicas share out; all processes enter it together.
+
+        Args:
+            keep: whether this process is to be shown it; it takes part anyway.
+            call: whether a user's call begins so, which the others may have left out.
+        """
 
     def replica_states(self) -> list[dict[str, list[np.ndarray]]]:
         """What the replicas of this process have each for themselves, beside the model's weights.
@@ -204,6 +212,29 @@ class FamilyKind(abc.ABC):
     ) -> Any:
         """Does to a model what must be done before it is built; returns what `make` wants of it."""
         del model, strategy, options
+
+    def before_build(self, prepared: Any) -> None:
+        """Does what must be done, before the optimizers of a model are built, each time anew.
+
+        Args:
+            prepared: what `prepare` has returned for the model.
+
+        Raises:
+            PlugError: an optimizer does not fit the options.
+        """
+        del prepared
+
+    def check_callbacks(self, callbacks: Callbacks, options: TrainingOptions) -> None:
+        """Checks that what a `fit` was given as callbacks fits the options.
+
+        Args:
+            callbacks: as given.
+            options: of `plug`.
+
+        Raises:
+            PlugError: something does not.
+        """
+        del callbacks, options
 
     def check(self, model: keras.Model, strategy: tf.distribute.Strategy) -> None:
         """Checks that what a model was compiled with fits the strategy.

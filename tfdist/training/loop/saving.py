@@ -191,8 +191,10 @@ class Saving:
         self._family.bring_together()
         parts = all_gather_bytes(self._family.all_gather, self._own_state(step))
         self._last = time.monotonic()
-        if self._keepers and self._family.layout.is_chief:
-            self._hand_over(epoch, step, logs, ends, parts)
+        keeps = bool(self._keepers) and self._family.layout.is_chief
+        with self._family.gathered(keeps):
+            if keeps:
+                self._hand_over(epoch, step, logs, ends, parts)
         if not ends:  # else there is little time
             for listener in self._callbacks:
                 if isinstance(listener, KeptListener):

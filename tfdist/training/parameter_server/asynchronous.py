@@ -363,6 +363,11 @@ class Asynchronous:
     def begin_to_train(self) -> None:
         """Nothing: workers fetch the weights as they are."""
 
+    def gathered(self, keep: bool, call: bool = False) -> contextlib.AbstractContextManager[None]:
+        """Nothing is shared out but over the servers, from where everybody reads it."""
+        del keep, call
+        return contextlib.nullcontext()
+
     def bring_together(self) -> None:
         """Nothing: the variables are on the servers, where everybody reads them."""
 

@@ -24,6 +24,9 @@ _ROOMS = (16, 128, 1024, 8192, 65536, 2**20, 2**24)
 CALLS = ("fit", "evaluate", "predict", "compile")
 """The methods that every worker must call, in the same order."""
 
+_MEETINGS = (*CALLS, "save")
+"""The same, and the one that every worker must call where each has a part of what is written."""
+
 _all_gathers: weakref.WeakKeyDictionary[tf.distribute.Strategy, AllGather] = (
     weakref.WeakKeyDictionary()
 )
@@ -67,7 +70,7 @@ class AllGather:
         """Waits for all workers to begin a call.
 
         Args:
-            call: one of `CALLS`.
+            call: one of `CALLS`, or "save".
 
         Raises:
             DataError: another worker begins another one, or is in the middle of one.
@@ -81,7 +84,7 @@ class AllGather:
         if touch is not None:
             touch.begin_call()
         with Watchdog(f"{self._layout.task} has called {call}", why=who_is_missing):
-            self._told(1 + CALLS.index(call), [])
+            self._told(1 + _MEETINGS.index(call), [])
 
     def _told(self, call: int, numbers: Sequence[float]) -> np.ndarray:
         if self._layout.workers == 1:
@@ -111,8 +114,13 @@ class AllGather:
 
 
 def _different_calls(calls: Sequence[float]) -> str:
-    names = ["is in the middle of a call", *(f"calls {call}" for call in CALLS)]
+    names = ["is in the middle of a call", *(f"calls {call}" for call in _MEETINGS)]
     told = ", ".join(f"worker {i} {names[int(call)]}" for i, call in enumerate(calls))
+    if 1 + _MEETINGS.index("save") in {int(call) for call in calls}:
+        return (
+            f"the workers do different things at the same time ({told}): with shard_optimizer each "
+            "has a share of what a file holds, so every worker must call save, as all call fit"
+        )
     return (
         f"the workers do different things at the same time ({told}): every worker must call "
         f"{', '.join(CALLS[:-1])} and {CALLS[-1]} in the same order, as often as the others; only "

@@ -31,6 +31,7 @@ from tfdist.training.plug_options import TrainingOptions
 from tfdist.training.replica.local_state import LocalState
 from tfdist.training.replica.step import Exchange
 from tfdist.training.replica.step_logs import StepLogs
+from tfdist.training.slot_shards.sharded_slots import ShardedSlots
 from tfdist.training.tracing import traced
 
 __all__ = ["PipelinePrograms", "check_model"]
@@ -77,12 +78,14 @@ class PipelinePrograms:
     Attributes:
         executor: runs a batch through the stages.
         exchange: None: gradients are summed where they are.
+        shards: None: so are slots.
     """
 
     chunk_seconds = 2.0
     """Longer than elsewhere: at the end of a chunk the pipeline drains."""
 
     exchange: Exchange | None = None
+    shards: ShardedSlots | None = None
 
     def __init__(
         self,

@@ -90,6 +90,18 @@ def _exchange(
 ) -> None:
     """Puts what an optimizer is to apply in some places of a replica's gradients."""
     weighted = [weigh(gradients[i]) for i in places]
+    if step.shares is not None:
+        waits = [
+            step.shares.waits(step, one, variables[i])
+            for i, one in zip(places, weighted, strict=True)
+        ]
+        for i, one, will_wait in zip(places, weighted, waits, strict=True):
+            if will_wait:
+                gradients[i] = step.wait_with(one)
+        weighted = [one for one, will_wait in zip(weighted, waits, strict=True) if not will_wait]
+        places = [i for i, will_wait in zip(places, waits, strict=True) if not will_wait]
+        if not places:
+            return
     if step.exchange is None:
         totals = step.sum_over_replicas(weighted)
     else:
@@ -106,7 +118,10 @@ def _agreed(
     if step.exchange is not None and step.exchange.goes_alone:
         return gradients
     agreed = list(gradients)
-    kinds = [Kind.REPLICATED if g is None else step.replication.of(g) for g in gradients]
+    kinds = [
+        Kind.REPLICATED if g is None or id(g) in step.waiting else step.replication.of(g)
+        for g in gradients
+    ]
     varying = [i for i, kind in enumerate(kinds) if kind is Kind.VARYING]
     random = [i for i, kind in enumerate(kinds) if kind is Kind.RANDOM]
     if varying:
@@ -133,20 +148,36 @@ def _applying(name: str) -> Callable[..., object]:
         if step.postponed is not None:
             step.postponed.append((self, grads, trainable_variables))
             return None
-        variables = list(trainable_variables or keras_optimizers.trained_by(self))
+        variables = _variables_of(step, self, trainable_variables)
         grads = _agreed(step, grads, variables)
 
         def update() -> object:
             with replica_step(step):
                 step.applies = True
                 try:
-                    return patches.original(name)(self, grads, trainable_variables)
+                    own_apply = patches.original(name)
+                    if step.shares is not None and step.shares.has(self):
+                        return step.shares.apply(step, self, own_apply, grads, variables)
+                    return own_apply(self, grads, trainable_variables)
                 finally:
                     step.applies = False
 
         return update() if step.lockstep is None else step.lockstep.once(self, update)
 
     return apply
+
+
+def _variables_of(
+    step: ReplicaStep,
+    optimizer: keras.optimizers.Optimizer,
+    given: Sequence[keras.Variable] | None,
+) -> list[keras.Variable]:
+    """The variables that gradients are of, which an optimizer's `apply` may have been given."""
+    if given is not None:
+        return list(given)
+    if step.shares is not None and step.shares.has(optimizer):
+        return step.shares.variables(optimizer)
+    return keras_optimizers.trained_by(optimizer)
 
 
 def _reduce_gradients(self: keras.optimizers.Optimizer, grads_and_vars: Iterable[T]) -> list[T]:
@@ -185,7 +216,7 @@ def compiled(step: ReplicaStep, step_function: Callable[[Nest], T], data: Nest) 
         data
     )
     for (optimizer, given), gradients in zip(waiting, all_gradients, strict=True):
-        variables = list(given or keras_optimizers.trained_by(optimizer))
+        variables = _variables_of(step, optimizer, given)
         there = [i for i, gradient in enumerate(gradients) if gradient is not None]
         _exchange(step, step.if_present, gradients, variables, there)
         optimizer.apply(gradients, given)

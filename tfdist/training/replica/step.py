@@ -18,7 +18,15 @@ from tfdist.training.peers import packing
 from tfdist.training.replica.lockstep import Lockstep
 from tfdist.training.replica.replication import Replication
 
-__all__ = ["Exchange", "ReplicaStep", "Rows", "current", "on_numbers", "replica_step"]
+__all__ = [
+    "Exchange",
+    "ReplicaStep",
+    "Rows",
+    "Shares",
+    "current",
+    "on_numbers",
+    "replica_step",
+]
 
 
 Applying: TypeAlias = (
@@ -82,6 +90,52 @@ class Exchange(Protocol):
 
 
 @dataclasses.dataclass
+class Waiting:
+    """A gradient that waits to be summed.
+
+    Attributes:
+        stands: what stands for its sum.
+        part: this replica's part.
+        applied: whether an optimizer has applied it.
+    """
+
+    stands: tf.Tensor
+    part: tf.Tensor
+    applied: bool = False
+
+
+class Shares(Protocol):
+    """Optimizers whose replicas update a share each; see `training.slot_shards`."""
+
+    def has(self, optimizer: keras.optimizers.Optimizer) -> bool:
+        """Whether an optimizer is one of them."""
+
+    def variables(self, optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
+        """Returns the variables that one of them was built for."""
+
+    def waits(self, step: ReplicaStep, gradient: Gradient, variable: Variable) -> bool:
+        """Whether a gradient is left to be summed where one of them applies it."""
+
+    def apply(
+        self,
+        step: ReplicaStep,
+        optimizer: keras.optimizers.Optimizer,
+        apply: Callable[..., object],
+        gradients: Sequence[Gradient | None],
+        variables: Sequence[Variable],
+    ) -> object:
+        """Has one of them apply gradients, those among them that wait summed.
+
+        Args:
+            step: of this replica.
+            optimizer: one of them.
+            apply: its own `apply`, which takes it first.
+            gradients: the others of the whole batch.
+            variables: of each.
+        """
+
+
+@dataclasses.dataclass
 class ReplicaStep:
     """One replica's step, while it is traced.
 
@@ -101,6 +155,8 @@ class ReplicaStep:
             statistics of BatchNormalization are the typical ones), by identity.
         applies: True inside of an optimizer's `apply`.
         updates_a_metric: True inside of a metric's `update_state`.
+        shares: optimizers whose replicas update a share each; None where there are none.
+        waiting: gradients that wait to be summed until an optimizer applies them, by identity.
         counted: inside of that of a metric of one's own: what it has added to which variables.
         postponed: where the forward and backward passes are being compiled by XLA: the calls of
             optimizers' `apply` that must wait until they are out of it.
@@ -117,6 +173,8 @@ class ReplicaStep:
     local_state: dict[int, tf.Variable] = dataclasses.field(default_factory=dict)
     applies: bool = False
     updates_a_metric: bool = False
+    shares: Shares | None = None
+    waiting: dict[int, Waiting] = dataclasses.field(default_factory=dict)
     counted: list[tuple[keras.Variable, tf.Tensor | float]] | None = None
     postponed: list[Applying] | None = None
     graph: tf.Graph = dataclasses.field(default_factory=tf.compat.v1.get_default_graph)
@@ -154,6 +212,17 @@ class ReplicaStep:
             step_clock.summed(began, total)
         self.replication.mark(tf.nest.flatten(total, expand_composites=False))
         return total
+
+    def wait_with(self, part: tf.Tensor) -> tf.Tensor:
+        """Returns what stands for the sum of a gradient until an optimizer applies it."""
+        stands = tf.identity(part)
+        self.waiting[id(stands)] = Waiting(stands, part)
+        return stands
+
+    @property
+    def showed_parts(self) -> bool:
+        """Whether what stands for a sum may have been taken for one, but by an optimizer."""
+        return any(not one.applied or one.stands.consumers() for one in self.waiting.values())
 
     def exchanged(self, values: Nest) -> tf.Tensor | None:
         """See `step_clock.exchanged`; inside of XLA there is no clock."""

@@ -15,11 +15,14 @@ import tensorflow as tf
 from tfdist import log, process
 from tfdist.compat import keras_trainer
 from tfdist.errors import PlugError
-from tfdist.strategies import own_gpus
+from tfdist.strategies import own_gpus, registry
 from tfdist.strategies.layout import ReplicaLayout
+from tfdist.structures import Callbacks
+from tfdist.training.loop import callback_routing
 from tfdist.training.loop.family import FamilyKind
 from tfdist.training.plug_options import FAMILY_OPTIONS, TrainingOptions
 from tfdist.training.replica.ordered_sum import OrderedSum
+from tfdist.training.slot_shards.sharded_slots import ShardedSlots
 from tfdist.training.synchronous.replica_programs import ReplicaPrograms
 from tfdist.training.synchronous.synchronous import Synchronous
 
@@ -45,13 +48,49 @@ class SynchronousKind(FamilyKind):
         prepared: object,
     ) -> Synchronous:
         """What takes the steps of a model; see `FamilyKind`."""
+        shards: ShardedSlots | None = prepared  # type: ignore[assignment]
         if options.virtual_replicas is None:
-            return Synchronous(model, strategy, layout, options)
+            return Synchronous(model, strategy, layout, options, shards=shards)
         _check_losses(model)
         rows = self.rows(layout, options)
         _warn_of_what_moves_bits(model)
         programs = functools.partial(ReplicaPrograms, virtual=OrderedSum(strategy, rows))
-        return Synchronous(model, strategy, layout, options, programs, rows)
+        return Synchronous(model, strategy, layout, options, programs, rows, shards)
+
+    def prepare(
+        self, model: keras.Model, strategy: tf.distribute.Strategy, options: TrainingOptions
+    ) -> ShardedSlots | None:
+        """Returns what has optimizers share out their slots, where that is asked for."""
+        layout = registry.layout_of(strategy)
+        if not options.shard_optimizer or layout.replicas == 1:
+            return None
+        if layout.workers > 1 and layout.local > 1:
+            raise PlugError(
+                f"shard_optimizer where each of {layout.workers} workers has {layout.local} "
+                "devices: start one task for each device, or leave shard_optimizer out"
+            )
+        return ShardedSlots(model, strategy, layout)
+
+    def before_build(self, prepared: ShardedSlots | None) -> None:
+        """Optimizers that are to share out their slots never make whole ones; see `FamilyKind`."""
+        if prepared is not None:
+            prepared.adopt()
+
+    def check_callbacks(self, callbacks: Callbacks, options: TrainingOptions) -> None:
+        """Callbacks that look at whole slots must do so where they can be had; see `FamilyKind`."""
+        for callback in callback_routing.flat(callbacks) if options.shard_optimizer else ():
+            if isinstance(callback, keras.callbacks.SwapEMAWeights):
+                raise PlugError(
+                    "SwapEMAWeights with shard_optimizer: the averages that it swaps in are spread "
+                    "over the replicas; leave one of the two out"
+                )
+            frequency = getattr(callback, "save_freq", "epoch")
+            if frequency != "epoch":
+                raise PlugError(
+                    f"{type(callback).__name__}(save_freq={frequency!r}) with shard_optimizer: the "
+                    "chief writes it alone, and has its share of the slots; take "
+                    "tfdist.callbacks.Checkpoint(every_steps=...), or save_freq='epoch'"
+                )
 
     def gpus(self, strategy: tf.distribute.Strategy, options: TrainingOptions) -> Sequence[str]:
         """All replicas', which virtual ones share; see `FamilyKind`."""

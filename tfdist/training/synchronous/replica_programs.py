@@ -33,6 +33,7 @@ from tfdist.training.replica.python_state import PythonState
 from tfdist.training.replica.reductions import weighted_part
 from tfdist.training.replica.step import Exchange
 from tfdist.training.replica.step_logs import StepLogs, are_used, recorded_results
+from tfdist.training.slot_shards.sharded_slots import ShardedSlots
 from tfdist.training.synchronous.replica_prediction import ReplicaPrediction, spread
 from tfdist.training.synchronous.step_loop import step_loop
 from tfdist.training.tracing import traced
@@ -50,12 +51,14 @@ class Programs(Protocol):
     Attributes:
         chunk_seconds: what the steps between two looks should take.
         exchange: how gradients reach the other replicas; None sums them.
+        shards: the optimizers, where they share out their slots.
         separates_exchange: whether a clock tells what steps wait for other replicas from what they
             compute, or there is nobody to wait for.
     """
 
     chunk_seconds: float
     exchange: Exchange | None
+    shards: ShardedSlots | None
 
     @property
     def separates_exchange(self) -> bool:
@@ -106,6 +109,7 @@ class ReplicaPrograms:
 
     Attributes:
         exchange: how gradients reach the other replicas; None sums them.
+        shards: the optimizers, where they share out their slots.
     """
 
     chunk_seconds = TARGET_SECONDS
@@ -126,6 +130,7 @@ class ReplicaPrograms:
         self._local = local
         self._virtual = virtual
         self.exchange: Exchange | None = None
+        self.shards: ShardedSlots | None = None
         self._whole_results = bool(model.run_eagerly)  # else it shows when a step is traced
 
         self._can_separate = (
@@ -191,8 +196,9 @@ class ReplicaPrograms:
                     args=(parts[0],),
                 )
         *split, total = numbers
-        in_sync = self._local.in_sync()
-        replications: list[Replication] = []
+        shares = {} if self.shards is None else self.shards.by_value
+        in_sync = {h: v for h, v in self._local.in_sync().items() if id(v) not in shares}
+        steps: list[ReplicaStep] = []
         lockstep = None
         if self._virtual is not None:
             python = PythonState(self._model)
@@ -211,7 +217,8 @@ class ReplicaPrograms:
                 Replication(in_sync),
                 lockstep,
             )
-            replications.append(step.replication)
+            step.shares = self.shards
+            steps.append(step)
             with replica_step(step):
 
                 def take(data: Nest) -> dict[str, tf.Tensor]:
@@ -234,8 +241,11 @@ class ReplicaPrograms:
         ):
             per_replica = self._run(on_replica, [parts, *map(tf.unstack, split)], lockstep)
         uses = are_used(results) and not self._whole_results
-        if uses or not all(replication.holds() for replication in replications):
+        showed = any(step.showed_parts for step in steps)
+        if uses or showed or not all(step.replication.holds() for step in steps):
             self._whole_results = uses or self._whole_results
+            if showed and self.shards is not None:
+                self.shards.show_sums()
             raise TraceAgain
         return {name: tf.add_n([one[name] for one in per_replica]) for name in per_replica[0]}
 

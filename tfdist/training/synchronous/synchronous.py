@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
+from collections import ChainMap
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, TypeAlias
 
 import keras
@@ -34,6 +36,8 @@ from tfdist.training.plug_options import TrainingOptions
 from tfdist.training.replica import ReplicaStep, one_machine_semantics, replica_states
 from tfdist.training.replica.local_state import LocalState, write
 from tfdist.training.replica.step_logs import StepLogs
+from tfdist.training.slot_shards import whole_slots
+from tfdist.training.slot_shards.sharded_slots import ShardedSlots
 from tfdist.training.synchronous.exchange import LocalSteps, make_exchange
 from tfdist.training.synchronous.metric_reduction import MetricReduction
 from tfdist.training.synchronous.replica_programs import (
@@ -60,6 +64,7 @@ class Synchronous:
         make_programs: makes what writes the steps, given the model, the strategy, the layout, what
             sorts a step's logs and what steps write on each replica for itself.
         rows: the replicas that share the rows of a batch; None for those of the layout.
+        shards: the optimizers, where they share out their slots.
 
     Attributes:
         programs: what writes the steps.
@@ -73,6 +78,7 @@ class Synchronous:
         options: TrainingOptions,
         make_programs: Callable[..., Programs] = ReplicaPrograms,
         rows: ReplicaLayout | None = None,
+        shards: ShardedSlots | None = None,
     ) -> None:
         self.model = model
         self.strategy = strategy
@@ -85,14 +91,17 @@ class Synchronous:
         self._functions: dict[tuple[object, ...], Callable[..., Any]] = {}
         logs = StepLogs(model)
         self._all_gather = AllGather.of(strategy, layout)
-        self.drift = DriftCheck(
-            model, strategy, layout, self._local.written, options.local_steps > 1
-        )
+        self._shards = shards
+        apart: Mapping[int, tf.Variable] = self._local.written
+        if shards is not None:
+            apart = ChainMap(self._local.written, shards.by_value)
+        self.drift = DriftCheck(model, strategy, layout, apart, options.local_steps > 1)
         self._totals = MetricReduction(model, strategy, layout, logs, self.drift)
         self.programs = make_programs(model, strategy, layout, logs, self._local)
+        self.programs.shards = shards
         self.chunk_seconds = self.programs.chunk_seconds
 
-    def working(self) -> contextlib.AbstractContextManager[None]:
+    def working(self) -> AbstractContextManager[None]:
         """For all that traces and runs steps; see `Programs`."""
         return self.programs.working()
 
@@ -250,6 +259,8 @@ class Synchronous:
         """Makes the variables that the exchange of gradients needs, before steps are traced."""
         if self.programs.exchange is None:
             self.programs.exchange = make_exchange(self._options, self.model, self.strategy)
+        if self._shards is not None:
+            self._shards.tell_sizes()
 
     def retrace(self) -> None:
         """Makes the steps anew, of the model as it is now (what is frozen, which optimizer)."""
@@ -259,6 +270,8 @@ class Synchronous:
     def begin_to_train(self) -> None:
         """Starts from the weights as they are now, whoever has set them."""
         self.drift.begin()
+        if self._shards is not None:
+            self._shards.forget_loaded()
         if isinstance(self.programs.exchange, LocalSteps):
             self._on_replicas(("begin",), self.programs.exchange.begin)
 
@@ -273,6 +286,14 @@ class Synchronous:
         if variables := self._local.variables:
             self._local.warn()
             self._on_replicas(("average", *map(id, variables)), self._local.average)
+
+    def gathered(self, keep: bool, call: bool = False) -> AbstractContextManager[None]:
+        """Slots that are shared out, whole; see `Family`."""
+        if self._shards is None:
+            return contextlib.nullcontext()
+        if call and self.layout.workers > 1 and whole_slots.current() is None:
+            self._all_gather.meet("save")
+        return self._shards.gathered(keep)
 
     at_rest = True  # between two chunks
 
@@ -308,6 +329,10 @@ class Synchronous:
         """Gives every worker the chief's values of these variables."""
         if self.layout.workers == 1:
             return
+        if self._shards is not None:
+            shares = self._shards.by_value
+            variables = [v for v in variables if id(v.value) not in shares]
+            self._shards.take_the_chiefs(self.all_gather)
 
         def on_replica() -> None:
             values = packing.broadcast_from_first([tf.identity(v.value) for v in variables])
