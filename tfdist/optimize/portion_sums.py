@@ -8,6 +8,7 @@ but a few have come, few partial sums are kept: at most twice the digits for eac
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 __all__ = ["PortionSums"]
@@ -64,4 +65,4 @@ class PortionSums:
             raise ValueError(f"a sum of {portions} portions, but {here} are there, up to {first}")
         slots: Sequence[int] = [self._nodes[node] for node in nodes]
         self._nodes.clear()
-        return [(left, right) for right, left in zip(slots, slots[1:], strict=False)], slots[-1]
+        return [(left, right) for right, left in itertools.pairwise(slots)], slots[-1]

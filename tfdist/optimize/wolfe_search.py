@@ -5,13 +5,17 @@
 Source: Nocedal and Wright, "Numerical Optimization", 2006, algorithms 3.5 and 3.6, with the cubic
 of equation 3.59. What is not a number, or infinite, is too far. An interval that shrinks too slowly
 is halved, as in Moré and Thuente, "Line search algorithms with guaranteed sufficient decrease",
-1994, section 4.
+1994, section 4. Close to a minimum, where values differ by their rounding alone, the slopes decide:
+a step is low enough, too, where f'(step) <= (2 * decrease - 1) * f'(0), which is the first
+condition on a parabola (Hager and Zhang, "A new conjugate gradient method with guaranteed descent
+and an efficient line search", 2005, equation 4.1).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from collections.abc import Callable
 
 __all__ = ["Found", "Trial", "Wolfe", "search"]
@@ -50,6 +54,7 @@ class Wolfe:
         decrease: how much of the decrease that the slope promises, from above 0 to below 1.
         curvature: how much of the slope may be left, from above `decrease` to below 1.
         trials: how many steps are tried at most, at least 1.
+        rounding: by what part of itself a value may be wrong; at least 0.
 
     Raises:
         ValueError: no step could meet these.
@@ -58,6 +63,7 @@ class Wolfe:
     decrease: float = 1e-4
     curvature: float = 0.9
     trials: int = 20
+    rounding: float = 4 * sys.float_info.epsilon
 
     def __post_init__(self) -> None:
         if not 0 < self.decrease < self.curvature < 1:
@@ -67,16 +73,22 @@ class Wolfe:
             )
         if type(self.trials) is not int or self.trials < 1:
             raise ValueError(f"trials={self.trials!r}: give a number of at least 1")
+        if not self.rounding >= 0:
+            raise ValueError(f"rounding={self.rounding!r}: give a part of at least 0")
 
     def is_low(self, trial: Trial, start: Trial) -> bool:
         """Whether a trial has decreased the function enough."""
-        return trial.is_finite and (
-            trial.value <= start.value + self.decrease * trial.step * start.slope
-        )
+        if not trial.is_finite:
+            return False
+        if trial.value <= start.value + self.decrease * trial.step * start.slope:
+            return True
+        is_level = abs(trial.value - start.value) <= self.rounding * abs(start.value)
+        return is_level and trial.slope <= (2 * self.decrease - 1) * start.slope
 
-    def is_flat(self, trial: Trial, start: Trial) -> bool:
-        """Whether a trial has left little of the slope."""
-        return abs(trial.slope) <= -self.curvature * start.slope
+    def is_met(self, trial: Trial, start: Trial) -> bool:
+        """Whether a trial has, and has left little of the slope."""
+        is_flat = abs(trial.slope) <= -self.curvature * start.slope
+        return is_flat and self.is_low(trial, start)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,10 +158,10 @@ class _Search:
         start, rule = self._start, self._rule
         while self._has_trials and math.isfinite(step):
             now = self._measure(step)
-            if not rule.is_low(now, start) or (self._count > 1 and now.value >= self._low.value):
-                return self._narrow(now)
-            if rule.is_flat(now, start):
+            if rule.is_met(now, start):
                 return self._found(now)
+            if not rule.is_low(now, start) or (self._count > 1 and not _is_lower(now, self._low)):
+                return self._narrow(now)
             before, self._low = self._low, now
             if now.slope >= 0:
                 return self._narrow(before)
@@ -172,15 +184,20 @@ class _Search:
                 step = min(max(_lowest(low, other), ends[0] + edge), ends[1] - edge)
             widths.append(abs(width))
             now = self._measure(step)
-            if not rule.is_low(now, start) or now.value >= low.value:
+            if rule.is_met(now, start):
+                return self._found(now)
+            if not rule.is_low(now, start) or not _is_lower(now, low):
                 other = now
                 continue
-            if rule.is_flat(now, start):
-                return self._found(now)
             if now.slope * width >= 0:
                 other = low
             self._low = now
         return self._found()
+
+
+def _is_lower(now: Trial, low: Trial) -> bool:
+    """Whether a trial is lower; of two that are equal to rounding the flatter one is."""
+    return (now.value, abs(now.slope)) < (low.value, abs(low.slope))
 
 
 def _lowest(one: Trial, other: Trial) -> float:
