@@ -187,7 +187,14 @@ def test_what_is_no_descent_is_refused(start: Trial, first: float) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"decrease": 0.0}, {"decrease": 0.95}, {"curvature": 1.0}, {"trials": 0}, {"trials": 2.0}, {"rounding": -1.0}],
+    [
+        {"decrease": 0.0},
+        {"decrease": 0.95},
+        {"curvature": 1.0},
+        {"trials": 0},
+        {"trials": 2.0},
+        {"rounding": -1.0},
+    ],
 )
 def test_conditions_that_no_step_meets_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="give"):

@@ -15,7 +15,11 @@ from tfdist.optimize.curvature import Curvature, Pair
 from tfdist.optimize.vector_space import BEFORE, DIRECTION, GRADIENT, Objective
 from tfdist.optimize.wolfe_search import Trial, Wolfe
 
-__all__ = ["Descent", "DescentState", "Ending", "Iteration", "StopRule"]
+__all__ = ["Descent", "DescentState", "Ending", "Iteration", "NotFinite", "StopRule"]
+
+
+class NotFinite(ValueError):
+    """The function cannot be minimized from where it begins."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,13 +141,13 @@ class Descent:
         """Measures the function where the point is; returns the gradient's largest value.
 
         Raises:
-            ValueError: it is not finite there.
+            NotFinite: it is not, or its gradient, there.
         """
         self.loss = self._objective.measure()
         self.evaluations += 1
         largest = self._vectors.largest(GRADIENT)
         if not (math.isfinite(self.loss) and math.isfinite(largest)):
-            raise ValueError(
+            raise NotFinite(
                 f"the loss is {self.loss} and its gradient's largest value {largest} where the "
                 "descent begins: give finite data, and weights at which the loss is finite"
             )

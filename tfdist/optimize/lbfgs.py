@@ -19,7 +19,7 @@ import tensorflow as tf
 from tfdist import log
 from tfdist.compat import keras_data, keras_trainer
 from tfdist.errors import DataError, PlugError
-from tfdist.optimize.descent import Descent, Ending, Iteration, StopRule
+from tfdist.optimize.descent import Descent, Ending, Iteration, NotFinite, StopRule
 from tfdist.optimize.portion_crew import OneProcess, PortionCrew, WorkerCrew
 from tfdist.optimize.portion_gradient import PortionGradient
 from tfdist.optimize.portion_ledger import PortionLedger, slots_for
@@ -204,7 +204,9 @@ class LBFGS:
         gradient = PortionGradient(model, vectors, slots, device)
         ledger = PortionLedger(crew.workers, slots, self.backups)
         whole = WholeBatch(vectors, gradient, crew, data, ledger, is_fixed=_has_rows(x))
-        descent = Descent(whole, self.history, self._stop_rule(), self._wolfe())
+        rounding = 4 * float(np.finfo(vectors.dtype.as_numpy_dtype).eps)
+        wolfe = dataclasses.replace(self._wolfe(), rounding=rounding)
+        descent = Descent(whole, self.history, self._stop_rule(), wolfe)
         run = _Run(model, descent, whole, max_iterations, validation)
         with family.working(), _ended(whole):
             return run.go(callbacks, verbose)
@@ -241,7 +243,7 @@ class _Run:
         callback_list.on_train_begin()
         try:
             gradient = descent.begin()
-        except ValueError as error:
+        except NotFinite as error:
             raise PlugError(str(error)) from None
         rows = self._whole.rows
         if verbose:
