@@ -29,6 +29,10 @@ class NumpyVectors:
     def add(self, factor: float, one: int, to: int) -> None:
         self.rows[to] += factor * self.rows[one]
 
+    def add_and_dot(self, factor: float, one: int, to: int, other: int) -> float:
+        self.add(factor, one, to)
+        return self.dot(other, to)
+
     def scale(self, factor: float, which: int) -> None:
         self.rows[which] *= factor
 

@@ -105,10 +105,9 @@ class _Workers:
         self.now = ends
         self.idle.append(worker)
         self._take()
-        given, merges = self.ledger.came(number, self.now)
-        if merges is not None:
+        given, counts = self.ledger.came(number, self.now)
+        if counts:
             self.slots[given.slot] = given.portion
-            self.merge(merges)
 
     def merge(self, merges: Any) -> None:
         for to, other in merges:
@@ -119,6 +118,8 @@ class _Workers:
         ledger, given = self.ledger, 0
         ledger.begin()
         while given < portions or ledger.open:
+            if ledger.wants_merges:
+                self.merge(ledger.take_merges())
             while given < portions and ledger.has_room:
                 self.give(ledger.begin_portion(self.now))
                 given += 1

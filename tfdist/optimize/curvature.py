@@ -102,16 +102,26 @@ class Curvature:
 
         Without pairs it is minus the gradient.
         """
-        vectors = self._vectors
+        vectors, pairs = self._vectors, self.pairs
         vectors.copy(gradient, result)
-        factors: list[float] = []
-        for pair in reversed(self.pairs):
-            factor = vectors.dot(pair.step, result) / pair.product
-            vectors.add(-factor, pair.change, result)
-            factors.append(factor)
-        last = self.pairs[-1] if self.pairs else None
-        vectors.scale(-1.0 if last is None else -last.product / last.square, result)
+        if not pairs:
+            vectors.scale(-1.0, result)
+            return
+        factors = [0.0] * len(pairs)
+        product = vectors.dot(pairs[-1].step, result)
+        for i in reversed(range(len(pairs))):
+            factors[i] = product / pairs[i].product
+            if i:  # one message does both
+                change, older = pairs[i].change, pairs[i - 1].step
+                product = vectors.add_and_dot(-factors[i], change, result, older)
+        vectors.add(-factors[0], pairs[0].change, result)
+        vectors.scale(-pairs[-1].product / pairs[-1].square, result)
         # From here on the result has the other sign.
-        for pair, factor in zip(self.pairs, reversed(factors), strict=True):
-            back = -vectors.dot(pair.change, result) / pair.product
-            vectors.add(back - factor, pair.step, result)
+        product = vectors.dot(pairs[0].change, result)
+        for i, pair in enumerate(pairs):
+            back = -product / pair.product - factors[i]
+            if i + 1 < len(pairs):
+                newer = pairs[i + 1].change
+                product = vectors.add_and_dot(back, pair.step, result, newer)
+            else:
+                vectors.add(back, pair.step, result)

@@ -24,6 +24,7 @@ __all__ = ["Assignment", "PortionLedger", "slots_for"]
 _AHEAD = 2  # portions for each worker: one that it works on, one that waits for it
 _PATIENCE = 1.25  # times the usual duration: then a portion is late
 _REMEMBERED = 63  # durations, of which the median is the usual one
+_MERGES = 4  # partial sums that are added in one message
 _DIGITS = 24  # of the number of portions, where nobody knows it yet
 
 
@@ -82,6 +83,7 @@ class PortionLedger:
         self._began: dict[int, float] = {}
         self._waiting: collections.deque[int] = collections.deque()
         self._durations: collections.deque[float] = collections.deque(maxlen=_REMEMBERED)
+        self._merges: list[Merge] = []
         self._next = 0
         self._open: dict[int, list[int]] = {}  # portions to the numbers of their copies
 
@@ -110,8 +112,20 @@ class PortionLedger:
             ValueError: something is missing.
         """
         merges, slot = self._sums.finish(self._next)
+        self._merges.extend(merges)
+        return self.take_merges(), slot
+
+    @property
+    def wants_merges(self) -> bool:
+        """Whether partial sums should be added now, before anything else is handed out."""
+        few = len(self._free) <= self.workers
+        return len(self._merges) >= _MERGES or (few and bool(self._merges))
+
+    def take_merges(self) -> list[Merge]:
+        """Returns what is to be added now, in this order; it is told once."""
+        merges, self._merges = self._merges, []
         self._free.extend(right for _, right in merges)
-        return merges, slot
+        return merges
 
     def let_go(self, slot: int) -> None:
         """Notes that the sum has been taken out of its slot."""
@@ -182,7 +196,7 @@ class PortionLedger:
 
     # ------------------------------------------------------------ coming back
 
-    def came(self, number: int, now: float) -> tuple[Assignment, list[Merge] | None]:
+    def came(self, number: int, now: float) -> tuple[Assignment, bool]:
         """Notes that an assignment has come back.
 
         Args:
@@ -190,8 +204,7 @@ class PortionLedger:
             now: in seconds.
 
         Returns:
-            The assignment; and what is to be added now, in this order, before anything else is
-            handed out. None: the result counts for nothing, as another copy was there before.
+            The assignment, and whether its result counts: another copy may have been there before.
         """
         given = self._in_flight.pop(number)
         if number in self._began:
@@ -203,8 +216,7 @@ class PortionLedger:
         if given.turn != self._turn or given.portion not in self._open:
             self._free.append(given.slot)
             self.unused += 1
-            return given, None
+            return given, False
         del self._open[given.portion]
-        merges = self._sums.add(given.portion, given.slot)
-        self._free.extend(right for _, right in merges)
-        return given, merges
+        self._merges.extend(self._sums.add(given.portion, given.slot))
+        return given, True

@@ -85,6 +85,17 @@ class ServerVectors:
 
         self._tell("add", on, factor, one, to)
 
+    def add_and_dot(self, factor: float, one: int, to: int, other: int) -> float:
+        """Adds a multiple of one vector to another one; returns its product with a third."""
+
+        def on(place: str, c: tf.Tensor, a: tf.Tensor, b: tf.Tensor, d: tf.Tensor) -> tf.Tensor:
+            value = self._row(place, b) + self._as_own(c) * self._row(place, a)
+            self._set(place, b, value)
+            third = tf.cast(self._row(place, d), tf.float64)
+            return tf.reduce_sum(third * tf.cast(value, tf.float64))
+
+        return self._ask("add_and_dot", on, tf.add_n, factor, one, to, other)
+
     def scale(self, factor: float, which: int) -> None:
         """Multiplies a vector."""
 

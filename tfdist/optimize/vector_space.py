@@ -29,6 +29,9 @@ class VectorSpace(Protocol):
     def add(self, factor: float, one: int, to: int) -> None:
         """Adds a multiple of one vector to another one."""
 
+    def add_and_dot(self, factor: float, one: int, to: int, other: int) -> float:
+        """Adds a multiple of one vector to another one; returns its inner product with a third."""
+
     def scale(self, factor: float, which: int) -> None:
         """Multiplies a vector."""
 

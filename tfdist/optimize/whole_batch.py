@@ -18,7 +18,6 @@ from tfdist.errors import DataError
 from tfdist.optimize.portion_crew import PortionCrew
 from tfdist.optimize.portion_gradient import PortionGradient
 from tfdist.optimize.portion_ledger import Assignment, PortionLedger
-from tfdist.optimize.portion_sums import Merge
 from tfdist.optimize.server_vectors import ServerVectors
 from tfdist.training.data.fingerprint import fingerprint_of
 from tfdist.training.data.global_batches import GlobalBatches
@@ -84,6 +83,8 @@ class WholeBatch:
         self._data.begin_epoch(_alone)
         seen, given, more = 0, 0, True
         while True:
+            if ledger.wants_merges:
+                self.vectors.merge(ledger.take_merges())
             while more and ledger.has_room:
                 batch = self._take()
                 if batch is None:
@@ -120,20 +121,16 @@ class WholeBatch:
         self._crew.start(self._gradient.function(_specs_of(batch)), (batch, ticket), given.number)
 
     def _came(self, number: int, result: Any) -> None:
-        given, merges = self.ledger.came(number, time.monotonic())
-        if merges is None:
-            return  # a copy was there before
+        given, counts = self.ledger.came(number, time.monotonic())
+        if not counts:
+            return
         loss, rows = np.asarray(result).tolist()
         self._losses[given.portion] = loss, rows
         del self._batches[given.portion]
-        self._merge(merges)
-
-    def _merge(self, merges: Sequence[Merge]) -> None:
-        self.vectors.merge(merges)
 
     def _together(self, seen: int) -> float:
         merges, slot = self.ledger.finish()
-        self._merge(merges)
+        self.vectors.merge(merges)
         rows = math.fsum(rows for _, rows in self._losses.values())
         self.vectors.take_gradient(slot, rows)
         self.ledger.let_go(slot)
