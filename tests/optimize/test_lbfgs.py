@@ -14,7 +14,7 @@ from scipy import optimize
 from sklearn.datasets import load_digits
 
 import tfdist
-from tfdist.errors import DataError, PlugError
+from tfdist.errors import CheckpointError, DataError, PlugError
 from tfdist.optimize import LBFGS
 
 ROWS = 600
@@ -290,3 +290,42 @@ def test_replicas_in_step_are_refused() -> None:
         model = regression()
     with pytest.raises(PlugError, match="L-BFGS on 2 replicas in step"):
         LBFGS().minimize(model, X, Y, verbose=0)
+
+
+class Interrupts(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if epoch == 6:
+            raise KeyboardInterrupt
+
+
+def test_a_run_that_was_interrupted_goes_on_with_the_same_bits(tmp_path: Any) -> None:
+    settings = {"batch_size": 100, "max_iterations": 12, "verbose": 0}
+    undisturbed = regression()
+    whole = LBFGS(history=4).minimize(undisturbed, X, Y, **settings)
+    with pytest.raises(KeyboardInterrupt):
+        LBFGS(history=4).minimize(
+            regression(), X, Y, **settings, directory=tmp_path, callbacks=[Interrupts()]
+        )
+    model = regression()
+    rest = LBFGS(history=4).minimize(model, X, Y, **settings, directory=tmp_path)
+    np.testing.assert_array_equal(flat(undisturbed), flat(model))
+    assert (rest.loss, rest.iterations) == (whole.loss, 12)
+    assert rest.evaluations == whole.evaluations
+    assert rest.history.epoch == list(range(6, 12))  # the seventh was not kept
+    again = LBFGS(history=4).minimize(regression(), X, Y, **settings, directory=tmp_path)
+    assert (again.loss, again.history.epoch) == (whole.loss, [])
+
+
+def test_a_directory_of_another_descent_is_refused(tmp_path: Any) -> None:
+    settings = {"max_iterations": 2, "verbose": 0, "directory": tmp_path}
+    LBFGS().minimize(regression(), X, Y, **settings)
+    with pytest.raises(CheckpointError, match="the data or the loss are others"):
+        LBFGS().minimize(regression(), X[:100], Y[:100], **settings)
+    with pytest.raises(CheckpointError, match="give the same model, history"):
+        LBFGS(history=3).minimize(regression(), X, Y, **settings)
+    (tmp_path / "descent" / "descent.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="put it away, to begin anew"):
+        LBFGS().minimize(regression(), X, Y, **settings)
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError, match="cannot be made"):
+        LBFGS().minimize(regression(), X, Y, **{**settings, "directory": tmp_path / "file" / "a"})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -20,6 +21,7 @@ from tfdist import log
 from tfdist.compat import keras_data, keras_trainer
 from tfdist.errors import DataError, PlugError
 from tfdist.optimize.descent import Descent, Ending, Iteration, NotFinite, StopRule
+from tfdist.optimize.descent_folder import DescentFolder
 from tfdist.optimize.portion_crew import OneProcess, PortionCrew, WorkerCrew
 from tfdist.optimize.portion_gradient import PortionGradient
 from tfdist.optimize.portion_ledger import PortionLedger, slots_for
@@ -140,6 +142,7 @@ class LBFGS:
         validation_data: Data = None,
         validation_batch_size: int | None = None,
         callbacks: Callbacks = None,
+        directory: str | os.PathLike[str] | None = None,
         verbose: int | str = "auto",
     ) -> Minimum:
         """Trains a model until its loss is lowest.
@@ -165,6 +168,9 @@ class LBFGS:
             callbacks: as in `fit`: an epoch is an iteration, and there are no batches. Logs are
                 "loss", "gradient" (its largest absolute value), "step", "passes" over the data,
                 and those of the validation.
+            directory: where weights, vectors and the rest of the descent are kept after each
+                iteration; the chief and all ps tasks must see it. A job that is started again goes
+                on there, with the bits of one that was not disturbed; the history begins anew.
             verbose: 0 for silence, else one line an iteration.
 
         Returns:
@@ -174,6 +180,8 @@ class LBFGS:
             PlugError: the model's loss is none that L-BFGS can minimize, or its strategy none on
                 which it works.
             DataError: the data are others in the second pass, never end, or are no data.
+            CheckpointError: the directory cannot be written, or what it holds is of another model,
+                job or loss.
             ValueError: an argument is out of its range.
         """
         if type(max_iterations) is not int or max_iterations < 0:
@@ -207,7 +215,8 @@ class LBFGS:
         rounding = 4 * float(np.finfo(vectors.dtype.as_numpy_dtype).eps)
         wolfe = dataclasses.replace(self._wolfe(), rounding=rounding)
         descent = Descent(whole, self.history, self._stop_rule(), wolfe)
-        run = _Run(model, descent, whole, max_iterations, validation)
+        folder = None if directory is None else DescentFolder(directory, model, vectors)
+        run = _Run(model, descent, whole, max_iterations, validation, folder)
         with family.working(), _ended(whole):
             return run.go(callbacks, verbose)
 
@@ -222,8 +231,10 @@ class _Run:
         whole: WholeBatch,
         max_iterations: int,
         validation: dict[str, Any] | None,
+        folder: DescentFolder | None,
     ) -> None:
         self._model = model
+        self._folder = folder
         self._descent = descent
         self._whole = whole
         self._max_iterations = max_iterations
@@ -241,10 +252,7 @@ class _Run:
         )
         model.stop_training = False
         callback_list.on_train_begin()
-        try:
-            gradient = descent.begin()
-        except NotFinite as error:
-            raise PlugError(str(error)) from None
+        gradient = self._begin()
         rows = self._whole.rows
         if verbose:
             log.info("L-BFGS: %s rows, loss %.6g", f"{rows:,.0f}", descent.loss)
@@ -262,6 +270,8 @@ class _Run:
             if verbose:
                 _tell(logs, number + 1, self._max_iterations, time.monotonic() - began)
             callback_list.on_epoch_end(number, logs)
+            if self._folder is not None:
+                self._folder.save(descent.state)
             stopped = bool(model.stop_training)
         ending = descent.ending or Ending(
             False,
@@ -280,6 +290,20 @@ class _Run:
             self._whole.ledger.copies,
             model.history,
         )
+
+    def _begin(self) -> float:
+        """Begins, or goes on where another run was; returns the gradient's largest value."""
+        descent, folder = self._descent, self._folder
+        state = None if folder is None else folder.restore()
+        try:
+            gradient = descent.begin()
+        except NotFinite as error:
+            raise PlugError(str(error)) from None
+        if folder is not None and state is not None:
+            folder.check_loss(descent.loss, state)
+            descent.go_on(state)
+            log.info("L-BFGS: goes on after iteration %d", state.iterations)
+        return gradient
 
     def _logs(self, made: Iteration) -> dict[str, float]:
         logs = {
