@@ -123,7 +123,7 @@ def test_every_iteration_lowers_the_loss() -> None:
 
 
 def test_a_loss_that_is_not_finite_at_the_start_is_refused() -> None:
-    with pytest.raises(ValueError, match="the loss is nan and its gradient's largest value 0.0"):
+    with pytest.raises(ValueError, match=r"the loss is nan and its gradient's largest value 0\.0"):
         descend(lambda x: (math.nan, np.zeros(1)), np.ones(1))
 
 

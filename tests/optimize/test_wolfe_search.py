@@ -1,4 +1,4 @@
-"""The line search finds steps that meet the strong Wolfe conditions, or says that there are none."""
+"""The line search finds a step that meets the strong Wolfe conditions, or says there is none."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_a_value_that_is_higher_by_more_than_rounding_is_not_taken() -> None:
     ],
 )
 def test_what_is_no_descent_is_refused(start: Trial, first: float) -> None:
-    with pytest.raises(ValueError, match="no direction of descent|a first step of"):
+    with pytest.raises(ValueError, match=r"no direction of descent|a first step of"):
         search(lambda s: start, start, first, Wolfe())
 
 

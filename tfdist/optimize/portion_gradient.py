@@ -158,8 +158,8 @@ def _sums_alone() -> Iterator[None]:
     ) -> tf.Tensor:
         if reduction not in (*_MEANS, None, "none") and values.shape.rank != 0:
             raise PlugError(
-                f"a loss with reduction={reduction!r}, but L-BFGS takes the mean over all rows, put "
-                "together of portions; compile the model with reduction='sum_over_batch_size'"
+                f"a loss with reduction={reduction!r}, but L-BFGS takes the mean over all rows, "
+                "made of portions; compile the model with reduction='sum_over_batch_size'"
             )
         return reduce_values(values, sample_weight, reduction)
 
