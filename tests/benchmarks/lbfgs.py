@@ -122,7 +122,7 @@ def _tables(
         turns = slowed["turns"]
         equal = statistics.median(turns["equal"])
         what = (
-            "8 workers, 128 portions of 0.2 s that a worker sleeps: seconds of an iteration of one "
+            "8 workers, 128 portions of 0.4 s that a worker sleeps: seconds of an iteration of one "
             f"pass, medians of {len(turns['equal'])} turns. Without the slow worker's lost share "
             "(7.25 workers' work instead of 8) there would be 10.3 % more."
         )
@@ -147,25 +147,25 @@ def _tables(
 
 
 def main(_: list[str]) -> None:
-    learnt = slowed = None
+    file = RESULTS / "lbfgs.json"
+    raw: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
     if "learn" in FLAGS.parts:
         alone = scipy_alone()
         found = _job(2, "learn")
-        learnt = {
+        raw["learnt"] = {
             "`LBFGS().minimize`": found.pop("L-BFGS"),
             "SciPy, one process": alone,
             **{f"`fit`, {name}, momentum 0.9": one for name, one in found.items()},
         }
     if "stragglers" in FLAGS.parts:
-        slowed = _job(8, "stragglers", FLAGS.rounds)
-    machine = ", ".join(f"{name} {value}" for name, value in describe().items())
-    lines = _tables(learnt, slowed, machine)
+        raw["slowed"] = _job(8, "stragglers", FLAGS.rounds)
+    raw["machine"] = describe()
+    machine = ", ".join(f"{name} {value}" for name, value in raw["machine"].items())
+    lines = _tables(raw.get("learnt"), raw.get("slowed"), machine)
     print("\n".join(lines))
     RESULTS.mkdir(exist_ok=True)
-    if learnt is not None and slowed is not None:
-        (RESULTS / "lbfgs.md").write_text("\n".join(lines) + "\n")
-        raw = {"learnt": learnt, "slowed": slowed, "machine": describe()}
-        (RESULTS / "lbfgs.json").write_text(json.dumps(raw, indent=1) + "\n")
+    file.write_text(json.dumps(raw, indent=1) + "\n")
+    (RESULTS / "lbfgs.md").write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

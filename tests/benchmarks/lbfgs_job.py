@@ -30,7 +30,7 @@ from tests.benchmarks.lbfgs_models import BATCH, EPOCHS, ITERATIONS, X, Y, digit
 from tfdist.optimize import LBFGS  # noqa: E402
 
 SLOWER = 4.0
-ROWS_A_PORTION, PORTIONS, SECONDS_A_PORTION = 10, 128, 0.2
+ROWS_A_PORTION, PORTIONS, SECONDS_A_PORTION = 10, 128, 0.4
 PASSES = 4  # of a turn
 
 

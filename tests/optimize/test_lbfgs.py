@@ -220,7 +220,7 @@ SUM = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="su
         (_own_step, "OwnStep has a train_step of its own"),
         (_frozen, "nothing to train"),
         (_half, "trainable weights of float16"),
-        (lambda: object(), "minimize takes a keras.Model, not builtins.object"),
+        (lambda: object(), "give a keras.Model, not builtins.object"),
     ],
     ids=["dropout", "norm", "draws", "sum", "step", "frozen", "half", "object"],
 )
@@ -257,7 +257,7 @@ def test_data_that_are_not_the_same_in_each_pass_are_refused(data: Any, told: st
 def test_a_loss_that_is_not_finite_at_the_start_is_told() -> None:
     model = regression()
     model.set_weights([np.full([64, 10], np.nan), np.zeros(10)])
-    with pytest.raises(PlugError, match="the loss is nan"):
+    with pytest.raises(PlugError, match="the loss is nan and its gradient"):
         LBFGS().minimize(model, X, Y, verbose=0)
 
 

@@ -19,7 +19,17 @@ __all__ = ["Descent", "DescentState", "Ending", "Iteration", "NotFinite", "StopR
 
 
 class NotFinite(ValueError):
-    """The function cannot be minimized from where it begins."""
+    """The function cannot be minimized from where it begins.
+
+    Attributes:
+        loss: the function there.
+        largest: the largest absolute value in its gradient.
+    """
+
+    def __init__(self, loss: float, largest: float) -> None:
+        super().__init__(f"a function of {loss}, with {largest} the largest value of its gradient")
+        self.loss = loss
+        self.largest = largest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,10 +157,7 @@ class Descent:
         self.evaluations += 1
         largest = self._vectors.largest(GRADIENT)
         if not (math.isfinite(self.loss) and math.isfinite(largest)):
-            raise NotFinite(
-                f"the loss is {self.loss} and its gradient's largest value {largest} where the "
-                "descent begins: give finite data, and weights at which the loss is finite"
-            )
+            raise NotFinite(self.loss, largest)
         self._look_at_gradient(largest)
         return largest
 

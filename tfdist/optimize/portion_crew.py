@@ -6,10 +6,12 @@ import collections
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from tfdist.errors import PlugError
+from tfdist.training.loop.family import Family
 from tfdist.training.parameter_server.asynchronous import Asynchronous
 from tfdist.training.parameter_server.work_queue import WorkQueue
 
-__all__ = ["OneProcess", "PortionCrew", "WorkerCrew"]
+__all__ = ["OneProcess", "PortionCrew", "WorkerCrew", "crew_of"]
 
 
 class PortionCrew(Protocol):
@@ -82,3 +84,19 @@ class OneProcess:
     def drain(self) -> None:
         """Forgets what is left."""
         self._came.clear()
+
+
+def crew_of(family: Family) -> PortionCrew:
+    """Who works on the portions of a model.
+
+    Raises:
+        PlugError: replicas take their steps together.
+    """
+    if isinstance(family, Asynchronous):
+        return WorkerCrew(family)
+    if family.layout.workers == 1 and family.layout.replicas == 1:
+        return OneProcess()
+    raise PlugError(
+        f"L-BFGS on {family.layout.replicas} replicas in step: it works on parameter servers, or "
+        'in one process; use tfdist.strategy("parameter_server") or tfdist.strategy("one_device")'
+    )

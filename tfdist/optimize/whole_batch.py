@@ -107,7 +107,7 @@ class WholeBatch:
                 self._came(*came)
         self._data.end_epoch()
         if not given:
-            raise DataError("minimize was given no data: the dataset is empty")
+            raise DataError("minimize was given no data: give a dataset with batches in it")
         return self._together(seen)
 
     def _take(self) -> Any:
