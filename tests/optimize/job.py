@@ -102,6 +102,12 @@ def refused_and_right_after() -> Any:
     return None
 
 
+def kept() -> Any:
+    directory = folder / "kept"
+    trained(max_iterations=6, directory=directory)
+    return trained(directory=directory)
+
+
 class Disturbs(keras.callbacks.Callback):
     """Stops a worker for a while, and then kills another one, in the middle of a pass."""
 
@@ -122,5 +128,6 @@ if workers > 1:
     note("traffic", traffic)
     note("sharded", sharded)
     note("refused", refused_and_right_after)
+    note("kept", kept)
     note("disturbed", lambda: trained(callbacks=[Disturbs()]))
 (folder / "found.pickle").write_bytes(pickle.dumps(found))

@@ -60,6 +60,9 @@ class NumpyObjective:
     def note_base(self) -> None:
         self.vectors.rows[BASE] = self.point
 
+    def is_at_base(self) -> bool:
+        return np.array_equal(self.point, self.vectors.rows[BASE])
+
     def go(self, step: float) -> None:
         self.point = self.vectors.rows[BASE] + step * self.vectors.rows[DIRECTION]
 

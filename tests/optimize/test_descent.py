@@ -184,6 +184,23 @@ def test_it_goes_on_elsewhere_with_the_same_bits() -> None:
     assert went_on.state == undisturbed.state
 
 
+def test_a_point_that_somebody_has_moved_is_where_it_goes_on() -> None:
+    function, lowest = quadratic(3, 8, 10.0)
+    objective = NumpyObjective(function, np.zeros(8))
+    descent = Descent(objective, 10, EXACT, Wolfe())
+    descent.begin()
+    for _ in range(3):
+        descent.advance()
+    objective.point = lowest + 5.0
+    made = descent.advance()
+    assert made is not None
+    assert made.loss < function(lowest + 5.0)[0]
+    assert descent.evaluations == len(objective.values)
+    while descent.advance() is not None:
+        pass
+    assert np.abs(objective.point - lowest).max() < 1e-6
+
+
 @pytest.mark.parametrize("wrong", [{"tolerance": -1.0}, {"loss_tolerance": math.nan}])
 def test_tolerances_below_zero_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="give a number of at least 0"):

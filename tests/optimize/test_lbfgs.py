@@ -14,9 +14,11 @@ from scipy import optimize
 from sklearn.datasets import load_digits
 
 import tfdist
+from tests.training.devices import cut_the_cpu
 from tfdist.errors import CheckpointError, DataError, PlugError
 from tfdist.optimize import LBFGS
 
+cut_the_cpu()  # as the tests of `training` do, which may share this process
 ROWS = 600
 DIGITS = load_digits()
 X, Y = (DIGITS.data / 16.0)[:ROWS], DIGITS.target[:ROWS]
@@ -290,6 +292,32 @@ def test_replicas_in_step_are_refused() -> None:
         model = regression()
     with pytest.raises(PlugError, match="L-BFGS on 2 replicas in step"):
         LBFGS().minimize(model, X, Y, verbose=0)
+
+
+class Sets(keras.callbacks.Callback):
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if epoch == 2:
+            self.model.set_weights([np.full(w.shape, self.value) for w in self.model.get_weights()])
+
+
+def test_weights_that_a_callback_sets_are_where_it_goes_on() -> None:
+    model = regression()
+    found = LBFGS(tolerance=1e-8, loss_tolerance=0).minimize(
+        model, X, Y, batch_size=300, max_iterations=6, callbacks=[Sets(0.0)], verbose=0
+    )
+    again = regression()
+    again.set_weights([np.zeros_like(w) for w in again.get_weights()])
+    three = LBFGS(tolerance=1e-8, loss_tolerance=0).minimize(
+        again, X, Y, batch_size=300, max_iterations=3, verbose=0
+    )
+    np.testing.assert_array_equal(flat(model), flat(again))
+    assert found.history.history["loss"][3:] == three.history.history["loss"]
+    with pytest.raises(PlugError, match="the loss is nan"):
+        LBFGS().minimize(regression(), X, Y, callbacks=[Sets(np.nan)], verbose=0)
 
 
 class Interrupts(keras.callbacks.Callback):

@@ -58,6 +58,10 @@ def test_a_stopped_and_a_killed_worker_change_no_bit(several: dict[str, Any]) ->
     assert "worker:1 was ended by SIGKILL" in several["output"]
 
 
+def test_a_descent_that_servers_have_kept_goes_on_with_its_bits(several: dict[str, Any]) -> None:
+    _assert_same_bits(several["trained"], several["kept"])
+
+
 def test_the_loss_is_that_of_one_process(several: dict[str, Any]) -> None:
     model = programs.classifier()
     found = LBFGS().minimize(model, programs.X, programs.Y, **programs.SETTINGS)

@@ -155,6 +155,7 @@ class Descent:
         """
         self.loss = self._objective.measure()
         self.evaluations += 1
+        self._objective.note_base()
         largest = self._vectors.largest(GRADIENT)
         if not (math.isfinite(self.loss) and math.isfinite(largest)):
             raise NotFinite(self.loss, largest)
@@ -162,12 +163,20 @@ class Descent:
         return largest
 
     def advance(self) -> Iteration | None:
-        """Makes one iteration; None where there is none to make, and `ending` says why."""
+        """Makes one iteration; None where there is none to make, and `ending` says why.
+
+        Raises:
+            NotFinite: somebody has moved the point to where the function is not.
+        """
         if self.ending is not None:
             return None
-        vectors = self._vectors
-        before, counted = self.loss, self.evaluations
-        self._objective.note_base()
+        vectors, counted = self._vectors, self.evaluations
+        if not self._objective.is_at_base():  # a callback has set weights
+            self._curvature.clear()
+            self.begin()
+            if self.ending is not None:
+                return None
+        before = self.loss
         vectors.copy(GRADIENT, BEFORE)
         found = self._look_along()
         if found is None and self._curvature.pairs:
@@ -183,6 +192,7 @@ class Descent:
             )
             return None
         self._curvature.keep(found.step, DIRECTION, GRADIENT, BEFORE)
+        self._objective.note_base()
         self.loss = found.value
         self.iterations += 1
         largest = vectors.largest(GRADIENT)

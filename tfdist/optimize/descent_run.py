@@ -82,7 +82,7 @@ class DescentRun:
             verbose: 0 for silence.
 
         Raises:
-            PlugError: the loss is not finite where it begins.
+            PlugError: the loss is not finite where it begins, or where a callback has put it.
             CheckpointError: the folder cannot be written, or is another descent's.
         """
         model, descent = self._model, self._descent
@@ -95,7 +95,8 @@ class DescentRun:
         )
         model.stop_training = False
         callback_list.on_train_begin()
-        gradient = self._begin()
+        with _told_if_not_finite():
+            gradient = self._begin()
         rows = self._whole.rows
         if verbose:
             log.info("L-BFGS: %s rows, loss %.6g", f"{rows:,.0f}", descent.loss)
@@ -105,7 +106,8 @@ class DescentRun:
             number = descent.iterations
             callback_list.on_epoch_begin(number)
             began = time.monotonic()
-            made = descent.advance()
+            with _told_if_not_finite():
+                made = descent.advance()
             if made is None:
                 break
             gradient = made.gradient
@@ -138,13 +140,7 @@ class DescentRun:
         """Begins, or goes on where another run was; returns the gradient's largest value."""
         descent, folder = self._descent, self._folder
         state = None if folder is None else folder.restore()
-        try:
-            gradient = descent.begin()
-        except NotFinite as error:
-            raise PlugError(
-                f"the loss is {error.loss} and its gradient's largest value {error.largest} at the "
-                "first weights: give finite data, and weights at which the loss is finite"
-            ) from None
+        gradient = descent.begin()
         if folder is not None and state is not None:
             folder.check_loss(descent.loss, state)
             descent.go_on(state)
@@ -162,6 +158,17 @@ class DescentRun:
             found = self._model.evaluate(**self._validation, verbose=0, return_dict=True)
             logs.update({f"val_{name}": value for name, value in found.items()})
         return logs
+
+
+@contextlib.contextmanager
+def _told_if_not_finite() -> Iterator[None]:
+    try:
+        yield
+    except NotFinite as error:
+        raise PlugError(
+            f"the loss is {error.loss} and its gradient's largest value {error.largest} at the "
+            "weights to begin from: give finite data, and weights at which the loss is finite"
+        ) from None
 
 
 @contextlib.contextmanager

@@ -28,8 +28,8 @@ from tfdist.optimize.whole_batch import WholeBatch
 from tfdist.optimize.wolfe_search import Wolfe
 from tfdist.structures import Callbacks, Data
 from tfdist.training.parameter_server.asynchronous import Asynchronous
-from tfdist.training.plug_options import TrainingOptions
 from tfdist.training.plugged import Plugged
+from tfdist.training.plugging import plug
 
 __all__ = ["LBFGS", "Minimum"]
 
@@ -155,7 +155,8 @@ class LBFGS:
                 f"minimize takes a model that is to be trained: give a keras.Model, not "
                 f"{type(model).__module__}.{type(model).__name__}"
             )
-        plugged = Plugged.of(model) or Plugged(model, TrainingOptions())
+        plugged = Plugged.of(plug(model))
+        assert plugged is not None
         minimizable.check_model(model)
         minimizable.check_callbacks(callbacks)
         data = minimizable.read(plugged, x, y, sample_weight, class_weight, batch_size)

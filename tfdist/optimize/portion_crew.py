@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from tfdist.errors import PlugError
+from tfdist.strategies import registry
 from tfdist.training.loop.family import Family
 from tfdist.training.parameter_server.asynchronous import Asynchronous
 from tfdist.training.parameter_server.work_queue import WorkQueue
@@ -93,6 +94,7 @@ def crew_of(family: Family) -> PortionCrew:
         PlugError: replicas take their steps together.
     """
     if isinstance(family, Asynchronous):
+        registry.let_go_of_functions(family.strategy)
         return WorkerCrew(family)
     if family.layout.workers == 1 and family.layout.replicas == 1:
         return OneProcess()

@@ -123,6 +123,16 @@ class ServerVectors:
 
         self._tell("note_base", on)
 
+    def is_at_base(self) -> bool:
+        """Whether the model's weights are `BASE` to the last bit."""
+
+        def on(place: str) -> tf.Tensor:
+            values = tf.concat([tf.reshape(v.value, [-1]) for v in self.weights[place]], 0)
+            base = self._row(place, tf.constant(BASE))
+            return tf.cast(tf.reduce_all(tf.equal(values, base)), tf.float64)
+
+        return self._ask("is_at_base", on, lambda parts: tf.reduce_min(tf.stack(parts))) == 1.0
+
     def go(self, step: float) -> None:
         """Sets the model's weights to `BASE` plus so many times `DIRECTION`."""
 

@@ -57,5 +57,8 @@ class Objective(Protocol):
     def note_base(self) -> None:
         """Copies the point to `BASE`."""
 
+    def is_at_base(self) -> bool:
+        """Whether the point is where `note_base` found it."""
+
     def go(self, step: float) -> None:
         """Moves the point to `BASE` plus so many times `DIRECTION`."""

@@ -65,6 +65,10 @@ class WholeBatch:
         """Copies the weights to `BASE`."""
         self.vectors.note_base()
 
+    def is_at_base(self) -> bool:
+        """Whether nobody else has set weights."""
+        return self.vectors.is_at_base()
+
     def go(self, step: float) -> None:
         """Moves the weights."""
         self.vectors.go(step)
