@@ -122,7 +122,7 @@ def _tables(
         turns = slowed["turns"]
         equal = statistics.median(turns["equal"])
         what = (
-            "8 workers, 128 portions of 0.4 s that a worker sleeps: seconds of an iteration of one "
+            "8 workers, 128 portions of 1 s that a worker sleeps: seconds of an iteration of one "
             f"pass, medians of {len(turns['equal'])} turns. Without the slow worker's lost share "
             "(7.25 workers' work instead of 8) there would be 10.3 % more."
         )
@@ -135,7 +135,7 @@ def _tables(
         told = {"equal": "all equal", "slow": "one four times slower"}
         for name, own in turns.items():
             middle = statistics.median(own)
-            copies = statistics.median(slowed["copies"][name]) / 5
+            copies = statistics.median(slowed["copies"][name]) / 3
             lines.append(
                 f"| {told.get(name, 'one four times slower, no backup tasks')} | {middle:.2f} | "
                 f"{min(own):.2f} to {max(own):.2f} | {100 * (middle / equal - 1):+.1f} % | "

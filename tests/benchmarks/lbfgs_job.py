@@ -30,8 +30,8 @@ from tests.benchmarks.lbfgs_models import BATCH, EPOCHS, ITERATIONS, X, Y, digit
 from tfdist.optimize import LBFGS  # noqa: E402
 
 SLOWER = 4.0
-ROWS_A_PORTION, PORTIONS, SECONDS_A_PORTION = 10, 128, 0.4
-PASSES = 4  # of a turn
+ROWS_A_PORTION, PORTIONS, SECONDS_A_PORTION = 10, 128, 1.0
+PASSES = 2  # of a turn
 
 
 class Sleeps(layers.Layer):

@@ -26,6 +26,7 @@ from tfdist.optimize.server_vectors import ServerVectors
 from tfdist.optimize.vector_space import FIXED
 from tfdist.optimize.whole_batch import WholeBatch
 from tfdist.optimize.wolfe_search import Wolfe
+from tfdist.strategies import stall_watch
 from tfdist.structures import Callbacks, Data
 from tfdist.training.parameter_server.asynchronous import Asynchronous
 from tfdist.training.plugged import Plugged
@@ -183,5 +184,5 @@ class LBFGS:
         descent = Descent(whole, self.history, self._stop_rule(), wolfe)
         folder = None if directory is None else DescentFolder(directory, model, vectors)
         run = DescentRun(model, descent, whole, max_iterations, validation, folder)
-        with family.working(), ended(whole):
+        with stall_watch.call("minimize"), family.working(), ended(whole):
             return run.go(callbacks, verbose)

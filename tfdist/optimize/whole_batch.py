@@ -19,6 +19,7 @@ from tfdist.optimize.portion_crew import PortionCrew
 from tfdist.optimize.portion_gradient import PortionGradient
 from tfdist.optimize.portion_ledger import Assignment, PortionLedger
 from tfdist.optimize.server_vectors import ServerVectors
+from tfdist.strategies.stall_watch import note
 from tfdist.training.data.fingerprint import fingerprint_of
 from tfdist.training.data.global_batches import GlobalBatches
 from tfdist.training.data.stream import map_leaves, without_optionals
@@ -125,6 +126,7 @@ class WholeBatch:
         self._crew.start(self._gradient.function(_specs_of(batch)), (batch, ticket), given.number)
 
     def _came(self, number: int, result: Any) -> None:
+        note("in minimize, where portions come back")
         given, counts = self.ledger.came(number, time.monotonic())
         if not counts:
             return
