@@ -122,7 +122,7 @@ def _tables(
         turns = slowed["turns"]
         equal = statistics.median(turns["equal"])
         what = (
-            "8 workers, 128 portions of 1 s that a worker sleeps: seconds of an iteration of one "
+            "8 workers, 128 portions of 0.5 s that a worker sleeps: seconds of an iteration of one "
             f"pass, medians of {len(turns['equal'])} turns. Without the slow worker's lost share "
             "(7.25 workers' work instead of 8) there would be 10.3 % more."
         )

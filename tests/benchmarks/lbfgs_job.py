@@ -30,7 +30,7 @@ from tests.benchmarks.lbfgs_models import BATCH, EPOCHS, ITERATIONS, X, Y, digit
 from tfdist.optimize import LBFGS  # noqa: E402
 
 SLOWER = 4.0
-ROWS_A_PORTION, PORTIONS, SECONDS_A_PORTION = 10, 128, 1.0
+ROWS_A_PORTION, PORTIONS, SECONDS_A_PORTION = 10, 128, 0.5
 PASSES = 2  # of a turn
 
 
@@ -47,7 +47,8 @@ class Sleeps(layers.Layer):
             return x  # while Keras builds the model
         factor = tf.where(tf.equal(tf.cast(worker, tf.int32), 0), self.slower.value, 1.0)
         rows = tf.cast(tf.shape(x)[0], tf.float32)
-        micros = rows * factor * (1e6 * SECONDS_A_PORTION / ROWS_A_PORTION)
+        # It sleeps before its only element, and before it finds that there is no other.
+        micros = rows * factor * (1e6 * SECONDS_A_PORTION / ROWS_A_PORTION / 2)
         one = tf.data.Dataset.from_tensors(0.0)
         variant = tf.raw_ops.SleepDataset(
             input_dataset=tf.data.experimental.to_variant(one),
@@ -75,7 +76,7 @@ def learn() -> dict[str, Any]:
             [logs["loss"], logs.get("passes", 1.0), time.monotonic() - began]
         )
     )
-    settings = {"batch_size": BATCH, "callbacks": [note], "verbose": 0}
+    settings: dict[str, Any] = {"batch_size": BATCH, "callbacks": [note], "verbose": 0}
     LBFGS(tolerance=0, loss_tolerance=0).minimize(
         model, X, Y, max_iterations=ITERATIONS, **settings
     )

@@ -327,7 +327,7 @@ class Interrupts(keras.callbacks.Callback):
 
 
 def test_a_run_that_was_interrupted_goes_on_with_the_same_bits(tmp_path: Any) -> None:
-    settings = {"batch_size": 100, "max_iterations": 12, "verbose": 0}
+    settings: dict[str, Any] = {"batch_size": 100, "max_iterations": 12, "verbose": 0}
     undisturbed = regression()
     whole = LBFGS(history=4).minimize(undisturbed, X, Y, **settings)
     with pytest.raises(KeyboardInterrupt):
@@ -345,7 +345,7 @@ def test_a_run_that_was_interrupted_goes_on_with_the_same_bits(tmp_path: Any) ->
 
 
 def test_a_directory_of_another_descent_is_refused(tmp_path: Any) -> None:
-    settings = {"max_iterations": 2, "verbose": 0, "directory": tmp_path}
+    settings: dict[str, Any] = {"max_iterations": 2, "verbose": 0, "directory": tmp_path}
     LBFGS().minimize(regression(), X, Y, **settings)
     with pytest.raises(CheckpointError, match="the data or the loss are others"):
         LBFGS().minimize(regression(), X[:100], Y[:100], **settings)

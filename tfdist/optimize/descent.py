@@ -134,6 +134,11 @@ class Descent:
         self.ending: Ending | None = None
 
     @property
+    def is_over(self) -> bool:
+        """Whether it goes no further."""
+        return self.ending is not None
+
+    @property
     def state(self) -> DescentState:
         """What to go on with."""
         pairs = tuple(self._curvature.pairs)
@@ -168,13 +173,13 @@ class Descent:
         Raises:
             NotFinite: somebody has moved the point to where the function is not.
         """
-        if self.ending is not None:
+        if self.is_over:
             return None
         vectors, counted = self._vectors, self.evaluations
         if not self._objective.is_at_base():  # a callback has set weights
             self._curvature.clear()
             self.begin()
-            if self.ending is not None:
+            if self.is_over:
                 return None
         before = self.loss
         vectors.copy(GRADIENT, BEFORE)

@@ -43,13 +43,11 @@ class VectorSpace(Protocol):
 
 
 class Objective(Protocol):
-    """A smooth function of a point, with the vectors that its descent works with.
+    """A smooth function of a point, with the vectors that its descent works with."""
 
-    Attributes:
-        vectors: `FIXED` of them, and two for each pair of the history.
-    """
-
-    vectors: VectorSpace
+    @property
+    def vectors(self) -> VectorSpace:
+        """Returns `FIXED` vectors, and two for each pair of the history and for a spare one."""
 
     def measure(self) -> float:
         """Returns the function's value at the point, and leaves its gradient in `GRADIENT`."""
