@@ -134,11 +134,6 @@ class Descent:
         self.ending: Ending | None = None
 
     @property
-    def is_over(self) -> bool:
-        """Whether it goes no further."""
-        return self.ending is not None
-
-    @property
     def state(self) -> DescentState:
         """What to go on with."""
         pairs = tuple(self._curvature.pairs)
@@ -173,14 +168,11 @@ class Descent:
         Raises:
             NotFinite: somebody has moved the point to where the function is not.
         """
-        if self.is_over:
+        if self.ending is not None:
             return None
         vectors, counted = self._vectors, self.evaluations
-        if not self._objective.is_at_base():  # a callback has set weights
-            self._curvature.clear()
-            self.begin()
-            if self.is_over:
-                return None
+        if not self._objective.is_at_base() and not self._begin_anew():
+            return None
         before = self.loss
         vectors.copy(GRADIENT, BEFORE)
         found = self._look_along()
@@ -210,6 +202,12 @@ class Descent:
         return Iteration(
             self.iterations, self.loss, largest, found.step, self.evaluations - counted
         )
+
+    def _begin_anew(self) -> bool:
+        """Begins where a callback has set the weights; returns whether there is a way to go."""
+        self._curvature.clear()
+        self.begin()
+        return self.ending is None
 
     def _look_at_gradient(self, largest: float) -> None:
         if largest <= self._stop.tolerance:
