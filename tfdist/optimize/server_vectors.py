@@ -46,6 +46,7 @@ class ServerVectors:
         self.slots = self._zeros(slots)
         self._functions: dict[str, Traced] = {}
         self.commands = 0
+        self._trace()
 
     def _zeros(self, rows: int) -> dict[str, tf.Variable]:
         found = {}
@@ -54,6 +55,24 @@ class ServerVectors:
             with tf.init_scope(), tf.device(place):
                 found[place] = tf.Variable(tf.zeros([rows, size], self.dtype), trainable=False)
         return found
+
+    def _trace(self) -> None:
+        """Gives each command once, so that nothing changes.
+
+        TensorFlow tells all machines of a new function, and holds this whole process up until the
+        last has answered: later one of them may be lost, or stopped.
+        """
+        self.dot(BASE, BASE)
+        self.add(0.0, BASE, BASE)
+        self.add_and_dot(0.0, BASE, BASE, BASE)
+        self.scale(1.0, BASE)
+        self.copy(BASE, BASE)
+        self.largest(BASE)
+        self.merge([(0, 0)])
+        self.take_gradient(0, 1.0)
+        self.note_base()
+        self.is_at_base()
+        self.go(0.0)
 
     # ------------------------------------------------------------ commands of a descent
 
