@@ -49,6 +49,7 @@ TEST = [
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.6",  # a test process for each core
     "ruff>=0.9",
+    "scipy>=1.11",  # the L-BFGS-B that ours is compared with
 ]
 # What builds docs/, mkdocs.yml; tested with the lower bounds.
 DOCS = [

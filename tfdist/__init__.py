@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from tfdist.version import __version__
 
 if TYPE_CHECKING:
-    from tfdist import callbacks, environments, errors, launch, notebook, pipeline
+    from tfdist import callbacks, environments, errors, launch, notebook, optimize, pipeline
     from tfdist.cluster import Cluster, Task
     from tfdist.functions.run_function import run
     from tfdist.process import is_chief
@@ -42,6 +42,7 @@ __all__ = [
     "is_chief",
     "launch",
     "notebook",
+    "optimize",
     "own_rows",
     "pipeline",
     "plug",

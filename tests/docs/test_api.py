@@ -17,6 +17,7 @@ PARTS = {
     "callbacks": tfdist.callbacks.__all__,
     "environments": ["Environment", "detect_cluster"],
     "launch": ["JobResult", "local_cluster", "run_job"],
+    "optimize": tfdist.optimize.__all__,
     "pipeline": ["Timings", "draw", "measure", "measure_costs"],
 }
 # What has no entry of its own, and where it is described instead.

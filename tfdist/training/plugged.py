@@ -322,6 +322,17 @@ class Plugged:
                 )
         return self._kind.own_data(self.strategy, self.layout, x, kwargs.get("steps"))
 
+    def family_for(self, batch: Nest) -> Family:
+        """Returns what takes this model's steps, for whoever trains it in another way than `fit`.
+
+        Args:
+            batch: tensors or specs of one batch, with which the model is built if it is not.
+
+        Raises:
+            PlugError: the model cannot be trained by its strategy as it stands.
+        """
+        return self._prepared(batch).family
+
     def _prepared(self, batch: Nest, mode: Mode = "train") -> Loop:
         """Builds what is not built yet, and returns the loop for the model as compiled now."""
         model = self.model

@@ -1,0 +1,148 @@
+"""The jobs of the L-BFGS benchmark; the chief writes what it has measured to FILE.
+
+    tfdist run --workers 2 --ps 1 -m tests.benchmarks.lbfgs_job learn FILE
+    tfdist run --workers 8 --ps 1 -m tests.benchmarks.lbfgs_job stragglers FILE ROUNDS
+
+`learn`: a network for the handwritten digits, by L-BFGS and by `fit`. `stragglers`: passes over
+data whose every row takes a worker a fixed time, which it sleeps, so that many workers can be
+measured on few cores; one of them may take four times as long.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import tfdist
+
+strategy = tfdist.strategy(rendezvous_timeout=240)  # workers and ps tasks serve in here
+
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
+from keras import layers  # noqa: E402
+
+from tests.benchmarks.lbfgs_models import BATCH, EPOCHS, ITERATIONS, X, Y, digits  # noqa: E402
+from tfdist.optimize import LBFGS  # noqa: E402
+
+SLOWER = 4.0
+ROWS_A_PORTION, PORTIONS, SECONDS_A_PORTION = 10, 128, 0.5
+PASSES = 2  # of a turn
+
+
+class Sleeps(layers.Layer):
+    """Takes a time for each row, which worker 0 multiplies by a weight of this layer."""
+
+    def build(self, shape: Any) -> None:
+        self.slower = self.add_weight(shape=(), initializer="ones", trainable=False)
+
+    def call(self, x: Any) -> Any:
+        try:
+            worker = tf.distribute.coordinator.experimental_get_current_worker_index()
+        except RuntimeError:
+            return x  # while Keras builds the model
+        factor = tf.where(tf.equal(tf.cast(worker, tf.int32), 0), self.slower.value, 1.0)
+        rows = tf.cast(tf.shape(x)[0], tf.float32)
+        # It sleeps before its only element, and before it finds that there is no other.
+        micros = rows * factor * (1e6 * SECONDS_A_PORTION / ROWS_A_PORTION / 2)
+        one = tf.data.Dataset.from_tensors(0.0)
+        variant = tf.raw_ops.SleepDataset(
+            input_dataset=tf.data.experimental.to_variant(one),
+            sleep_microseconds=tf.cast(micros, tf.int64),
+            output_types=[tf.float32],
+            output_shapes=[[]],
+        )
+        spec = tf.TensorSpec([], tf.float32)
+        slept = tf.data.experimental.from_variant(variant, spec).reduce(0.0, lambda a, b: a + b)
+        return x + slept
+
+
+def learn() -> dict[str, Any]:
+    """Losses after each pass, and the seconds that they took."""
+    found: dict[str, Any] = {}
+    with strategy.scope():
+        model = digits()
+    LBFGS().minimize(model, X, Y, batch_size=BATCH, max_iterations=1, verbose=0)  # traces
+    with strategy.scope():
+        model = digits()
+    seen: list[Any] = []
+    began = time.monotonic()
+    note = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda _, logs: seen.append(
+            [logs["loss"], logs.get("passes", 1.0), time.monotonic() - began]
+        )
+    )
+    settings: dict[str, Any] = {"batch_size": BATCH, "callbacks": [note], "verbose": 0}
+    LBFGS(tolerance=0, loss_tolerance=0).minimize(
+        model, X, Y, max_iterations=ITERATIONS, **settings
+    )
+    seen[0][1] += 1.0  # the pass before the first step
+    found["L-BFGS"] = {"seen": list(seen), "accuracy": accuracy(model)}
+    for rate in (0.05, 0.2):
+        with strategy.scope():
+            model = digits(keras.optimizers.SGD(rate, momentum=0.9))
+        tfdist.plug(model)
+        model.fit(X, Y, batch_size=BATCH, epochs=1, verbose=0)  # traces
+        with strategy.scope():
+            model = digits(keras.optimizers.SGD(rate, momentum=0.9))
+        tfdist.plug(model)
+        seen.clear()
+        began = time.monotonic()
+        model.fit(X, Y, epochs=EPOCHS, **settings)
+        found[f"SGD {rate}"] = {"seen": list(seen), "accuracy": accuracy(model)}
+    return found
+
+
+def accuracy(model: keras.Model) -> list[float]:
+    loss, right = model.evaluate(X, Y, verbose=0)
+    return [float(loss), float(right)]
+
+
+def stragglers(rounds: int) -> dict[str, Any]:
+    """Seconds of a pass, turn by turn: nobody slow, worker 0 slow, and the same without copies."""
+    rows = ROWS_A_PORTION * PORTIONS
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(rows, 8)).astype("float32"), rng.normal(size=(rows, 1))
+    with strategy.scope():
+        keras.utils.set_random_seed(1)
+        model = keras.Sequential([keras.Input((8,)), sleeps := Sleeps(), layers.Dense(1)])
+        model.compile(optimizer=None, loss="mse")
+    start = model.get_weights()
+    turns: dict[str, list[float]] = {"equal": [], "slow": [], "slow, no copies": []}
+    copies: dict[str, list[int]] = {name: [] for name in turns}
+    losses = set()
+    for number in range(rounds):
+        for name in turns if number % 2 else reversed(turns):
+            model.set_weights(start)
+            sleeps.slower.assign(1.0 if name == "equal" else SLOWER)
+            times = [time.monotonic()]
+            note = keras.callbacks.LambdaCallback(
+                on_epoch_end=lambda *_, times=times: times.append(time.monotonic())
+            )
+            found = LBFGS(backups="no" not in name, tolerance=0, loss_tolerance=0).minimize(
+                model,
+                x,
+                y,
+                batch_size=ROWS_A_PORTION,
+                max_iterations=PASSES,
+                callbacks=[note],
+                verbose=0,
+            )
+            passes = found.history.history["passes"]
+            # The first iteration has the first pass, which traces, before it.
+            each = [s / p for s, p in zip(np.diff(times)[1:], passes[1:], strict=True)]
+            turns[name].append(statistics.median(each))
+            copies[name].append(found.copies)
+            losses.add(found.loss)
+            print(f"{name}: {turns[name][-1]:.3f} s a pass, {found.copies} copies", flush=True)
+    return {"turns": turns, "copies": copies, "losses": sorted(losses)}
+
+
+if __name__ == "__main__":
+    what, file, *more = sys.argv[1:]
+    measured = learn() if what == "learn" else stragglers(int(more[0]))
+    Path(file).write_text(json.dumps(measured))
