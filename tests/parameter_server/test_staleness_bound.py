@@ -27,7 +27,7 @@ def test_no_chunk_is_beside_more_steps_than_the_bound(
     for ends, choice in events:
         if ends and under_way:
             number = sorted(under_way)[choice % len(under_way)]
-            bound.end(number)
+            bound.end([number])
             del under_way[number], beside[number]
             continue
         steps = bound.steps()
@@ -54,7 +54,7 @@ def test_with_none_at_all_steps_are_taken_one_after_the_other() -> None:
     assert bound.steps() == 1
     number = bound.begin(1)
     assert bound.steps() == 0
-    bound.end(number)
+    bound.end([number])
     assert bound.steps() == 1
 
 
@@ -62,7 +62,7 @@ def test_equal_workers_are_never_held_up_by_a_bound_of_their_size() -> None:
     bound = StalenessBound(64, 4)
     queue = [bound.begin(bound.steps() or 0) for _ in range(8)]  # two chunks of each worker
     for _ in range(100):
-        bound.end(queue.pop(0))
+        bound.end([queue.pop(0)])
         steps = bound.steps()
         assert steps == 4
         queue.append(bound.begin(steps))
@@ -70,10 +70,9 @@ def test_equal_workers_are_never_held_up_by_a_bound_of_their_size() -> None:
 
 def test_who_is_forgotten_holds_nobody_up() -> None:
     bound = StalenessBound(1, 2)
-    bound.begin(1)
-    bound.begin(1)
+    numbers = {bound.begin(1), bound.begin(1)}
     assert bound.steps() == 0
-    bound.clear()
+    bound.end(numbers)
     assert bound.steps() == 1
 
 
@@ -83,10 +82,10 @@ def test_a_slow_one_stops_the_others_at_the_bound(most: int) -> None:
     slow = bound.begin(bound.steps() or 0)
     taken = 0
     while steps := bound.steps():
-        bound.end(bound.begin(steps))
+        bound.end([bound.begin(steps)])
         taken += steps
     assert taken <= most < taken + max(1, most // 8)
-    bound.end(slow)
+    bound.end([slow])
     assert bound.steps()
 
 

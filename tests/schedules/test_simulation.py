@@ -107,3 +107,17 @@ def test_the_table_of_the_page_is_what_is_simulated() -> None:
     for names, *told in rows:
         for name in re.findall(r'"(\w+)"', names):
             assert [f"{speed_up(name, t, 8):.2f}" for t in (2, 3, 4)] == told, name
+
+
+@pytest.mark.parametrize(
+    ("name", "stages", "tasks", "told"),
+    [
+        ("zb_v", 4, 1, "4 stages on 1 tasks: give two for each task"),
+        ("zb_v", 4, 3, "4 stages on 3 tasks: give two for each task"),
+        ("1f1b", 4, 0, "tasks=0: give a number of at least 1"),
+        ("interleaved", 4, 3, "4 stages on 3 tasks"),
+    ],
+)
+def test_tasks_that_do_not_fit_are_refused(name: str, stages: int, tasks: int, told: str) -> None:
+    with pytest.raises(StrategyError, match=told):
+        simulate(name, stages, 8, tasks=tasks)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import tfdist
 from tests.training.comparing import same
 
 SHAPES: dict[str, Callable[[Any], Any]] = {
@@ -81,14 +82,47 @@ def test_noise_is_one_machines(name: str, rows: int) -> None:
 class TwoBatches(Noisy):
     """Real and generated rows one behind the other, each with noise of its own, as GANs have."""
 
+    def joined(self, first: Any, second: Any) -> Any:
+        return tf.concat([first, second], 0)
+
     def train_step(self, data: Any) -> Any:
         x, y = data
-        both = tf.concat([x, -x], 0)
-        labels = tf.concat([y, y - 1], 0)
+        both = self.joined(x, -x)
+        labels = self.joined(y, y - 1)
         drawn = keras.random.normal(self.shape_of(both), seed=self.noise)
         labels += 0.5 * keras.random.uniform(self.shape_of(labels), seed=self.noise)
         with tf.GradientTape() as tape:
             loss = tf.reduce_mean(tf.square(self(both + drawn) - labels))
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self.optimizer.apply(gradients, self.trainable_variables)
+        return {"loss": loss}
+
+
+class TwoBatchesStacked(TwoBatches):
+    """The same, stacked and cut again."""
+
+    def joined(self, first: Any, second: Any) -> Any:
+        return tf.reshape(tf.stack([first, second]), [-1, first.shape[-1]])
+
+
+class TwoBatchesAndASkip(TwoBatches):
+    """The same, with what was joined beside what was computed of it."""
+
+    def joined(self, first: Any, second: Any) -> Any:
+        both = tf.concat([first, second], 0)
+        return tf.concat([2.0 * both, both], 1)[:, : first.shape[-1]]
+
+
+class Gathered(Noisy):
+    """Noise for what all replicas have together, which they draw alike."""
+
+    def train_step(self, data: Any) -> Any:
+        x, y = data
+        everybodys = tfdist.gather_batch(x)
+        drawn = keras.random.normal(self.shape_of(everybodys), seed=self.noise)
+        moved = tfdist.own_rows(everybodys + drawn)
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.square(self(moved) - y))
         gradients = tape.gradient(loss, self.trainable_variables)
         self.optimizer.apply(gradients, self.trainable_variables)
         return {"loss": loss}
@@ -111,7 +145,9 @@ class CutRows(Noisy):
 
 @pytest.mark.parametrize("rows", [64, 65], ids=["whole_batches", "a_partial_batch"])
 @pytest.mark.parametrize("shape", [tf.shape, keras.ops.shape], ids=["tf", "keras"])
-@pytest.mark.parametrize("kind", [TwoBatches, CutRows])
+@pytest.mark.parametrize(
+    "kind", [TwoBatches, TwoBatchesStacked, TwoBatchesAndASkip, Gathered, CutRows]
+)
 def test_noise_of_more_rows_than_a_batch(kind: type[Noisy], shape: Any, rows: int) -> None:
     x = np.random.default_rng(0).normal(size=(rows, 4)).astype("float32")
     y = x.sum(axis=1, keepdims=True)

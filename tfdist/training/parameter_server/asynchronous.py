@@ -134,10 +134,8 @@ class Asynchronous:
         queue = self._queue = WorkQueue(self.coordinator)
         give: Any = self._give_own if isinstance(data, WorkerPipelines) else self._give_rows
         given = 0
-        if mode == "train":
-            self._bound.clear()
-            if self.staleness is not None:
-                self.staleness.begin()
+        if mode == "train" and self.staleness is not None:
+            self.staleness.begin()
         try:
             while True:
                 limit = self._limit(mode)
@@ -154,6 +152,7 @@ class Asynchronous:
                     given = data.given
         finally:
             self._numbers.give_back(queue.slots)
+            self._bound.end(queue.chunks)
             queue.drain()
             self._totals.store()
 
@@ -209,17 +208,19 @@ class Asynchronous:
             arguments.append(tf.constant([slot, first], tf.int64))
             specs.append(tf.TensorSpec([2], tf.int64))
         function = self._programs.function(mode, "rows", specs)
-        queue.start(function, arguments, tag=(slot, steps, self._begun(mode, steps)))
+        queue.start(function, arguments, tag=(slot, steps, self._begun(mode, steps, queue)))
 
-    def _begun(self, mode: Mode, steps: int) -> int | None:
+    def _begun(self, mode: Mode, steps: int, queue: WorkQueue) -> int | None:
         """The number of a chunk of training steps that is handed out."""
-        return self._bound.begin(steps) if mode == "train" else None
+        number = self._bound.begin(steps) if mode == "train" else None
+        queue.chunks |= {number} if number else set()
+        return number
 
     def _back(self, came: tuple[Any, Any], queue: WorkQueue) -> tuple[int, Any]:
         """How many steps were asked for, and what has come of them; their slot is free."""
         (slot, steps, number), result = came
-        if number is not None:
-            self._bound.end(number)
+        self._bound.end(queue.chunks & {number})
+        queue.chunks.discard(number)
         self._numbers.give_back(queue.slots & {slot})
         queue.slots.discard(slot)
         return steps, result
@@ -245,7 +246,7 @@ class Asynchronous:
         specs = (tf_strategies.spec_of_remote(data.iterators), tf.TensorSpec([], tf.int32))
         function = self._programs.function(mode, "own", specs)
         data.promised += count
-        tag = (None, count, self._begun(mode, count))
+        tag = (None, count, self._begun(mode, count, queue))
         queue.start(function, (data.iterators, tf.constant(count)), tag=tag)
         return count
 
@@ -314,12 +315,15 @@ class Asynchronous:
 
     def on_batch(self, mode: Mode, step: Step) -> dict[str, Any]:
         """Takes one step by itself, on some worker; returns its logs."""
-        queue = WorkQueue(self.coordinator)
+        queue, others = WorkQueue(self.coordinator), self._queue
+        while mode == "train" and self._bound.steps() == 0 and others:  # in a callback of fit
+            others.early.append(self._back(self.wait(others), others))
         try:
             self._start(mode, pack([step.parts[0]])[0], queue)
             result = self._back(self.wait(queue), queue)[1]
         finally:
             self._numbers.give_back(queue.slots)
+            self._bound.end(queue.chunks)
         self._totals.add(result["metrics"])
         self._totals.store()
         return self._results(mode, result["logs"])

@@ -13,6 +13,8 @@ bounds what an update misses, counted in steps of all others.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 __all__ = ["StalenessBound"]
 
 _CHUNKS = 4  # of each worker: two under way, and two that come while those are
@@ -60,11 +62,7 @@ class StalenessBound:
         self._under_way[self._next] = steps
         return self._next
 
-    def end(self, number: int) -> None:
-        """Notes that a chunk has come back."""
-        del self._under_way[number], self._beside[number]
-
-    def clear(self) -> None:
-        """Forgets what is under way: nobody waits for it any more."""
-        self._under_way.clear()
-        self._beside.clear()
+    def end(self, numbers: Iterable[int]) -> None:
+        """Notes that chunks have come back, or never will."""
+        for number in numbers:
+            del self._under_way[number], self._beside[number]

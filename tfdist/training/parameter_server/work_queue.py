@@ -50,6 +50,7 @@ class WorkQueue:
 
     Attributes:
         slots: of the chunks of steps that were handed out (`step_numbers`).
+        chunks: those of training steps among them, by their numbers (`staleness_bound`).
         early: results that came while there was no slot for more.
     """
 
@@ -58,6 +59,7 @@ class WorkQueue:
         self._came: queue.SimpleQueue[tuple[Any, Any, BaseException | None]] = queue.SimpleQueue()
         self._count = 0
         self.slots: set[int] = set()
+        self.chunks: set[int] = set()
         self.early: collections.deque[tuple[int, Any]] = collections.deque()
         log = tf.get_logger()
         if not any(isinstance(one, _OnceOnly) for one in log.filters):

@@ -148,17 +148,30 @@ def _begins_with_blocks(tensor: tf.Tensor) -> bool | None:
     """Whether a tensor is of several batches, one behind the other; None where nothing tells."""
     for _ in range(_FAR):
         operation = tensor.op
-        if operation.type == "ConcatV2":
-            return bool(tf.get_static_value(operation.inputs[-1]) == 0)
-        if operation.type == "Tile":
+        if operation.type == "Tile" or (operation.type == "ConcatV2" and _joins_rows(operation)):
             return True
         if not operation.inputs:
             return None
-        source = operation.inputs[0]
+        source = _with_the_rows(tensor)
+        if operation.type == "Reshape" and source.op.type == "Pack":
+            return bool(source.op.get_attr("axis") == 0)
         if operation.type == "Reshape" and _entries(source) != _entries(tensor):
             return False  # rows were cut
         tensor = source
     return None
+
+
+def _with_the_rows(tensor: tf.Tensor) -> tf.Tensor:
+    """What a tensor's operation was given that has its rows: not a factor in front of it."""
+    inputs = list(tensor.op.inputs)
+    full = [one for one in inputs if one.shape.rank == tensor.shape.rank and one.shape[:1] != [1]]
+    return (full or [one for one in inputs if one.shape.rank != 0] or inputs)[0]
+
+
+def _joins_rows(concat: tf.Operation) -> bool:
+    """Whether tensors are put together one behind the other, and not beside each other."""
+    axis, rank = tf.get_static_value(concat.inputs[-1]), concat.outputs[0].shape.rank
+    return axis is not None and int(axis) in (0, -(rank or -1))
 
 
 def _entries(tensor: tf.Tensor) -> int | None:
