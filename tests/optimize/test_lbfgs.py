@@ -27,10 +27,12 @@ PENALTY = 2.0**-9  # a number that float32 has, too
 
 @pytest.fixture(autouse=True)
 def _float64() -> Iterator[None]:
-    before = keras.config.floatx()
+    before, policy = keras.config.floatx(), keras.config.dtype_policy()
     keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")  # once another test has set one, floatx does not
     yield
     keras.config.set_floatx(before)
+    keras.config.set_dtype_policy(policy)
 
 
 def regression(loss: Any = None, *between: Any) -> keras.Model:

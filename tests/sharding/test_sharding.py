@@ -51,7 +51,7 @@ def test_a_step_tells_each_replicas_share_of_the_batch() -> None:
     step = make_step(["one", "two"], bounds, tf.constant(7, tf.int64))
     assert step.parts == ("one", "two")
     np.testing.assert_array_equal(step.shares, np.array([3 / 8, 3 / 8], "float32"))
-    assert step.shares.dtype == tf.float32
+    assert step.shares.dtype == tf.float64
     assert (step.starts.numpy().tolist(), step.sizes.numpy().tolist()) == ([2, 5], [3, 3])
     assert int(step.total) == 8
     assert {step.starts.dtype, step.sizes.dtype, step.total.dtype} == {tf.int64}
