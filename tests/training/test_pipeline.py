@@ -102,7 +102,9 @@ def test_a_pipeline_equals_one_process(plan: dict[str, Any]) -> None:
     same(deep, lambda m: fit(m, sample_weight=WEIGHTS, validation_data=(X, LABELS)), plan)
 
 
-@pytest.mark.parametrize("microbatches", [3, 10])
+@pytest.mark.parametrize(
+    "microbatches", [pytest.param(3, marks=pytest.mark.thorough), 10], ids=["some", "many"]
+)
 @pytest.mark.parametrize("schedule", ["interleaved", "zb_v", "1f1b"])
 def test_a_task_with_several_stages_equals_one_process(schedule: str, microbatches: int) -> None:
     """Of ten microbatches some have no rows in the last batch."""

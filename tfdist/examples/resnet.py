@@ -4,8 +4,8 @@
     python -m tfdist.examples.resnet --logical_devices 2               two replicas in this process
     tfdist run --workers 2 -m tfdist.examples.resnet                   two workers on this machine
 
-Each image is moved, turned and sized anew in every epoch, by layers of the model, and alike on any
-number of replicas: above 97 % of the test images are recognised. Of the 360, one may be judged
+Each image is moved, turned and sized anew in every epoch, by layers of the model, and alike on two
+workers: above 97 % of the test images are recognised. Of the 360, one may be judged
 otherwise on another number: the normalizations let float32's rounding grow.
 """
 
