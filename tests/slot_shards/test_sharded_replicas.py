@@ -232,12 +232,6 @@ def test_a_file_that_keras_writes_by_itself_is_whole(tmp_path: Path) -> None:
     read = keras.models.load_model(path).optimizer.variables
     for one, b in zip(read, plain.optimizer.variables, strict=True):
         np.testing.assert_allclose(one.numpy(), b.numpy(), rtol=0, atol=comparing.ADAM_WEIGHTS)
-    model.compile(optimizers.Adam(0.01), model.loss)
-    model.fit(X, Y, **FIT)
-    keras.saving.save_model(model, path)
-    read = keras.models.load_model(path).optimizer.variables
-    assert (6, 17) in {tuple(v.shape) for v in read}
-    assert max(abs(v.numpy()).max() for v in read if v.shape.rank) > 0
 
 
 def test_one_replica_keeps_everything() -> None:
