@@ -12,6 +12,7 @@ import tfdist
 from tfdist.training.loop.callback_routing import (
     CHIEF_ONLY,
     callbacks_for,
+    may_save,
     may_stop_mid_epoch,
     restores_the_model,
     wants_every_batch,
@@ -55,6 +56,18 @@ def test_what_only_writes_runs_on_the_chief_alone(tmp_path: Path) -> None:
     assert {type(callback) for callback in callbacks} == set(CHIEF_ONLY)
     assert callbacks_for(callbacks, is_chief=True) == callbacks
     assert callbacks_for(callbacks, is_chief=False) == []
+
+
+class Save(keras.callbacks.EarlyStopping):
+    def on_train_end(self, logs: Any = None) -> None:
+        self.model.save("model.keras")
+
+
+def test_only_hooks_of_the_users_may_save_where_the_chief_does(tmp_path: Path) -> None:
+    assert not may_save([*those_that_write(tmp_path), *those_that_steer(), Marked()])
+    assert not may_save([tfdist.callbacks.Checkpoint(tmp_path / "kept"), None, []])
+    assert may_save([those_that_steer(), [Save()]])
+    assert may_save(keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: None))
 
 
 def test_what_steers_training_runs_everywhere() -> None:

@@ -86,9 +86,20 @@ second.fit(X, Y, **FIT)
 found["taken up"] = [first.get_weights(), second.get_weights()]
 print("taken up", flush=True)
 
-# Keras' own callback writes on the chief alone.
+
+class Save(keras.callbacks.Callback):
+    """Has every worker save the model, as the chief's callback does."""
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        del epoch, logs
+        self.model.save(folder / f"beside-{own}.keras")
+
+
+# Keras' own callback writes on the chief alone, and the user's beside it on all.
 kept = folder / "model-checkpoint.keras"
-first.fit(X, Y, callbacks=[keras.callbacks.ModelCheckpoint(kept)], **FIT)
+first.fit(X, Y, callbacks=[keras.callbacks.ModelCheckpoint(kept), Save()], **FIT)
+beside = keras.models.load_model(folder / f"beside-{own}.keras")
+found["written beside the chief"] = [v.numpy() for v in beside.optimizer.variables]
 found["written by the chief"] = None
 if tfdist.is_chief():
     found["written by the chief"] = [

@@ -78,9 +78,10 @@ def constrained() -> keras.Model:
     return model
 
 
-def words() -> keras.Model:
+def words(**clipping: Any) -> keras.Model:
+    """Of 80 words of a batch, many are one word."""
     table = [keras.Input((5,), dtype="int32"), layers.Embedding(20, 4), layers.Flatten()]
-    return classifier(optimizers.Adam(0.01), *table)
+    return classifier(optimizers.Adam(0.01, **clipping), *table)
 
 
 PROGRAMS: dict[str, tuple[Callable[[], keras.Model], Any]] = {
@@ -97,6 +98,8 @@ PROGRAMS: dict[str, tuple[Callable[[], keras.Model], Any]] = {
         X,
     ),
     "sparse gradients": (words, WORDS),
+    "clipping of sparse gradients": (lambda: words(global_clipnorm=0.2), WORDS),
+    "clipping of each sparse gradient": (lambda: words(clipnorm=0.05), WORDS),
     "a step that looks at gradients": (clipping, X),
     "a rate that falls": (
         lambda: classifier(
@@ -120,6 +123,7 @@ def train(name: str, scope: Any, plug: Callable[[keras.Model], Any]) -> keras.Mo
 
 LONG = {
     "momentum",
+    "clipping of each sparse gradient",
     "constraints and clipping each",
     "accumulated and clipped by value",
     "a rate that falls",

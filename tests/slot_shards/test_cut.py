@@ -46,6 +46,10 @@ def test_a_table_is_cut_between_its_rows() -> None:
     assert not Cut.of((7, 100_000), 3).by_rows
 
 
+def test_numbers_in_one_row_are_rows() -> None:
+    assert Cut.of((999,), 2).by_rows
+
+
 def test_what_cannot_be_cut_is_refused() -> None:
     with pytest.raises(ValueError, match="has no 0 shares"):
         Cut((3, 4), 0, by_rows=False)

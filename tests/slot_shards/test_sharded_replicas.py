@@ -13,7 +13,7 @@ import tensorflow as tf
 from keras import optimizers
 
 import tfdist
-from tests.slot_shards.programs import FIT, SEED, X, Y, classifier, train
+from tests.slot_shards.programs import FIT, SEED, WORDS, X, Y, classifier, train
 from tests.training import comparing
 from tests.training.comparing import alone, mirrored
 from tfdist.errors import PlugError
@@ -80,6 +80,58 @@ def test_steps_that_xla_compiles() -> None:
     model.fit(X, Y, **FIT)
     for a, b in zip(model.get_weights(), plain.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=comparing.ADAM_WEIGHTS)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "clipping of sparse gradients",
+        pytest.param("clipping of each sparse gradient", marks=pytest.mark.thorough),
+    ],
+)
+def test_rows_that_are_used_twice_are_clipped_as_in_one_process(name: str) -> None:
+    plain = train(name, contextlib.nullcontext(), lambda model: model)
+    model = train(name, mirrored(2).scope(), shared)
+    for a, b in zip(model.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=comparing.ADAM_WEIGHTS)
+
+
+class LookUp(keras.layers.Layer):
+    """A lookup of one's own, whose gradient is sparse."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.shape = shape
+
+    def build(self, input_shape: Any) -> None:
+        del input_shape
+        self.table = self.add_weight(shape=self.shape, initializer="uniform")
+
+    def call(self, words: Any) -> Any:
+        found = tf.gather(self.table.value, tf.cast(words, tf.int32))
+        return found if len(self.shape) > 1 else found[:, None]
+
+
+def looking_up(strategy: tf.distribute.Strategy | None, shape: tuple[int, ...]) -> keras.Model:
+    with comparing.seeded():
+        with contextlib.nullcontext() if strategy is None else strategy.scope():
+            model = classifier(optimizers.Adam(0.01), keras.Input(()), LookUp(shape))
+        if strategy is not None:
+            shared(model)
+        model.fit(WORDS[:, 0], Y, **FIT)
+    return model
+
+
+def test_a_sparse_gradient_of_numbers_equals_one_process() -> None:
+    plain, model = looking_up(None, (21,)), looking_up(mirrored(2), (21,))
+    for a, b in zip(model.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=comparing.ADAM_WEIGHTS)
+
+
+def test_a_sparse_gradient_whose_rows_are_no_equal_shares_is_refused() -> None:
+    told = "whose 33 rows do not come in 2 equal shares"
+    with pytest.raises(PlugError, match=told):
+        looking_up(mirrored(2), (33, 200))
 
 
 @pytest.mark.parametrize(
@@ -172,11 +224,14 @@ def test_callbacks_that_want_whole_slots_at_any_time_are_refused(tmp_path: Path)
         model.fit(X, Y, callbacks=[often], **FIT)
 
 
-def test_a_file_that_keras_writes_by_itself_is_refused(tmp_path: Path) -> None:
-    model = made(lambda: optimizers.Adam(0.01))
-    model.fit(X[:16], Y[:16], verbose=0)
-    with pytest.raises(PlugError, match="nobody has gathered"):
-        keras.saving.save_model(model, tmp_path / "model.keras")
+def test_a_file_that_keras_writes_by_itself_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "model.keras"
+    plain = classifier_after_fit(OPTIMIZERS["AdamW"], None)
+    model = classifier_after_fit(OPTIMIZERS["AdamW"], mirrored(3))
+    keras.saving.save_model(model, path)
+    read = keras.models.load_model(path).optimizer.variables
+    for one, b in zip(read, plain.optimizer.variables, strict=True):
+        np.testing.assert_allclose(one.numpy(), b.numpy(), rtol=0, atol=comparing.ADAM_WEIGHTS)
 
 
 def test_one_replica_keeps_everything() -> None:
@@ -184,3 +239,11 @@ def test_one_replica_keeps_everything() -> None:
         model = shared(classifier("adam"))
     model.fit(X[:16], Y[:16], verbose=0)
     assert (6, 17) in {tuple(v.shape) for v in model.optimizer.variables}
+
+
+def test_one_replica_takes_callbacks_that_want_whole_slots(tmp_path: Path) -> None:
+    with alone().scope():
+        model = shared(classifier(optimizers.Adam(0.01, use_ema=True)))
+    often = keras.callbacks.ModelCheckpoint(tmp_path / "{batch}.keras", save_freq=2)
+    model.fit(X, Y, callbacks=[keras.callbacks.SwapEMAWeights(), often], **FIT)
+    assert list(tmp_path.iterdir())

@@ -98,6 +98,7 @@ def test_a_model_from_a_file_goes_on_as_the_one_that_was_saved(found: list[dict[
 def test_what_the_chief_writes_alone_is_what_all_would(found: list[dict[str, Any]]) -> None:
     for worker in found:
         assert_close(found[0]["written by the chief"], worker["written by all"], 0)
+        assert_close(worker["written beside the chief"], worker["written by all"], 0)
 
 
 def test_a_save_on_the_chief_alone_is_told_to_all(found: list[dict[str, Any]]) -> None:

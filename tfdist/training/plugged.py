@@ -138,7 +138,7 @@ class Plugged:
     ) -> keras.callbacks.History:
         """`keras.Model.fit` on all replicas of the strategy."""
         model_checks.check_compiled(self.model, "fit")
-        self._kind.check_callbacks(callbacks, self.options)
+        self._kind.check_callbacks(callbacks, self.strategy, self.options)
         limit = keras.config.max_epochs()
         epochs = min(epochs, limit) if limit else epochs
         if validation_split and validation_data is None:

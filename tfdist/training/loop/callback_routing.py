@@ -18,6 +18,7 @@ from tfdist.training.mode import Mode
 __all__ = [
     "callbacks_for",
     "flat",
+    "may_save",
     "may_stop_mid_epoch",
     "restores_the_model",
     "wants_every_batch",
@@ -80,6 +81,18 @@ def writes_the_model(callbacks: Callbacks) -> bool:
         keras.callbacks.TensorBoard,
     )
     return any(_chief_only(one) and not isinstance(one, tell) for one in flat(callbacks))
+
+
+def may_save(callbacks: Callbacks) -> bool:
+    """Whether some code of the user's runs where `fit` shows whole slots, and so may save a model.
+
+    None of Keras' and tfdist's own hooks does, but those that run on the chief alone.
+    """
+    hooks = (
+        getattr(one, name) for one in flat(callbacks) for name in ("on_epoch_end", "on_train_end")
+    )
+    modules = (getattr(hook, "__module__", None) or "" for hook in hooks)
+    return any(module.partition(".")[0] not in ("keras", "tfdist") for module in modules)
 
 
 def wants_every_batch(callbacks: Callbacks, mode: Mode) -> bool:

@@ -171,7 +171,7 @@ class Loop:
             if val_logs is not None:
                 epoch_logs.update({f"val_{name}": value for name, value in val_logs.items()})
             note(f"in its callbacks at the end of epoch {epoch + 1}", "callbacks", alone=True)
-            with self._for_writers(agreed):
+            with self._for_writers(agreed, callback_list):
                 callback_list.on_epoch_end(epoch, epoch_logs)
             note(f"at the border after epoch {epoch + 1}, where workers meet", "exchange")
             training_logs = epoch_logs
@@ -181,12 +181,14 @@ class Loop:
                 break
         if isinstance(model.optimizer, keras.optimizers.Optimizer) and epochs.epochs > 0:
             model.optimizer.finalize_variable_values(model.trainable_weights)
-        with self._for_writers(agreed):
+        with self._for_writers(agreed, callback_list):
             callback_list.on_train_end(logs=training_logs)
 
-    def _for_writers(self, agreed: Agreed) -> contextlib.AbstractContextManager[None]:
-        """Shows the chief's callbacks, which may write the model, all of it."""
-        keep = self.layout.is_chief
+    def _for_writers(
+        self, agreed: Agreed, running: keras.callbacks.CallbackList
+    ) -> contextlib.AbstractContextManager[None]:
+        """Shows callbacks that may write the model, the chief's or the user's own, all of it."""
+        keep = self.layout.is_chief or callback_routing.may_save(running)
         return self.family.gathered(keep) if agreed.writes else contextlib.nullcontext()
 
     def _build_what_is_restored(self) -> None:

@@ -224,17 +224,20 @@ class FamilyKind(abc.ABC):
         """
         del prepared
 
-    def check_callbacks(self, callbacks: Callbacks, options: TrainingOptions) -> None:
+    def check_callbacks(
+        self, callbacks: Callbacks, strategy: tf.distribute.Strategy, options: TrainingOptions
+    ) -> None:
         """Checks that what a `fit` was given as callbacks fits the options.
 
         Args:
             callbacks: as given.
+            strategy: in whose scope the model was made.
             options: of `plug`.
 
         Raises:
             PlugError: something does not.
         """
-        del callbacks, options
+        del callbacks, strategy, options
 
     def check(self, model: keras.Model, strategy: tf.distribute.Strategy) -> None:
         """Checks that what a model was compiled with fits the strategy.

@@ -44,12 +44,12 @@ class Cut:
             replicas: how many share it.
             table: whether its gradients may be sparse.
         """
-        rows = shape[0] if len(shape) > 1 else 0
+        rows = shape[0] if shape else 0
         padding = (-rows) % replicas
+        numbers = len(shape) == 1  # each of them a row
         small = len(shape) == 2 and math.prod(shape) <= _SMALL
-        return cls(
-            shape, replicas, rows > 0 and (table or small or padding <= _MOST_PADDING * rows)
-        )
+        cheap = numbers or small or padding <= _MOST_PADDING * rows
+        return cls(shape, replicas, rows > 0 and (table or cheap))
 
     @property
     def units(self) -> int:

@@ -221,8 +221,8 @@ class ShardedOptimizer:
             else:
                 raise PlugError(
                     f"shard_optimizer with a sparse gradient of {share.variable.path!r}, whose "
-                    f"{share.cut.shape[:1]} rows do not come in {self._layout.replicas} shares: "
-                    "look it up in a keras.layers.Embedding, or leave shard_optimizer out"
+                    f"{share.cut.shape[0]} rows do not come in {self._layout.replicas} equal "
+                    "shares: look it up in a keras.layers.Embedding, or leave shard_optimizer out"
                 )
         return own
 
@@ -251,7 +251,8 @@ class ShardedOptimizer:
         norm = tf.sqrt(tf.reduce_sum(squares))
         limit = tf.cast(base.global_clipnorm, norm.dtype)
         scale = limit * tf.minimum(1 / norm, 1 / limit) + (norm - norm)
-        return [on_numbers(lambda v: v * tf.cast(scale, v.dtype), one) for one in gradients]
+        # Keras' `v * scale` makes sparse ones dense: rows that are used twice are added up.
+        return [tf.convert_to_tensor(one) * tf.cast(scale, one.dtype) for one in gradients]
 
     def _all_finite(self, gradients: Sequence[Gradient | None]) -> tf.Tensor:
         """Whether all numbers of all gradients are finite, on whatever replica."""
@@ -279,6 +280,8 @@ class ShardedOptimizer:
     ) -> None:
         """Keras' `save_own_variables`, with whole slots."""
         wholes = whole_slots.current() or {}
+        if not wholes.keys() >= self.slots.keys() and self._layout.workers == 1:
+            wholes = {id(slot): self.whole(slot) for slot, _ in self.slots.values()}
         if not wholes.keys() >= self.slots.keys():
             raise PlugError(
                 "a file with the slots of an optimizer that shard_optimizer has spread over the "
@@ -312,6 +315,11 @@ class ShardedOptimizer:
         self.set_own(variable, value)
         if self._layout.workers > 1 and self._layout.is_chief:
             self.pending[id(variable)] = value
+
+    def whole(self, slot: keras.Variable) -> np.ndarray:
+        """Returns a slot of which all shares are in this process."""
+        there = self._strategy.experimental_local_results(slot.value)
+        return self.slots[id(slot)][1].whole(np.stack([np.asarray(one) for one in there]))
 
     def set_own(self, slot: keras.Variable, whole: np.ndarray) -> None:
         """Gives this process's replicas their shares of a slot."""

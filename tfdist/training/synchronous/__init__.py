@@ -76,9 +76,13 @@ class SynchronousKind(FamilyKind):
         if prepared is not None:
             prepared.adopt()
 
-    def check_callbacks(self, callbacks: Callbacks, options: TrainingOptions) -> None:
+    def check_callbacks(
+        self, callbacks: Callbacks, strategy: tf.distribute.Strategy, options: TrainingOptions
+    ) -> None:
         """Callbacks that look at whole slots must do so where they can be had; see `FamilyKind`."""
-        for callback in callback_routing.flat(callbacks) if options.shard_optimizer else ():
+        if not options.shard_optimizer or registry.layout_of(strategy).replicas == 1:
+            return
+        for callback in callback_routing.flat(callbacks):
             if isinstance(callback, keras.callbacks.SwapEMAWeights):
                 raise PlugError(
                     "SwapEMAWeights with shard_optimizer: the averages that it swaps in are spread "
