@@ -364,9 +364,9 @@ def test_a_run_that_was_interrupted_goes_on_with_the_same_bits(tmp_path: Any) ->
 
 def test_a_run_goes_on_by_the_rule_that_it_is_given_now(tmp_path: Any) -> None:
     settings: dict[str, Any] = {"batch_size": 200, "verbose": 0, "directory": tmp_path}
-    three = np.int64(3)  # NumPy's numbers are numbers, too
+    three: Any = np.int64(3)  # NumPy's numbers are numbers, too
     model = regression()
-    loose = LBFGS(three, 0.05).minimize(model, X, Y, **settings, max_iterations=np.int64(50))
+    loose = LBFGS(three, 0.05).minimize(model, X, Y, **settings, max_iterations=20 * three)
     again = LBFGS(3, 0.05).minimize(regression(), X, Y, **settings)
     assert loose.converged
     assert (again.iterations, again.message) == (loose.iterations, loose.message)

@@ -91,15 +91,15 @@ def test_means_and_weights_of_rows_are_taken_in_portions_of_any_size() -> None:
 @pytest.mark.parametrize("rows", [1, 5])
 def test_halves_are_of_tensors_of_each_kind(rows: int) -> None:
     dense = tf.reshape(tf.range(2 * rows), [rows, 2])
-    batch = {
+    batch: Any = {
         "dense": dense,
         "ragged": tf.RaggedTensor.from_tensor(dense),
         "sparse": tf.sparse.from_dense(dense),
         "absent": None,
     }
-    whole, first, second = whole_and_halves(batch)
+    pieces: Any = whole_and_halves(batch)
     here, half = (2 * dense.numpy().tolist(), 1) if rows == 1 else (dense.numpy().tolist(), 2)
-    for piece, wanted in ((whole, here), (first, here[:half]), (second, here[half:])):
+    for piece, wanted in zip(pieces, (here, here[:half], here[half:]), strict=True):
         assert piece["dense"].numpy().tolist() == wanted
         assert piece["ragged"].to_list() == wanted
         assert tf.sparse.to_dense(piece["sparse"]).numpy().tolist() == wanted

@@ -58,6 +58,6 @@ def check_is_mean(whole: Sequence[float], halves: Sequence[Sequence[float]]) -> 
     raise PlugError(
         f"the loss is no mean over rows: it is {total / rows:.6g} for {rows:.0f} rows, and "
         f"{together / rows:.6g} as the mean of its two halves, so that the size of portions would "
-        "decide what is minimized; divide what compute_loss, add_loss or the loss function sums by "
-        "the number of rows (reduction='sum_over_batch_size'), or use fit"
+        "decide what is minimized; make a mean of what compute_loss, add_loss or the loss function "
+        "sums (divide it by the number of rows, or reduction='sum_over_batch_size'), or use fit"
     )
