@@ -150,6 +150,27 @@ def test_a_wrong_gradient_leaves_the_weights_where_the_loss_was_lowest() -> None
     assert descent.advance() is None
 
 
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        (StopRule(1e-2, 0.0), StopRule(1e-8, 0.0)),
+        (StopRule(0.0, 1e-3), StopRule(0.0, 1e-12)),
+    ],
+    ids=["tolerance", "loss_tolerance"],
+)
+def test_what_goes_on_has_arrived_by_its_own_rule(first: StopRule, then: StopRule) -> None:
+    function = logistic(1, 100, 8, 1e-2)
+    objective, descent = descend(function, np.zeros(8), stop=first)
+    assert descent.ending is not None
+    for rule, more in ((first, False), (then, True)):
+        other = Descent(objective, 10, rule, Wolfe())
+        other.begin()
+        other.go_on(descent.state)
+        assert (other.ending is None) == more
+        assert (other.advance() is not None) == more
+        assert more or other.ending == descent.ending
+
+
 def test_a_minimum_at_the_start_takes_no_step() -> None:
     _, descent = descend(lambda x: (0.0, np.zeros(2)), np.ones(2))
     assert (descent.iterations, descent.evaluations) == (0, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -275,16 +276,33 @@ def test_a_callback_that_keeps_the_state_of_a_fit_is_refused(tmp_path: Any) -> N
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"history": 0}, {"tolerance": -1.0}, {"curvature": 1.5}, {"trials": 0}]
+    "wrong",
+    [
+        {"history": 0},
+        {"history": True},
+        {"tolerance": -1.0},
+        {"tolerance": "a"},
+        {"loss_tolerance": np.nan},
+        {"curvature": 1.5},
+        {"curvature": None},
+        {"decrease": "a"},
+        {"trials": 0},
+        {"backups": "no"},
+    ],
+    ids=str,
 )
 def test_settings_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="give"):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))}=.*give"):
         LBFGS(**wrong)
 
 
 def test_arguments_out_of_range_are_refused() -> None:
-    with pytest.raises(ValueError, match="max_iterations=-1"):
-        LBFGS().minimize(regression(), X, Y, max_iterations=-1)
+    for wrong in ({"max_iterations": -1}, {"batch_size": 0}, {"batch_size": "a"}):
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))}=.*give a whole number"):
+            LBFGS().minimize(regression(), X, Y, **wrong)
+    for x, y in (([], []), (X[:0], Y[:0])):
+        with pytest.raises(DataError, match="given no rows"):
+            LBFGS().minimize(regression(), x, y)
     with pytest.raises(ValueError, match="You must call"):
         LBFGS().minimize(keras.Sequential([keras.Input((64,)), layers.Dense(10)]), X, Y)
 
@@ -344,6 +362,24 @@ def test_a_run_that_was_interrupted_goes_on_with_the_same_bits(tmp_path: Any) ->
     assert rest.history.epoch == list(range(6, 12))  # the seventh was not kept
     again = LBFGS(history=4).minimize(regression(), X, Y, **settings, directory=tmp_path)
     assert (again.loss, again.history.epoch) == (whole.loss, [])
+
+
+def test_a_run_goes_on_by_the_rule_that_it_is_given_now(tmp_path: Any) -> None:
+    settings: dict[str, Any] = {"batch_size": 200, "verbose": 0, "directory": tmp_path}
+    three: Any = np.int64(3)  # NumPy's numbers are numbers, too
+    model = regression()
+    loose = LBFGS(three, 0.05).minimize(model, X, Y, **settings, max_iterations=20 * three)
+    again = LBFGS(3, 0.05).minimize(regression(), X, Y, **settings)
+    assert loose.converged
+    assert (again.iterations, again.message) == (loose.iterations, loose.message)
+    state = json.loads((tmp_path / "descent" / "descent.json").read_text())
+    del state["decrease"]  # as an older tfdist has written it
+    state["ending"] = {"converged": True, "message": "older"}
+    (tmp_path / "descent" / "descent.json").write_text(json.dumps(state))
+    tight = LBFGS(3, 1e-4, 0.0).minimize(regression(), X, Y, **settings)
+    assert tight.converged
+    assert tight.gradient <= 1e-4 < loose.gradient
+    assert tight.iterations > loose.iterations
 
 
 def test_a_directory_of_another_descent_is_refused(tmp_path: Any) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
+from tfdist.given_numbers import is_number
 from tfdist.optimize import wolfe_search
 from tfdist.optimize.curvature import Curvature, Pair
 from tfdist.optimize.vector_space import BEFORE, DIRECTION, GRADIENT, Objective
@@ -51,7 +52,7 @@ class StopRule:
     def __post_init__(self) -> None:
         for name in ("tolerance", "loss_tolerance"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+            if not (is_number(value, above=-math.inf) and value >= 0):
                 raise ValueError(f"{name}={value!r}: give a number of at least 0")
 
 
@@ -96,14 +97,15 @@ class DescentState:
         evaluations: how often the function was measured.
         loss: at the point.
         pairs: of the history, the oldest first.
-        ending: why it goes no further; None while it does.
+        decrease: of the loss in the last iteration, as `StopRule.loss_tolerance` is; None where
+            it is not known.
     """
 
     iterations: int
     evaluations: int
     loss: float
     pairs: tuple[Pair, ...]
-    ending: Ending | None
+    decrease: float | None = None
 
 
 class Descent:
@@ -132,20 +134,25 @@ class Descent:
         self.evaluations = 0
         self.loss = math.nan
         self.ending: Ending | None = None
+        self._decrease: float | None = None
 
     @property
     def state(self) -> DescentState:
         """What to go on with."""
         pairs = tuple(self._curvature.pairs)
-        return DescentState(self.iterations, self.evaluations, self.loss, pairs, self.ending)
+        return DescentState(self.iterations, self.evaluations, self.loss, pairs, self._decrease)
 
     def go_on(self, state: DescentState) -> None:
-        """Goes on where another descent was, whose vectors and point are there again."""
+        """Goes on where another descent was, whose vectors and point are there again.
+
+        Whether it has arrived is for this one's own rule to say, which may be another one.
+        """
         self.iterations = state.iterations
         self.evaluations = state.evaluations
         self.loss = state.loss
-        self.ending = state.ending
         self._curvature.pairs = list(state.pairs)
+        self._decrease = state.decrease
+        self._look_at_decrease()
 
     def begin(self) -> float:
         """Measures the function where the point is; returns the gradient's largest value.
@@ -193,12 +200,9 @@ class Descent:
         self.loss = found.value
         self.iterations += 1
         largest = vectors.largest(GRADIENT)
-        decrease = (before - self.loss) / max(abs(before), abs(self.loss), 1.0)
+        self._decrease = (before - self.loss) / max(abs(before), abs(self.loss), 1.0)
         self._look_at_gradient(largest)
-        if self.ending is None and decrease <= self._stop.loss_tolerance:
-            self.ending = Ending(
-                True, f"the loss has decreased by {decrease:.3g} of itself, at most loss_tolerance"
-            )
+        self._look_at_decrease()
         return Iteration(
             self.iterations, self.loss, largest, found.step, self.evaluations - counted
         )
@@ -213,6 +217,13 @@ class Descent:
         if largest <= self._stop.tolerance:
             self.ending = Ending(
                 True, f"the gradient's largest value is {largest:.3g}, at most tolerance"
+            )
+
+    def _look_at_decrease(self) -> None:
+        decrease = self._decrease
+        if self.ending is None and decrease is not None and decrease <= self._stop.loss_tolerance:
+            self.ending = Ending(
+                True, f"the loss has decreased by {decrease:.3g} of itself, at most loss_tolerance"
             )
 
     def _look_along(self) -> Trial | None:

@@ -23,7 +23,7 @@ import tensorflow as tf
 from tfdist.compat import tf_saving
 from tfdist.errors import CheckpointError
 from tfdist.optimize.curvature import Pair
-from tfdist.optimize.descent import DescentState, Ending
+from tfdist.optimize.descent import DescentState
 from tfdist.optimize.server_vectors import ServerVectors
 from tfdist.training.checkpointing.replacing import replacing_own_folder
 from tfdist.training.checkpointing.server_copies import in_words
@@ -144,11 +144,11 @@ class DescentFolder:
 def _read(told: Mapping[str, object]) -> DescentState:
     if told["format"] != _FORMAT:
         raise ValueError("a newer tfdist has written it")
+    told = {"decrease": None, **told}  # which older folders lack
     fields = {field.name: told[field.name] for field in dataclasses.fields(DescentState)}
-    pairs, ending = fields.pop("pairs"), fields.pop("ending")
+    pairs = fields.pop("pairs")
     assert isinstance(pairs, list)
     return DescentState(
         **fields,  # type: ignore[arg-type]
         pairs=tuple(Pair(**pair) for pair in pairs),
-        ending=Ending(**ending) if isinstance(ending, dict) else None,
     )

@@ -15,6 +15,7 @@ import numpy as np
 
 from tfdist.compat import keras_data
 from tfdist.errors import PlugError
+from tfdist.given_numbers import is_count
 from tfdist.optimize import minimizable
 from tfdist.optimize.descent import Descent, StopRule
 from tfdist.optimize.descent_folder import DescentFolder
@@ -83,8 +84,10 @@ class LBFGS:
     backups: bool = True
 
     def __post_init__(self) -> None:
-        if type(self.history) is not int or self.history < 1:
-            raise ValueError(f"history={self.history!r}: give a number of at least 1")
+        if not is_count(self.history):
+            raise ValueError(f"history={self.history!r}: give a whole number of at least 1")
+        if not isinstance(self.backups, bool):
+            raise ValueError(f"backups={self.backups!r}: give True or False")
         self._stop_rule()
         self._wolfe()
 
@@ -113,8 +116,9 @@ class LBFGS:
         """Trains a model until its loss is lowest.
 
         The loss is that of `compile`, with `add_loss` and regularizers, of all rows as one batch.
-        It must be the same each time: a model with dropout, or with BatchNormalization that is not
-        frozen, is refused. So is a dataset whose batches are others in each pass.
+        It must be a mean over rows: one that sums over them, wherever, is refused. And it must be
+        the same each time: a model with dropout, or with BatchNormalization that is not frozen, is
+        refused. So is a dataset whose batches are others in each pass.
 
         Args:
             model: built or not, compiled with a loss; its optimizer is not used, and `optimizer=
@@ -149,8 +153,14 @@ class LBFGS:
                 job or loss.
             ValueError: an argument is out of its range.
         """
-        if type(max_iterations) is not int or max_iterations < 0:
-            raise ValueError(f"max_iterations={max_iterations!r}: give a number of at least 0")
+        if not is_count(max_iterations, least=0):
+            raise ValueError(
+                f"max_iterations={max_iterations!r}: give a whole number of at least 0"
+            )
+        if batch_size is not None and not is_count(batch_size):
+            raise ValueError(
+                f"batch_size={batch_size!r}: give a whole number of rows, at least 1, or None"
+            )
         if not isinstance(model, keras.Model):
             raise PlugError(
                 f"minimize takes a model that is to be trained: give a keras.Model, not "
@@ -174,15 +184,16 @@ class LBFGS:
                 "batch_size": validation_batch_size,
             }
         slots = slots_for(crew.workers, data.num_steps)
-        vectors = ServerVectors(weights, FIXED + 2 * (self.history + 1), slots)
+        history = int(self.history)
+        vectors = ServerVectors(weights, FIXED + 2 * (history + 1), slots)
         device = family.device if isinstance(family, Asynchronous) else ""
         gradient = PortionGradient(model, vectors, slots, device)
         ledger = PortionLedger(crew.workers, slots, self.backups)
         whole = WholeBatch(vectors, gradient, crew, data, ledger, is_fixed=minimizable.is_fixed(x))
         rounding = 4 * float(np.finfo(vectors.dtype.as_numpy_dtype).eps)
         wolfe = dataclasses.replace(self._wolfe(), rounding=rounding)
-        descent = Descent(whole, self.history, self._stop_rule(), wolfe)
+        descent = Descent(whole, history, self._stop_rule(), wolfe)
         folder = None if directory is None else DescentFolder(directory, model, vectors)
-        run = DescentRun(model, descent, whole, max_iterations, validation, folder)
+        run = DescentRun(model, descent, whole, int(max_iterations), validation, folder)
         with stall_watch.call("minimize"), family.working(), ended(whole):
             return run.go(callbacks, verbose)

@@ -49,6 +49,8 @@ def read(
             "minimize was given a function; any worker may be handed any portion, so that it takes "
             "data that the chief reads: give arrays or a dataset"
         )
+    if is_fixed(x) and not any(leaf.shape[0] for leaf in keras.tree.flatten(x)):
+        raise DataError("minimize was given no rows: give arrays with at least one")
     if batch_size is None and is_fixed(x):
         rows = int(keras.tree.flatten(x)[0].shape[0])
         batch_size = max(_LEAST_ROWS, -(-rows // _MOST_PORTIONS))

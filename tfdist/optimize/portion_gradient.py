@@ -48,6 +48,7 @@ class PortionGradient:
         self._writes = ServerUpdates(slots)
         self._device = device
         self._functions: dict[Any, Any] = {}
+        self._losses: dict[Any, Any] = {}
         metrics = unique(v for metric in model.metrics for v in metric.variables)
         counted = {id(v) for v in metrics}
         self._metrics = metrics
@@ -76,6 +77,30 @@ class PortionGradient:
             self._functions[key] = concrete
         return self._functions[key]
 
+    def loss_function(self, specs: Any) -> Any:
+        """The function that computes the loss of a portion alone, and writes nothing.
+
+        Args:
+            specs: of its tensors, structured as the user's batch.
+
+        Returns:
+            From a portion to float64 `[2]`: the sum of the losses, and how many rows these are of.
+
+        Raises:
+            PlugError: as in `function`.
+        """
+        key = key_of(specs)
+        if key not in self._losses:
+            concrete = traced(self._run_loss).get_concrete_function(specs)
+            _check_draws_nothing(concrete.graph)
+            self._losses[key] = concrete
+        return self._losses[key]
+
+    def _run_loss(self, batch: Any) -> tf.Tensor:
+        # The gradient is traced with it, and left out when it runs, as nothing depends on it.
+        loss, _ = self._differentiate(without_optionals(batch))
+        return _summed(loss, rows_in(batch))
+
     def _run(self, batch: Any, ticket: tf.Tensor) -> tf.Tensor:
         loss, gradients = self._differentiate(without_optionals(batch))
         rows = rows_in(batch)
@@ -94,7 +119,7 @@ class PortionGradient:
 
         self._writes.begin(ticket)
         self._writes.write(sent, write)
-        return tf.stack([tf.cast(loss, tf.float64), 1.0]) * tf.cast(rows, tf.float64)
+        return _summed(loss, rows)
 
     def _differentiate(self, batch: Any) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """The mean loss of a batch, and its gradient by each weight."""
@@ -131,6 +156,10 @@ class PortionGradient:
             tf.zeros_like(weight) if gradient is None else tf.convert_to_tensor(gradient)
             for gradient, weight in zip(found, fetched, strict=False)
         ]
+
+
+def _summed(loss: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+    return tf.stack([tf.cast(loss, tf.float64), 1.0]) * tf.cast(rows, tf.float64)
 
 
 def _refuse_write(variable: Variable, value: tf.Tensor) -> None:

@@ -18,6 +18,7 @@ from tfdist.errors import DataError
 from tfdist.optimize.portion_crew import PortionCrew
 from tfdist.optimize.portion_gradient import PortionGradient
 from tfdist.optimize.portion_ledger import Assignment, PortionLedger
+from tfdist.optimize.row_mean import check_is_mean, whole_and_halves
 from tfdist.optimize.server_vectors import ServerVectors
 from tfdist.strategies.stall_watch import note
 from tfdist.training.data.fingerprint import fingerprint_of
@@ -25,6 +26,9 @@ from tfdist.training.data.global_batches import GlobalBatches
 from tfdist.training.data.stream import map_leaves, without_optionals
 
 __all__ = ["WholeBatch"]
+
+_PIECES = (-1, -2, -3)  # tags of a portion's loss and its halves'; tickets are no such numbers
+_CHECKS = 2  # a sum may be 0 at the weights to begin from: the second pass has others
 
 
 class WholeBatch:
@@ -59,6 +63,7 @@ class WholeBatch:
         self._data = data
         self._is_fixed = is_fixed
         self._seen: int | None = None
+        self._checks = _CHECKS
         self._batches: dict[int, Any] = {}
         self._losses: dict[int, tuple[float, float]] = {}
 
@@ -79,6 +84,7 @@ class WholeBatch:
 
         Raises:
             DataError: there are no data, or others than in the first pass.
+            PlugError: the loss is no mean over rows, or another one each time.
         """
         ledger = self.ledger
         ledger.begin()
@@ -95,6 +101,8 @@ class WholeBatch:
                 if batch is None:
                     more = False
                     break
+                if not given and self._checks:
+                    self._check(batch)
                 given += 1
                 if not self._is_fixed:  # other orders give other sums: the order counts, too
                     seen = (seen * 31 + int(fingerprint_of(batch))) % (1 << 61)
@@ -114,6 +122,24 @@ class WholeBatch:
         if not given:
             raise DataError("minimize was given no data: give a dataset with batches in it")
         return self._together(seen)
+
+    def _check(self, batch: Any) -> None:
+        """Compares a portion's loss with its halves'."""
+        for tag, piece in zip(_PIECES, whole_and_halves(batch), strict=True):
+            self._crew.start(self._gradient.loss_function(_specs_of(piece)), (piece,), tag)
+        found: dict[int, list[float]] = {}
+        while len(found) < len(_PIECES):
+            came = self._crew.wait(None)
+            if came is None:
+                continue
+            number, result = came
+            if number in _PIECES:
+                found[number] = np.asarray(result).tolist()
+            else:  # a copy of the pass before
+                self._came(number, result)
+        whole, *halves = (found[tag] for tag in _PIECES)
+        check_is_mean(whole, halves)
+        self._checks -= 1
 
     def _take(self) -> Any:
         """The next portion; None at the end."""

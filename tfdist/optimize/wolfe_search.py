@@ -18,6 +18,8 @@ import math
 import sys
 from collections.abc import Callable
 
+from tfdist.given_numbers import is_count, is_number
+
 __all__ = ["Found", "Trial", "Wolfe", "search"]
 
 _GROWTH = 4.0  # the longest next step, in steps
@@ -66,13 +68,14 @@ class Wolfe:
     rounding: float = 4 * sys.float_info.epsilon
 
     def __post_init__(self) -> None:
-        if not 0 < self.decrease < self.curvature < 1:
+        parts = (self.decrease, self.curvature)
+        if not (all(is_number(p, above=0) for p in parts) and parts[0] < parts[1] < 1):
             raise ValueError(
                 f"decrease={self.decrease!r}, curvature={self.curvature!r}: give numbers with "
                 "0 < decrease < curvature < 1"
             )
-        if type(self.trials) is not int or self.trials < 1:
-            raise ValueError(f"trials={self.trials!r}: give a number of at least 1")
+        if not is_count(self.trials):
+            raise ValueError(f"trials={self.trials!r}: give a whole number of at least 1")
         if not self.rounding >= 0:
             raise ValueError(f"rounding={self.rounding!r}: give a part of at least 0")
 
