@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import ROOT
 from tfdist.errors import StrategyError
-from tfdist.pipeline import SCHEDULES, SlotSeconds, simulate
+from tfdist.pipeline import SCHEDULES, SlotSeconds, draw, simulate
 from tfdist.schedules import schedule as schedules
 
 sized = settings(max_examples=60, deadline=None)
@@ -121,3 +121,5 @@ def test_the_table_of_the_page_is_what_is_simulated() -> None:
 def test_tasks_that_do_not_fit_are_refused(name: str, stages: int, tasks: int, told: str) -> None:
     with pytest.raises(StrategyError, match=told):
         simulate(name, stages, 8, tasks=tasks)
+    with pytest.raises(StrategyError, match=told):
+        draw(name, stages, 8, tasks=tasks)

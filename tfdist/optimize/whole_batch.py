@@ -23,7 +23,8 @@ from tfdist.optimize.server_vectors import ServerVectors
 from tfdist.strategies.stall_watch import note
 from tfdist.training.data.fingerprint import fingerprint_of
 from tfdist.training.data.global_batches import GlobalBatches
-from tfdist.training.data.stream import map_leaves, without_optionals
+from tfdist.training.data.stream import without_optionals
+from tfdist.training.parameter_server.batch_messages import types_of
 
 __all__ = ["WholeBatch"]
 
@@ -126,7 +127,7 @@ class WholeBatch:
     def _check(self, batch: Any) -> None:
         """Compares a portion's loss with its halves'."""
         for tag, piece in zip(_PIECES, whole_and_halves(batch), strict=True):
-            self._crew.start(self._gradient.loss_function(_specs_of(piece)), (piece,), tag)
+            self._crew.start(self._gradient.loss_function(types_of(piece)), (piece,), tag)
         found: dict[int, list[float]] = {}
         while len(found) < len(_PIECES):
             came = self._crew.wait(None)
@@ -149,7 +150,7 @@ class WholeBatch:
     def _start(self, given: Assignment) -> None:
         batch = self._batches[given.portion]
         ticket = tf.constant([given.slot, given.number], tf.int64)
-        self._crew.start(self._gradient.function(_specs_of(batch)), (batch, ticket), given.number)
+        self._crew.start(self._gradient.function(types_of(batch)), (batch, ticket), given.number)
 
     def _came(self, number: int, result: Any) -> None:
         note("in minimize, where portions come back")
@@ -179,18 +180,6 @@ class WholeBatch:
     def end(self) -> None:
         """Waits for what is still on its way."""
         self._crew.drain()
-
-
-def _specs_of(batch: Any) -> Any:
-    def spec(leaf: Any) -> Any:
-        if isinstance(leaf, tf.RaggedTensor):
-            shape = tf.TensorShape([None, *leaf.shape[1:]])
-            return tf.RaggedTensorSpec(shape, leaf.dtype, leaf.ragged_rank, leaf.row_splits.dtype)
-        if isinstance(leaf, tf.SparseTensor):
-            return tf.SparseTensorSpec(tf.TensorShape([None, *leaf.shape[1:]]), leaf.dtype)
-        return tf.TensorSpec(tf.TensorShape([None, *leaf.shape[1:]]), leaf.dtype)
-
-    return map_leaves(spec, batch)
 
 
 def _alone(numbers: Sequence[float]) -> np.ndarray:

@@ -107,17 +107,19 @@ def _letter(timing: Timing) -> str:
 
 def _by_row(timings: Timings) -> dict[tuple[int, int], list[Timing]]:
     rows: dict[tuple[int, int], list[Timing]] = {}
+    row = timings.rows
     for timing in timings.slots:
-        row = timings.rows[timing.slot.stage]
-        rows.setdefault((timing.replica, row), []).append(timing)
+        rows.setdefault((timing.replica, row[timing.slot.stage]), []).append(timing)
     return rows
 
 
-def _shade(timings: Timings, timing: Timing) -> float:
-    """How dark a slot is: the later stages of a task are lighter."""
-    rows, stage = timings.rows, timing.slot.stage
-    rank, each = rows[:stage].count(rows[stage]), rows.count(rows[stage])
-    return 1 - 0.5 * rank / max(1, each - 1)
+def _shades(timings: Timings) -> list[float]:
+    """How dark each stage is: the later ones of a task are lighter."""
+    rows = timings.rows
+    return [
+        1 - 0.5 * rows[:stage].count(row) / max(1, rows.count(row) - 1)
+        for stage, row in enumerate(rows)
+    ]
 
 
 def _replicas(timings: Timings) -> bool:
@@ -129,7 +131,7 @@ def _picture(timings: Timings, measured: bool, heading: str, path: Any, axes: An
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-    rows = sorted(_by_row(timings).items())
+    rows, shades = sorted(_by_row(timings).items()), _shades(timings)
     figure = None
     if axes is None:
         figure = Figure(figsize=(9, 0.6 * len(rows) + 1.2), layout="constrained")
@@ -142,7 +144,7 @@ def _picture(timings: Timings, measured: bool, heading: str, path: Any, axes: An
             width = scale * (timing.end - timing.begin)
             left = scale * (timing.begin - start)
             colour = _COLOURS[timing.slot.direction]
-            alpha = _shade(timings, timing)
+            alpha = shades[timing.slot.stage]
             axes.barh(
                 row, width, 0.85, left, color=colour, alpha=alpha, edgecolor="white", linewidth=0.8
             )

@@ -145,21 +145,20 @@ def zero_bubble(stages: int, microbatches: int) -> Iterator[Slot]:
     catching_up = [False] * stages
 
     def wishes(stage: int, made: Made) -> Order:
-        forward, backward, weights = (made.get((d, stage), 0) for d in _THREE)
-        left = backward - weights
+        done = {direction: made.get((direction, stage), 0) for direction in _DIRECTIONS}
+        left = done["backward"] - done["weights"]
         catching_up[stage] = left >= _TOGETHER or (catching_up[stage] and left > 0)
-        next_ones = {"forward": forward, "backward": backward, "weights": weights}
         directions: list[Direction] = ["backward", "weights"]
-        if forward - backward < 2 * (stages - stage) - 1:
+        if done["forward"] - done["backward"] < 2 * (stages - stage) - 1:
             directions.insert(1, "forward")
-        if catching_up[stage] and backward < microbatches:
+        if catching_up[stage] and done["backward"] < microbatches:
             directions = ["weights"]
-        return [(d, stage, next_ones[d]) for d in directions if next_ones[d] < microbatches]
+        return [(d, stage, done[d]) for d in directions if done[d] < microbatches]
 
     yield from clock_by_clock(stages, stages, wishes)
 
 
-_THREE: tuple[Direction, ...] = ("forward", "backward", "weights")
+_DIRECTIONS: tuple[Direction, ...] = ("forward", "backward", "weights")
 
 _TOGETHER = 4
 """Microbatches whose gradients of weights `zero_bubble` computes as one: more hold more memory."""
@@ -185,13 +184,20 @@ def schedule(
         name: one of `SCHEDULES`.
         stages: K, at least 1.
         microbatches: M, at least 1.
-        tasks: of "interleaved": how many share the stages; by default half as many.
+        tasks: how many share the stages; by default one for each, or for two ("interleaved",
+            "zb_v").
 
     Raises:
         StrategyError: there is no such schedule, or a number does not fit it.
     """
     if name not in SCHEDULES:
         raise StrategyError(f"schedule={name!r}: give one of {', '.join(SCHEDULES)}")
+    if tasks is not None:
+        check_sizes(stages=stages, tasks=tasks)
+        if name == "zb_v" and stages != 2 * tasks:
+            raise StrategyError(
+                f"schedule='zb_v' with {stages} stages on {tasks} tasks: give two for each task"
+            )
     if name == "interleaved":
         return tuple(interleaved(stages, microbatches, tasks))
     return tuple(SCHEDULES[name](stages, microbatches))
@@ -237,10 +243,8 @@ def in_one_go(
         ahead.pop()
         together = waiting.setdefault(slot.stage, [])
         together.append(slot)
-        after = ahead[-1] if ahead else None
-        if (slot.direction, slot.stage) != ("weights", after.stage if after else None) or (
-            after is not None and after.direction != "weights"
-        ):
+        alike = {(one.direction, one.stage) for one in (slot, *ahead[-1:])}
+        if not ahead or alike != {("weights", slot.stage)}:
             yield tuple(together)
             together.clear()
 

@@ -62,8 +62,8 @@ def batch_of(rows: PackedBatches, number: tf.Tensor) -> Any:
     return map_leaves(lambda leaf: slice_rows(leaf, start, stop), rows.batches)
 
 
-def specs_of(rows: PackedBatches) -> PackedBatches:
-    """The types of packed batches, whatever their number and sizes."""
+def types_of(batch: Any) -> Any:
+    """The types of a batch's tensors, whatever the number of its rows."""
 
     def spec(leaf: Any) -> Any:
         if isinstance(leaf, tf.RaggedTensor):
@@ -73,7 +73,12 @@ def specs_of(rows: PackedBatches) -> PackedBatches:
             return tf.SparseTensorSpec(tf.TensorShape([None, *leaf.shape[1:]]), leaf.dtype)
         return tf.TensorSpec(tf.TensorShape([None, *leaf.shape[1:]]), leaf.dtype)
 
-    return PackedBatches(map_leaves(spec, rows.batches), tf.TensorSpec([None], tf.int64))
+    return map_leaves(spec, batch)
+
+
+def specs_of(rows: PackedBatches) -> PackedBatches:
+    """The types of packed batches, whatever their number and sizes."""
+    return PackedBatches(types_of(rows.batches), tf.TensorSpec([None], tf.int64))
 
 
 def key_of(specs: Any) -> Any:
