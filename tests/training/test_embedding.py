@@ -221,6 +221,7 @@ def test_a_single_lookup_is_made_unique_once() -> None:
     ["uniform", "normal", "truncated_normal", "glorot_uniform", "he_normal", "lecun_uniform"],
 )
 def test_shards_are_drawn_apart_from_the_distribution_of_the_whole_table(kind: str) -> None:
+    keras.utils.set_random_seed(3)  # the largest of 64,000 numbers varies by more than a quarter
     layer = ShardedEmbedding(4000, 16, embeddings_initializer=kind, shards=4)
     layer.build()
     plain = keras.layers.Embedding(4000, 16, embeddings_initializer=kind)

@@ -36,6 +36,7 @@ from tfdist.training.parameter_server.batch_messages import (
     pack,
     specs_of,
 )
+from tfdist.training.parameter_server.chunk_tickets import ChunkTicket, ChunkTickets
 from tfdist.training.parameter_server.metric_totals import MetricTotals
 from tfdist.training.parameter_server.placement import describe_placement, placed
 from tfdist.training.parameter_server.server_updates import ServerUpdates
@@ -95,8 +96,8 @@ class Asynchronous:
         self._alone_since: float | None = None
         self._queue: WorkQueue | None = None
         self._slots = _AHEAD * self.workers + _MORE_SLOTS
-        self._numbers = StepNumbers(self._slots)
-        self._bound = StalenessBound(options.max_staleness, self.workers)
+        bound = StalenessBound(options.max_staleness, self.workers)
+        self._tickets = ChunkTickets(StepNumbers(self._slots), bound)
         self.staleness = None if options.max_staleness is None else StalenessCount()
         self._logs = StepLogs(model)
         self.drift = DriftCheck(model, strategy, layout, {}, False)  # there is one copy of all
@@ -151,8 +152,7 @@ class Asynchronous:
                 if isinstance(data, WorkerPipelines):
                     given = data.given
         finally:
-            self._numbers.give_back(queue.slots)
-            self._bound.end(queue.chunks)
+            self._tickets.give_back(queue.tickets)
             queue.drain()
             self._totals.store()
 
@@ -162,7 +162,7 @@ class Asynchronous:
     def _length(self, mode: Mode, chunk_length: ChunkLength, left: int | None, given: int) -> int:
         """Steps of the next chunk, or 0 where others must come back first."""
         length = self._usual_length(chunk_length, left, given)
-        most = self._bound.steps() if mode == "train" else None
+        most = self._tickets.steps() if mode == "train" else None
         return length if most is None else min(length, most)
 
     def _usual_length(self, chunk_length: ChunkLength, left: int | None, given: int) -> int:
@@ -194,36 +194,28 @@ class Asynchronous:
         steps = len(rows.sizes)
         arguments: list[Any] = [rows, tf.constant(steps)]
         specs: list[Any] = [specs_of(rows), tf.TensorSpec([], tf.int32)]
-        slot = None
+        ticket = ChunkTicket(steps)
         if mode == "train":
-            while not self._numbers.has_room:
+            while not self._tickets.has_room:
                 if not len(queue):
                     raise PlugError(
                         "a callback asks for a step while all that workers may be given at once "
                         "is under way: call train_on_batch before or after fit"
                     )
                 queue.early.append(self._back(self.wait(queue), queue))
-            slot, first = self._numbers.take(steps)
-            queue.slots.add(slot)
-            arguments.append(tf.constant([slot, first], tf.int64))
+            ticket = self._tickets.take(steps, slot=True)
+            queue.tickets.add(ticket)
+            arguments.append(tf.constant([ticket.slot, ticket.first], tf.int64))
             specs.append(tf.TensorSpec([2], tf.int64))
         function = self._programs.function(mode, "rows", specs)
-        queue.start(function, arguments, tag=(slot, steps, self._begun(mode, steps, queue)))
+        queue.start(function, arguments, tag=ticket)
 
-    def _begun(self, mode: Mode, steps: int, queue: WorkQueue) -> int | None:
-        """The number of a chunk of training steps that is handed out."""
-        number = self._bound.begin(steps) if mode == "train" else None
-        queue.chunks |= {number} if number else set()
-        return number
-
-    def _back(self, came: tuple[Any, Any], queue: WorkQueue) -> tuple[int, Any]:
+    def _back(self, came: tuple[ChunkTicket, Any], queue: WorkQueue) -> tuple[int, Any]:
         """How many steps were asked for, and what has come of them; their slot is free."""
-        (slot, steps, number), result = came
-        self._bound.end(queue.chunks & {number})
-        queue.chunks.discard(number)
-        self._numbers.give_back(queue.slots & {slot})
-        queue.slots.discard(slot)
-        return steps, result
+        ticket, result = came
+        self._tickets.give_back({ticket})
+        queue.tickets.discard(ticket)
+        return ticket.steps, result
 
     def _give_own(
         self,
@@ -246,8 +238,11 @@ class Asynchronous:
         specs = (tf_strategies.spec_of_remote(data.iterators), tf.TensorSpec([], tf.int32))
         function = self._programs.function(mode, "own", specs)
         data.promised += count
-        tag = (None, count, self._begun(mode, count, queue))
-        queue.start(function, (data.iterators, tf.constant(count)), tag=tag)
+        ticket = ChunkTicket(count)
+        if mode == "train":
+            ticket = self._tickets.take(count, slot=False)
+            queue.tickets.add(ticket)
+        queue.start(function, (data.iterators, tf.constant(count)), tag=ticket)
         return count
 
     def _next(
@@ -316,14 +311,13 @@ class Asynchronous:
     def on_batch(self, mode: Mode, step: Step) -> dict[str, Any]:
         """Takes one step by itself, on some worker; returns its logs."""
         queue, others = WorkQueue(self.coordinator), self._queue
-        while mode == "train" and self._bound.steps() == 0 and others:  # in a callback of fit
+        while mode == "train" and self._tickets.steps() == 0 and others:  # in a callback of fit
             others.early.append(self._back(self.wait(others), others))
         try:
             self._start(mode, pack([step.parts[0]])[0], queue)
             result = self._back(self.wait(queue), queue)[1]
         finally:
-            self._numbers.give_back(queue.slots)
-            self._bound.end(queue.chunks)
+            self._tickets.give_back(queue.tickets)
         self._totals.add(result["metrics"])
         self._totals.store()
         return self._results(mode, result["logs"])

@@ -13,6 +13,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfdist.training.parameter_server.chunk_tickets import ChunkTicket
+
 __all__ = ["WorkQueue"]
 
 
@@ -49,8 +51,7 @@ class WorkQueue:
         coordinator: of the strategy.
 
     Attributes:
-        slots: of the chunks of steps that were handed out (`step_numbers`).
-        chunks: those of training steps among them, by their numbers (`staleness_bound`).
+        tickets: of the chunks of steps that were handed out (`chunk_tickets`).
         early: results that came while there was no slot for more.
     """
 
@@ -58,8 +59,7 @@ class WorkQueue:
         self._coordinator = coordinator
         self._came: queue.SimpleQueue[tuple[Any, Any, BaseException | None]] = queue.SimpleQueue()
         self._count = 0
-        self.slots: set[int] = set()
-        self.chunks: set[int] = set()
+        self.tickets: set[ChunkTicket] = set()
         self.early: collections.deque[tuple[int, Any]] = collections.deque()
         log = tf.get_logger()
         if not any(isinstance(one, _OnceOnly) for one in log.filters):
