@@ -283,6 +283,15 @@ LONG = {
     "a dataset of mapped elements",
     "an endless dataset",
     "own test step and no call",
+    "a dataset of unknown length",
+    "a rate that grows and falls",
+    "a shuffled PyDataset",
+    "clipped and accumulated",
+    "early stopping",
+    "every batch",
+    "no call and two optimizers",
+    "steps per execution",
+    "words that a batch has several times",
 }
 """What replicas of one process do in every run, and differs little from a neighbour here."""
 

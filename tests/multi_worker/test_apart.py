@@ -29,37 +29,38 @@ def ran(run_job: RunJob, tmp_path_factory: pytest.TempPathFactory) -> Ran:
     return Ran(job, [pickle.loads(file.read_bytes()) for file in files], folder)
 
 
+ALONE = {
+    "rate on the chief": r"\(SGD\w*/learning_rate is 0.5 on worker 0 and 0.1 on worker 1\)",
+    "rate in the middle": r"\(SGD\w*/learning_rate is 0.5 on worker 0 and 0.1 on worker 1\)",
+    "weight on the chief": r"kernel is not on worker 1 what it is on worker 0",
+    "weight at the end": r"kernel is not on worker 1 what it is on worker 0\)",
+    "slot on the chief": r"kernel_momentum is not on worker 1 what it is on worker 0",
+    "weight before fit": r"kernel is not on worker 1 what it is on worker 0\)",
+    "optimizer of the chief": r"number of their variables is 12 on worker 0 and 10 on worker",
+    "weight before predict": r"kernel is not on worker 1 what it is on worker 0\)",
+}
+
+
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(
-    ("name", "says"),
-    [
-        ("rate on the chief", r"\(SGD\w*/learning_rate is 0.5 on worker 0 and 0.1 on worker 1\)"),
-        ("rate in the middle", r"\(SGD\w*/learning_rate is 0.5 on worker 0 and 0.1 on worker 1\)"),
-        ("weight on the chief", r"kernel is not on worker 1 what it is on worker 0"),
-        ("weight at the end", r"kernel is not on worker 1 what it is on worker 0\)"),
-        ("slot on the chief", r"kernel_momentum is not on worker 1 what it is on worker 0"),
-        ("weight before fit", r"kernel is not on worker 1 what it is on worker 0\)"),
-        ("optimizer of the chief", r"number of their variables is 12 on worker 0 and 10 on worker"),
-        ("weight before predict", r"kernel is not on worker 1 what it is on worker 0\)"),
-    ],
-)
-def test_what_one_worker_sets_alone_is_named_on_all(name: str, says: str, ran: Ran) -> None:
+@pytest.mark.parametrize("name", ALONE)
+def test_what_one_worker_sets_alone_is_named_on_all(name: str, ran: Ran) -> None:
     for worker in ran.found:
-        told = f"PlugError: the workers' models have come apart .*{says}"
+        told = f"PlugError: the workers' models have come apart .*{ALONE[name]}"
         assert re.match(told, worker[name], re.IGNORECASE), worker[name]
 
 
+HYPERPARAMETERS = {
+    "dropout on the chief": r"2/dropout\w*\.rate is 0.25 on worker 0 and 0.5 on worker 1",
+    "frozen on the chief": r"1/dense\w*\.trainable is 0 on worker 0 and 1 on worker 1",
+}
+
+
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(
-    ("name", "says"),
-    [
-        ("dropout on the chief", r"2/dropout\w*\.rate is 0.25 on worker 0 and 0.5 on worker 1"),
-        ("frozen on the chief", r"1/dense\w*\.trainable is 0 on worker 0 and 1 on worker 1"),
-    ],
-)
-def test_hyperparameters_of_one_worker_alone_are_named(name: str, says: str, ran: Ran) -> None:
+@pytest.mark.parametrize("name", HYPERPARAMETERS)
+def test_hyperparameters_of_one_worker_alone_are_named(name: str, ran: Ran) -> None:
     for worker in ran.found:
-        told = rf"PlugError: the workers train with other hyperparameters \({says}\)"
+        said = HYPERPARAMETERS[name]
+        told = rf"PlugError: the workers train with other hyperparameters \({said}\)"
         assert re.match(told, worker[name]), worker[name]
 
 

@@ -20,21 +20,24 @@ SAME = [
 
 OPTIMIZERS: dict[str, Callable[[], Any]] = {
     "sgd": lambda: optimizers.SGD(0.5),
-    "adagrad": lambda: optimizers.Adagrad(0.3, initial_accumulator_value=0.5),
-    "ftrl": lambda: optimizers.Ftrl(0.3),
     "clipped": lambda: optimizers.SGD(0.5, global_clipnorm=0.05),
 }
+if programs.THOROUGH:
+    OPTIMIZERS |= {
+        "adagrad": lambda: optimizers.Adagrad(0.3, initial_accumulator_value=0.5),
+        "ftrl": lambda: optimizers.Ftrl(0.3),
+    }
 """Whose sparse updates are those of plain Keras."""
 
 EXACT: dict[str, Callable[[], Any]] = {
     "adamw, clipped": lambda: optimizers.AdamW(0.05, weight_decay=0.1, global_clipnorm=0.05),
-    "rmsprop": lambda: optimizers.RMSprop(0.02, momentum=0.9, centered=True, clipnorm=0.05),
     "ftrl": lambda: optimizers.Ftrl(0.3, beta=0.1),
-    "nadam": lambda: optimizers.Nadam(0.05),
 }
 if programs.THOROUGH:
     EXACT |= {
         "adam": lambda: optimizers.Adam(0.05),
+        "rmsprop": lambda: optimizers.RMSprop(0.02, momentum=0.9, centered=True, clipnorm=0.05),
+        "nadam": lambda: optimizers.Nadam(0.05),
         "momentum": lambda: optimizers.SGD(0.1, momentum=0.9, nesterov=True),
     }
 """Whose updates are those of plain Keras with `exact_embeddings`, whatever a batch looks up.

@@ -119,7 +119,7 @@ def handed_on() -> Any:
     return np.reshape([float(stamp) for stamp in stamps], (8, 2))
 
 
-for case in stacks.CASES:
+for case in stacks.USUAL:
     note(case, functools.partial(same, case))
 note("resumed", resumed)
 note("examples", lambda: examples_counted(piped(stacks.stack), *SOME[:-1]))

@@ -8,9 +8,10 @@ from typing import Any
 import keras
 from keras import layers, optimizers
 
+from tests.multi_worker import programs
 from tests.multi_worker.programs import LABELS, WEIGHTS, X
 
-__all__ = ["CASES", "fit", "stack", "use"]
+__all__ = ["CASES", "USUAL", "fit", "stack", "use"]
 
 
 def stack() -> keras.Model:
@@ -49,6 +50,10 @@ CASES: dict[str, tuple[Callable[[], keras.Model], dict[str, Any]]] = {
     "towers": (towers, {"stages": 1, "place": {"left*": 0, "right*": 1}}),
 }
 """Models and plans."""
+
+_LONG = {"zero bubble", "four stages on two tasks", "interleaved"}
+USUAL = [name for name in CASES if programs.THOROUGH or name not in _LONG]
+"""What workers run; `tests/training/test_pipeline.py` has all of them in one process."""
 
 
 def fit(model: keras.Model, **settings: Any) -> Any:

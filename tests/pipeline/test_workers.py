@@ -33,7 +33,7 @@ def found(run_job: RunJob, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     return {**content, "folder": folder, "output": ran.stdout + ran.stderr}
 
 
-@pytest.mark.parametrize("name", stacks.CASES)
+@pytest.mark.parametrize("name", stacks.USUAL)
 def test_a_pipeline_of_workers_equals_one_process(name: str, found: dict[str, Any]) -> None:
     make, _ = stacks.CASES[name]
     keras.utils.set_random_seed(programs.SEED)

@@ -127,6 +127,9 @@ LONG = {
     "constraints and clipping each",
     "accumulated and clipped by value",
     "a rate that falls",
+    "a step that looks at gradients",
+    "scaled losses",
+    "sparse gradients",
 }
 """What differs little from a neighbour."""
 
