@@ -137,5 +137,5 @@ def test_each_border_has_its_own_hand_over() -> None:
 def test_hand_overs_are_as_many_as_borders() -> None:
     with pytest.raises(StrategyError, match="hand_over has 3 numbers for 3 stages: give one for"):
         simulate("1f1b", 3, 1, SlotSeconds(hand_over=[0.0] * 3))
-    with pytest.raises(StrategyError, match="hand_over=\\[-1.0\\]: give seconds, at least 0"):
+    with pytest.raises(StrategyError, match=r"hand_over=\[-1.0\]: give seconds, at least 0"):
         SlotSeconds(hand_over=[-1.0])
