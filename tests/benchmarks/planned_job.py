@@ -18,7 +18,7 @@ import tfdist
 from tfdist.machine import process_memory
 
 BATCH = {"mlp": 128, "wide": 256, "cnn": 32, "lstm": 64, "tiny": 64}
-_TIMES = 5  # so often a part of the steps is timed, each by itself
+_TIMES = 3  # so often a part of the steps is timed, each by itself
 SHAPES = {"mlp": (784,), "wide": (256,), "cnn": (64, 64, 3), "lstm": (64, 32), "tiny": (8,)}
 
 

@@ -49,7 +49,7 @@ def _how(machine: Mapping[str, Any]) -> str:
     return (
         "`python -m tests.benchmarks.planned --markdown docs/figures/plan.md` wrote this page: "
         "`tfdist plan` of a script, and then real runs of it (`tfdist run --threads 1`), whose "
-        "processes tell their own peaks, and seconds as the median of five parts of a run. "
+        "processes tell their own peaks, and seconds as the median of three parts of a run. "
         f"{machine['cores']} cores of an {machine['processor']}, {machine['memory_gb']} GB, "
         f"{machine['system']}, Python {versions['python']}, TensorFlow {versions['tensorflow']}, "
         f"Keras {versions['keras']}; load before: {machine['load_before']}."

@@ -27,6 +27,7 @@ def seen(
     tables: Sequence[TableSize] = (),
     seconds_a_row: float = 0.0006,
     update_seconds: float = 0.008,
+    dense_update_seconds: float | None = None,
 ) -> SeenProcess:
     return SeenProcess(
         worker=0,
@@ -45,7 +46,9 @@ def seen(
         row_bytes=4000.0,
         seconds_a_row=seconds_a_row,
         update_seconds=update_seconds,
-        dense_update_seconds=update_seconds,
+        dense_update_seconds=(
+            update_seconds if dense_update_seconds is None else dense_update_seconds
+        ),
     )
 
 

@@ -24,8 +24,8 @@ def layer(operations: float, crossing: int = 0) -> LayerSize:
     return LayerSize("one", 0, MB, MB, 100, crossing, operations)
 
 
-def speed(network: Network = FAST, alone: float = 0.1, **of_seen: float) -> PipelineSpeed:
-    measured = seen(layers=EVEN, **{"seconds_a_row": 0.0009, "update_seconds": 0.01} | of_seen)
+def speed(network: Network = FAST, alone: float = 0.1) -> PipelineSpeed:
+    measured = seen(layers=EVEN, seconds_a_row=0.0009, update_seconds=0.01)
     return PipelineSpeed(Split(alone, 0.0, 0.003, 0.004), measured, network)
 
 

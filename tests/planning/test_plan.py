@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 SCRIPT = """
 import keras, numpy as np
@@ -32,11 +31,6 @@ def plan(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def one_step(told: dict[str, Any]) -> dict[str, float]:
-    found: dict[str, float] = told["steps"][0]["split"]
-    return found
-
-
 def test_a_plain_keras_script_is_planned(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(SCRIPT)
     words = ["--plug", "--json", "--seconds", "0.5", "--workers", "4", "train.py"]
@@ -56,9 +50,10 @@ def test_a_plain_keras_script_is_planned(tmp_path: Path) -> None:
     served = ["1 worker, 1 ps", "2 workers, 1 ps", "4 workers, 1 ps"]
     assert list(others) == ["2-stage pipeline", *served]  # three layers
     assert all(step["seconds"] > 0 and not step["is_measured"] for step in others.values())
-    # The optimizer was timed for rows of the table and for all, and the rows are fewer.
-    assert 0 < others[served[0]]["update"] < one_step(told)["compute"]
-    assert others[served[0]]["transfer"] > 0
+    one_served = others[served[0]]
+    together = one_served["compute"] + one_served["update"]
+    assert together <= told["steps"][0]["split"]["compute"] * (1 + 1e-9)
+    assert one_served["transfer"] > 0
     assert told["recommended"]
 
 

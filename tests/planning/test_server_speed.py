@@ -47,14 +47,20 @@ def test_more_servers_share_bytes_and_updates() -> None:
 
 def test_a_table_moves_the_rows_that_a_batch_names() -> None:
     table = TableSize("items", 30 * MB, 30 * MB, height=1000, ids=2)
-    found = speed(seen(tables=[table]))
+    found = speed(seen(tables=[table], dense_update_seconds=0.002))
     assert found.seen.fetched == pytest.approx(16 * MB)  # 10 as they are, and 200 of 1,000 rows
     assert found.seen.pushed == pytest.approx(16 * MB)
-    assert found.step(1).update == pytest.approx(0.008 * 1.6)
+    assert found.step(1).update == pytest.approx(0.002 + 0.2 * 0.006)
+    assert found.step(1).compute == pytest.approx(0.092)
     frozen = TableSize("items", 30 * MB, 0, height=100, ids=2)  # 200 ids, but no more rows
     found = speed(seen(tables=[frozen]))
     assert found.seen.fetched == pytest.approx(40 * MB)
     assert found.seen.pushed == pytest.approx(40 * MB)
+
+
+def test_an_update_timed_apart_takes_no_more_than_all_of_the_compute() -> None:
+    one = speed(seen(update_seconds=0.3)).step(1)
+    assert (one.compute, one.update) == (0.0, 0.1)
 
 
 def test_a_chief_that_reads_slowly_feeds_no_more_workers() -> None:
@@ -81,7 +87,8 @@ def test_neither_the_workers_nor_the_servers_are_beaten(
     )
     one, many = found.step(1, servers), found.step(workers, servers)
     assert many.seconds >= one.seconds / workers - 1e-12
-    assert many.seconds >= (80 * MB / network[1] + update) / servers - 1e-12
+    updates = min(update, compute)
+    assert many.seconds >= (80 * MB / network[1] + updates) / servers - 1e-12
     assert many.seconds >= host
     more = found.step(workers + 1, servers)
     assert more.examples_a_second >= many.examples_a_second * (1 - 1e-9)

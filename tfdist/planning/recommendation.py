@@ -51,17 +51,17 @@ def recommend(plan: Plan) -> Recommendation:
     in_step = _in_step(plan, fitting)
     best = max(plan.speed.gain(count) for count in fitting)
     if cut is not None and plan.gain(cut) >= CLEARLY * max(1.0, best):
-        reasons = (_faster(plan, cut, fitting, best), _memory_of(plan, plan.stages_of(cut)))
-        return Recommendation(_pipeline(cut), reasons)
+        why = [_faster(plan, cut, fitting, best), _memory_of(plan, plan.stages_of(cut))]
+        return Recommendation(_pipeline(cut), tuple(why))
     if served is not None and plan.gain(served) >= (
         MUCH * best if best >= WORTH_WHILE else WORTH_WHILE * max(1.0, best)
     ):
-        reasons = (
+        why = [
             _faster(plan, served, fitting, best),
             "each update misses what others have done since its weights were fetched",
             _memory_of(plan, plan.servers_of(served)),
-        )
-        return Recommendation(_servers(served), reasons)
+        ]
+        return Recommendation(_servers(served), tuple(why))
     others = tuple(_slower(plan, one, best) for one in (cut, served) if one is not None)
     return Recommendation(in_step.command, (*in_step.reasons, *others))
 

@@ -6,8 +6,9 @@ A worker takes one step after the other, each of a whole batch:
 
 It fetches all weights from the servers, but of a sharded table only the rows that its batch
 names; it computes as one worker alone does, without the optimizer's update; it sends its gradients,
-of a table those of its rows; and it waits until the servers have applied them. N workers wait for
-nobody but the servers, which they share, and the chief, which hands the batches out:
+of a table those of its rows; and it waits until the servers have applied them (of a table's update,
+which Keras makes of all rows, the share of those that are named). N workers wait for nobody but the
+servers, which they share, and the chief, which hands the batches out:
 
     steps a second = min(N / step, servers / (bytes / beta + update), 1 / chief)
 
@@ -52,7 +53,7 @@ class ServerSpeed:
 
     def step(self, workers: int, servers: int = 1) -> PredictedStep:
         """A step of one of so many workers."""
-        compute = max(0.0, self.alone.compute - self.seen.update_seconds)
+        compute = self.alone.compute - self._own_update
         moved = (self.seen.fetched + self.seen.pushed) / self.network.beta
         transfer = 2 * self.network.alpha + moved
         update = self._update / servers
@@ -72,9 +73,18 @@ class ServerSpeed:
 
     @property
     def _update(self) -> float:
-        """Seconds of the servers for a step: tables' rows by the bytes, as other weights."""
-        dense = self.seen.gradients - sum(table.gradients for table in self.seen.tables)
-        return self.seen.dense_update_seconds * self.seen.pushed / dense if dense else 0.0
+        """Seconds of the servers for a step."""
+        whole = sum(table.gradients for table in self.seen.tables)
+        dense = min(self.seen.dense_update_seconds, self._own_update)
+        if not whole:
+            return dense
+        rows = self.seen.pushed - (self.seen.gradients - whole)
+        return dense + (self._own_update - dense) * rows / whole
+
+    @property
+    def _own_update(self) -> float:
+        """Of the lone worker's compute that of its optimizer; timed apart, it may not be part."""
+        return min(self.seen.update_seconds, self.alone.compute)
 
     @property
     def _chief(self) -> float:
