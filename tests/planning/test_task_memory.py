@@ -58,6 +58,7 @@ def test_servers_share_weights_and_slots_and_workers_have_no_slots() -> None:
     assert (worker.tasks, worker.slots, worker.weights) == (3, 0, 40 * MB)
     assert (server.tasks, server.weights, server.slots) == (2, 20 * MB, 40 * MB)
     assert server.program == 560 * MB
+    assert worker.exchange == 80 * MB  # messages of weights and of gradients
     # Of each of three workers 40 MB of gradients arrive and 40 MB of weights leave, each twice.
     assert (server.gradients, server.exchange) == (60 * MB, 180 * MB)
 

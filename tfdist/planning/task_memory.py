@@ -149,9 +149,8 @@ class MemoryPlan:
     def servers(self, workers: int, servers: int = 1) -> list[TaskMemory]:
         """The tasks of a parameter-server job: its workers and its servers.
 
-        A worker holds what it fetches for a step, and its gradients. Servers share weights and
-        slots, and hold for each worker what is on its way, as tensors and as messages: the weights
-        that it fetches, and its gradients.
+        A worker holds what it fetches for a step, and its gradients, as tensors and as messages.
+        Servers share weights and slots, and hold as much for each worker.
         """
         seen = self.alone
         strategy = servers_name(workers, servers)
@@ -163,6 +162,7 @@ class MemoryPlan:
             weights=fetched,
             gradients=pushed,
             slots=0,
+            exchange=fetched + pushed,
             is_measured=False,
         )
         server = TaskMemory(
