@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 import types
 from typing import Any
 
 import keras
+import pytest
 import tensorflow as tf
 
 from tfdist.planning import probed_seconds
@@ -45,14 +47,13 @@ def test_of_several_workers_nothing_is_timed() -> None:
     assert probed_seconds.seconds_a_row(family, lambda: None, lambda: None, 10) == 0.0
 
 
-def test_a_row_takes_what_more_rows_take_over_their_number() -> None:
+def test_a_row_takes_what_more_rows_take_over_their_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    family = family_of(recommender())
     times = iter([0.0, 0.1, 0.1, 0.4] * 5)  # few take 0.1 s, all take 0.3 s
-    clock = types.SimpleNamespace(perf_counter=lambda: next(times))
-    real, probed_seconds.time = probed_seconds.time, clock
-    try:
-        found = probed_seconds.seconds_a_row(
-            family_of(recommender()), lambda: None, lambda: None, 100
-        )
-    finally:
-        probed_seconds.time = real
-    assert abs(found - 0.002) < 1e-12
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "perf_counter", lambda: next(times))
+        found = probed_seconds.seconds_a_row(family, lambda: None, lambda: None, 100)
+    assert found == pytest.approx(0.002)
+    assert next(times, None) is None
