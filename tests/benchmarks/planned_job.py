@@ -7,22 +7,29 @@ It stands for a user's script: `tests.benchmarks.planned` plans it, and runs it.
 
 from __future__ import annotations
 
-import atexit
-import resource
 import sys
+import threading
 import time
 
 import keras
 import numpy as np
 
 import tfdist
+from tfdist.machine import process_memory
 
 BATCH = {"mlp": 128, "wide": 256, "cnn": 32, "lstm": 64, "tiny": 64}
+_TIMES = 3  # so often a part of the steps is timed, each by itself
 SHAPES = {"mlp": (784,), "wide": (256,), "cnn": (64, 64, 3), "lstm": (64, 32), "tiny": (8,)}
 
 
-def tell_peak() -> None:
-    print(f"PEAK {1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}", flush=True)
+def tell_peaks() -> None:
+    """Tells the peak whenever it has grown: a server or a stage is not asked before its end."""
+    told = 0
+    while True:
+        if (now := process_memory.peak()) > 1.001 * told:
+            told = now
+            print(f"PEAK {told}", flush=True)
+        time.sleep(0.5)
 
 
 def layers_of(name: str) -> list[keras.layers.Layer]:
@@ -45,7 +52,7 @@ def layers_of(name: str) -> list[keras.layers.Layer]:
 
 
 def main(name: str, steps: int, kind: str) -> None:
-    atexit.register(tell_peak)
+    threading.Thread(target=tell_peaks, daemon=True).start()
     strategy = tfdist.strategy(kind) if kind != "auto" else tfdist.strategy()
     batch = BATCH[name]
     random = np.random.default_rng(0)
@@ -58,11 +65,13 @@ def main(name: str, steps: int, kind: str) -> None:
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile("adam", loss)
     tfdist.plug(model)
-    epochs = max(1, steps // 4)
-    model.fit(x, y, batch_size=batch, epochs=epochs, verbose=0)
-    began = time.perf_counter()
-    model.fit(x, y, batch_size=batch, epochs=epochs, verbose=0)
-    print(f"STEP {(time.perf_counter() - began) / epochs / 4}", flush=True)
+    model.fit(x, y, batch_size=batch, epochs=2, verbose=0)  # traces
+    each = -(-steps // _TIMES)
+    x, y = (np.concatenate([part] * -(-each // 4))[: each * batch] for part in (x, y))
+    for _ in range(_TIMES):
+        began = time.perf_counter()
+        model.fit(x, y, batch_size=batch, verbose=0)
+        print(f"STEP {(time.perf_counter() - began) / each}", flush=True)
 
 
 if __name__ == "__main__":

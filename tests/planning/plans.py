@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tfdist.bench.model import Network, Split
-from tfdist.planning.recommendation import Plan
-from tfdist.planning.seen_process import LayerSize, SeenProcess
+from tfdist.planning.plan import Plan
+from tfdist.planning.seen_process import LayerSize, SeenProcess, TableSize
 from tfdist.planning.step_speed import StepSpeed
 from tfdist.planning.task_memory import MemoryPlan
 
 MB = 10**6
 LAYERS = [
-    LayerSize("first", 0, 30 * MB, 30 * MB, 300),
-    LayerSize("second", 1, 10 * MB, 10 * MB, 100),
+    LayerSize("first", 0, 30 * MB, 30 * MB, 300, crossing=300, operations=3.0),
+    LayerSize("second", 1, 10 * MB, 10 * MB, 100, crossing=0, operations=1.0),
 ]
 
 
-def seen(rows: int = 100, peak: int = 1000 * MB, *, no_pipeline: str = "") -> SeenProcess:
+def seen(
+    rows: int = 100,
+    peak: int = 1000 * MB,
+    *,
+    no_pipeline: str = "",
+    no_servers: str = "",
+    layers: Sequence[LayerSize] = LAYERS,
+    tables: Sequence[TableSize] = (),
+    seconds_a_row: float = 0.0006,
+    update_seconds: float = 0.008,
+    dense_update_seconds: float | None = None,
+) -> SeenProcess:
     return SeenProcess(
         worker=0,
         place="host",
@@ -26,8 +39,16 @@ def seen(rows: int = 100, peak: int = 1000 * MB, *, no_pipeline: str = "") -> Se
         weights=40 * MB,
         gradients=40 * MB,
         slots=80 * MB,
-        layers=[] if no_pipeline else LAYERS,
+        layers=[] if no_pipeline else list(layers),
         no_pipeline=no_pipeline,
+        no_servers=no_servers,
+        tables=list(tables),
+        row_bytes=4000.0,
+        seconds_a_row=seconds_a_row,
+        update_seconds=update_seconds,
+        dense_update_seconds=(
+            update_seconds if dense_update_seconds is None else dense_update_seconds
+        ),
     )
 
 

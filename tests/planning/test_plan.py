@@ -9,10 +9,13 @@ from pathlib import Path
 
 SCRIPT = """
 import keras, numpy as np
-x = np.ones((64, 4), "float32")
-model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8), keras.layers.Dense(1)])
+from keras.layers import Dense, Embedding, Flatten
+x = np.arange(256, dtype="int32").reshape(64, 4)
+model = keras.Sequential(
+    [keras.Input((4,), dtype="int32"), Embedding(5000, 16), Flatten(), Dense(1)]
+)
 model.compile("adam", "mse")
-model.fit(x, x[:, :1], batch_size=32, epochs=100000, verbose=0)
+model.fit(x, x[:, :1] / 256, batch_size=32, epochs=100000, verbose=0)
 raise AssertionError("the measurement should have ended this process")
 """
 
@@ -35,7 +38,7 @@ def test_a_plain_keras_script_is_planned(tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stdout + ran.stderr
     told = json.loads(ran.stdout)
     one = told["memory"][0]
-    weights = 4 * (4 * 8 + 8 + 8 + 1)
+    weights = 4 * (5000 * 16 + 4 * 16 + 1)
     assert one["gradients"] == weights
     assert 2 * weights <= one["slots"] <= 2 * weights + 16  # Adam's moments, its step and rate
     assert 200e6 < one["total"] < 3e9
@@ -43,7 +46,15 @@ def test_a_plain_keras_script_is_planned(tmp_path: Path) -> None:
     assert [step["workers"] for step in told["steps"]] == [1, 2, 4]
     assert [step["rows"] for step in told["steps"]] == [32, 32, 32]
     assert all(step["seconds"] > 0 for step in told["steps"])
-    assert told["recommended"].startswith("--workers ")
+    others = {step["strategy"]: step for step in told["other_steps"]}
+    served = ["1 worker, 1 ps", "2 workers, 1 ps", "4 workers, 1 ps"]
+    assert list(others) == ["2-stage pipeline", *served]  # three layers
+    assert all(step["seconds"] > 0 and not step["is_measured"] for step in others.values())
+    one_served = others[served[0]]
+    together = one_served["compute"] + one_served["update"]
+    assert together <= told["steps"][0]["split"]["compute"] * (1 + 1e-9)
+    assert one_served["transfer"] > 0
+    assert told["recommended"]
 
 
 def test_a_script_that_never_trains_is_ended_at_the_deadline(tmp_path: Path) -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.planning.plans import MB, memory, plan, speed
+from tests.planning.plans import LAYERS, MB, memory, plan, seen, speed
 from tfdist import cli
+from tfdist.planning.plan import Plan, gigabytes
 from tfdist.planning.plan_command import size
 from tfdist.planning.plan_figure import draw_plan
 from tfdist.planning.plan_report import as_json, as_text
-from tfdist.planning.recommendation import Plan, gigabytes, recommend
+from tfdist.planning.recommendation import recommend
+from tfdist.planning.seen_process import TableSize
+from tfdist.planning.task_memory import MemoryPlan
 
 
 def test_workers_that_pay_are_taken() -> None:
@@ -47,7 +52,54 @@ def test_a_pipeline_is_taken_where_only_its_stages_fit() -> None:
     assert found.command == ""
     cut = recommend(plan(limit=911 * MB, most=2))
     assert "pipeline" in cut.command
-    assert "910.0 MB" in cut.reasons[-1]
+    assert "its largest task, stage 0, takes 910.0 MB of the 911.0 MB" in cut.reasons[1]
+    assert "0.68 times the examples a second of one worker (predicted" in cut.reasons[2]
+
+
+def speedy(exchange: float, limit: int = 2000 * MB, **of_seen: Any) -> Plan:
+    """A plan in which two workers in step lose by their exchange, of a model without a rest."""
+    measured = seen(**{"seconds_a_row": 0.00092} | of_seen)
+    return Plan("train.py", MemoryPlan(measured, measured), speed(exchange=exchange), 4, limit)
+
+
+def test_a_pipeline_is_taken_where_it_is_clearly_faster() -> None:
+    even = [dataclasses.replace(layer, operations=1.0) for layer in LAYERS]
+    found = recommend(speedy(0.06, layers=even, no_servers="of a reason"))
+    assert found.command == '--chief --workers 2 with tfdist.strategy("pipeline")'
+    # 5 microbatches of 11.5 ms, 6 ms for three quarters of the update, 0.15 ms for 100 kB
+    assert "a 2-stage pipeline would train 1.57 times the examples" in found.reasons[0]
+    assert "(predicted: 63.7 ms a step, 46.0 of them compute)" in found.reasons[0]
+    assert "1 worker trains 1.00 times" in found.reasons[0]
+
+
+def test_parameter_servers_are_taken_where_the_rest_brings_nothing() -> None:
+    table = TableSize("items", 39 * MB, 39 * MB, height=10**6, ids=1)
+    found = recommend(speedy(0.06, tables=[table], no_pipeline="of a reason"))
+    assert found.command == "--workers 4 --ps 1"
+    assert any("each update misses" in reason for reason in found.reasons)
+    assert any("its largest task, worker" in reason for reason in found.reasons)
+
+
+def test_what_is_not_taken_is_told_with_its_numbers() -> None:
+    found = recommend(plan(most=2, exchange=0.01))
+    assert found.command == "--workers 2"
+    told = [reason for reason in found.reasons if "(predicted: " in reason]
+    assert [reason.split(" would train ")[0] for reason in told] == [
+        "a 2-stage pipeline",
+        "2 workers, 1 ps",
+    ]
+    assert all("workers in step at most 1.67 times" in reason for reason in told)
+    assert "(predicted: every 60.0 ms ends a step, of 120.0 ms, 92.0 of them compute)" in told[1]
+
+
+def test_what_a_strategy_refuses_is_not_planned() -> None:
+    refused = speedy(0.01, no_servers="gradients are summed", no_pipeline="it is subclassed")
+    assert (refused.served, refused.pipelines) == ([], [])
+    assert [task.strategy for task in refused.tasks] == ["1 worker", "2 workers", "4 workers"]
+    text = as_text(refused)
+    assert "No parameter servers: gradients are summed." in text
+    assert "other strategies" not in text
+    assert recommend(refused).command.startswith("--workers")
 
 
 def test_nothing_fits_and_what_would_help_is_told() -> None:
@@ -64,6 +116,18 @@ def test_text_and_json_tell_the_same() -> None:
     assert {task["total"] for task in content["memory"] if task["strategy"] == "2 workers"} == {
         950 * MB
     }
+    others = content["other_steps"]
+    assert [step["strategy"] for step in others] == [
+        "2-stage pipeline",
+        "1 worker, 1 ps",
+        "2 workers, 1 ps",
+        "4 workers, 1 ps",
+    ]
+    for step in others:
+        (line,) = [one for one in text.splitlines() if one.startswith(f"{step['strategy']}  ")][-1:]
+        assert f"{1e3 * step['seconds']:.2f}" in line.split()
+        assert line.split()[-1] == "predicted"
+        assert step["gain"] == pytest.approx(step["rows"] / step["seconds"] / 1000, rel=1e-6)
     assert "computed" in text
     assert "measured" in text
 

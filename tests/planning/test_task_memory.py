@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from tests.planning.plans import MB, memory, seen
-from tfdist.planning.seen_process import SeenProcess
+from tfdist.planning.seen_process import SeenProcess, TableSize
 from tfdist.planning.task_memory import MemoryPlan
 
 
@@ -58,6 +58,17 @@ def test_servers_share_weights_and_slots_and_workers_have_no_slots() -> None:
     assert (worker.tasks, worker.slots, worker.weights) == (3, 0, 40 * MB)
     assert (server.tasks, server.weights, server.slots) == (2, 20 * MB, 40 * MB)
     assert server.program == 560 * MB
+    assert worker.exchange == 80 * MB  # messages of weights and of gradients
+    # Of each of three workers 40 MB of gradients arrive and 40 MB of weights leave, each twice.
+    assert (server.gradients, server.exchange) == (60 * MB, 180 * MB)
+
+
+def test_of_a_table_workers_hold_the_rows_that_they_fetch() -> None:
+    table = TableSize("items", 30 * MB, 30 * MB, height=1000, ids=1)
+    worker, server = MemoryPlan(seen(tables=[table]), seen(50)).servers(workers=1)
+    assert (worker.weights, worker.gradients) == (13 * MB, 13 * MB)
+    assert (server.weights, server.slots) == (40 * MB, 80 * MB)
+    assert server.gradients + server.exchange == 4 * 13 * MB
 
 
 def test_a_peak_below_its_parts_leaves_nothing_negative() -> None:

@@ -123,3 +123,19 @@ def test_tasks_that_do_not_fit_are_refused(name: str, stages: int, tasks: int, t
         simulate(name, stages, 8, tasks=tasks)
     with pytest.raises(StrategyError, match=told):
         draw(name, stages, 8, tasks=tasks)
+
+
+def test_each_border_has_its_own_hand_over() -> None:
+    one = SlotSeconds(1.0, 0.5, 0.5, hand_over=[2.0, 0.0])
+    found = {t.slot[1:]: t for t in simulate("gpipe", 3, 1, one).slots}
+    assert found[1, 0, "forward"].begin == 3.0
+    assert found[2, 0, "forward"].begin == 4.0
+    assert found[1, 0, "backward"].begin == 6.0
+    assert found[0, 0, "backward"].begin == 9.0
+
+
+def test_hand_overs_are_as_many_as_borders() -> None:
+    with pytest.raises(StrategyError, match="hand_over has 3 numbers for 3 stages: give one for"):
+        simulate("1f1b", 3, 1, SlotSeconds(hand_over=[0.0] * 3))
+    with pytest.raises(StrategyError, match=r"hand_over=\[-1.0\]: give seconds, at least 0"):
+        SlotSeconds(hand_over=[-1.0])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 from tfdist.errors import ClusterError
-from tfdist.planning.recommendation import Plan, recommend
+from tfdist.planning.plan import Plan
+from tfdist.planning.recommendation import recommend
 
 __all__ = ["check_figure", "draw_plan"]
 
@@ -19,7 +22,13 @@ _COLOURS = {
     "activations": "#009E73",
     "exchange": "#D55E00",
 }
-_TIMES = {"compute": "#0072B2", "all_reduce": "#D55E00", "input": "#009E73", "python": "#999999"}
+_TIMES = {
+    "compute": "#0072B2",
+    "exchange": "#D55E00",
+    "update": "#CC79A7",
+    "waiting": "#F0E442",
+    "input, Python": "#999999",
+}
 
 
 def check_figure(path: Path) -> None:
@@ -38,6 +47,29 @@ def check_figure(path: Path) -> None:
         raise ClusterError("--figure needs matplotlib; pip install 'tfdist[plan]'") from None
 
 
+@dataclasses.dataclass(frozen=True)
+class _Bar:
+    """A worker's step of one strategy: its parts in seconds, and examples a second over one's."""
+
+    name: str
+    parts: Mapping[str, float]
+    gain: float
+
+
+def _bars(plan: Plan) -> list[_Bar]:
+    bars = []
+    for count in plan.counts:
+        split = plan.speed.split(count)
+        parts = {"compute": split.compute, "exchange": split.all_reduce}
+        parts["input, Python"] = split.input + split.python
+        name = f"{count} worker{'s' * (count > 1)}" + "*" * (count > 2)
+        bars.append(_Bar(name, parts, plan.speed.gain(count)))
+    for step in (*plan.pipelines, *plan.served):
+        parts = {"exchange": step.transfer, "input, Python": step.host, **step.parts}
+        bars.append(_Bar(f"{step.strategy}*", parts, plan.gain(step)))
+    return bars
+
+
 def draw_plan(plan: Plan, path: Path) -> None:
     """Draws memory by task and time by number of workers.
 
@@ -48,9 +80,10 @@ def draw_plan(plan: Plan, path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    bars = _bars(plan)
+    figure = Figure(figsize=(13, max(4.8, 1.5 + 0.32 * len(bars))), layout="constrained")
     FigureCanvasAgg(figure)  # needs no screen
-    memory, times = figure.subplots(1, 2, width_ratios=(3, 2))
+    memory, times = figure.subplots(1, 2, width_ratios=(1, 1))
     tasks = plan.tasks
     names = [
         one.strategy
@@ -69,19 +102,18 @@ def draw_plan(plan: Plan, path: Path) -> None:
     memory.set(title="memory of a task, GB")
     memory.legend(fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.4, -0.07))
 
-    places = [f"{count}" + ("" if count <= 2 else "*") for count in plan.counts]
-    bottom = [0.0] * len(places)
+    bottom = [0.0] * len(bars)
     for part, colour in _TIMES.items():
-        heights = [1e3 * getattr(plan.speed.split(count), part) for count in plan.counts]
-        label = "exchange" if part == "all_reduce" else part
-        times.bar(places, heights, bottom=bottom, color=colour, label=label)
-        bottom = [a + b for a, b in zip(bottom, heights, strict=True)]
-    for place, height, count in zip(places, bottom, plan.counts, strict=True):
-        gain = f"{plan.speed.gain(count):.2f}x"
-        times.annotate(gain, (place, height), ha="center", va="bottom", fontsize=8)
-    times.set_ylim(0, 1.1 * max(bottom))
-    times.set(title="ms a step; times the examples/s of one", xlabel="workers (*: predicted)")
-    times.legend(fontsize=8)
+        widths = [1e3 * one.parts.get(part, 0.0) for one in bars]
+        times.barh([one.name for one in bars], widths, left=bottom, color=colour, label=part)
+        bottom = [a + b for a, b in zip(bottom, widths, strict=True)]
+    for one, end in zip(bars, bottom, strict=True):
+        label = f" {one.gain:.2f}x"
+        times.annotate(label, (end, one.name), ha="left", va="center", fontsize=8)
+    times.invert_yaxis()
+    times.set_xlim(0, 1.15 * max(bottom))
+    times.set(title="ms of a worker's step (*: predicted); times the examples/s of one worker")
+    times.legend(fontsize=8, ncols=3, loc="upper center", bbox_to_anchor=(0.4, -0.07))
     found = recommend(plan).command
     figure.suptitle(f"{plan.what}: " + (f"take {found}" if found else "nothing fits"))
     figure.savefig(path, dpi=150)

@@ -6,7 +6,8 @@ import dataclasses
 import json
 from collections.abc import Sequence
 
-from tfdist.planning.recommendation import Plan, gigabytes, recommend
+from tfdist.planning.plan import Plan, gigabytes
+from tfdist.planning.recommendation import recommend
 
 __all__ = ["as_json", "as_text"]
 
@@ -15,7 +16,8 @@ _PARTS = ("program", "weights", "gradients", "slots", "activations", "exchange")
 
 def as_text(plan: Plan) -> str:
     """Returns what is printed."""
-    return "\n".join([f"{plan.what}\n", _memory(plan), _speed(plan), _advice(plan)])
+    parts = [f"{plan.what}\n", _memory(plan), _speed(plan), _predicted(plan), _advice(plan)]
+    return "\n".join(part for part in parts if part)
 
 
 def _memory(plan: Plan) -> str:
@@ -39,6 +41,8 @@ def _memory(plan: Plan) -> str:
     )
     if plan.memory.alone.no_pipeline:
         text += f"No pipeline: {plan.memory.alone.no_pipeline}.\n"
+    if plan.memory.alone.no_servers:
+        text += f"No parameter servers: {plan.memory.alone.no_servers}.\n"
     return text
 
 
@@ -61,7 +65,30 @@ def _speed(plan: Plan) -> str:
     return _table([*head, "examples/s", "gain", "how"], rows) + (
         "The exchange is between processes of this machine; a network between hosts is slower:\n"
         "measure there with tfdist bench. Each worker has an equal part of this machine's cores,\n"
-        "one alone as well. The speed of pipelines and of parameter servers is not predicted.\n"
+        "one alone as well.\n"
+    )
+
+
+def _predicted(plan: Plan) -> str:
+    rows = [
+        [
+            step.strategy,
+            f"{step.rows:g}",
+            *(f"{1e3 * seconds:.2f}" for seconds in step.parts.values()),
+            f"{1e3 * step.seconds:.2f}",
+            f"{step.examples_a_second:,.0f}",
+            f"{plan.gain(step):.2f}",
+            "predicted",
+        ]
+        for step in (*plan.pipelines, *plan.served)
+    ]
+    if not rows:
+        return ""
+    head = ["other strategies", "rows", "compute, ms", "transfer", "update", "waiting", "host"]
+    return _table([*head, "a step", "examples/s", "gain", "how"], rows) + (
+        "Each task has a machine as one worker has here. Of workers with a parameter server each\n"
+        "takes steps of its own: one ends every so many ms. Waiting: for other stages, or for a\n"
+        "server that all share. Host: the chief's input and Python.\n"
     )
 
 
@@ -89,12 +116,22 @@ def as_json(plan: Plan) -> str:
         }
         for count in plan.counts
     ]
+    others = [
+        {
+            **dataclasses.asdict(step),
+            "seconds": step.seconds,
+            "gain": plan.gain(step),
+            "is_measured": False,
+        }
+        for step in (*plan.pipelines, *plan.served)
+    ]
     content = {
         "what": plan.what,
         "place": plan.memory.alone.place,
         "limit": plan.limit,
         "memory": tasks,
         "steps": steps,
+        "other_steps": others,
         "recommended": found.command,
         "reasons": found.reasons,
     }

@@ -6,7 +6,8 @@ Speed is measured as `tfdist bench` does. Memory: before the first step of `fit`
 and a whole batch are trained on. From one to two rows the process grows by another traced program;
 from two to all by as much, and by the activations, since nothing else depends on the rows. Then
 `fit` goes on by itself, and the peak is that of a real run. On a GPU TensorFlow's allocator is
-asked.
+asked. The steps of one row and of the batch are timed as well, and so, at the end, are the
+optimizers' updates (`probed_seconds`).
 """
 
 from __future__ import annotations
@@ -24,11 +25,9 @@ from typing import TYPE_CHECKING
 from tfdist.bench.worker import run_script, watch_first_fit
 from tfdist.exits import tell_by_exit_code
 from tfdist.machine import process_memory
-from tfdist.planning.seen_process import LayerSize, SeenProcess
+from tfdist.planning.seen_process import SeenProcess
 
 if TYPE_CHECKING:
-    import keras
-
     from tfdist.training.data.stream import Step, Stream
     from tfdist.training.loop.family import Family
 
@@ -71,39 +70,57 @@ class _Probe:
 
     def before(self, family: Family, data: Stream) -> None:
         """Before the first step: trains on few rows and on a whole batch."""
+        from tfdist.planning.probed_layers import counted_ids
+        from tfdist.planning.probed_seconds import seconds_a_row
+
         self._deadline.cancel()
         self._meter = _Meter()
         self._began = process_memory.peak()
         step = _first(data)
         peaks = []
-        for one in (_cut(step, 1), _cut(step, 2), step):
-            _train(family, one, _STEPS)
-            peaks.append(self._meter.peak())
-        self._rows = _rows(step)
+        with counted_ids() as self._ids:
+            for one in (_cut(step, 1), _cut(step, 2), step):
+                _train(family, one, _STEPS)
+                peaks.append(self._meter.peak())
+        self._rows, self._row_bytes = _rows(step), _row_bytes(step)
         more = self._rows - 2 * len(step.parts)
         program = max(0, peaks[1] - peaks[0])  # of another shape, with next to no activations
         grown = max(0, peaks[2] - peaks[1] - program)
         self._a_row = grown / more if more > 0 else 0.0
+        two = _cut(step, 2)
+        self._seconds_a_row = seconds_a_row(
+            family, lambda: _train(family, two, 1), lambda: _train(family, step, 1), more
+        )
 
     def after(self, family: Family) -> None:
         """After the last step: writes what was seen."""
+        from tfdist.planning.probed_layers import bytes_of, layers_of, tables_of, why_no_servers
+        from tfdist.planning.probed_seconds import update_seconds
+        from tfdist.training.model_parts import optimizers_of
+
         model = family.model
-        trained = [(v.shape, v.dtype) for v in model.trainable_variables]
-        gradients = _bytes(trained)
-        slots = _slots(model)
-        layers, why = _layers(model)
+        peak = self._meter.peak()  # of what was trained, not of what is timed below
+        layers, why = layers_of(model)
+        tables = tables_of(model, self._ids)
+        rows = {path: one.rows_of(self._rows) for path, one in tables.items()}
         seen = SeenProcess(
             worker=family.layout.worker,
             place=self._meter.place,
             program_at_start=self._began if self._meter.place == "host" else 0,
-            peak=self._meter.peak(),
+            peak=peak,
             rows=self._rows,
             activations_a_row=self._a_row,
-            weights=_bytes([(v.shape, v.dtype) for v in model.variables]),
-            gradients=gradients,
-            slots=slots,
+            weights=bytes_of(model.variables),
+            gradients=bytes_of(model.trainable_variables),
+            slots=bytes_of([v for one in optimizers_of(model) for v in one.variables]),
             layers=layers,
             no_pipeline=why,
+            no_servers=why_no_servers(model),
+            tables=list(tables.values()),
+            row_bytes=self._row_bytes,
+            seconds_a_row=self._seconds_a_row,
+            update_seconds=update_seconds(family, rows, dense=False),
+            dense_update_seconds=update_seconds(family, rows, dense=True),
         )
         path = self._folder / f"memory-{seen.worker}.json"
         path.write_text(json.dumps(dataclasses.asdict(seen)))
@@ -132,50 +149,18 @@ def _train(family: Family, step: Step, times: int) -> None:
     family.run_steps("train", [step] * times, False)  # type: ignore[attr-defined]
 
 
-def _bytes(values: Sequence[tuple[tuple[int, ...], str]]) -> int:
-    import math
-
+def _row_bytes(step: Step) -> float:
     import tensorflow as tf
 
-    return sum(math.prod(shape) * int(tf.as_dtype(kind).size) for shape, kind in values)
+    from tfdist.training.data.stream import leaves
 
-
-def _slots(model: keras.Model) -> int:
-    from tfdist.training.model_parts import optimizers_of
-
-    kept = [v for optimizer in optimizers_of(model) for v in optimizer.variables]
-    return _bytes([(v.shape, v.dtype) for v in kept])
-
-
-def _layers(model: keras.Model) -> tuple[list[LayerSize], str]:
-    """The layers in the order in which a pipeline cuts them, and the stage of each of two.
-
-    Returns:
-        [] and why there is no pipeline of this model, where there is none.
-    """
-    from tfdist.errors import TfdistError
-    from tfdist.schedules.pipeline_plan import PipelinePlan
-    from tfdist.training.pipelined import layer_estimates, layer_graph
-
-    try:
-        graph = layer_graph.graph_of(model)
-        stages = layer_graph.cut(graph, PipelinePlan(tasks=("worker:0", "worker:1")))
-    except TfdistError as error:
-        return [], str(error)
-    found = []
-    for stage in stages:
-        for piece in stage.pieces:
-            trained = getattr(piece.operation, "trainable_variables", ())
-            found.append(
-                LayerSize(
-                    name=piece.name,
-                    stage=stage.number,
-                    weights=_bytes([(v.shape, v.dtype) for v in piece.variables]),
-                    gradients=_bytes([(v.shape, v.dtype) for v in trained]),
-                    outputs=sum(layer_estimates.bytes_of(tensor) for tensor in piece.outputs),
-                )
-            )
-    return found, ""
+    dense = [
+        one
+        for part in step.parts
+        for leaf in leaves(part)
+        for one in tf.nest.flatten(leaf, expand_composites=True)
+    ]
+    return sum(int(one.dtype.size) * int(tf.size(one)) for one in dense) / _rows(step)
 
 
 def _give_lone_models_a_strategy() -> None:

@@ -1,58 +1,31 @@
-"""Which strategy and options to take; every sentence follows from numbers of the plan. Pure."""
+"""Which strategy and options to take; every sentence follows from numbers of the plan. Pure.
+
+Workers in step come first: they train as one process would. A pipeline does, too, but wants more
+of its model and its network, so that it is taken where it is clearly faster. With parameter servers
+each update misses what others have done meanwhile; they are taken where they are much faster, or
+where workers in step bring nothing. And both where only they fit.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 from tfdist.bench.model import advise
-from tfdist.planning.step_speed import StepSpeed
-from tfdist.planning.task_memory import MemoryPlan, TaskMemory
+from tfdist.planning.plan import Plan, gigabytes
+from tfdist.planning.predicted_step import PredictedStep
+from tfdist.planning.task_memory import TaskMemory
 
-__all__ = ["Plan", "Recommendation", "gigabytes", "recommend"]
+__all__ = ["Recommendation", "recommend"]
 
 ENOUGH = 0.95
 """The fewest workers are taken that bring so much of the best gain."""
 WORTH_WHILE = 1.1
 """More workers pay if they bring so many times one worker's examples a second."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """What is known of a script before its run.
-
-    Attributes:
-        what: its command line.
-        memory: of tasks.
-        speed: of steps.
-        most: the largest number of workers that is looked at.
-        limit: bytes that a task may take.
-    """
-
-    what: str
-    memory: MemoryPlan
-    speed: StepSpeed
-    most: int
-    limit: int
-
-    def __post_init__(self) -> None:
-        if self.most < 2 or self.limit < 1:
-            raise ValueError(f"most={self.most}, limit={self.limit}: give 2 workers and a byte")
-
-    @property
-    def counts(self) -> list[int]:
-        """The numbers of workers that are shown."""
-        powers = [2**i for i in range(2, 10) if 2**i < self.most]
-        return [1, 2, *powers, *([self.most] if self.most > 2 else [])]
-
-    @property
-    def tasks(self) -> list[TaskMemory]:
-        """Every kind of task of every strategy."""
-        in_step = [self.memory.workers(count) for count in self.counts]
-        return [*in_step, *self.memory.servers(2), *self.memory.pipeline]
-
-    def fits(self, task: TaskMemory) -> bool:
-        """Whether a task may take what it needs."""
-        return task.total <= self.limit
+CLEARLY = 1.1
+"""A pipeline is taken if it trains so many times the examples a second of workers in step."""
+MUCH = 1.5
+"""And parameter servers so many times, where workers in step bring something."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,8 +44,77 @@ class Recommendation:
 def recommend(plan: Plan) -> Recommendation:
     """Says what to take, and why."""
     fitting = [count for count in plan.counts if plan.fits(plan.memory.workers(count))]
+    cut = _fewest(plan, [one for one in plan.pipelines if plan.fit_all(plan.stages_of(one))])
+    served = _fewest(plan, [one for one in plan.served if plan.fit_all(plan.servers_of(one))])
     if not fitting:
-        return _of_what_is_left(plan)
+        return _of_what_is_left(plan, cut, served)
+    in_step = _in_step(plan, fitting)
+    best = max(plan.speed.gain(count) for count in fitting)
+    if cut is not None and plan.gain(cut) >= CLEARLY * max(1.0, best):
+        why = [_faster(plan, cut, fitting, best), _memory_of(plan, plan.stages_of(cut))]
+        return Recommendation(_pipeline(cut), tuple(why))
+    if served is not None and plan.gain(served) >= (
+        MUCH * best if best >= WORTH_WHILE else WORTH_WHILE * max(1.0, best)
+    ):
+        why = [
+            _faster(plan, served, fitting, best),
+            "each update misses what others have done since its weights were fetched",
+            _memory_of(plan, plan.servers_of(served)),
+        ]
+        return Recommendation(_servers(served), tuple(why))
+    others = tuple(_slower(plan, one, best) for one in (cut, served) if one is not None)
+    return Recommendation(in_step.command, (*in_step.reasons, *others))
+
+
+def _fewest(plan: Plan, steps: Sequence[PredictedStep]) -> PredictedStep | None:
+    """Of one strategy that of the fewest workers that brings nearly the most; None of none."""
+    most = max((plan.gain(one) for one in steps), default=0.0)
+    return next((one for one in steps if plan.gain(one) >= ENOUGH * most), None)
+
+
+def _faster(plan: Plan, one: PredictedStep, fitting: Sequence[int], best: float) -> str:
+    count = max(fitting, key=plan.speed.gain)
+    return (
+        f"{_predicted(plan, one)}; {count} worker{'s in step' if count > 1 else ''} "
+        f"train{'s' * (count == 1)} {best:.2f} times, the best of all that fit"
+    )
+
+
+def _slower(plan: Plan, one: PredictedStep, best: float) -> str:
+    return f"{_predicted(plan, one)}, workers in step at most {max(1.0, best):.2f} times"
+
+
+def _predicted(plan: Plan, one: PredictedStep) -> str:
+    if one.strategy.endswith("pipeline"):
+        name = f"a {one.strategy}"
+        step = f"{1e3 * one.seconds:.1f} ms a step"
+    else:
+        name = one.strategy
+        step = f"every {1e3 * one.seconds:.1f} ms ends a step, of {1e3 * one.own_seconds:.1f} ms"
+    return (
+        f"{name} would train {plan.gain(one):.2f} times the examples a second of one worker "
+        f"(predicted: {step}, {1e3 * one.compute:.1f} of them compute)"
+    )
+
+
+def _memory_of(plan: Plan, tasks: Sequence[TaskMemory]) -> str:
+    largest = max(tasks, key=lambda task: task.total)
+    return (
+        f"its largest task, {largest.task}, takes {gigabytes(largest.total)} of the "
+        f"{gigabytes(plan.limit)} that it may (computed)"
+    )
+
+
+def _pipeline(step: PredictedStep) -> str:
+    return f'--chief --workers {step.workers} with tfdist.strategy("pipeline")'
+
+
+def _servers(step: PredictedStep) -> str:
+    return f"--workers {step.workers} --ps 1"
+
+
+def _in_step(plan: Plan, fitting: Sequence[int]) -> Recommendation:
+    """Of workers in step."""
     gains = {count: plan.speed.gain(count) for count in fitting}
     best = max(gains.values())
     chosen = min(count for count in fitting if gains[count] >= ENOUGH * best)
@@ -110,26 +152,20 @@ def recommend(plan: Plan) -> Recommendation:
     return Recommendation(f"--workers {chosen}", tuple(reasons))
 
 
-def _of_what_is_left(plan: Plan) -> Recommendation:
+def _of_what_is_left(
+    plan: Plan, cut: PredictedStep | None, served: PredictedStep | None
+) -> Recommendation:
     """Where no number of workers in step fits."""
     alone = min((plan.memory.workers(count) for count in plan.counts), key=lambda one: one.total)
     least, most = gigabytes(alone.total), gigabytes(plan.limit)
     reasons = [f"a worker takes {least} at least, more than the {most} that it may"]
-    stages = plan.memory.pipeline
-    if len(stages) > 1 and all(map(plan.fits, stages)):
-        largest = gigabytes(max(stage.total for stage in stages))
-        reasons.append(f"a stage of a pipeline of two takes at most {largest} (computed)")
-        return Recommendation(
-            '--chief --workers 2 with tfdist.strategy("pipeline")', tuple(reasons)
-        )
-    servers = plan.memory.servers(2)
-    if all(map(plan.fits, servers)):
-        largest = gigabytes(max(task.total for task in servers))
-        reasons.append(
-            f"a task of a job with a parameter server takes at most {largest} (computed)"
-        )
-        return Recommendation("--workers 2 --ps 1", tuple(reasons))
-    reasons.append("nor does a task of a two-stage pipeline or of a parameter-server job fit")
+    if cut is not None:
+        reasons += [_memory_of(plan, plan.stages_of(cut)), _predicted(plan, cut)]
+        return Recommendation(_pipeline(cut), tuple(reasons))
+    if served is not None:
+        reasons += [_memory_of(plan, plan.servers_of(served)), _predicted(plan, served)]
+        return Recommendation(_servers(served), tuple(reasons))
+    reasons.append("nor does a task of any pipeline or of a parameter-server job fit")
     if alone.activations > alone.total / 4:
         reasons.append(f"{gigabytes(alone.activations)} are activations: a smaller batch has less")
     return Recommendation("", tuple(reasons))
@@ -137,8 +173,3 @@ def _of_what_is_left(plan: Plan) -> Recommendation:
 
 def _ms(plan: Plan, workers: int) -> str:
     return f"{1e3 * plan.speed.seconds(workers):.1f} ms"
-
-
-def gigabytes(size: float) -> str:
-    """A size for people, as "1.24 GB" (10^9 bytes) or "38 MB"."""
-    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

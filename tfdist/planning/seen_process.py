@@ -1,11 +1,11 @@
-"""What a probe has seen of one worker's memory. Pure."""
+"""What a probe has seen of one worker: its memory, and what its speed depends on. Pure."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 
-__all__ = ["LayerSize", "SeenProcess"]
+__all__ = ["LayerSize", "SeenProcess", "TableSize"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,6 +18,8 @@ class LayerSize:
         weights: bytes of its variables.
         gradients: bytes of those that are trained.
         outputs: bytes that it gives for one example.
+        crossing: bytes of one example that go on behind it, where a pipeline cuts there.
+        operations: estimated, of one example, forward and backward.
     """
 
     name: str
@@ -25,11 +27,40 @@ class LayerSize:
     weights: int
     gradients: int
     outputs: int
+    crossing: int
+    operations: float
+
+
+@dataclasses.dataclass(frozen=True)
+class TableSize:
+    """An embedding that is large enough for parameter servers to shard it.
+
+    Attributes:
+        name: the layer's.
+        weights: bytes of the whole table.
+        gradients: as many where it is trained, 0 where it is not.
+        height: how many rows the table has.
+        ids: how many of them one example names.
+    """
+
+    name: str
+    weights: int
+    gradients: int
+    height: int
+    ids: int
+
+    def rows_of(self, examples: float) -> int:
+        """How many rows so many examples name at most."""
+        return round(min(self.height, self.ids * examples))
+
+    def bytes_of(self, examples: float) -> float:
+        """Bytes of these rows."""
+        return self.rows_of(examples) * self.weights / self.height
 
 
 @dataclasses.dataclass(frozen=True)
 class SeenProcess:
-    """Memory of one worker, in bytes.
+    """One worker: bytes of memory, and seconds that a step's speed does not tell apart.
 
     Attributes:
         worker: its number.
@@ -44,6 +75,12 @@ class SeenProcess:
         slots: of its optimizers' variables.
         layers: of the model; none where a pipeline cannot cut it.
         no_pipeline: why it cannot; "" where it can.
+        no_servers: why parameter servers cannot train it; "" where they can.
+        tables: large embeddings.
+        row_bytes: of one example as `fit` was given it.
+        seconds_a_row: what one row more of a step takes.
+        update_seconds: of the optimizers for all weights.
+        dense_update_seconds: of the optimizers for all weights but those of `tables`.
     """
 
     worker: int
@@ -57,12 +94,21 @@ class SeenProcess:
     slots: int
     layers: list[LayerSize]
     no_pipeline: str
+    no_servers: str
+    tables: list[TableSize]
+    row_bytes: float
+    seconds_a_row: float
+    update_seconds: float
+    dense_update_seconds: float
 
     def __post_init__(self) -> None:
         if self.place not in ("host", "gpu"):
             raise ValueError(f"place={self.place!r}: give 'host' or 'gpu'")
         if self.rows < 1 or min(self.peak, self.weights, self.activations_a_row) < 0:
             raise ValueError(f"rows={self.rows}, peak={self.peak}: give rows and bytes")
+        times = self.seconds_a_row, self.update_seconds, self.dense_update_seconds, self.row_bytes
+        if min(times) < 0:
+            raise ValueError(f"{times}: no seconds and no bytes are below 0")
 
     @property
     def activations(self) -> int:
@@ -75,9 +121,23 @@ class SeenProcess:
         rest = self.peak - self.weights - self.gradients - self.slots - self.activations
         return max(0, rest)
 
+    @property
+    def fetched(self) -> float:
+        """Bytes that such a worker fetches from parameter servers for a step."""
+        whole = sum(table.weights for table in self.tables)
+        return self.weights - whole + sum(table.bytes_of(self.rows) for table in self.tables)
+
+    @property
+    def pushed(self) -> float:
+        """Bytes of gradients that it sends them."""
+        trained = [table for table in self.tables if table.gradients]
+        whole = sum(table.gradients for table in trained)
+        return self.gradients - whole + sum(table.bytes_of(self.rows) for table in trained)
+
     @classmethod
     def from_json(cls, text: str) -> SeenProcess:
         """Reads what a probe wrote."""
         content = json.loads(text)
         content["layers"] = [LayerSize(**layer) for layer in content["layers"]]
+        content["tables"] = [TableSize(**table) for table in content["tables"]]
         return cls(**content)

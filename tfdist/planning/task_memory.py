@@ -10,6 +10,8 @@ from __future__ import annotations
 import dataclasses
 
 from tfdist.planning.seen_process import SeenProcess
+from tfdist.planning.server_speed import servers_name
+from tfdist.planning.stage_cuts import cut_layers
 
 __all__ = ["MemoryPlan", "TaskMemory"]
 
@@ -112,7 +114,11 @@ class MemoryPlan:
 
     @property
     def pipeline(self) -> list[TaskMemory]:
-        """The tasks of a pipeline of two stages, each with its part; none where it cannot be cut.
+        """The tasks of a pipeline of two stages; see `stages`."""
+        return self.stages(2)
+
+    def stages(self, count: int) -> list[TaskMemory]:
+        """The tasks of a pipeline, each with its part; none where it cannot be cut so often.
 
         Activations are taken by the bytes that layers give. The batch is cut into microbatches, but
         the first stage holds those on their way: all of its part is counted.
@@ -120,14 +126,13 @@ class MemoryPlan:
         seen = self.alone
         given = sum(layer.outputs for layer in seen.layers)
         found = []
-        for stage in sorted({layer.stage for layer in seen.layers}):
-            own = [layer for layer in seen.layers if layer.stage == stage]
+        for stage, own in enumerate(cut_layers(seen.layers, count)):
             trained = sum(layer.gradients for layer in own)
             part = sum(layer.outputs for layer in own) / given if given else 0.0
             share = trained / seen.gradients if seen.gradients else 0.0
             found.append(
                 TaskMemory(
-                    strategy="2-stage pipeline",
+                    strategy=f"{count}-stage pipeline",
                     task=f"stage {stage}",
                     tasks=1,
                     program=seen.program,
@@ -144,13 +149,21 @@ class MemoryPlan:
     def servers(self, workers: int, servers: int = 1) -> list[TaskMemory]:
         """The tasks of a parameter-server job: its workers and its servers.
 
-        A worker holds a copy of the weights and its gradients; servers share weights and slots, and
-        hold the gradients that arrive.
+        A worker holds what it fetches for a step, and its gradients, as tensors and as messages.
+        Servers share weights and slots, and hold as much for each worker.
         """
         seen = self.alone
-        strategy = f"{workers} workers, {servers} ps"
+        strategy = servers_name(workers, servers)
+        fetched, pushed = round(seen.fetched), round(seen.pushed)
         worker = dataclasses.replace(
-            self._worker(1, 0), strategy=strategy, tasks=workers, slots=0, is_measured=False
+            self._worker(1, 0),
+            strategy=strategy,
+            tasks=workers,
+            weights=fetched,
+            gradients=pushed,
+            slots=0,
+            exchange=fetched + pushed,
+            is_measured=False,
         )
         server = TaskMemory(
             strategy=strategy,
@@ -158,10 +171,10 @@ class MemoryPlan:
             tasks=servers,
             program=max(0, seen.program_at_start - seen.weights),
             weights=-(-seen.weights // servers),
-            gradients=-(-seen.gradients // servers),
+            gradients=-(-workers * pushed // servers),
             slots=-(-seen.slots // servers),
             activations=0,
-            exchange=0,
+            exchange=-(-workers * (pushed + 2 * fetched) // servers),
             is_measured=False,
         )
         return [worker, server]

@@ -12,7 +12,14 @@ from collections.abc import Sequence
 
 from tfdist.errors import PlugError
 
-__all__ = ["cost_of", "split"]
+__all__ = ["OPERATIONS_PER_BYTE", "cost_of", "split"]
+
+OPERATIONS_PER_BYTE = 100.0
+"""How many operations a processor does while the network carries a byte, roughly.
+
+A core of 100 GFLOP/s beside a connection of 1 GB/s; both directions are counted by `split`. It
+decides only between cuts of similar balance.
+"""
 
 
 def split(

@@ -30,7 +30,8 @@ class SlotSeconds:
         backward: the gradients of what a stage was given.
         weights: the gradients of its weights; in one slot with `backward` where a schedule does not
             split the two.
-        hand_over: from the end of a slot until another task has what it needs of it, at least 0.
+        hand_over: from the end of a slot until another task has what it needs of it, at least 0;
+            at every border between two stages, or at each.
 
     Raises:
         StrategyError: one is no such number.
@@ -39,7 +40,7 @@ class SlotSeconds:
     forward: Each = 1.0
     backward: Each = 1.0
     weights: Each = 1.0
-    hand_over: float = 0.0
+    hand_over: Each = 0.0
 
     def __post_init__(self) -> None:
         for name in ("forward", "backward", "weights"):
@@ -49,11 +50,13 @@ class SlotSeconds:
                 raise StrategyError(
                     f"{name}={value!r}: give seconds above 0, of all stages or each"
                 )
-        if self.hand_over != 0 and not is_number(self.hand_over, above=0):
-            raise StrategyError(f"hand_over={self.hand_over!r}: give seconds, at least 0")
+        between = self.hand_over
+        for one in between if isinstance(between, list | tuple) else [between]:
+            if one != 0 and not is_number(one, above=0):
+                raise StrategyError(f"hand_over={between!r}: give seconds, at least 0")
 
     @classmethod
-    def of_timings(cls, timings: Timings, hand_over: float = 0.0) -> SlotSeconds:
+    def of_timings(cls, timings: Timings, hand_over: Each = 0.0) -> SlotSeconds:
         """Takes what a measured step's slots took, by stage.
 
         Args:
@@ -100,6 +103,12 @@ class SlotSeconds:
                 raise StrategyError(
                     f"{name} has {len(value)} numbers for {stages} stages: give one for each"
                 )
+        between = self.hand_over
+        if isinstance(between, list | tuple) and len(between) != stages - 1:
+            raise StrategyError(
+                f"hand_over has {len(between)} numbers for {stages} stages: give one for each of "
+                f"the {stages - 1} borders between them"
+            )
 
 
 def simulate(
@@ -145,7 +154,9 @@ def simulate(
         begin = max(free) if in_a_row else free[task]
         for need in needs_of(slot.direction, slot.stage, slot.microbatch, stages):
             elsewhere = placement[need[1]] != task
-            begin = max(begin, ended[need] + seconds.hand_over * elsewhere)
+            border = min(need[1], slot.stage)
+            wait = _of_stage(seconds.hand_over, border) if elsewhere else 0.0
+            begin = max(begin, ended[need] + wait)
         end = begin + seconds.of(slot.direction, slot.stage, splits)
         ended[slot.direction, slot.stage, slot.microbatch] = free[task] = end
         timings.append(Timing(slot, begin, end))

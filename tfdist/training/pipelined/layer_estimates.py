@@ -13,14 +13,7 @@ import keras
 if TYPE_CHECKING:
     from tfdist.training.pipelined.layer_graph import Piece
 
-__all__ = ["OPERATIONS_PER_BYTE", "SECONDS_PER_BYTE", "bytes_of", "memory", "operations"]
-
-OPERATIONS_PER_BYTE = 100.0
-"""How many operations a processor does while the network carries a byte, roughly.
-
-A core of 100 GFLOP/s beside a connection of 1 GB/s; both directions are counted by the caller's
-border costs. It decides only between cuts of similar balance.
-"""
+__all__ = ["SECONDS_PER_BYTE", "bytes_of", "memory", "operations"]
 
 SECONDS_PER_BYTE = 1e-9
 """What it costs to send a byte beside measured times: a connection of 1 GB/s."""

@@ -180,7 +180,7 @@ def _balanced_cuts(
 ) -> list[int]:
     if costs is None:
         own = [layer_estimates.operations(piece) for piece in graph.pieces]
-        per_byte = layer_estimates.OPERATIONS_PER_BYTE
+        per_byte = partition.OPERATIONS_PER_BYTE
     else:
         for piece in graph.pieces:
             if piece.name not in costs:
