@@ -22,6 +22,7 @@ jobs = st.builds(
     update=st.floats(0, 0.1),
     every=st.integers(1, 4),
     staleness=st.one_of(st.none(), st.integers(0, 5)),
+    hidden=st.floats(0, 1),
 )
 paces = st.lists(st.floats(1e-3, 1.0), min_size=1, max_size=12)
 
@@ -61,7 +62,15 @@ def test_a_full_server_takes_what_its_link_takes() -> None:
 def test_messages_every_few_steps_relieve_the_server() -> None:
     assert job(every=4).run([0.0] * 20, 20).steps_a_second == pytest.approx(40, rel=0.02)
     run = job(every=4).run([0.5], 10)
-    assert (run.steps, run.seconds) == ((40,), pytest.approx(10 * (0.2 + 4 * 0.5)))
+    assert run.steps == (40,)
+    assert run.seconds == pytest.approx(10 * (0.2 + 4 * 0.5))
+
+
+def test_gradients_that_travel_early_are_there_when_the_step_is_over() -> None:
+    assert job(hidden=0.5).run([0.5], 10).seconds == pytest.approx(10 * (0.1 + 0.5))
+    assert job(hidden=0.5).run([0.1], 10).seconds == pytest.approx(10 * (0.1 + 0.05 + 0.1))
+    late = job(hidden=0.5, every=2, link=Link(1e-3, 1e9)).run([0.5], 10)
+    assert late.seconds == pytest.approx(10 * (4e-3 + 0.1 + 2 * 0.5))
 
 
 @few
@@ -134,6 +143,7 @@ def test_a_way_has_a_server_for_some_workers() -> None:
         ({"size": -1.0}, r"size=-1.0: give a number of at least 0"),
         ({"update": float("nan")}, r"update=nan"),
         ({"staleness": -1}, r"staleness=-1: give messages, at least 0, or None"),
+        ({"hidden": 2.0}, r"hidden=2.0: give a share of the computing, 0 to 1"),
         ({"servers": 4, "fullest": 0.2}, r"fullest=0.2: give a share of the bytes, 0.25 to 1"),
     ],
 )

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.scaling.numbers import bandwidths, latencies, links, sizes, workers
+from tests.scaling.numbers import bandwidths, latencies, links, patient, sizes, workers
 from tfdist.scaling.hierarchy import Hierarchy
 from tfdist.scaling.link import Link
 from tfdist.scaling.ring import Ring
@@ -17,6 +17,7 @@ BIG = 1e8
 """Bytes that are not gathered."""
 
 
+@patient
 @given(workers, sizes, latencies, bandwidths, bandwidths)
 def test_more_bandwidth_is_never_slower(n: int, b: float, a: float, x: float, y: float) -> None:
     slow, fast = sorted((x, y))
@@ -26,6 +27,7 @@ def test_more_bandwidth_is_never_slower(n: int, b: float, a: float, x: float, y:
     assert between[0] <= between[1]
 
 
+@patient
 @given(workers, st.floats(1e-6, 1e-2))
 def test_the_latency_of_a_ring_grows_with_its_messages(n: int, latency: float) -> None:
     swift = Link(latency, 1e30)
@@ -33,6 +35,7 @@ def test_the_latency_of_a_ring_grows_with_its_messages(n: int, latency: float) -
     assert Ring(swift).messages(n, BIG) == 2 * (n - 1)
 
 
+@patient
 @given(workers)
 def test_the_bytes_of_a_ring_stay_below_twice_the_gradients(n: int) -> None:
     assert Ring(Link(0, 1)).sent(n, BIG) == pytest.approx(2 * BIG * (n - 1) / n)
@@ -41,10 +44,11 @@ def test_the_bytes_of_a_ring_stay_below_twice_the_gradients(n: int) -> None:
 def test_few_bytes_are_gathered_in_half_the_messages() -> None:
     ring = Ring(Link(1e-4, 1e9))
     assert (ring.messages(8, 8e3), ring.sent(8, 8e3)) == (7, 7 * 8e3)
-    assert (ring.messages(8, 1e5), ring.sent(8, 1e5)) == (14, pytest.approx(14 / 8 * 1e5))
+    assert (ring.messages(8, 1e5), ring.sent(8, 1e5)) == (14, 14 / 8 * 1e5)
     assert (ring.messages(1, 8e3), ring.sent(1, 8e3)) == (0, 0)
 
 
+@patient
 @given(workers, sizes, links, links)
 def test_one_task_a_host_is_the_ring(n: int, size: float, between: Link, within: Link) -> None:
     alone = Hierarchy(between, within, 1)
@@ -52,6 +56,7 @@ def test_one_task_a_host_is_the_ring(n: int, size: float, between: Link, within:
     assert alone.flat() == Ring(between)
 
 
+@patient
 @given(workers, sizes, links, links)
 def test_one_host_is_the_ring_within_it(n: int, size: float, between: Link, within: Link) -> None:
     assert Hierarchy(between, within, n).seconds(n, size) == Ring(within).seconds(n, size)
@@ -63,6 +68,7 @@ def test_two_hosts_of_four_sum_within_and_between() -> None:
     assert found == pytest.approx(within + 2 * 1e-3 + BIG / 1e9)
 
 
+@patient
 @given(st.integers(2, 128), st.integers(2, 8))
 def test_hosts_save_latency_where_it_is_between_them(hosts: int, tasks: int) -> None:
     both = Hierarchy(Link(1e-3, 1e10), Link(1e-6, 1e10), tasks)
@@ -84,6 +90,7 @@ def test_the_slowest_hop_sets_the_pace_of_one_ring() -> None:
     assert both.flat() == Ring(Link(1e-2, 1e8))
 
 
+@patient
 @given(workers, links)
 def test_shares_send_the_bytes_of_the_ring(n: int, link: Link) -> None:
     assert ShardedUpdate(link).sent(n, BIG) == pytest.approx(Ring(link).sent(n, BIG))
@@ -92,6 +99,7 @@ def test_shares_send_the_bytes_of_the_ring(n: int, link: Link) -> None:
     assert seconds == pytest.approx(Ring(link).seconds(n, BIG))
 
 
+@patient
 @given(workers, links)
 def test_shares_save_all_of_the_update_but_ones_own(n: int, link: Link) -> None:
     way = ShardedUpdate(link)

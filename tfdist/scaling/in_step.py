@@ -31,9 +31,7 @@ class InStep:
     slow_by: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.hidden <= 1:
-            raise ValueError(f"hidden={self.hidden!r}: give a share of the computing, 0 to 1")
-        check_slow(self.slow_by)
+        check_shares(self.hidden, self.slow_by)
 
     def seconds(self, work: StepWork, workers: int) -> float:
         """Seconds of a step on so many workers, each with its batch."""
@@ -42,11 +40,13 @@ class InStep:
         return slowest * work.alone + max(0.0, exchange - self.hidden * work.compute)
 
 
-def check_slow(slow_by: float) -> None:
-    """Checks how slow a straggler is.
+def check_shares(hidden: float, slow_by: float) -> None:
+    """Checks what the computing hides, and how slow a straggler is.
 
     Raises:
-        ValueError: it would be faster than the others.
+        ValueError: there is more to hide than computing, or the straggler would be faster.
     """
+    if not 0 <= hidden <= 1:
+        raise ValueError(f"hidden={hidden!r}: give a share of the computing, 0 to 1")
     if not 1 <= slow_by < float("inf"):
         raise ValueError(f"slow_by={slow_by!r}: give how many times as long, at least 1")

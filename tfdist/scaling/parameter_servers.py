@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from tfdist.given_numbers import is_count
-from tfdist.scaling.in_step import check_slow
+from tfdist.scaling.in_step import check_shares
 from tfdist.scaling.link import Link
 from tfdist.scaling.server_job import ServerJob
 from tfdist.scaling.step_work import StepWork
@@ -35,7 +35,7 @@ class ParameterServers:
     def __post_init__(self) -> None:
         if not is_count(self.workers_each):
             raise ValueError(f"workers_each={self.workers_each!r}: give a number of at least 1")
-        check_slow(self.slow_by)
+        check_shares(0.0, self.slow_by)
         self.job(StepWork(0.0, 0.0), 1)
 
     def job(self, work: StepWork, workers: int) -> ServerJob:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from tfdist.scaling.in_step import check_slow
+from tfdist.scaling.in_step import check_shares
 from tfdist.scaling.link import Link
 from tfdist.scaling.ring import check_sum
 from tfdist.scaling.step_work import StepWork
@@ -25,17 +25,19 @@ class ShardedUpdate:
 
     Attributes:
         link: between any two workers.
+        hidden: see `InStep`.
         slow_by: see `InStep`.
 
     Raises:
-        ValueError: `slow_by` is below 1.
+        ValueError: one is no such number.
     """
 
     link: Link
+    hidden: float = 0.0
     slow_by: float = 1.0
 
     def __post_init__(self) -> None:
-        check_slow(self.slow_by)
+        check_shares(self.hidden, self.slow_by)
 
     def sent(self, workers: int, size: float) -> float:
         """Bytes that each worker sends in a step, of gradients and weights of `size` bytes each."""
@@ -46,4 +48,5 @@ class ShardedUpdate:
         """Seconds of a step on so many workers, each with its batch."""
         exchange = self.link.seconds(2.0 * (workers - 1), self.sent(workers, work.size))
         slowest = self.slow_by if workers > 1 else 1.0
-        return slowest * (work.compute + work.other + work.update / workers) + exchange
+        own = work.compute + work.other + work.update / workers
+        return slowest * own + max(0.0, exchange - self.hidden * work.compute)
