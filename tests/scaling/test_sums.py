@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.scaling.numbers import bandwidths, latencies, links, patient, sizes, workers
-from tfdist.scaling.hierarchy import Hierarchy
+from tfdist.scaling.hierarchy import Hierarchy, HostRing
 from tfdist.scaling.link import Link
 from tfdist.scaling.ring import Ring
 from tfdist.scaling.sharded_update import ShardedUpdate
@@ -53,7 +53,8 @@ def test_few_bytes_are_gathered_in_half_the_messages() -> None:
 def test_one_task_a_host_is_the_ring(n: int, size: float, between: Link, within: Link) -> None:
     alone = Hierarchy(between, within, 1)
     assert alone.seconds(n, size) == Ring(between).seconds(n, size)
-    assert alone.flat() == Ring(between)
+    if n > 1:
+        assert HostRing(alone).hop(n) == between
 
 
 @patient
@@ -73,10 +74,10 @@ def test_two_hosts_of_four_sum_within_and_between() -> None:
 def test_hosts_save_latency_where_it_is_between_them(hosts: int, tasks: int) -> None:
     both = Hierarchy(Link(1e-3, 1e10), Link(1e-6, 1e10), tasks)
     n = hosts * tasks
-    assert both.seconds(n, BIG) < both.flat().seconds(n, BIG) + 2 * BIG / 1e10
+    assert both.seconds(n, BIG) < HostRing(both).seconds(n, BIG) + 2 * BIG / 1e10
     saved = 2 * (n - hosts) * 1e-3 - 2 * (tasks - 1) * 1e-6
     more = BIG / 1e10 * ((2 - 2 / tasks) + (2 - 2 / hosts) - (2 - 2 / n))
-    assert both.flat().seconds(n, BIG) - both.seconds(n, BIG) == pytest.approx(saved - more)
+    assert HostRing(both).seconds(n, BIG) - both.seconds(n, BIG) == pytest.approx(saved - more)
 
 
 def test_the_last_host_may_have_fewer() -> None:
@@ -87,22 +88,24 @@ def test_the_last_host_may_have_fewer() -> None:
 
 def test_the_slowest_hop_sets_the_pace_of_one_ring() -> None:
     both = Hierarchy(Link(1e-3, 1e9), Link(1e-2, 1e8), 4)
-    assert both.flat() == Ring(Link(1e-2, 1e8))
+    assert HostRing(both).hop(5) == Link(1e-2, 1e8)
+    assert HostRing(both).hop(4) == Link(1e-2, 1e8)
+    assert HostRing(Hierarchy(Link(1e-2, 1e8), Link(1e-3, 1e9), 4)).hop(4) == Link(1e-3, 1e9)
 
 
 @patient
 @given(workers, links)
 def test_shares_send_the_bytes_of_the_ring(n: int, link: Link) -> None:
-    assert ShardedUpdate(link).sent(n, BIG) == pytest.approx(Ring(link).sent(n, BIG))
+    assert ShardedUpdate(Ring(link)).sent(n, BIG) == pytest.approx(Ring(link).sent(n, BIG))
     work = StepWork(compute=0.0, size=BIG)
-    seconds = ShardedUpdate(link).seconds(work, n)
+    seconds = ShardedUpdate(Ring(link)).seconds(work, n)
     assert seconds == pytest.approx(Ring(link).seconds(n, BIG))
 
 
 @patient
 @given(workers, links)
 def test_shares_save_all_of_the_update_but_ones_own(n: int, link: Link) -> None:
-    way = ShardedUpdate(link)
+    way = ShardedUpdate(Ring(link))
     idle, busy = (StepWork(compute=1.0, size=BIG, update=u) for u in (0.0, 2.0))
     assert way.seconds(busy, n) - way.seconds(idle, n) == pytest.approx(2.0 / n)
 
@@ -116,7 +119,7 @@ def test_shares_save_all_of_the_update_but_ones_own(n: int, link: Link) -> None:
         (lambda: Hierarchy(Link(0, 1), Link(0, 1), 0), r"tasks=0: give a number of at least 1"),
         (lambda: Ring(Link(0, 1)).seconds(0, 1), r"workers=0: give a number of at least 1"),
         (lambda: Ring(Link(0, 1)).seconds(2, -1), r"size=-1: give bytes, at least 0"),
-        (lambda: ShardedUpdate(Link(0, 1)).sent(0, 1), r"workers=0"),
+        (lambda: ShardedUpdate(Ring(Link(0, 1))).sent(0, 1), r"workers=0"),
         (lambda: StepWork(1.0, -1.0), r"size=-1.0: give bytes, at least 0"),
         (lambda: StepWork(float("inf"), 1.0), r"compute=inf: give seconds, at least 0"),
     ],

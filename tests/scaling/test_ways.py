@@ -26,7 +26,7 @@ works = st.builds(StepWork, parts, st.floats(0, 1e9), parts, parts)
 @given(works, links)
 def test_one_worker_waits_for_nobody(work: StepWork, link: Link) -> None:
     assert InStep(Ring(link), slow_by=3.0).seconds(work, 1) == pytest.approx(work.alone)
-    assert ShardedUpdate(link, slow_by=3.0).seconds(work, 1) == pytest.approx(work.alone)
+    assert ShardedUpdate(Ring(link), slow_by=3.0).seconds(work, 1) == pytest.approx(work.alone)
 
 
 def test_the_sum_comes_after_the_work() -> None:
@@ -50,7 +50,7 @@ def test_what_computing_cannot_hide_is_waited_for() -> None:
     way = InStep(Ring(Link(0, 1e9)), hidden=0.5)
     assert way.seconds(StepWork(compute=1.0, size=4e9), 2) == pytest.approx(1 + 4 - 0.5)
     assert way.seconds(StepWork(compute=1.0, size=4e8), 2) == pytest.approx(1)
-    shares = ShardedUpdate(Link(0, 1e9), hidden=0.5)
+    shares = ShardedUpdate(Ring(Link(0, 1e9)), hidden=0.5)
     assert shares.seconds(StepWork(compute=1.0, size=4e9), 2) == pytest.approx(1 + 4 - 0.5)
 
 
@@ -59,7 +59,7 @@ def test_what_computing_cannot_hide_is_waited_for() -> None:
 def test_all_wait_for_the_slowest(work: StepWork, n: int, slow: float) -> None:
     even, uneven = (InStep(Ring(LINK), slow_by=s).seconds(work, n) for s in (1.0, slow))
     assert uneven - even == pytest.approx((slow - 1) * work.alone)
-    even, uneven = (ShardedUpdate(LINK, 0.0, s).seconds(work, n) for s in (1.0, slow))
+    even, uneven = (ShardedUpdate(Ring(LINK), 0.0, s).seconds(work, n) for s in (1.0, slow))
     own = work.compute + work.other + work.update / n
     assert uneven - even == pytest.approx((slow - 1) * own)
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from tfdist.bench.measured import Measured
 from tfdist.given_numbers import is_count
-from tfdist.scaling.hierarchy import Hierarchy
+from tfdist.scaling.hierarchy import Hierarchy, HostRing
 from tfdist.scaling.in_step import InStep
 from tfdist.scaling.link import Link
 from tfdist.scaling.parameter_servers import ParameterServers
@@ -64,13 +64,13 @@ def ways(measured: Measured, hosts: Hosts) -> dict[str, Way]:
     within, work = network.link, measured.work
     hidden = min(1.0, measured.hidden / work.compute) if work.compute else 0.0
     sums = Hierarchy(hosts.between or within, within, hosts.tasks)
-    flat = sums.flat()
+    flat = HostRing(sums)
     return {
         "ring": InStep(flat, hidden),
         "hosts": InStep(sums, hidden),
-        "shares": ShardedUpdate(flat.link, hidden),
-        "pipelines": PipelineReplicas(STAGES, MICROBATCHES, flat, hand_over=flat.link.latency),
-        "servers": ParameterServers(flat.link, WORKERS_EACH),
+        "shares": ShardedUpdate(flat, hidden),
+        "pipelines": PipelineReplicas(STAGES, MICROBATCHES, flat, hand_over=sums.between.latency),
+        "servers": ParameterServers(sums.between, WORKERS_EACH),
         "ring *": InStep(flat, hidden, SLOW_BY),
-        "servers *": ParameterServers(flat.link, WORKERS_EACH, slow_by=SLOW_BY),
+        "servers *": ParameterServers(sums.between, WORKERS_EACH, slow_by=SLOW_BY),
     }

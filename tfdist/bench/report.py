@@ -124,10 +124,11 @@ ring: in step, all on one ring, as tfdist sums.
 hosts: the tasks of each host sum first, then the hosts; tfdist does not by itself.
 shares: shard_optimizer=True, on the ring; each worker has its share of the update
   ({update:.2f} ms, timed by itself with dense gradients).
-pipelines: of {stages} tasks, {microbatches} microbatches, 1F1B, whose replicas sum on a ring; as if
-  stages were equal, and what they hand over took a message's latency alone.
+pipelines: of {stages} tasks, {microbatches} microbatches, 1F1B; replicas of a stage share hosts,
+  and sum on a ring. As if stages were equal, and handing over took a latency alone.
 servers: parameter servers, one for {each} workers, where nobody waits for others; in each
-  step all weights are fetched and all gradients sent, and the servers update.
+  step all weights are fetched and all gradients sent, and the servers update. As if
+  each task had a host's link for itself.
 *: one worker takes {slow:g} times as long as the others.
 """
 

@@ -19,7 +19,7 @@ from tfdist.given_numbers import is_count
 from tfdist.scaling.link import Link
 from tfdist.scaling.ring import Ring, check_sum
 
-__all__ = ["Hierarchy"]
+__all__ = ["Hierarchy", "HostRing"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +64,24 @@ class Hierarchy:
         inside = self.within.seconds(2.0 * (here - 1), 2.0 * (here - 1) / here * size)
         return inside + Ring(self.between).seconds(self.hosts(workers), size)
 
-    def flat(self) -> Ring:
-        """The one ring through all tasks, host by host: its slowest hop sets the pace."""
-        return Ring(self.between if self.tasks == 1 else self.between.slower(self.within))
+
+@dataclasses.dataclass(frozen=True)
+class HostRing:
+    """One ring through all tasks, host by host: its slowest hop sets the pace.
+
+    Attributes:
+        sums: the hosts.
+    """
+
+    sums: Hierarchy
+
+    def hop(self, workers: int) -> Link:
+        """The slowest hop of a ring of so many workers."""
+        if self.sums.hosts(workers) == 1:
+            return self.sums.within
+        alone = self.sums.tasks == 1
+        return self.sums.between if alone else self.sums.between.slower(self.sums.within)
+
+    def seconds(self, workers: int, size: float) -> float:
+        """Seconds of a sum; see `Hierarchy`."""
+        return Ring(self.hop(workers)).seconds(workers, size)

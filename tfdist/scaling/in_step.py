@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from tfdist.scaling.hierarchy import Hierarchy
+from tfdist.scaling.hierarchy import Hierarchy, HostRing
 from tfdist.scaling.ring import Ring
 from tfdist.scaling.step_work import StepWork
 
@@ -26,7 +26,7 @@ class InStep:
         ValueError: one is no such number.
     """
 
-    exchange: Ring | Hierarchy
+    exchange: Ring | HostRing | Hierarchy
     hidden: float = 0.0
     slow_by: float = 1.0
 

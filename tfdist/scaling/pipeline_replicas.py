@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from tfdist.scaling.hierarchy import Hierarchy
+from tfdist.scaling.hierarchy import Hierarchy, HostRing
 from tfdist.scaling.ring import Ring
 from tfdist.scaling.step_work import StepWork
 from tfdist.schedules.schedule import schedule, stages_a_task
@@ -37,7 +37,7 @@ class PipelineReplicas:
 
     tasks: int
     microbatches: int
-    exchange: Ring | Hierarchy
+    exchange: Ring | HostRing | Hierarchy
     schedule: str = "1f1b"
     hand_over: float = 0.0
 

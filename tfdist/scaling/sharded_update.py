@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import dataclasses
 
+from tfdist.scaling.hierarchy import HostRing
 from tfdist.scaling.in_step import check_shares
-from tfdist.scaling.link import Link
-from tfdist.scaling.ring import check_sum
+from tfdist.scaling.ring import Ring, check_sum
 from tfdist.scaling.step_work import StepWork
 
 __all__ = ["ShardedUpdate"]
@@ -24,7 +24,7 @@ class ShardedUpdate:
     """ZeRO, stages 1 and 2.
 
     Attributes:
-        link: between any two workers.
+        ring: whose hops all messages take.
         hidden: see `InStep`.
         slow_by: see `InStep`.
 
@@ -32,7 +32,7 @@ class ShardedUpdate:
         ValueError: one is no such number.
     """
 
-    link: Link
+    ring: Ring | HostRing
     hidden: float = 0.0
     slow_by: float = 1.0
 
@@ -46,7 +46,8 @@ class ShardedUpdate:
 
     def seconds(self, work: StepWork, workers: int) -> float:
         """Seconds of a step on so many workers, each with its batch."""
-        exchange = self.link.seconds(2.0 * (workers - 1), self.sent(workers, work.size))
+        link = self.ring.hop(workers)
+        exchange = link.seconds(2.0 * (workers - 1), self.sent(workers, work.size))
         slowest = self.slow_by if workers > 1 else 1.0
         own = work.compute + work.other + work.update / workers
         return slowest * own + max(0.0, exchange - self.hidden * work.compute)
