@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
+
+from tfdist import log
 
 if TYPE_CHECKING:
     import keras
@@ -28,23 +30,25 @@ def update_seconds(
         weights: tensors like all that are trained.
 
     Returns:
-        Seconds of one update of all weights, as if every gradient were dense.
+        Seconds of one update of all weights, as if every gradient were dense; 0 where there are
+        none, or where an optimizer of the user's cannot be made from its own settings.
     """
     if optimizer is None or not weights:
         return 0.0
-    like = type(optimizer).from_config(optimizer.get_config())
-    found: list[float] = []
     # In a thread of its own no strategy's scope is open, under which weights would be mirrored.
-    thread = threading.Thread(target=lambda: found.append(_timed(like, weights)))
-    thread.start()
-    thread.join()
-    return found[0]
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(_timed, optimizer, weights).result()
 
 
-def _timed(optimizer: keras.optimizers.Optimizer, weights: Sequence[tf.Tensor]) -> float:
+def _timed(given: keras.optimizers.Optimizer, weights: Sequence[tf.Tensor]) -> float:
     import keras
     import tensorflow as tf
 
+    try:
+        optimizer = type(given).from_config(given.get_config())
+    except (TypeError, ValueError, NotImplementedError) as error:
+        log.info("the update is not timed by itself: %s: %s", type(given).__name__, error)
+        return 0.0
     size = sum(int(tf.size(weight)) * weight.dtype.size for weight in weights)
     if size > MOST:
         weights = [tf.zeros([MOST // weights[0].dtype.size], weights[0].dtype)]
