@@ -311,7 +311,7 @@ def link(text: str) -> tuple[float, float]:
         megabytes = milliseconds = -1.0
     if not (0 < megabytes < float("inf") and 0 <= milliseconds < float("inf")):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no link; give megabytes a second and milliseconds, as in 1250,0.05"
+            f"{text!r} is no link; give megabytes a second and milliseconds, as in 125,0.1"
         )
     return milliseconds / 1e3, megabytes * 1e6
 

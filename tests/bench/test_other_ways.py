@@ -70,6 +70,12 @@ def test_a_slow_link_between_hosts_is_felt_by_all_and_least_by_sums_of_two_steps
     assert more["hosts"] < more["ring"] / 3
 
 
+def test_a_wire_makes_nothing_faster_than_the_software_that_was_measured() -> None:
+    here, near = ways(MEASURED, Hosts()), ways(MEASURED, Hosts(4, Link(0, 1e12)))
+    for name, way in here.items():
+        assert way.seconds(MEASURED.work, 64) == near[name].seconds(MEASURED.work, 64)
+
+
 def test_a_slow_worker_costs_those_that_wait_more() -> None:
     found, work = ways(MEASURED, Hosts()), MEASURED.work
     lost = {
@@ -81,7 +87,7 @@ def test_a_slow_worker_costs_those_that_wait_more() -> None:
 
 def test_the_report_says_what_it_assumes() -> None:
     said = report(with_last(update_step=2e-3), Hosts(8, Link(5e-5, 1.25e9)))
-    assert "8 tasks on each host; between hosts: 1,250 MB/s, 0.05 ms." in said
+    assert "8 tasks on each host; between hosts: 1,250 MB/s, 0.05 ms, no faster than here." in said
     assert "2.00 ms, timed by itself" in said
     assert "the network measured here" in report(MEASURED)
     (head,) = (line for line in said.splitlines() if line.startswith("efficiency, %: workers"))

@@ -14,6 +14,7 @@ from tfdist.bench.measured import Measured
 from tfdist.pipeline import SlotSeconds, simulate
 from tfdist.scaling.in_step import InStep
 from tfdist.scaling.link import Link
+from tfdist.scaling.portion_job import PortionJob
 from tfdist.scaling.ring import Ring
 from tfdist.scaling.server_job import ServerJob
 from tfdist.scaling.sharded_update import ShardedUpdate
@@ -113,6 +114,18 @@ def _step(schedule: str, one: float, stages: int, even: bool, microbatches: int 
     part = one / whole / microbatches
     seconds = SlotSeconds(layers * part, [part * count for count in products], layers * part)
     return simulate(schedule, stages, microbatches, seconds, tasks=2).seconds
+
+
+def portions() -> Iterator[Comparison]:
+    """Seconds of a pass of eight workers over 128 portions, of whom one is four times slower."""
+    turns = json.loads((BENCHMARKS / "lbfgs.json").read_text())["slowed"]["turns"]
+    found = {name: statistics.median(seconds) for name, seconds in turns.items()}
+    pace = found["equal"] / (128 // 8)
+    slow = pace + 3 * 0.5  # it sleeps 2 s where the others sleep half a second
+    for name, backups in (("slow", True), ("slow, no copies", False)):
+        said = PortionJob(128, backups).seconds([slow] + [pace] * 7)
+        what = "with backup tasks" if backups else "without"
+        yield Comparison(f"one four times slower, {what}", "8", found[name], said)
 
 
 def servers() -> Iterator[Comparison]:

@@ -42,6 +42,7 @@ def page() -> str:
         measured_points.pipelines,
         measured_points.ring,
         measured_points.sums,
+        measured_points.portions,
         measured_points.servers,
     )
     return TEMPLATE.read_text().format(

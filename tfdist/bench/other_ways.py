@@ -38,7 +38,8 @@ class Hosts:
 
     Attributes:
         tasks: on each of them, at least 1.
-        between: the link between two of them; None is the one that was measured.
+        between: the link between two of them, of which messages have no more than was measured;
+            None is the one that was measured.
 
     Raises:
         ValueError: `tasks` is no such number.
@@ -63,7 +64,9 @@ def ways(measured: Measured, hosts: Hosts) -> dict[str, Way]:
         raise ValueError("no job of two workers was measured")
     within, work = network.link, measured.work
     hidden = min(1.0, measured.hidden / work.compute) if work.compute else 0.0
-    sums = Hierarchy(hosts.between or within, within, hosts.tasks)
+    # Messages between hosts go through the software that was measured, and then over the wire.
+    between = within if hosts.between is None else hosts.between.slower(within)
+    sums = Hierarchy(between, within, hosts.tasks)
     flat = HostRing(sums)
     return {
         "ring": InStep(flat, hidden),

@@ -106,7 +106,8 @@ def _ways(measured: Measured, hosts: Hosts) -> str:
     ]
     link = "the network measured here"
     if hosts.between is not None:
-        link = f"{hosts.between.bandwidth / 1e6:,g} MB/s, {1e3 * hosts.between.latency:g} ms"
+        wire = hosts.between
+        link = f"{wire.bandwidth / 1e6:,g} MB/s, {1e3 * wire.latency:g} ms, no faster than here"
     return _table(["efficiency, %: workers", *found], rows) + _WAYS.format(
         tasks=hosts.tasks,
         link=link,

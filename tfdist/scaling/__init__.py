@@ -3,5 +3,5 @@
 `link`, `ring` and `hierarchy` are wires and the sums over them, and `step_work` is what one worker
 has to do. The ways to train are `in_step`, `sharded_update`, `pipeline_replicas` and
 `parameter_servers`; the last one runs `server_job`, a simulation of events. All numbers are in
-seconds, bytes, and bytes a second.
+seconds, bytes, and bytes a second. `portion_job` is a batch that is handed out in small portions.
 """
