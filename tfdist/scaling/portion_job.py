@@ -1,8 +1,8 @@
 """A batch in small portions that workers take as they are free, as whole-batch optimizers do. Pure.
 
-Sandblaster's way with slow workers: portions far smaller than a worker's share of the batch, new ones
-for whoever is free, and copies of the last ones, of which the first to be there counts (Dean et
-al., "Large scale distributed deep networks", 2012, section 4.2). Messages are taken as part of a
+Sandblaster's way with slow workers: portions far smaller than a worker's share of the batch, new
+ones for whoever is free, and copies of the last ones, of which the first to be there counts (Dean
+et al., "Large scale distributed deep networks", 2012, section 4.2). Messages are taken as part of a
 worker's pace.
 """
 
