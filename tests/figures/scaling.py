@@ -72,13 +72,13 @@ def page() -> str:
 
 def _section(name: str, rows: Iterable[Comparison]) -> str:
     table = read(name)
-    return f"{table['what']}. Source: {table['source']}.\n\n{_table(rows)}"
+    return f"{table['what']}. Source: {table['source']}.\n\n{_table(rows, 'published')}"
 
 
-def _table(rows: Iterable[Comparison]) -> str:
+def _table(rows: Iterable[Comparison], told: str = "measured") -> str:
     found = list(rows)
     both = found[0].hidden is not None
-    head = ["of", "workers", "told" if both else "found", "added" if both else "predicted", "error"]
+    head = ["of", "workers", told, "added" if both else "predicted", "error"]
     lines = [head + (["hidden", "error", "between"] if both else [])]
     for row in found:
         cells = [row.what, row.workers, _number(row.told), _number(row.added)]
