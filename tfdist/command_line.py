@@ -19,6 +19,7 @@ __all__ = [
     "Parser",
     "count",
     "counts",
+    "link",
     "number",
     "one_of",
     "port",
@@ -300,6 +301,19 @@ def counts(text: str) -> tuple[int, ...]:
     if not all(word.isdecimal() and int(word) for word in words):
         raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers of workers; give 1,2,4")
     return tuple(int(word) for word in words)
+
+
+def link(text: str) -> tuple[float, float]:
+    """Reads a link as MB/s,ms; returns seconds of latency, and bytes a second."""
+    try:
+        megabytes, milliseconds = map(float, text.split(","))
+    except ValueError:
+        megabytes = milliseconds = -1.0
+    if not (0 < megabytes < float("inf") and 0 <= milliseconds < float("inf")):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no link; give megabytes a second and milliseconds, as in 125,0.1"
+        )
+    return milliseconds / 1e3, megabytes * 1e6
 
 
 def restarts(text: str) -> int:

@@ -40,7 +40,7 @@ _ROOMS = (
     ("Options of plug", "options.md", "training/plug_options"),
     ("Models and steps", "own-code.md", "training compat"),
     ("A plan", "planning.md", "planning"),
-    ("The doctor, chaos and bench", "doctor.md", "diagnose bench"),
+    ("The doctor, chaos and bench", "doctor.md", "diagnose bench scaling"),
     ("Elsewhere", "errors.md", ""),
 )
 """Headings, the page to read more on, and where in tfdist/ their messages are; the first fits."""

@@ -36,11 +36,14 @@ def main(given: Sequence[str]) -> int:
     if command:
         parser.check_script(command)
 
+    from tfdist.bench.other_ways import Hosts
     from tfdist.bench.runner import bench
+    from tfdist.scaling.link import Link
 
     what = f"the built-in model {options.model}" if options.model else " ".join(command)
     chosen = ["-m", "tfdist.bench.builtin", options.model] if options.model else command
-    report = bench(chosen, what, options.workers, options.seconds, Path(options.output))
+    hosts = Hosts(options.tasks_per_host, options.link and Link(*options.link))
+    report = bench(chosen, what, options.workers, options.seconds, Path(options.output), hosts)
     sys.stdout.write(f"{report}\nwritten to {options.output}/: bench.json, bench.txt, bench.png\n")
     return 0
 
@@ -52,8 +55,8 @@ def bench_parser() -> command_line.Parser:
         usage="tfdist bench [options] (--model NAME | script.py | -m module) [its own arguments]",
         description="Run a script's first fit on 1, 2, ... worker processes of this machine for a "
         "few seconds each;\nshow steps/s, examples/s, efficiency and where a step's time goes; "
-        "measure the all-reduce, and\npredict from it the efficiency on 4 to 512 workers, and "
-        "which options would pay.",
+        "measure the all-reduce, and\npredict from it the efficiency on 4 to 512 workers, by "
+        "several ways to train, and which\noptions would pay.",
         examples=_EXAMPLES,
     )
     what = parser.add_argument_group("what is measured")
@@ -81,6 +84,25 @@ def bench_parser() -> command_line.Parser:
         default=10.0,
         metavar="SECONDS",
         help="how long each job trains (default: 10)",
+    )
+    more = parser.add_argument_group("the hosts that more workers would be on")
+    parser.option(
+        more,
+        "--tasks_per_host",
+        "tasks on each of many hosts (4)",
+        type=command_line.count,
+        default=4,
+        metavar="K",
+        help="tasks on each host (default: 4)",
+    )
+    parser.option(
+        more,
+        "--link",
+        "the network between them: 125,0.1",
+        type=command_line.link,
+        metavar="MB/S,MS",
+        help="the network between two hosts: megabytes a second, and milliseconds of latency, as "
+        "in 125,0.1 (default: as measured here, which no wire makes faster)",
     )
     parser.option(
         what,

@@ -7,6 +7,7 @@ import json
 
 from tfdist.bench.model import Network, Split, step_seconds
 from tfdist.errors import LaunchError
+from tfdist.scaling.step_work import StepWork
 
 __all__ = ["JobTimes", "Measured", "WorkerTimes"]
 
@@ -25,6 +26,7 @@ class WorkerTimes:
         rows: examples of a step, of all workers together.
         gradient_bytes: of one exchange.
         all_reduces: pairs of bytes and seconds, of some sizes.
+        update_step: seconds that the optimizer takes for a step, by itself; it is in the graph's.
     """
 
     worker: int
@@ -36,6 +38,7 @@ class WorkerTimes:
     rows: float
     gradient_bytes: int
     all_reduces: list[list[float]]
+    update_step: float = 0.0
 
     @property
     def split(self) -> Split:
@@ -105,13 +108,38 @@ class Measured:
         Raises:
             ValueError: no job of two workers was measured.
         """
-        network, last, first = self.network, self.jobs[-1], self.jobs[0]
+        network = self.network
         if network is None:
             raise ValueError("no job of two workers was measured")
-        times = last.slowest
+        times = self.jobs[-1].slowest
         seconds = step_seconds(times.split, times.gradient_bytes, network, workers)
-        each = times.rows / last.workers / seconds
-        return seconds, each / (first.examples_a_second / first.workers)
+        return seconds, self.share(seconds)
+
+    @property
+    def work(self) -> StepWork:
+        """What a worker of the largest job does in a step, without any exchange."""
+        times = self.jobs[-1].slowest
+        split = times.split
+        compute = split.compute + self.hidden
+        update = min(times.update_step, compute)
+        other = split.input + split.python
+        return StepWork(compute - update, times.gradient_bytes, update, other)
+
+    @property
+    def hidden(self) -> float:
+        """Seconds of the exchange that the computing hides: what one worker alone computes more."""
+        last, first = self.jobs[-1], self.jobs[0]
+        if first.workers > 1 or last.workers == 1:
+            return 0.0
+        rows = last.slowest.rows / last.workers / first.slowest.rows
+        lone, split = rows * first.slowest.split.compute, last.slowest.split
+        return min(max(0.0, lone - split.compute), split.all_reduce)
+
+    def share(self, seconds: float) -> float:
+        """The efficiency of workers that train their rows in so many seconds a step."""
+        last, first = self.jobs[-1], self.jobs[0]
+        each = last.slowest.rows / last.workers / seconds
+        return each / (first.examples_a_second / first.workers)
 
     @property
     def network(self) -> Network | None:

@@ -1,13 +1,6 @@
 """The alpha-beta model of synchronous training: what a step takes on N workers. Pure.
 
-A ring all-reduce of B bytes over N workers sends 2(N-1) messages of B/N bytes one after the other,
-so with a latency of alpha seconds a message and a bandwidth of beta bytes a second it takes
-
-    t(N, B) = 2(N-1) alpha + 2(N-1)/N B/beta
-
-(Patarasuk and Yuan, "Bandwidth optimal all-reduce algorithms for clusters of workstations", Journal
-of Parallel and Distributed Computing 69(2), 2009.) Small tensors go by a gather of N-1 messages of
-B bytes (`strategies.small_sums`). Each worker keeps its batch: N workers train N
+Gradients are summed on a ring (`scaling.ring`). Each worker keeps its batch: N workers train N
 times the examples in a step, and the efficiency is a lone worker's step time over theirs.
 """
 
@@ -16,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from tfdist.strategies.small_sums import is_gathered
+from tfdist.scaling.link import Link
+from tfdist.scaling.ring import Ring
 
 __all__ = ["Advice", "Network", "Split", "advise", "step_seconds"]
 
@@ -58,7 +52,8 @@ class Network:
         if workers < 2 or len({size for size, _ in measured}) < 2:
             raise ValueError("an all-reduce of two sizes between two workers is needed at least")
         # Least squares of the relative error: t = a x + b y with x messages and y bytes on a link.
-        rows = [(x / t, y / t) for (x, y), t in ((_sent(workers, s), t) for s, t in measured)]
+        ring = Ring(Link(0.0, 1.0))
+        rows = [(ring.messages(workers, s) / t, ring.sent(workers, s) / t) for s, t in measured]
         pp = sum(p * p for p, _ in rows)
         pq = sum(p * q for p, q in rows)
         qq = sum(q * q for _, q in rows)
@@ -74,21 +69,17 @@ class Network:
 
     def all_reduce(self, workers: int, size: float) -> float:
         """Seconds of an all-reduce of `size` bytes between so many workers."""
-        messages, sent = _sent(workers, size)
-        return self.overhead * (messages * self.alpha + sent / self.beta)
+        return Ring(self.link).seconds(workers, size)
+
+    @property
+    def link(self) -> Link:
+        """What messages of the model's own gradients cost."""
+        return Link(self.overhead * self.alpha, self.beta / self.overhead)
 
     def calibrated(self, workers: int, size: float, seconds: float) -> Network:
         """Returns this network with the overhead that a model's own all-reduce has shown."""
         plain = dataclasses.replace(self, overhead=1.0).all_reduce(workers, size)
         return dataclasses.replace(self, overhead=seconds / plain) if plain and seconds else self
-
-
-def _sent(workers: int, size: float) -> tuple[float, float]:
-    """Messages one after the other, and the bytes that go over a link, of an all-reduce."""
-    if is_gathered(workers, size):
-        return workers - 1.0, (workers - 1.0) * size
-    messages = 2.0 * (workers - 1)
-    return messages, messages / workers * size
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,13 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from tfdist.bench.measured import Measured
+from tfdist.bench.other_ways import STAGES, Hosts, ways
 from tfdist.bench.report import PREDICTED
 
 __all__ = ["draw"]
 
 
-def draw(measured: Measured, path: Path) -> bool:
-    """Draws speed, efficiency and the split of a step, and writes a PNG.
+def draw(measured: Measured, path: Path, hosts: Hosts | None = None) -> bool:
+    """Draws speed, the split of a step, efficiency, and that of other ways, and writes a PNG.
+
+    Args:
+        measured: what is drawn.
+        path: the file.
+        hosts: that more workers would be on.
 
     Returns:
         Whether matplotlib is installed.
@@ -21,9 +27,10 @@ def draw(measured: Measured, path: Path) -> bool:
         from matplotlib.figure import Figure
     except ImportError:
         return False
-    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    several = measured.network is not None
+    figure = Figure(figsize=(14.5 if several else 11, 3.4), layout="constrained")
     FigureCanvasAgg(figure)  # needs no screen
-    speed, share, split = figure.subplots(1, 3)
+    speed, share, split, *others = figure.subplots(1, 4 if several else 3)
     workers = [job.workers for job in measured.jobs]
     places = [str(count) for count in workers]
 
@@ -47,10 +54,22 @@ def draw(measured: Measured, path: Path) -> bool:
         bottom = [a + b for a, b in zip(bottom, heights, strict=True)]
     split.set(title="ms a step", xlabel="workers")
     split.legend()
+    for axes in others:
+        counts = (STAGES, *PREDICTED)
+        work = measured.work
+        for (name, way), colour in zip(
+            ways(measured, hosts or Hosts()).items(), _WAYS, strict=True
+        ):
+            found = [100 * measured.share(way.seconds(work, count)) for count in counts]
+            axes.plot(counts, found, ":" if "*" in name else "-", color=colour, label=name)
+        axes.set_xscale("log", base=2)
+        axes.set(title="predicted efficiency, %", xlabel="workers (*: one slow)", ylim=(0, None))
+        axes.legend(fontsize=7)
     figure.suptitle(measured.what)
     figure.savefig(path, dpi=150, metadata={"Software": None})
     return True
 
 
 # Colours that people with any colour vision tell apart (Okabe and Ito).
+_WAYS = ("#0072B2", "#56B4E9", "#CC79A7", "#009E73", "#D55E00", "#0072B2", "#D55E00")
 _COLOURS = {"compute": "#0072B2", "all_reduce": "#D55E00", "input": "#009E73", "python": "#999999"}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from tfdist.bench.measured import Measured
 from tfdist.bench.model import advise
+from tfdist.bench.other_ways import MICROBATCHES, SLOW_BY, STAGES, WORKERS_EACH, Hosts, ways
 
 __all__ = ["PREDICTED", "report"]
 
@@ -13,14 +14,20 @@ PREDICTED = (4, 8, 16, 32, 64, 128, 256, 512)
 ADVISED = 16
 
 
-def report(measured: Measured) -> str:
-    """Returns what is printed."""
+def report(measured: Measured, hosts: Hosts | None = None) -> str:
+    """Returns what is printed.
+
+    Args:
+        measured: what it is about.
+        hosts: that more workers would be on.
+    """
     parts = [f"{measured.what}\n", _speeds(measured), _splits(measured)]
     network = measured.network
     if network is None:
         parts.append("No prediction: no job of two workers was measured (--workers 1,2).\n")
     else:
-        parts += [_network(measured), _prediction(measured), _advice(measured)]
+        parts += [_network(measured), _prediction(measured), _ways(measured, hosts or Hosts())]
+        parts.append(_advice(measured))
     return "\n".join(parts)
 
 
@@ -86,6 +93,45 @@ def _prediction(measured: Measured) -> str:
         "with the batch it has now; nothing overlaps. The efficiency is over the same base as the\n"
         "measured one.\n"
     )
+
+
+def _ways(measured: Measured, hosts: Hosts) -> str:
+    found, work = ways(measured, hosts), measured.work
+    rows = [
+        [
+            str(workers),
+            *(f"{100 * measured.share(way.seconds(work, workers)):.0f}" for way in found.values()),
+        ]
+        for workers in (STAGES, *PREDICTED)
+    ]
+    link = "the network measured here"
+    if hosts.between is not None:
+        wire = hosts.between
+        link = f"{wire.bandwidth / 1e6:,g} MB/s, {1e3 * wire.latency:g} ms, no faster than here"
+    return _table(["efficiency, %: workers", *found], rows) + _WAYS.format(
+        tasks=hosts.tasks,
+        link=link,
+        update=1e3 * work.update,
+        stages=STAGES,
+        microbatches=MICROBATCHES,
+        each=WORKERS_EACH,
+        slow=SLOW_BY,
+    )
+
+
+_WAYS = """\
+{tasks} tasks on each host; between hosts: {link}.
+ring: in step, all on one ring, as tfdist sums.
+hosts: the tasks of each host sum first, then the hosts; tfdist does not by itself.
+shares: shard_optimizer=True, on the ring; each worker has its share of the update
+  ({update:.2f} ms, timed by itself with dense gradients).
+pipelines: of {stages} tasks, {microbatches} microbatches, 1F1B; replicas of a stage share hosts,
+  and sum on a ring. As if stages were equal, and handing over took a latency alone.
+servers: parameter servers, one for {each} workers, where nobody waits for others; in each
+  step all weights are fetched and all gradients sent, and the servers update. As if
+  each task had a host's link for itself.
+*: one worker takes {slow:g} times as long as the others.
+"""
 
 
 def _advice(measured: Measured) -> str:

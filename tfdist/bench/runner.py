@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tfdist.bench.measured import JobTimes, Measured, WorkerTimes
+from tfdist.bench.other_ways import Hosts
 from tfdist.bench.plot import draw
 from tfdist.bench.report import report
 from tfdist.errors import LaunchError
@@ -21,7 +22,12 @@ MODELS = ("tiny", "mlp", "cnn", "lstm")
 
 
 def bench(
-    command: Sequence[str], what: str, workers: Sequence[int], seconds: float, output: Path
+    command: Sequence[str],
+    what: str,
+    workers: Sequence[int],
+    seconds: float,
+    output: Path,
+    hosts: Hosts,
 ) -> str:
     """Measures, and writes `bench.json`, `bench.txt` and `bench.png`.
 
@@ -31,6 +37,7 @@ def bench(
         workers: the numbers of workers to measure.
         seconds: how long each job trains.
         output: the folder for the results.
+        hosts: that more workers would be on.
 
     Returns:
         The report.
@@ -41,8 +48,8 @@ def bench(
     measured = measure(command, what, workers, seconds)
     output.mkdir(parents=True, exist_ok=True)
     (output / "bench.json").write_text(measured.to_json() + "\n")
-    text = report(measured)
-    if not draw(measured, output / "bench.png"):
+    text = report(measured, hosts)
+    if not draw(measured, output / "bench.png", hosts):
         text += "\nNo plot: matplotlib is not installed (pip install matplotlib).\n"
     (output / "bench.txt").write_text(text)
     return text

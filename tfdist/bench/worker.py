@@ -3,8 +3,8 @@
 python -m tfdist.bench.worker FOLDER SECONDS script.py its own arguments
 
 The script is run as it is. When its first `fit` has trained for so many seconds (or has ended), the
-input pipeline and the all-reduce are timed by themselves, the numbers are written to the folder,
-and the process ends with exit code 0.
+input pipeline, the all-reduce and the update are timed by themselves, the numbers are written to
+the folder, and the process ends with exit code 0.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfdist.bench.measured import WorkerTimes
+from tfdist.bench.update_time import update_seconds
 from tfdist.structures import T
 
 if TYPE_CHECKING:
+    import keras
     import tensorflow as tf
 
     from tfdist.training.data.stream import Stream
@@ -92,7 +94,7 @@ class _Watch:
         self._pauses.append(time.perf_counter() - began)
 
     def times(self) -> WorkerTimes:
-        """Returns what was seen, and times input and all-reduce by themselves."""
+        """Returns what was seen, and times input, all-reduce and update by themselves."""
         if len(self._chunks) <= _LEAST_CHUNKS:
             raise SystemExit(
                 f"tfdist bench: fit ran {len(self._chunks)} chunks of steps, too few to measure: "
@@ -117,6 +119,7 @@ class _Watch:
             rows=rows,
             gradient_bytes=size,
             all_reduces=_time_sizes(self._family),
+            update_step=_time_update(self._family.model),
         )
 
 
@@ -182,6 +185,14 @@ def _time_gradients(family: Family) -> tuple[int, float]:
     size = int(sum(np.prod(shape, dtype=np.int64) * kind.size for shape, kind in shapes))
     seconds = _time_all_reduce(family, [tf.zeros(shape, kind) for shape, kind in shapes])
     return size, seconds / int(getattr(options, "local_steps", 1))
+
+
+def _time_update(model: keras.Model) -> float:
+    """Seconds that the optimizer takes for a step, by itself."""
+    import tensorflow as tf
+
+    weights = [tf.zeros(tuple(v.shape), v.dtype) for v in model.trainable_variables]
+    return update_seconds(getattr(model, "optimizer", None), weights)
 
 
 def _time_sizes(family: Family) -> list[list[float]]:

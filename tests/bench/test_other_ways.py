@@ -1,0 +1,116 @@
+"""What `tfdist bench` tells of other ways to train."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from tests.bench.test_report import MEASURED, times
+from tfdist.bench.bench_command import bench_parser
+from tfdist.bench.measured import JobTimes, Measured
+from tfdist.bench.other_ways import Hosts, ways
+from tfdist.bench.report import PREDICTED, report
+from tfdist.errors import ClusterError
+from tfdist.scaling.link import Link
+
+
+def with_last(**changed: Any) -> Measured:
+    """MEASURED, whose workers of the larger job have measured something else."""
+    one, two = MEASURED.jobs
+    each = [dataclasses.replace(worker, **changed) for worker in two.each]
+    return Measured("train.py", [one, JobTimes(2, each)])
+
+
+def test_the_ring_is_what_was_measured_and_goes_on_from_there() -> None:
+    ring = ways(MEASURED, Hosts())["ring"]
+    for workers in (2, *PREDICTED):
+        seconds, share = MEASURED.predicted(workers)
+        assert ring.seconds(MEASURED.work, workers) == pytest.approx(seconds)
+        assert MEASURED.share(seconds) == pytest.approx(share)
+
+
+def test_what_the_computing_hides_is_hidden_from_every_sum() -> None:
+    # One worker alone computes 8 ms a step; beside a sum of 2.4 ms two take 9 ms with their input.
+    measured = with_last(graph_seconds=0.9)
+    assert measured.hidden == pytest.approx(2.4e-3)
+    assert measured.work.compute == pytest.approx(8e-3)
+    found = ways(measured, Hosts())
+    assert found["ring"].seconds(measured.work, 2) == pytest.approx(10e-3)
+    assert found["shares"].seconds(measured.work, 2) == pytest.approx(10e-3)
+
+
+def test_no_more_is_hidden_than_is_summed() -> None:
+    assert with_last(graph_seconds=0.1).hidden <= with_last().jobs[1].slowest.split.all_reduce
+    alone = Measured("train.py", MEASURED.jobs[:1])
+    assert alone.hidden == 0
+    with pytest.raises(ValueError, match="no job of two workers was measured"):
+        ways(alone, Hosts())
+    assert Measured("train.py", MEASURED.jobs[1:]).hidden == 0
+
+
+def test_the_update_is_taken_from_the_computing() -> None:
+    measured = with_last(update_step=2e-3)
+    assert measured.work.update == 2e-3
+    assert measured.work.alone == pytest.approx(MEASURED.work.alone)
+    found = ways(measured, Hosts())
+    saved = found["ring"].seconds(measured.work, 8) - found["shares"].seconds(measured.work, 8)
+    assert saved == pytest.approx(2e-3 * 7 / 8)
+    all_of_it = with_last(update_step=1.0).work
+    assert all_of_it.compute == 0
+    assert all_of_it.alone == pytest.approx(MEASURED.work.alone)
+
+
+def test_a_slow_link_between_hosts_is_felt_by_all_and_least_by_sums_of_two_steps() -> None:
+    here, far = ways(MEASURED, Hosts()), ways(MEASURED, Hosts(4, Link(2e-2, 1e8)))
+    work = MEASURED.work
+    more = {name: far[name].seconds(work, 64) - here[name].seconds(work, 64) for name in here}
+    assert min(more.values()) > 0
+    assert more["hosts"] < more["ring"] / 3
+
+
+def test_a_wire_makes_nothing_faster_than_the_software_that_was_measured() -> None:
+    here, near = ways(MEASURED, Hosts()), ways(MEASURED, Hosts(4, Link(0, 1e12)))
+    for name, way in here.items():
+        assert way.seconds(MEASURED.work, 64) == near[name].seconds(MEASURED.work, 64)
+
+
+def test_a_slow_worker_costs_those_that_wait_more() -> None:
+    found, work = ways(MEASURED, Hosts()), MEASURED.work
+    lost = {
+        name: found[f"{name} *"].seconds(work, 16) / found[name].seconds(work, 16)
+        for name in ("ring", "servers")
+    }
+    assert lost["ring"] > 1.1 > lost["servers"] >= 1
+
+
+def test_the_report_says_what_it_assumes() -> None:
+    said = report(with_last(update_step=2e-3), Hosts(8, Link(5e-5, 1.25e9)))
+    assert "8 tasks on each host; between hosts: 1,250 MB/s, 0.05 ms, no faster than here." in said
+    assert "2.00 ms, timed by itself" in said
+    assert "the network measured here" in report(MEASURED)
+    (head,) = (line for line in said.splitlines() if line.startswith("efficiency, %: workers"))
+    assert head.endswith("ring  hosts  shares  pipelines  servers  ring *  servers *")
+    assert max(len(line) for line in said.split("efficiency, %: ")[1].splitlines()[:20]) <= 88
+
+
+def test_one_job_alone_predicts_no_way() -> None:
+    assert "efficiency, %:" not in report(Measured("x", [JobTimes(1, [times(0, 1, 9e-3)])]))
+
+
+def test_a_link_is_given_in_megabytes_and_milliseconds() -> None:
+    options = bench_parser().parse_args(["--link", "1250,0.05", "--tasks_per_host", "8"])
+    assert options.link == pytest.approx((5e-5, 1.25e9))
+    assert options.tasks_per_host == 8
+
+
+@pytest.mark.parametrize("text", ["1250", "fast,0", "0,1", "1250,-1", "inf,0", "1,2,3"])
+def test_what_is_no_link_is_refused(text: str) -> None:
+    with pytest.raises(ClusterError, match=r"is no link; give megabytes a second and milliseconds"):
+        bench_parser().parse_args(["--link", text])
+
+
+def test_hosts_have_tasks() -> None:
+    with pytest.raises(ValueError, match="tasks=0: give a number of at least 1 for each host"):
+        Hosts(0)

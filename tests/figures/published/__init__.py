@@ -1,0 +1,1 @@
+"""Scaling tables that others have published, as golden data, each with its source."""

@@ -1,0 +1,50 @@
+"""Workers with parameter servers, as a way to train. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tfdist.given_numbers import is_count
+from tfdist.scaling.in_step import check_shares
+from tfdist.scaling.link import Link
+from tfdist.scaling.server_job import ServerJob
+from tfdist.scaling.step_work import StepWork
+
+__all__ = ["ParameterServers"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ParameterServers:
+    """A job with servers, and perhaps one slow worker.
+
+    Attributes:
+        link: of every task.
+        workers_each: workers for one server, at least 1; a job has one server at least.
+        staleness: see `ServerJob`; None is that nobody waits, 0 that all do.
+        slow_by: how many times as long as the others one worker takes, at least 1.
+
+    Raises:
+        ValueError: one is no such number.
+    """
+
+    link: Link
+    workers_each: int = 2
+    staleness: int | None = None
+    slow_by: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not is_count(self.workers_each):
+            raise ValueError(f"workers_each={self.workers_each!r}: give a number of at least 1")
+        check_shares(0.0, self.slow_by)
+        self.job(StepWork(0.0, 0.0), 1)
+
+    def job(self, work: StepWork, workers: int) -> ServerJob:
+        """The servers of so many workers."""
+        servers = max(1, workers // self.workers_each)
+        return ServerJob(servers, work.size, self.link, work.update, staleness=self.staleness)
+
+    def seconds(self, work: StepWork, workers: int) -> float:
+        """Seconds in which so many workers train as many batches."""
+        pace = work.compute + work.other
+        paces = [pace * self.slow_by if workers > 1 else pace] + [pace] * (workers - 1)
+        return workers / self.job(work, workers).run(paces).steps_a_second
