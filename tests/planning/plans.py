@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tfdist.bench.model import Network, Split
-from tfdist.planning.plan import Plan
+from tfdist.planning.script_plan import Plan
 from tfdist.planning.seen_process import LayerSize, SeenProcess, TableSize
 from tfdist.planning.step_speed import StepSpeed
 from tfdist.planning.task_memory import MemoryPlan

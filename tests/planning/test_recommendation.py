@@ -11,11 +11,11 @@ import pytest
 
 from tests.planning.plans import LAYERS, MB, memory, plan, seen, speed
 from tfdist import cli
-from tfdist.planning.plan import Plan, gigabytes
 from tfdist.planning.plan_command import size
 from tfdist.planning.plan_figure import draw_plan
 from tfdist.planning.plan_report import as_json, as_text
 from tfdist.planning.recommendation import recommend
+from tfdist.planning.script_plan import Plan, gigabytes
 from tfdist.planning.seen_process import TableSize
 from tfdist.planning.task_memory import MemoryPlan
 

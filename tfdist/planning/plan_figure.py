@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tfdist.errors import ClusterError
-from tfdist.planning.plan import Plan
 from tfdist.planning.recommendation import recommend
+from tfdist.planning.script_plan import Plan
 
 __all__ = ["check_figure", "draw_plan"]
 

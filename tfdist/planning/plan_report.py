@@ -6,8 +6,8 @@ import dataclasses
 import json
 from collections.abc import Sequence
 
-from tfdist.planning.plan import Plan, gigabytes
 from tfdist.planning.recommendation import recommend
+from tfdist.planning.script_plan import Plan, gigabytes
 
 __all__ = ["as_json", "as_text"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from tfdist.bench.measured import JobTimes, Measured, WorkerTimes
 from tfdist.errors import LaunchError
 from tfdist.launch import local_cluster, run_job
-from tfdist.planning.plan import Plan
+from tfdist.planning.script_plan import Plan
 from tfdist.planning.seen_process import SeenProcess
 from tfdist.planning.step_speed import StepSpeed
 from tfdist.planning.task_memory import MemoryPlan

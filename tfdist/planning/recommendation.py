@@ -12,8 +12,8 @@ import dataclasses
 from collections.abc import Sequence
 
 from tfdist.bench.model import advise
-from tfdist.planning.plan import Plan, gigabytes
 from tfdist.planning.predicted_step import PredictedStep
+from tfdist.planning.script_plan import Plan, gigabytes
 from tfdist.planning.task_memory import TaskMemory
 
 __all__ = ["Recommendation", "recommend"]
