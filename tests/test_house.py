@@ -71,3 +71,15 @@ def test_the_tests_that_are_left_to_thorough_are_there() -> None:
         if f"def {name.partition('[')[0]}(" not in (ROOT / file).read_text()
     ]
     assert gone == []
+
+
+def test_a_test_is_ended_by_itself_before_it_ends_the_session() -> None:
+    """A session is ended where a test takes longer than `faulthandler_timeout`."""
+    (longest,) = re.findall(r"faulthandler_timeout=(\d+)", (ROOT / "scripts" / "test").read_text())
+    long = {
+        path.name: seconds
+        for path in TESTS
+        for seconds in re.findall(r"pytest\.mark\.timeout\((\d+)", path.read_text())
+        if int(seconds) > 0.8 * int(longest)
+    }
+    assert long == {}

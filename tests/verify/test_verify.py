@@ -40,6 +40,9 @@ model.fit(x, x[:, :1], batch_size=16, epochs=2, verbose=0)
 USUAL = ("unsynchronized batch normalization", "noise on the data", "convolutional")
 """Two faults and a sound program, in one job."""
 
+PARTS = 7
+"""In so many tests all programs are verified: a session ends where one test takes too long."""
+
 
 @pytest.fixture(scope="module")
 def usual(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Verdict]:
@@ -75,23 +78,27 @@ def test_a_sound_program_is_equal(usual: dict[str, Verdict]) -> None:
 
 
 @pytest.mark.thorough
-@pytest.mark.timeout(5400)
-def test_every_seeded_fault_is_found_with_the_right_cause(tmp_path: Path) -> None:
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("part", range(PARTS))
+def test_every_seeded_fault_is_found_with_the_right_cause(part: int, tmp_path: Path) -> None:
     from tests.verify.seeded_fault import FAULTS
 
-    verdicts = verify_all(asked_of(list(FAULTS)), tmp_path)
+    verdicts = verify_all(asked_of(list(FAULTS)[part::PARTS]), tmp_path)
     wrong = {name: one.text() for name, one in verdicts.items() if not is_found(name, one)}
     assert len(FAULTS) >= 20
+    assert len(verdicts) >= len(FAULTS) // PARTS
     assert wrong == {}
 
 
 @pytest.mark.thorough
-@pytest.mark.timeout(5400)
-def test_no_sound_program_raises_an_alarm(tmp_path: Path) -> None:
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("part", range(PARTS))
+def test_no_sound_program_raises_an_alarm(part: int, tmp_path: Path) -> None:
     names = [*SOUND, *EXAMPLES, *SOUND_KNOWN]
-    verdicts = verify_all(asked_of(names), tmp_path)
+    verdicts = verify_all(asked_of(names[part::PARTS]), tmp_path)
     alarms = {name: one.text() for name, one in verdicts.items() if one.found != EQUAL}
     assert len(names) >= 50
+    assert len(verdicts) >= len(names) // PARTS
     assert alarms == {}
 
 
