@@ -31,10 +31,10 @@ def recommender() -> keras.Model:
 
 def takes(seconds: float) -> Callable[[], None]:
     """A step of so many seconds, in a program as those of a model are."""
-    program = tf.function(lambda: tf.numpy_function(lambda: time.sleep(seconds), [], []))
 
+    @tf.function(autograph=False)
     def step() -> None:
-        program()
+        tf.numpy_function(lambda: time.sleep(seconds), [], [])
 
     step()
     return step

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import threading
 from collections.abc import Iterator, Sequence
 
 import keras
@@ -23,8 +24,8 @@ from tfdist.training.pipelined.pipeline_programs import check_model
 __all__ = ["bytes_of", "counted_ids", "layers_of", "tables_of", "why_no_servers"]
 
 Ids = dict[tuple[int, int, int], int]
-"""How many ids of one example an embedding is called with, by the layer, the traced program and the
-replica, of which several may be in one program."""
+"""How many ids of one example an embedding is called with, by the layer, the traced program and
+the thread: each of several replicas in one program is traced by a thread of its own."""
 
 
 def bytes_of(variables: Sequence[keras.Variable]) -> int:
@@ -79,9 +80,7 @@ def counted_ids() -> Iterator[Ids]:
 
     @functools.wraps(call)
     def counted(layer: keras.layers.Embedding, inputs: tf.Tensor) -> tf.Tensor:
-        replica = tf.distribute.get_replica_context()
-        number = replica.replica_id_in_sync_group if replica else 0
-        key = id(layer), id(tf.compat.v1.get_default_graph()), number
+        key = id(layer), id(tf.compat.v1.get_default_graph()), threading.get_ident()
         found[key] = found.get(key, 0) + math.prod(size or 1 for size in inputs.shape[1:])
         return call(layer, inputs)
 
