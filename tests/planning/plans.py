@@ -25,9 +25,9 @@ def seen(
     no_servers: str = "",
     layers: Sequence[LayerSize] = LAYERS,
     tables: Sequence[TableSize] = (),
-    seconds_a_row: float = 0.0006,
-    update_seconds: float = 0.008,
-    dense_update_seconds: float | None = None,
+    growing: float = 0.6,
+    update: float = 0.08,
+    dense_update: float | None = None,
 ) -> SeenProcess:
     return SeenProcess(
         worker=0,
@@ -44,11 +44,9 @@ def seen(
         no_servers=no_servers,
         tables=list(tables),
         row_bytes=4000.0,
-        seconds_a_row=seconds_a_row,
-        update_seconds=update_seconds,
-        dense_update_seconds=(
-            update_seconds if dense_update_seconds is None else dense_update_seconds
-        ),
+        growing=growing,
+        update=update,
+        dense_update=update if dense_update is None else dense_update,
     )
 
 

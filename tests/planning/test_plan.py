@@ -52,7 +52,8 @@ def test_a_plain_keras_script_is_planned(tmp_path: Path) -> None:
     assert all(step["seconds"] > 0 and not step["is_measured"] for step in others.values())
     one_served = others[served[0]]
     together = one_served["compute"] + one_served["update"]
-    assert together <= told["steps"][0]["split"]["compute"] * (1 + 1e-9)
+    split = told["steps"][0]["split"]
+    assert together <= (split["compute"] + split["input"]) * (1 + 1e-9)
     assert one_served["transfer"] > 0
     assert told["recommended"]
 

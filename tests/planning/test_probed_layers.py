@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import keras
 import tensorflow as tf
 
@@ -46,6 +49,33 @@ def test_what_no_strategy_could_train_is_told() -> None:
     assert "gradient_accumulation_steps" in probed_layers.why_no_servers(model)
     model.compile("adam", "mse")
     assert probed_layers.why_no_servers(model) == ""
+
+
+_TWO_REPLICAS = """
+import keras, tensorflow as tf
+from tfdist.planning import probed_layers
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+with strategy.scope():
+    model = keras.Sequential([keras.Input((3,), dtype="int32"), keras.layers.Embedding(5000, 16)])
+with probed_layers.counted_ids() as ids:
+    ids.clear()
+    tf.function(lambda: strategy.run(model, [tf.zeros((2, 3), tf.int32)])).get_concrete_function()
+(table,) = probed_layers.tables_of(model, ids).values()
+print("ids", table.ids, "replicas", len(ids), "programs", len({graph for _, graph, _ in ids}))
+"""
+
+
+def test_replicas_in_one_program_do_not_add_up_an_examples_ids() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", _TWO_REPLICAS],
+        capture_output=True,
+        text=True,
+        timeout=200,  # on a busy machine
+        check=False,
+    )
+    assert "ids 3 replicas 2 programs 1" in ran.stdout, ran.stdout + ran.stderr
 
 
 def test_large_tables_are_found_with_the_ids_of_an_example() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.planning.plans import LAYERS, MB, memory, plan, seen, speed
 from tfdist import cli
+from tfdist.bench.model import Network, Split
 from tfdist.planning.plan_command import size
 from tfdist.planning.plan_figure import draw_plan
 from tfdist.planning.plan_report import as_json, as_text
@@ -58,7 +59,7 @@ def test_a_pipeline_is_taken_where_only_its_stages_fit() -> None:
 
 def speedy(exchange: float, limit: int = 2000 * MB, **of_seen: Any) -> Plan:
     """A plan in which two workers in step lose by their exchange, of a model without a rest."""
-    measured = seen(**{"seconds_a_row": 0.00092} | of_seen)
+    measured = seen(**{"growing": 0.92} | of_seen)
     return Plan("train.py", MemoryPlan(measured, measured), speed(exchange=exchange), 4, limit)
 
 
@@ -78,6 +79,32 @@ def test_parameter_servers_are_taken_where_the_rest_brings_nothing() -> None:
     assert found.command == "--workers 4 --ps 1"
     assert any("each update misses" in reason for reason in found.reasons)
     assert any("its largest task, worker" in reason for reason in found.reasons)
+
+
+def test_a_pipeline_that_is_faster_by_less_than_predictions_are_off_is_not_taken() -> None:
+    even = [dataclasses.replace(layer, operations=1.0) for layer in LAYERS]
+    found = recommend(speedy(0.035, layers=even, no_servers="of a reason"))
+    assert found.command == "--workers 4"  # 1.57 over 1.29 is 1.22
+    assert "a 2-stage pipeline would train 1.57 times" in found.reasons[-1]
+
+
+def served_by_itself(limit: int) -> Plan:
+    """A plan in which Python takes half of a step, which servers leave to the chief."""
+    table = TableSize("items", 39 * MB, 39 * MB, height=10**6, ids=1)
+    measured = seen(no_pipeline="of a reason", tables=[table])
+    half = Split(0.05, 0.0, 0.0, 0.05)
+    alone = dataclasses.replace(speed(exchange=0.5), alone=half, network=Network(0.0, 1e12))
+    return Plan("train.py", MemoryPlan(measured, measured), alone, 2, limit)
+
+
+def test_one_worker_gets_no_server_where_it_fits_without() -> None:
+    by_itself = served_by_itself(2000 * MB)
+    assert by_itself.gain(by_itself.served[0]) > 1.9
+    found = recommend(by_itself)
+    assert found.command == "--workers 2 --ps 1"
+    assert not any("1 worker, 1 ps" in reason for reason in found.reasons)
+    found = recommend(served_by_itself(900 * MB))  # it takes 1,000 without, 844 of few rows
+    assert found.command == "--workers 1 --ps 1"
 
 
 def test_what_is_not_taken_is_told_with_its_numbers() -> None:

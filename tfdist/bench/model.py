@@ -87,9 +87,11 @@ class Split:
     """Where the seconds of a step go on one worker.
 
     Attributes:
-        compute: forward, backward and update, and waiting for whoever is slower.
-        all_reduce: exchanging gradients.
-        input: the input pipeline, as far as it is not hidden.
+        compute: what is left of the graph's: forward, backward and update, and waiting for whoever
+            is slower.
+        all_reduce: exchanging gradients, as long as it takes by itself.
+        input: the input pipeline, as long as it takes by itself; what the computing hides of it is
+            missing in `compute`.
         python: between two chunks: callbacks, progress bar, reading the metrics.
     """
 
@@ -107,6 +109,11 @@ class Split:
     def alone(self) -> float:
         """Seconds of a step of a worker that need not exchange anything."""
         return self.total - self.all_reduce
+
+    @property
+    def compute_at_most(self) -> float:
+        """What computing takes where it hides all of the input, which is read ahead."""
+        return self.compute + self.input
 
 
 def step_seconds(split: Split, size: float, network: Network, workers: int) -> float:

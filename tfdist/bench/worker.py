@@ -16,7 +16,7 @@ import os
 import runpy
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,9 +72,8 @@ class _Watch:
             if mode != "train" or self._is_looking:
                 return run(mode, source, *rest)
             if not self._chunks and self._look is not None:
-                self._is_looking = True
-                self._look(self._family, self._data)
-                self._is_looking = False
+                with self.looking():
+                    self._look(self._family, self._data)
             self._end_if_all_have_seen_enough()
             began = time.perf_counter()
             ran = run(mode, source, *rest)
@@ -83,6 +82,15 @@ class _Watch:
             return ran
 
         return timed
+
+    @contextlib.contextmanager
+    def looking(self) -> Iterator[None]:
+        """While it is open, steps are not counted."""
+        self._is_looking = True
+        try:
+            yield
+        finally:
+            self._is_looking = False
 
     def _end_if_all_have_seen_enough(self) -> None:
         began = time.perf_counter()
@@ -256,7 +264,8 @@ def watch_first_fit(
         with contextlib.suppress(_EnoughError):
             fit(loop, data, *rest, **settings)
         if after is not None:
-            after(loop.family)
+            with watch.looking():
+                after(loop.family)
         times = watch.times()
         path = folder / f"worker-{times.worker}.json"
         path.write_text(json.dumps(dataclasses.asdict(times)))

@@ -11,7 +11,12 @@ forward and two thirds backward. Its output, and the gradient of that, reach the
 alpha + bytes / beta later (the sender goes on meanwhile), and `tfdist.pipeline.simulate` tells
 when each stage has done. Then it updates its own weights, of which its share is that of the
 gradients' bytes. Before the first microbatch its rows come from the chief, and at the end the
-chief is told.
+chief is told. The chief reads ahead: a step takes no less than its input.
+
+Alpha and beta are those of `Network.link`, in which is what the model's own exchange took more than
+its bytes would: tensors between stages go through the same software, and so workers in step are
+counted, with which pipelines are compared. The lone worker may have hidden its input behind its
+computing, which then lacks these seconds in its `Split`: all of the input is counted as computing.
 
 Assumed: each stage has a machine as the one worker had; the default schedule and number of
 microbatches; what is sent costs the sender no computing; microbatches' gradients are added for
@@ -72,37 +77,40 @@ class PipelineSpeed:
             return max(end + update for end, update in zip(last, updates, strict=True))
 
         at_once = ends([0.0] * (stages - 1))
-        fed = self._send(rows * self.seen.row_bytes) + self.network.alpha
+        fed = self._send(rows * self.seen.row_bytes) + self.network.link.latency
         busiest = max(range(stages), key=lambda k: microbatches * slots[k] + updates[k])
         compute, update = microbatches * slots[busiest], updates[busiest]
+        transfer = max(0.0, ends(between) - at_once) + fed
+        waiting = max(0.0, at_once - compute - update)
+        shown = max(0.0, self.alone.input - compute - transfer - update - waiting)
         return PredictedStep(
             strategy=f"{stages}-stage pipeline",
             workers=stages,
             at_once=1,
             rows=self.seen.rows,
             compute=compute,
-            transfer=max(0.0, ends(between) - at_once) + fed,
+            transfer=transfer,
             update=update,
-            waiting=max(0.0, at_once - compute - update),
-            host=self.alone.input + self.alone.python,
+            waiting=waiting,
+            host=shown + self.alone.python,
         )
 
     @property
     def _by_rows(self) -> float:
         """Of one worker's compute what grows with the rows."""
-        return min(self.seen.seconds_a_row * self.seen.rows, self.alone.compute)
+        return self.seen.growing * self.alone.compute_at_most
 
     @property
     def _update(self) -> float:
-        return min(self.seen.update_seconds, self.alone.compute - self._by_rows)
+        return min(self.seen.update, 1 - self.seen.growing) * self.alone.compute_at_most
 
     @property
     def _by_run(self) -> float:
-        return self.alone.compute - self._by_rows - self._update
+        return max(0.0, self.alone.compute_at_most - self._by_rows - self._update)
 
     def _part_of_gradients(self, layers: list[LayerSize]) -> float:
         every = sum(layer.gradients for layer in self.seen.layers)
         return sum(layer.gradients for layer in layers) / every if every else 0.0
 
     def _send(self, size: float) -> float:
-        return self.network.alpha + size / self.network.beta
+        return self.network.link.seconds(1, size)

@@ -88,7 +88,7 @@ def _predicted(plan: Plan) -> str:
     return _table([*head, "a step", "examples/s", "gain", "how"], rows) + (
         "Each task has a machine as one worker has here. Of workers with a parameter server each\n"
         "takes steps of its own: one ends every so many ms. Waiting: for other stages, or for a\n"
-        "server that all share. Host: the chief's input and Python.\n"
+        "server that all share. Host: for the chief's Python, and input that is not hidden.\n"
     )
 
 

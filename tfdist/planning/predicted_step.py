@@ -20,7 +20,8 @@ class PredictedStep:
         transfer: that it waits for tensors on their way.
         update: of the weights.
         waiting: for other tasks.
-        host: the input, as far as it is not hidden, and Python between chunks of steps.
+        host: for the chief: the input, as far as it is not hidden, and Python between chunks of
+            steps.
     """
 
     strategy: str

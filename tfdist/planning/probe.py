@@ -6,7 +6,7 @@ Speed is measured as `tfdist bench` does. Memory: before the first step of `fit`
 and a whole batch are trained on. From one to two rows the process grows by another traced program;
 from two to all by as much, and by the activations, since nothing else depends on the rows. Then
 `fit` goes on by itself, and the peak is that of a real run. On a GPU TensorFlow's allocator is
-asked. The steps of one row and of the batch are timed as well, and so, at the end, are the
+asked. The steps of two rows and of the batch are timed as well, and so, at the end, are the
 optimizers' updates (`probed_seconds`).
 """
 
@@ -71,9 +71,10 @@ class _Probe:
     def before(self, family: Family, data: Stream) -> None:
         """Before the first step: trains on few rows and on a whole batch."""
         from tfdist.planning.probed_layers import counted_ids
-        from tfdist.planning.probed_seconds import seconds_a_row
+        from tfdist.planning.probed_seconds import growing_part
 
         self._deadline.cancel()
+        self._data = data
         self._meter = _Meter()
         self._began = process_memory.peak()
         step = _first(data)
@@ -88,14 +89,17 @@ class _Probe:
         grown = max(0, peaks[2] - peaks[1] - program)
         self._a_row = grown / more if more > 0 else 0.0
         two = _cut(step, 2)
-        self._seconds_a_row = seconds_a_row(
-            family, lambda: _train(family, two, 1), lambda: _train(family, step, 1), more
+        self._growing = growing_part(
+            family,
+            lambda: _train(family, two, 1),
+            lambda: _train(family, step, 1),
+            more / self._rows,
         )
 
     def after(self, family: Family) -> None:
         """After the last step: writes what was seen."""
         from tfdist.planning.probed_layers import bytes_of, layers_of, tables_of, why_no_servers
-        from tfdist.planning.probed_seconds import update_seconds
+        from tfdist.planning.probed_seconds import update_part
         from tfdist.training.model_parts import optimizers_of
 
         model = family.model
@@ -103,6 +107,11 @@ class _Probe:
         layers, why = layers_of(model)
         tables = tables_of(model, self._ids)
         rows = {path: one.rows_of(self._rows) for path, one in tables.items()}
+        first = functools.cache(lambda: _first(self._data))  # again: kept, it would be in the peak
+
+        def whole() -> None:
+            _train(family, first(), 1)
+
         seen = SeenProcess(
             worker=family.layout.worker,
             place=self._meter.place,
@@ -118,9 +127,9 @@ class _Probe:
             no_servers=why_no_servers(model),
             tables=list(tables.values()),
             row_bytes=self._row_bytes,
-            seconds_a_row=self._seconds_a_row,
-            update_seconds=update_seconds(family, rows, dense=False),
-            dense_update_seconds=update_seconds(family, rows, dense=True),
+            growing=self._growing,
+            update=update_part(family, whole, rows, dense=False),
+            dense_update=update_part(family, whole, rows, dense=True),
         )
         path = self._folder / f"memory-{seen.worker}.json"
         path.write_text(json.dumps(dataclasses.asdict(seen)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import threading
 from collections.abc import Iterator, Sequence
 
 import keras
@@ -22,8 +23,9 @@ from tfdist.training.pipelined.pipeline_programs import check_model
 
 __all__ = ["bytes_of", "counted_ids", "layers_of", "tables_of", "why_no_servers"]
 
-Ids = dict[tuple[int, int], int]
-"""How many ids of one example an embedding is called with, by the layer and the traced program."""
+Ids = dict[tuple[int, int, int], int]
+"""How many ids of one example an embedding is called with, by the layer, the traced program and
+the thread: each of several replicas in one program is traced by a thread of its own."""
 
 
 def bytes_of(variables: Sequence[keras.Variable]) -> int:
@@ -78,7 +80,7 @@ def counted_ids() -> Iterator[Ids]:
 
     @functools.wraps(call)
     def counted(layer: keras.layers.Embedding, inputs: tf.Tensor) -> tf.Tensor:
-        key = id(layer), id(tf.compat.v1.get_default_graph())
+        key = id(layer), id(tf.compat.v1.get_default_graph()), threading.get_ident()
         found[key] = found.get(key, 0) + math.prod(size or 1 for size in inputs.shape[1:])
         return call(layer, inputs)
 
@@ -102,7 +104,7 @@ def tables_of(model: keras.Model, ids: Ids) -> dict[str, TableSize]:
             continue
         table = layer.embeddings
         if bytes_of([table]) >= MIN_BYTES:
-            counts = [count for (number, _), count in ids.items() if number == id(layer)]
+            counts = [count for (number, *_), count in ids.items() if number == id(layer)]
             found[table.path] = TableSize(
                 name=layer.name,
                 weights=bytes_of([table]),

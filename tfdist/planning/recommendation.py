@@ -3,7 +3,7 @@
 Workers in step come first: they train as one process would. A pipeline does, too, but wants more
 of its model and its network, so that it is taken where it is clearly faster. With parameter servers
 each update misses what others have done meanwhile; they are taken where they are much faster, or
-where workers in step bring nothing. And both where only they fit.
+where workers in step bring nothing. And both where only they fit: one worker with a server, too.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ ENOUGH = 0.95
 """The fewest workers are taken that bring so much of the best gain."""
 WORTH_WHILE = 1.1
 """More workers pay if they bring so many times one worker's examples a second."""
-CLEARLY = 1.1
-"""A pipeline is taken if it trains so many times the examples a second of workers in step."""
+CLEARLY = 1.3
+"""A pipeline is taken if it trains so many times the examples a second of workers in step; its
+prediction is rather too fast than too slow."""
 MUCH = 1.5
 """And parameter servers so many times, where workers in step bring something."""
 
@@ -45,7 +46,7 @@ def recommend(plan: Plan) -> Recommendation:
     """Says what to take, and why."""
     fitting = [count for count in plan.counts if plan.fits(plan.memory.workers(count))]
     cut = _fewest(plan, [one for one in plan.pipelines if plan.fit_all(plan.stages_of(one))])
-    served = _fewest(plan, [one for one in plan.served if plan.fit_all(plan.servers_of(one))])
+    served = _fewest(plan, _worth_serving(plan))
     if not fitting:
         return _of_what_is_left(plan, cut, served)
     in_step = _in_step(plan, fitting)
@@ -64,6 +65,13 @@ def recommend(plan: Plan) -> Recommendation:
         return Recommendation(_servers(served), tuple(why))
     others = tuple(_slower(plan, one, best) for one in (cut, served) if one is not None)
     return Recommendation(in_step.command, (*in_step.reasons, *others))
+
+
+def _worth_serving(plan: Plan) -> list[PredictedStep]:
+    """What fits with servers; of one worker only where it would not fit without them."""
+    least = 2 if plan.fits(plan.memory.workers(1)) else 1
+    steps = [one for one in plan.served if one.workers >= least]
+    return [one for one in steps if plan.fit_all(plan.servers_of(one))]
 
 
 def _fewest(plan: Plan, steps: Sequence[PredictedStep]) -> PredictedStep | None:

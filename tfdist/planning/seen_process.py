@@ -60,7 +60,7 @@ class TableSize:
 
 @dataclasses.dataclass(frozen=True)
 class SeenProcess:
-    """One worker: bytes of memory, and seconds that a step's speed does not tell apart.
+    """One worker: bytes of memory, and parts of a step that its seconds do not tell apart.
 
     Attributes:
         worker: its number.
@@ -78,9 +78,9 @@ class SeenProcess:
         no_servers: why parameter servers cannot train it; "" where they can.
         tables: large embeddings.
         row_bytes: of one example as `fit` was given it.
-        seconds_a_row: what one row more of a step takes.
-        update_seconds: of the optimizers for all weights.
-        dense_update_seconds: of the optimizers for all weights but those of `tables`.
+        growing: which part of a step's computing grows with its rows, from 0 to 1.
+        update: which part the optimizers' update of all weights is, from 0 to 1.
+        dense_update: which part that of all weights but those of `tables` is, from 0 to 1.
     """
 
     worker: int
@@ -97,18 +97,20 @@ class SeenProcess:
     no_servers: str
     tables: list[TableSize]
     row_bytes: float
-    seconds_a_row: float
-    update_seconds: float
-    dense_update_seconds: float
+    growing: float
+    update: float
+    dense_update: float
 
     def __post_init__(self) -> None:
         if self.place not in ("host", "gpu"):
             raise ValueError(f"place={self.place!r}: give 'host' or 'gpu'")
         if self.rows < 1 or min(self.peak, self.weights, self.activations_a_row) < 0:
             raise ValueError(f"rows={self.rows}, peak={self.peak}: give rows and bytes")
-        times = self.seconds_a_row, self.update_seconds, self.dense_update_seconds, self.row_bytes
-        if min(times) < 0:
-            raise ValueError(f"{times}: no seconds and no bytes are below 0")
+        parts = self.growing, self.update, self.dense_update
+        if min(*parts, self.row_bytes) < 0 or max(parts) > 1:
+            raise ValueError(
+                f"{parts}, row_bytes={self.row_bytes}: parts are 0 to 1, bytes not below 0"
+            )
 
     @property
     def activations(self) -> int:

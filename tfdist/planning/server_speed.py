@@ -12,9 +12,13 @@ servers, which they share, and the chief, which hands the batches out:
 
     steps a second = min(N / step, servers / (bytes / beta + update), 1 / chief)
 
-Bytes are those of one step in both directions, since copying them takes a server's processor;
-the chief's time is its input, its Python, and what a batch takes on its way to a worker (to which
-it is sent ahead).
+Bytes are those of one step in both directions, since copying them takes a server's processor; alpha
+and beta are those of `Network.link`, in which is what the model's own exchange took more than its
+bytes would, for so workers in step are counted, with which these are compared. The chief's time is
+its input, its Python, and what a batch takes on its way to a worker (to which it is sent ahead).
+
+The lone worker may have hidden its input behind its computing, which then lacks these seconds in
+its `Split`: all of the input is counted as computing, so that reading it elsewhere saves nothing.
 
 Assumed: workers, servers and chief have a machine each as the one worker had; variables are spread
 evenly over the servers; every id of a batch is another one (so that tables' bytes are the most that
@@ -53,12 +57,13 @@ class ServerSpeed:
 
     def step(self, workers: int, servers: int = 1) -> PredictedStep:
         """A step of one of so many workers."""
-        compute = self.alone.compute - self._own_update
-        moved = (self.seen.fetched + self.seen.pushed) / self.network.beta
-        transfer = 2 * self.network.alpha + moved
+        compute = self.alone.compute_at_most - self._own_update
+        link = self.network.link
+        moved = (self.seen.fetched + self.seen.pushed) / link.bandwidth
+        transfer = 2 * link.latency + moved
         update = self._update / servers
         own = compute + transfer + update
-        least = max(moved / servers + update, self._chief)
+        waiting = max(0.0, workers * (moved / servers + update) - own)
         return PredictedStep(
             strategy=servers_name(workers, servers),
             workers=workers,
@@ -67,15 +72,15 @@ class ServerSpeed:
             compute=compute,
             transfer=transfer,
             update=update,
-            waiting=max(0.0, workers * least - own),
-            host=0.0,
+            waiting=waiting,
+            host=max(0.0, workers * self._chief - own - waiting),
         )
 
     @property
     def _update(self) -> float:
         """Seconds of the servers for a step."""
         whole = sum(table.gradients for table in self.seen.tables)
-        dense = min(self.seen.dense_update_seconds, self._own_update)
+        dense = min(self.seen.dense_update, self.seen.update) * self.alone.compute_at_most
         if not whole:
             return dense
         rows = self.seen.pushed - (self.seen.gradients - whole)
@@ -83,10 +88,10 @@ class ServerSpeed:
 
     @property
     def _own_update(self) -> float:
-        """Of the lone worker's compute that of its optimizer; timed apart, it may not be part."""
-        return min(self.seen.update_seconds, self.alone.compute)
+        """Of the lone worker's compute that of its optimizer."""
+        return self.seen.update * self.alone.compute_at_most
 
     @property
     def _chief(self) -> float:
-        sent = self.seen.rows * self.seen.row_bytes / self.network.beta
+        sent = self.seen.rows * self.seen.row_bytes / self.network.link.bandwidth
         return self.alone.input + self.alone.python + sent

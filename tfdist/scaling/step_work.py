@@ -15,7 +15,7 @@ class StepWork:
         compute: seconds of forward and backward.
         size: bytes of the gradients, and of the weights.
         update: seconds in which the optimizer updates all weights.
-        other: seconds of the input, as far as it is not hidden, and of Python.
+        other: seconds of the input, by itself, and of Python.
 
     Raises:
         ValueError: one is below 0.
