@@ -141,9 +141,9 @@ shares: shard_optimizer=True, on the ring; each worker has its share of the upda
 pipelines: of {stages} tasks, {microbatches} microbatches, 1F1B; replicas of a stage share hosts,
   and sum on a ring. As if stages were equal, and handing over took a latency alone.
 servers: parameter servers, where nobody waits for others; in each step all weights are
-  fetched and all gradients sent, and the servers update. There is one more task, a server,
-  for {each} workers: the efficiency is over workers and servers. All tasks of a host share
-  its link, each with an equal part.
+  fetched and all gradients sent, and the servers update. One server for {each} workers is
+  a task of its own: the efficiency is over workers and servers. All tasks of a host
+  share its link, each with an equal part.
 *: one worker takes {slow:g} times as long as the others.
 """
 
