@@ -71,7 +71,7 @@ def _timed(given: keras.optimizers.Optimizer, weights: Sequence[tf.TensorSpec]) 
     @tf.function(autograph=False)
     def loop(times: tf.Tensor) -> tf.Tensor:
         def body(i: tf.Tensor) -> tuple[tf.Tensor]:
-            optimizer.apply([tf.zeros_like(weight) for weight in weights], variables)
+            optimizer.apply([tf.zeros(weight.shape, weight.dtype) for weight in weights], variables)
             return (i + 1,)
 
         tf.while_loop(lambda i: i < times, body, (tf.constant(0),), parallel_iterations=1)
