@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import Any
 
 import pytest
 
-from tests.bench.test_report import MEASURED, times
+from tests.bench.test_report import MEASURED, SIZES, times
+from tests.figures.measured_points import BENCH
 from tfdist.bench.bench_command import bench_parser
 from tfdist.bench.measured import JobTimes, Measured
-from tfdist.bench.other_ways import Hosts, ways
+from tfdist.bench.model import Network
+from tfdist.bench.other_ways import Hosts, efficiency, ways
 from tfdist.bench.report import PREDICTED, report
 from tfdist.errors import ClusterError
 from tfdist.scaling.link import Link
@@ -31,23 +34,77 @@ def test_the_ring_is_what_was_measured_and_goes_on_from_there() -> None:
         assert MEASURED.share(seconds) == pytest.approx(share)
 
 
-def test_what_the_computing_hides_is_hidden_from_every_sum() -> None:
-    # One worker alone computes 8 ms a step; beside a sum of 2.4 ms two take 9 ms with their input.
-    measured = with_last(graph_seconds=0.9)
-    assert measured.hidden == pytest.approx(2.4e-3)
-    assert measured.work.compute == pytest.approx(8e-3)
-    found = ways(measured, Hosts())
-    assert found["ring"].seconds(measured.work, 2) == pytest.approx(10e-3)
-    assert found["shares"].seconds(measured.work, 2) == pytest.approx(10e-3)
+def test_an_exchange_that_was_slower_by_itself_hides_no_computing() -> None:
+    # One worker alone computes 8 ms a step, of which a step of 10 leaves 2 for a sum of 2.4.
+    measured = with_last(graph_seconds=1.0)
+    split = measured.split(measured.jobs[1])
+    assert split.compute == pytest.approx(8e-3)
+    assert (split.all_reduce, split.input) == (pytest.approx(2e-3), pytest.approx(0))
+    assert split.total == pytest.approx(measured.jobs[1].slowest.split.total)
+    seconds, _ = measured.predicted(2)
+    assert seconds == pytest.approx(11e-3)  # what was measured, with 1 ms of Python
+    for name in ("ring", "hosts"):
+        assert ways(measured, Hosts())[name].seconds(measured.work, 2) == pytest.approx(seconds)
 
 
-def test_no_more_is_hidden_than_is_summed() -> None:
-    assert with_last(graph_seconds=0.1).hidden <= with_last().jobs[1].slowest.split.all_reduce
-    alone = Measured("train.py", MEASURED.jobs[:1])
-    assert alone.hidden == 0
+def test_a_step_that_leaves_no_room_does_not_show_that_sums_are_free() -> None:
+    measured = with_last(graph_seconds=0.7)  # less than one worker alone computes
+    split = measured.split(measured.jobs[1])
+    assert (split.compute, split.all_reduce) == (pytest.approx(7e-3), 0)
+    assert measured.network is not None
+    assert measured.network.overhead == pytest.approx(1.0)  # as alpha and beta say
+
+
+def test_on_a_busy_machine_no_way_hides_its_computing() -> None:
+    content = json.loads(BENCH.read_text())
+    del content["load"]
+    every = Measured.from_json(json.dumps(content))
+    for count in (2, 3):
+        measured = Measured("mlp", every.jobs[:count])
+        lone = measured.split(measured.jobs[0]).compute
+        assert measured.split(measured.jobs[-1]).compute >= lone > 8e-3
+        found = ways(measured, Hosts())
+        network = measured.network
+        assert network is not None
+        for workers in (2, *PREDICTED):
+            least = lone + network.all_reduce(workers, measured.work.size)
+            assert found["ring"].seconds(measured.work, workers) >= least
+
+
+def test_without_a_lone_worker_the_split_is_what_was_timed() -> None:
+    two = Measured("train.py", MEASURED.jobs[1:])
+    assert two.split(two.jobs[0]) == two.jobs[0].slowest.split
     with pytest.raises(ValueError, match="no job of two workers was measured"):
-        ways(alone, Hosts())
-    assert Measured("train.py", MEASURED.jobs[1:]).hidden == 0
+        ways(Measured("train.py", MEASURED.jobs[:1]), Hosts())
+
+
+def test_servers_count_as_tasks_and_are_never_worth_more_than_workers() -> None:
+    fast = Network(alpha=1e-9, beta=1e15)
+    each = [
+        dataclasses.replace(
+            worker,
+            graph_seconds=1.8,
+            python_seconds=0.0,
+            input_step=0.0,
+            all_reduce_step=fast.all_reduce(2, 1e6),
+            all_reduces=[[size, fast.all_reduce(2, size)] for size in SIZES],
+            update_step=8e-3,
+        )
+        for worker in MEASURED.jobs[1].each
+    ]
+    alone = dataclasses.replace(
+        MEASURED.jobs[0].slowest, graph_seconds=1.8, python_seconds=0.0, input_step=0.0
+    )
+    measured = Measured("train.py", [JobTimes(1, [alone]), JobTimes(2, each)])
+    way = ways(measured, Hosts())["servers"]
+    for workers in (8, 64, 512):
+        # Servers take the update over: workers alone would look faster than one that does all.
+        assert measured.share(way.seconds(measured.work, workers)) > 1
+        assert 0.7 < efficiency(measured, way, workers) < 0.8
+        assert efficiency(measured, ways(measured, Hosts())["ring"], workers) <= 1.001
+    said = " ".join(report(measured).split())
+    assert "the efficiency is over workers and servers" in said
+    assert "All tasks of a host share its link" in said
 
 
 def test_the_update_is_taken_from_the_computing() -> None:
@@ -89,6 +146,10 @@ def test_the_report_says_what_it_assumes() -> None:
     said = report(with_last(update_step=2e-3), Hosts(8, Link(5e-5, 1.25e9)))
     assert "8 tasks on each host; between hosts: 1,250 MB/s, 0.05 ms, no faster than here." in said
     assert "2.00 ms, timed by itself" in said
+    assert "not timed" not in said
+    untimed = report(with_last(update_untimed="Mine: KeyError: 'rate'"))
+    assert "The update was not timed: Mine: KeyError: 'rate'\n" in untimed
+    assert "ms, timed by itself" not in untimed
     assert "the network measured here" in report(MEASURED)
     (head,) = (line for line in said.splitlines() if line.startswith("efficiency, %: workers"))
     assert head.endswith("ring  hosts  shares  pipelines  servers  ring *  servers *")

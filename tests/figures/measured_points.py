@@ -34,8 +34,8 @@ MODEL = 4 * 14_217_226
 """Bytes of Dense 784-2048-2048-2048-2048-10, which sent them."""
 SCHEDULES = {"1f1b": 528.8, "zero_bubble": 459.4, "interleaved": 503.2, "zb_v": 489.4}
 ACCUMULATED = 879.5
-"""Milliseconds of a step on two workers, and of one process with 8 microbatches: docs/figures/
-pipeline_schedules.md."""
+"""Milliseconds of a step on two workers, and of one process with 8 microbatches:
+docs/figures/pipeline_schedules.md."""
 
 
 @dataclasses.dataclass(frozen=True)

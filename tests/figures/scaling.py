@@ -18,6 +18,7 @@ from pathlib import Path
 from tests.figures import measured_points, published_tables
 from tests.figures.published_tables import BACKWARD, LATENCIES, LATENCY, Comparison, read
 from tests.figures.scaling_picture import BETWEEN, SLOW, TASKS, WITHIN, WORK, draw
+from tests.figures.scaling_summary import summary
 
 RESULTS = Path(__file__).parent / "results"
 TEMPLATE = Path(__file__).with_name("scaling_template.md")
@@ -32,6 +33,7 @@ def main() -> None:
     (asked.output / "scaling.md").write_text(page())
     draw(asked.output / "scaling.svg")
     print(page())
+    print(summary())  # for docs/figures/index.md
 
 
 def page() -> str:

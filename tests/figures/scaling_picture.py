@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter, ScalarFormatter
 
 from tests.figures import published_tables
-from tfdist.bench.other_ways import Way
+from tfdist.bench.other_ways import Way, share_that_trains
 from tfdist.scaling.hierarchy import Hierarchy, HostRing
 from tfdist.scaling.in_step import InStep
 from tfdist.scaling.link import Link
@@ -20,7 +20,7 @@ from tfdist.scaling.pipeline_replicas import PipelineReplicas
 from tfdist.scaling.sharded_update import ShardedUpdate
 from tfdist.scaling.step_work import StepWork
 
-__all__ = ["BETWEEN", "SLOW", "TASKS", "WITHIN", "WORK", "draw"]
+__all__ = ["BETWEEN", "SLOW", "TASKS", "WITHIN", "WORK", "WORKERS", "draw", "efficiency", "ways"]
 
 WORK = StepWork(compute=0.2, size=100e6, update=0.01)
 TASKS = 8
@@ -32,7 +32,7 @@ SLOW = 2.0
 def draw(path: Path) -> None:
     """Draws both, and writes an SVG."""
     with rc_context({"svg.hashsalt": "tfdist", "svg.fonttype": "none"}):
-        figure = Figure(figsize=(10.5, 4.6), layout="constrained", facecolor="white")
+        figure = Figure(figsize=(10.5, 5.2), layout="constrained", facecolor="white")
         FigureCanvasSVG(figure)  # needs no screen
         left, right = figure.subplots(1, 2, width_ratios=(1, 1.15))
         _ways(left)
@@ -45,29 +45,39 @@ def draw(path: Path) -> None:
 _WORDS = """\
 <title>Scale on paper</title>
  <desc>Left: the predicted efficiency of each way to train on 2 to 512 workers. It falls where a
- ring leaves the first host, and on with the workers; that of parameter servers stays, and a slow
- worker costs them least. Right: published efficiencies beside the two predictions of each.</desc>
+ job leaves its first host: that of a ring to little more than half, and on with the workers; that
+ of parameter servers, which share their hosts' links with the workers, to a tenth, where it stays.
+ Right: published efficiencies beside the two predictions of each.</desc>
  <metadata>"""
 
 
-def _ways(axes: Axes) -> None:
+def ways() -> dict[str, tuple[Way, str, str]]:
+    """Ways to train, each with its colour and line."""
     sums = Hierarchy(BETWEEN, WITHIN, TASKS)
     flat = HostRing(sums)
-    ways: dict[str, tuple[Way, str, str]] = {
+    return {
         "ring": (InStep(flat), "#0072B2", "-"),
         "ring, one slow": (InStep(flat, slow_by=SLOW), "#0072B2", ":"),
         "sums within hosts first": (InStep(sums), "#56B4E9", "-"),
         "shares of the update": (ShardedUpdate(flat), "#CC79A7", "--"),
         "pipelines of 2": (PipelineReplicas(2, 8, flat), "#009E73", "-"),
-        "parameter servers": (ParameterServers(BETWEEN), "#D55E00", "-"),
+        "parameter servers": (ParameterServers(sums), "#D55E00", "-"),
         "parameter servers, one slow": (
-            ParameterServers(BETWEEN, slow_by=SLOW),
+            ParameterServers(sums, slow_by=SLOW),
             "#D55E00",
             ":",
         ),
     }
-    for name, (way, colour, line) in ways.items():
-        shares = [WORK.alone / way.seconds(WORK, count) for count in WORKERS]
+
+
+def efficiency(way: Way, workers: int) -> float:
+    """Over one worker alone, and over servers, too."""
+    return WORK.alone / way.seconds(WORK, workers) * share_that_trains(way, workers)
+
+
+def _ways(axes: Axes) -> None:
+    for name, (way, colour, line) in ways().items():
+        shares = [efficiency(way, count) for count in WORKERS]
         axes.plot(WORKERS, shares, line, color=colour, label=name, linewidth=1.8)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(ScalarFormatter())
@@ -75,7 +85,7 @@ def _ways(axes: Axes) -> None:
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set(title="efficiency, predicted", xlabel="workers", ylim=(0, 1.02))
     axes.grid(color="#DDDDDD", linewidth=0.6)
-    axes.legend(fontsize=8, loc="lower left")
+    axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2)
 
 
 def _published(axes: Axes) -> None:

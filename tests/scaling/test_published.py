@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tests.figures import measured_points, published_tables, scaling
+from tests.figures import measured_points, published_tables, scaling, scaling_picture
 from tests.figures.published_tables import PUBLISHED, Comparison
+from tests.figures.scaling_summary import summary
 
 FILES = sorted(path for path in PUBLISHED.glob("*.json") if path.stem != "left_out")
 
@@ -52,11 +53,51 @@ def test_bytes_are_those_on_the_wire() -> None:
 
 
 def test_the_figures_of_the_documentation_are_those_of_the_page() -> None:
-    told = (ROOT / "docs" / "figures" / "index.md").read_text()
-    rows = list(published_tables.horovod())
-    most = [max(100 * abs(row.errors[i]) for row in rows) for i in (0, 1)]
-    assert f"{most[0]:.0f} % at most)" in told
-    assert f"12 % ({most[1]:.0f})" in told
+    page = (ROOT / "docs" / "figures" / "index.md").read_text()
+    _, told = page.split("## Scale on paper\n")
+    told, *_ = told.split("\n## ")
+    assert " ".join(told.split()) == summary()
+
+
+def test_the_summary_leaves_out_no_table_and_no_column() -> None:
+    said, page = summary(), (scaling.RESULTS / "scaling.md").read_text()
+    tables = re.findall(r"^Errors: (.*)\.$", page, re.MULTILINE)
+    assert len(tables) == 10
+    for median, most in re.findall(r"(\d+) % \(median\), (\d+) % at most", page):
+        assert (
+            f"{median} % ({most})" in said
+            or (int(most) == 0 and "less than 1 %" in said)
+            or f"to {most} %" in said
+        ), (median, most)
+
+
+def test_the_measured_points_have_the_pages_that_they_cite() -> None:
+    source = Path(measured_points.__file__).read_text()
+    cited = re.findall(r"docs/[\w/]+\.md", source)
+    assert len(cited) == 3
+    assert source.count("docs/") == len(cited)
+    assert all((ROOT / path).exists() for path in cited)
+
+
+def test_later_schedules_are_those_of_their_page() -> None:
+    page = (ROOT / "docs" / "figures" / "pipeline_schedules.md").read_text()
+    found = dict(
+        re.findall(r"^\| (\w+|one process, 8 accumulated)(?: 8)? \| ([\d.]+) ", page, re.M)
+    )
+    accumulated = found.pop("one process, 8 accumulated")
+    assert float(accumulated) == measured_points.ACCUMULATED
+    assert {name: float(ms) for name, ms in found.items()} == measured_points.SCHEDULES
+
+
+def test_no_way_in_the_picture_is_better_than_its_tasks() -> None:
+    for way, *_ in scaling_picture.ways().values():
+        shares = [scaling_picture.efficiency(way, count) for count in scaling_picture.WORKERS]
+        assert max(shares) < 1
+    servers, _, _ = scaling_picture.ways()["parameter servers"]
+    work = scaling_picture.WORK
+    assert scaling_picture.efficiency(servers, 64) == pytest.approx(
+        work.alone / servers.seconds(work, 64) * 64 / (64 + 32)
+    )
 
 
 def test_a_number_between_two_predictions_is_seen_as_such() -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tfdist.scaling.hierarchy import Hierarchy
 from tfdist.scaling.link import Link
 from tfdist.scaling.parameter_servers import ParameterServers
 from tfdist.scaling.server_job import ServerJob
@@ -124,15 +125,42 @@ def test_faster_links_are_never_slower_in_step(n: int, servers: int, size: float
     assert found == sorted(found)
 
 
+def alone(link: Link) -> Hierarchy:
+    """Hosts of one task each."""
+    return Hierarchy(link, Link(0, 1e12), 1)
+
+
 def test_a_way_has_a_server_for_some_workers() -> None:
-    way = ParameterServers(Link(0, 1e9), workers_each=2)
+    way = ParameterServers(alone(Link(0, 1e9)), workers_each=2)
     work = StepWork(compute=0.4, size=1e8, update=0.1, other=0.1)
-    assert [way.job(work, n).servers for n in (1, 2, 5, 8)] == [1, 1, 2, 4]
+    assert [way.servers(n) for n in (1, 2, 5, 8)] == [1, 1, 2, 4]
     assert way.job(work, 4) == ServerJob(2, 1e8, Link(0, 1e9), 0.1)
     assert way.seconds(work, 1) == pytest.approx(0.1 + 0.5 + 0.1 + 0.1)
-    slow = ParameterServers(Link(0, 1e9), staleness=0, slow_by=3.0)
+    slow = ParameterServers(alone(Link(0, 1e9)), staleness=0, slow_by=3.0)
     assert slow.seconds(work, 1) == pytest.approx(way.seconds(work, 1))
     assert slow.seconds(work, 4) > 3 * 0.5
+
+
+def test_the_tasks_of_a_host_share_its_link() -> None:
+    between, within = Link(1e-4, 1e9), Link(1e-5, 4e8)
+    way = ParameterServers(Hierarchy(between, within, 4), workers_each=2)
+    assert way.link(2) == within  # two workers and their server are on one host
+    assert way.link(4) == Link(1e-4, 2.5e8)  # with their two servers on two
+    assert way.job(StepWork(0.1, 1e8), 64).link == Link(1e-4, 2.5e8)
+    slow_within = ParameterServers(Hierarchy(between, Link(1e-5, 1e8), 4))
+    assert slow_within.link(64) == Link(1e-4, 1e8)
+    assert ParameterServers(Hierarchy(between, within, 1)).link(64) == between
+
+
+@few
+@given(st.integers(1, 40), st.integers(1, 8), st.floats(0, 0.1), st.integers(1, 4))
+def test_workers_and_servers_together_do_no_more_than_as_many_workers_alone(
+    n: int, tasks: int, update: float, each: int
+) -> None:
+    free = Link(0, 1e15)
+    way = ParameterServers(Hierarchy(free, free, tasks), each)
+    work = StepWork(compute=0.01, size=1e6, update=update)
+    assert n * work.alone <= (n + way.servers(n)) * way.seconds(work, n) * (1 + 1e-6)
 
 
 @pytest.mark.parametrize(
@@ -160,6 +188,6 @@ def test_runs_that_cannot_be_are_refused() -> None:
     with pytest.raises(ValueError, match="rounds=0"):
         job().run([1.0], 0)
     with pytest.raises(ValueError, match="workers_each=0"):
-        ParameterServers(Link(0, 1), workers_each=0)
+        ParameterServers(alone(Link(0, 1)), workers_each=0)
     with pytest.raises(ValueError, match="staleness=-1"):
-        ParameterServers(Link(0, 1), staleness=-1)
+        ParameterServers(alone(Link(0, 1)), staleness=-1)

@@ -27,6 +27,7 @@ class WorkerTimes:
         gradient_bytes: of one exchange.
         all_reduces: pairs of bytes and seconds, of some sizes.
         update_step: seconds that the optimizer takes for a step, by itself; it is in the graph's.
+        update_untimed: why that could not be timed; "" where it was.
     """
 
     worker: int
@@ -39,13 +40,25 @@ class WorkerTimes:
     gradient_bytes: int
     all_reduces: list[list[float]]
     update_step: float = 0.0
+    update_untimed: str = ""
 
     @property
     def split(self) -> Split:
         """Where a step's seconds go; what overlaps is taken from the compute."""
+        return self.split_over(0.0)
+
+    def split_over(self, least: float) -> Split:
+        """Where a step's seconds go, of which at least so many are computing.
+
+        What is timed by itself may take longer there than within a step, on a busy machine most.
+
+        Args:
+            least: seconds, at least 0; of a step that is shorter, all of it.
+        """
         graph = self.graph_seconds / self.steps
-        all_reduce = min(self.all_reduce_step, graph)
-        own_input = min(self.input_step, graph - all_reduce)
+        least = min(least, graph)
+        all_reduce = min(self.all_reduce_step, graph - least)
+        own_input = min(self.input_step, graph - least - all_reduce)
         return Split(
             compute=graph - all_reduce - own_input,
             all_reduce=all_reduce,
@@ -111,29 +124,30 @@ class Measured:
         network = self.network
         if network is None:
             raise ValueError("no job of two workers was measured")
-        times = self.jobs[-1].slowest
-        seconds = step_seconds(times.split, times.gradient_bytes, network, workers)
+        last = self.jobs[-1]
+        seconds = step_seconds(self.split(last), last.slowest.gradient_bytes, network, workers)
         return seconds, self.share(seconds)
+
+    def split(self, job: JobTimes) -> Split:
+        """Where a step of a job's slowest worker goes.
+
+        It computes no less than one worker alone does for as many rows: tfdist sums after the
+        backward pass, so an exchange that leaves less room than that was slower by itself.
+        """
+        first = self.jobs[0]
+        if first.workers > 1 or job.workers == 1 or not first.slowest.rows:
+            return job.slowest.split
+        rows = job.slowest.rows / job.workers / first.slowest.rows
+        return job.slowest.split_over(rows * first.slowest.split.compute)
 
     @property
     def work(self) -> StepWork:
         """What a worker of the largest job does in a step, without any exchange."""
         times = self.jobs[-1].slowest
-        split = times.split
-        compute = split.compute + self.hidden
-        update = min(times.update_step, compute)
+        split = self.split(self.jobs[-1])
+        update = min(times.update_step, split.compute)
         other = split.input + split.python
-        return StepWork(compute - update, times.gradient_bytes, update, other)
-
-    @property
-    def hidden(self) -> float:
-        """Seconds of the exchange that the computing hides: what one worker alone computes more."""
-        last, first = self.jobs[-1], self.jobs[0]
-        if first.workers > 1 or last.workers == 1:
-            return 0.0
-        rows = last.slowest.rows / last.workers / first.slowest.rows
-        lone, split = rows * first.slowest.split.compute, last.slowest.split
-        return min(max(0.0, lone - split.compute), split.all_reduce)
+        return StepWork(split.compute - update, times.gradient_bytes, update, other)
 
     def share(self, seconds: float) -> float:
         """The efficiency of workers that train their rows in so many seconds a step."""
@@ -154,7 +168,13 @@ class Measured:
             for i, size in enumerate(sizes)
         ]
         network = Network.fitted(job.workers, pairs)
-        return network.calibrated(job.workers, times.gradient_bytes, times.all_reduce_step)
+        size, by_itself = times.gradient_bytes, times.all_reduce_step
+        # What a step leaves room for, but no less than alpha and beta say: a step in which noise
+        # leaves none does not show that exchanges are free.
+        seconds = max(
+            self.split(job).all_reduce, min(by_itself, network.all_reduce(job.workers, size))
+        )
+        return network.calibrated(job.workers, size, seconds)
 
     def to_json(self) -> str:
         """These numbers as JSON."""

@@ -15,7 +15,17 @@ from tfdist.scaling.pipeline_replicas import PipelineReplicas
 from tfdist.scaling.sharded_update import ShardedUpdate
 from tfdist.scaling.step_work import StepWork
 
-__all__ = ["MICROBATCHES", "SLOW_BY", "STAGES", "WORKERS_EACH", "Hosts", "Way", "ways"]
+__all__ = [
+    "MICROBATCHES",
+    "SLOW_BY",
+    "STAGES",
+    "WORKERS_EACH",
+    "Hosts",
+    "Way",
+    "efficiency",
+    "share_that_trains",
+    "ways",
+]
 
 SLOW_BY = 2.0
 """How many times as long as the others a slow worker takes."""
@@ -62,18 +72,29 @@ def ways(measured: Measured, hosts: Hosts) -> dict[str, Way]:
     network = measured.network
     if network is None:
         raise ValueError("no job of two workers was measured")
-    within, work = network.link, measured.work
-    hidden = min(1.0, measured.hidden / work.compute) if work.compute else 0.0
+    within = network.link
     # Messages between hosts go through the software that was measured, and then over the wire.
     between = within if hosts.between is None else hosts.between.slower(within)
     sums = Hierarchy(between, within, hosts.tasks)
     flat = HostRing(sums)
     return {
-        "ring": InStep(flat, hidden),
-        "hosts": InStep(sums, hidden),
-        "shares": ShardedUpdate(flat, hidden),
+        "ring": InStep(flat),
+        "hosts": InStep(sums),
+        "shares": ShardedUpdate(flat),
         "pipelines": PipelineReplicas(STAGES, MICROBATCHES, flat, hand_over=sums.between.latency),
-        "servers": ParameterServers(sums.between, WORKERS_EACH),
-        "ring *": InStep(flat, hidden, SLOW_BY),
-        "servers *": ParameterServers(sums.between, WORKERS_EACH, slow_by=SLOW_BY),
+        "servers": ParameterServers(sums, WORKERS_EACH),
+        "ring *": InStep(flat, slow_by=SLOW_BY),
+        "servers *": ParameterServers(sums, WORKERS_EACH, slow_by=SLOW_BY),
     }
+
+
+def efficiency(measured: Measured, way: Way, workers: int) -> float:
+    """The efficiency of a way, over the base of the measured one, and over servers, too."""
+    share = measured.share(way.seconds(measured.work, workers))
+    return share * share_that_trains(way, workers)
+
+
+def share_that_trains(way: Way, workers: int) -> float:
+    """The share of a job's tasks that are workers: all, but where there are servers."""
+    servers = way.servers(workers) if isinstance(way, ParameterServers) else 0
+    return workers / (workers + servers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tfdist.bench.measured import Measured
-from tfdist.bench.other_ways import STAGES, Hosts, ways
+from tfdist.bench.other_ways import STAGES, Hosts, efficiency, ways
 from tfdist.bench.report import PREDICTED
 
 __all__ = ["draw"]
@@ -49,18 +49,17 @@ def draw(measured: Measured, path: Path, hosts: Hosts | None = None) -> bool:
 
     bottom = [0.0] * len(workers)
     for name, colour in _COLOURS.items():
-        heights = [1e3 * getattr(job.slowest.split, name) for job in measured.jobs]
+        heights = [1e3 * getattr(measured.split(job), name) for job in measured.jobs]
         split.bar(places, heights, bottom=bottom, label=name.replace("_", "-"), color=colour)
         bottom = [a + b for a, b in zip(bottom, heights, strict=True)]
     split.set(title="ms a step", xlabel="workers")
     split.legend()
     for axes in others:
         counts = (STAGES, *PREDICTED)
-        work = measured.work
         for (name, way), colour in zip(
             ways(measured, hosts or Hosts()).items(), _WAYS, strict=True
         ):
-            found = [100 * measured.share(way.seconds(work, count)) for count in counts]
+            found = [100 * efficiency(measured, way, count) for count in counts]
             axes.plot(counts, found, ":" if "*" in name else "-", color=colour, label=name)
         axes.set_xscale("log", base=2)
         axes.set(title="predicted efficiency, %", xlabel="workers (*: one slow)", ylim=(0, None))

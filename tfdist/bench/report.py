@@ -6,7 +6,15 @@ from collections.abc import Sequence
 
 from tfdist.bench.measured import Measured
 from tfdist.bench.model import advise
-from tfdist.bench.other_ways import MICROBATCHES, SLOW_BY, STAGES, WORKERS_EACH, Hosts, ways
+from tfdist.bench.other_ways import (
+    MICROBATCHES,
+    SLOW_BY,
+    STAGES,
+    WORKERS_EACH,
+    Hosts,
+    efficiency,
+    ways,
+)
 
 __all__ = ["PREDICTED", "report"]
 
@@ -49,13 +57,14 @@ def _speeds(measured: Measured) -> str:
 def _splits(measured: Measured) -> str:
     rows = []
     for job in measured.jobs:
-        split = job.slowest.split
+        split = measured.split(job)
         times = (split.compute, split.all_reduce, split.input, split.python, split.total)
         rows.append([str(job.workers), *(f"{1e3 * seconds:.3f}" for seconds in times)])
     head = ["workers", "compute, ms", "all-reduce", "input", "Python", "a step"]
     return _table(head, rows) + (
         "Of the slowest worker. Input and all-reduce are timed by themselves; compute is what is\n"
-        "left of TensorFlow's loop, and holds waiting for others.\n"
+        "left of TensorFlow's loop, no less than one worker alone takes, and holds waiting for\n"
+        "others.\n"
     )
 
 
@@ -96,11 +105,14 @@ def _prediction(measured: Measured) -> str:
 
 
 def _ways(measured: Measured, hosts: Hosts) -> str:
-    found, work = ways(measured, hosts), measured.work
+    found, update = ways(measured, hosts), f"{1e3 * measured.work.update:.2f} ms, timed by itself"
+    untimed = measured.jobs[-1].slowest.update_untimed
+    if untimed:
+        update = "taken as 0, as it could not be timed: see below"
     rows = [
         [
             str(workers),
-            *(f"{100 * measured.share(way.seconds(work, workers)):.0f}" for way in found.values()),
+            *(f"{100 * efficiency(measured, way, workers):.0f}" for way in found.values()),
         ]
         for workers in (STAGES, *PREDICTED)
     ]
@@ -108,37 +120,39 @@ def _ways(measured: Measured, hosts: Hosts) -> str:
     if hosts.between is not None:
         wire = hosts.between
         link = f"{wire.bandwidth / 1e6:,g} MB/s, {1e3 * wire.latency:g} ms, no faster than here"
-    return _table(["efficiency, %: workers", *found], rows) + _WAYS.format(
+    text = _table(["efficiency, %: workers", *found], rows) + _WAYS.format(
         tasks=hosts.tasks,
         link=link,
-        update=1e3 * work.update,
+        update=update,
         stages=STAGES,
         microbatches=MICROBATCHES,
         each=WORKERS_EACH,
         slow=SLOW_BY,
     )
+    return text + (f"The update was not timed: {untimed}\n" if untimed else "")
 
 
 _WAYS = """\
 {tasks} tasks on each host; between hosts: {link}.
 ring: in step, all on one ring, as tfdist sums.
 hosts: the tasks of each host sum first, then the hosts; tfdist does not by itself.
-shares: shard_optimizer=True, on the ring; each worker has its share of the update
-  ({update:.2f} ms, timed by itself with dense gradients).
+shares: shard_optimizer=True, on the ring; each worker has its share of the update, of
+  dense gradients ({update}).
 pipelines: of {stages} tasks, {microbatches} microbatches, 1F1B; replicas of a stage share hosts,
   and sum on a ring. As if stages were equal, and handing over took a latency alone.
-servers: parameter servers, one for {each} workers, where nobody waits for others; in each
-  step all weights are fetched and all gradients sent, and the servers update. As if
-  each task had a host's link for itself.
+servers: parameter servers, where nobody waits for others; in each step all weights are
+  fetched and all gradients sent, and the servers update. One server for {each} workers is
+  a task of its own: the efficiency is over workers and servers. All tasks of a host
+  share its link, each with an equal part.
 *: one worker takes {slow:g} times as long as the others.
 """
 
 
 def _advice(measured: Measured) -> str:
-    network, times = measured.network, measured.jobs[-1].slowest
+    network, job = measured.network, measured.jobs[-1]
     assert network is not None
     lines = []
-    for advice in advise(times.split, times.gradient_bytes, network, ADVISED):
+    for advice in advise(measured.split(job), job.slowest.gradient_bytes, network, ADVISED):
         verdict = "would pay" if advice.pays else "would not pay"
         lines.append(f"  {advice.option}: {verdict}, {advice.faster:.2f}x ({advice.why})")
     return f"What would pay on {ADVISED} workers, by the same model:\n" + "\n".join(lines) + "\n"

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfdist.bench.measured import WorkerTimes
-from tfdist.bench.update_time import update_seconds
+from tfdist.bench.update_time import one_of_each, update_seconds
 from tfdist.structures import T
 
 if TYPE_CHECKING:
@@ -117,6 +117,7 @@ class _Watch:
             steps += count
         seconds, rows = _time_input(self._data, self._family.layout.replicas)
         size, exchange = _time_gradients(self._family)
+        update, untimed = _time_update(self._family.model)
         return WorkerTimes(
             worker=self._family.layout.worker,
             steps=steps,
@@ -127,7 +128,8 @@ class _Watch:
             rows=rows,
             gradient_bytes=size,
             all_reduces=_time_sizes(self._family),
-            update_step=_time_update(self._family.model),
+            update_step=update,
+            update_untimed=untimed,
         )
 
 
@@ -195,11 +197,11 @@ def _time_gradients(family: Family) -> tuple[int, float]:
     return size, seconds / int(getattr(options, "local_steps", 1))
 
 
-def _time_update(model: keras.Model) -> float:
-    """Seconds that the optimizer takes for a step, by itself."""
+def _time_update(model: keras.Model) -> tuple[float, str]:
+    """Seconds that the optimizer takes for a step, by itself, and why they are not known."""
     import tensorflow as tf
 
-    weights = [tf.zeros(tuple(v.shape), v.dtype) for v in model.trainable_variables]
+    weights = [tf.TensorSpec(tuple(v.shape), v.dtype) for v in model.trainable_variables]
     return update_seconds(getattr(model, "optimizer", None), weights)
 
 
@@ -218,24 +220,25 @@ def _time_all_reduce(family: Family, values: list[tf.Tensor]) -> float:
     if family.layout.replicas == 1 or not values:
         return 0.0
 
-    def on_replica() -> None:
+    def on_replica() -> tf.Tensor:
         context = tf.distribute.get_replica_context()
-        context.all_reduce(tf.distribute.ReduceOp.SUM, values)
+        return one_of_each(context.all_reduce(tf.distribute.ReduceOp.SUM, values))
 
     @tf.function(autograph=False)
-    def loop(times: tf.Tensor) -> None:
-        def body(i: tf.Tensor) -> tuple[tf.Tensor]:
+    def loop(times: tf.Tensor) -> tf.Tensor:
+        def body(i: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             with tf.control_dependencies([i]):
-                family.strategy.run(on_replica)
-            return (i + 1,)
+                summed = family.strategy.run(on_replica)
+            return i + 1, family.strategy.experimental_local_results(summed)[0]
 
-        tf.while_loop(lambda i: i < times, body, (tf.constant(0),), parallel_iterations=1)
+        start = tf.constant(0), one_of_each(values)
+        return tf.while_loop(lambda i, _: i < times, body, start, parallel_iterations=1)[1]
 
-    loop(tf.constant(2))
+    loop(tf.constant(2)).numpy()
     found = []
     for _ in range(3):
         began = time.perf_counter()
-        loop(tf.constant(_REPEATS))
+        loop(tf.constant(_REPEATS)).numpy()  # waits for a GPU, too
         found.append((time.perf_counter() - began) / _REPEATS)
     return sorted(found)[1]
 

@@ -41,10 +41,11 @@ class StepSpeed:
     @classmethod
     def of(cls, measured: Measured, rows: float, rows_each: float) -> StepSpeed:
         """Takes it from the jobs of one worker and of two, and the rows that these trained on."""
-        one, two = (job.slowest for job in measured.jobs)
+        one, two = (measured.split(job) for job in measured.jobs)
         network = measured.network
         assert network is not None
-        return cls(one.split, two.split, rows, rows_each, two.gradient_bytes, network)
+        size = measured.jobs[1].slowest.gradient_bytes
+        return cls(one, two, rows, rows_each, size, network)
 
     @property
     def batch_grows(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from tfdist.given_numbers import is_count
+from tfdist.scaling.hierarchy import Hierarchy
 from tfdist.scaling.in_step import check_shares
 from tfdist.scaling.link import Link
 from tfdist.scaling.server_job import ServerJob
@@ -18,7 +19,7 @@ class ParameterServers:
     """A job with servers, and perhaps one slow worker.
 
     Attributes:
-        link: of every task.
+        hosts: of workers and servers; all tasks of a host speak at once, and share its link.
         workers_each: workers for one server, at least 1; a job has one server at least.
         staleness: see `ServerJob`; None is that nobody waits, 0 that all do.
         slow_by: how many times as long as the others one worker takes, at least 1.
@@ -27,7 +28,7 @@ class ParameterServers:
         ValueError: one is no such number.
     """
 
-    link: Link
+    hosts: Hierarchy
     workers_each: int = 2
     staleness: int | None = None
     slow_by: float = 1.0
@@ -38,10 +39,28 @@ class ParameterServers:
         check_shares(0.0, self.slow_by)
         self.job(StepWork(0.0, 0.0), 1)
 
+    def servers(self, workers: int) -> int:
+        """How many servers so many workers have, besides themselves."""
+        return max(1, workers // self.workers_each)
+
+    def link(self, workers: int) -> Link:
+        """What each task has of its host's link, in a job of so many workers."""
+        within, between = self.hosts.within, self.hosts.between
+        tasks = workers + self.servers(workers)
+        if self.hosts.hosts(tasks) == 1:
+            return within
+        share = Link(between.latency, between.bandwidth / self.hosts.tasks)
+        return share if self.hosts.tasks == 1 else share.slower(within)
+
     def job(self, work: StepWork, workers: int) -> ServerJob:
         """The servers of so many workers."""
-        servers = max(1, workers // self.workers_each)
-        return ServerJob(servers, work.size, self.link, work.update, staleness=self.staleness)
+        return ServerJob(
+            self.servers(workers),
+            work.size,
+            self.link(workers),
+            work.update,
+            staleness=self.staleness,
+        )
 
     def seconds(self, work: StepWork, workers: int) -> float:
         """Seconds in which so many workers train as many batches."""
