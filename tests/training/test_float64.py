@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.training.comparing import same
+from tests.training.comparing import BRAIN, HISTORY, WEIGHTS, same
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(101, 4))
@@ -68,4 +68,22 @@ def test_uneven_shares_are_as_exact_as_the_model(make: Any, history: float) -> N
         lambda m: m.fit(X, Y, 32, epochs=4, shuffle=False, verbose=0).history,
         history=history,
         weights=1e-13,
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_weights_of_two_types_are_summed_apart(dtype: str) -> None:
+    """As LoRA's float32 kernels in a model of another type."""
+
+    def compiled() -> keras.Model:
+        hidden = keras.layers.Dense(5, activation="tanh")
+        model = keras.Sequential([keras.Input((4,)), hidden, keras.layers.Dense(2, dtype=dtype)])
+        model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=False)
+        return model
+
+    same(
+        compiled,
+        lambda m: m.fit(X[:41], Y[:41], 16, epochs=2, shuffle=False, verbose=0).history,
+        history=BRAIN if dtype == "bfloat16" else HISTORY,
+        weights=BRAIN if dtype == "bfloat16" else WEIGHTS,
     )

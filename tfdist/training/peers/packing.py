@@ -6,7 +6,33 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-__all__ = ["broadcast_from_first", "sum_over_replicas"]
+from tfdist.structures import Nest, T
+
+__all__ = ["broadcast_from_first", "by_dtype", "sum_over_replicas"]
+
+
+def by_dtype(add_up: Callable[[Nest], Nest], values: T) -> T:
+    """Sums a structure in one call for each dtype.
+
+    TensorFlow's all-reduce lays its values end to end in a graph, whatever their dtypes, and so
+    fails with several: LoRA's kernels are float32 in a model of any other dtype.
+
+    Args:
+        add_up: sums a structure of tensors or sparse gradients of one dtype.
+        values: tensors and sparse gradients of any dtypes.
+
+    Returns:
+        The sums, in the structure of the values.
+    """
+    flat = tf.nest.flatten(values, expand_composites=False)
+    dtypes = dict.fromkeys(one.dtype for one in flat)
+    if len(dtypes) < 2:
+        return add_up(values)
+    sums = dict[int, Nest]()
+    for dtype in dtypes:
+        places = [i for i, one in enumerate(flat) if one.dtype == dtype]
+        sums |= zip(places, add_up([flat[i] for i in places]), strict=True)
+    return tf.nest.pack_sequence_as(values, [sums[i] for i in range(len(flat))])
 
 
 def sum_over_replicas(values: Sequence[tf.Tensor]) -> list[tf.Tensor]:

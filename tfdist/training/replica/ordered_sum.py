@@ -6,6 +6,7 @@ processes gather these, and everybody adds them up to the root.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import tensorflow as tf
@@ -13,6 +14,7 @@ import tensorflow as tf
 from tfdist.compat import patches, tf_collectives, tf_graphs
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.structures import T
+from tfdist.training.peers import packing
 from tfdist.training.replica.summation_tree import Branch, branches, total
 
 __all__ = ["OrderedSum"]
@@ -50,7 +52,10 @@ class OrderedSum:
         if self.layout.workers == 1:
             return values
         context = tf.distribute.get_replica_context()
-        return patches.original("all_reduce")(context, tf.distribute.ReduceOp.SUM, values)
+        add_up = functools.partial(
+            patches.original("all_reduce"), context, tf.distribute.ReduceOp.SUM
+        )
+        return packing.by_dtype(add_up, values)
 
     def _own_branches(self, values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         parts = {

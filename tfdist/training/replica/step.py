@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol, TypeAlias
@@ -208,7 +209,10 @@ class ReplicaStep:
         else:
             context = tf.distribute.get_replica_context()
             began = self.exchanged(values)
-            total = patches.original("all_reduce")(context, tf.distribute.ReduceOp.SUM, values)
+            add_up = functools.partial(
+                patches.original("all_reduce"), context, tf.distribute.ReduceOp.SUM
+            )
+            total = packing.by_dtype(add_up, values)
             step_clock.summed(began, total)
         self.replication.mark(tf.nest.flatten(total, expand_composites=False))
         return total
