@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow as tf
 
-from tfdist.structures import Nest, T
+from tfdist.structures import T
 
 __all__ = ["broadcast_from_first", "by_dtype", "sum_over_replicas"]
 
 
-def by_dtype(add_up: Callable[[Nest], Nest], values: T) -> T:
+def by_dtype(add_up: Callable[[Any], Any], values: T) -> T:
     """Sums a structure in one call for each dtype.
 
     TensorFlow's all-reduce lays its values end to end in a graph, whatever their dtypes, and so
@@ -27,12 +28,14 @@ def by_dtype(add_up: Callable[[Nest], Nest], values: T) -> T:
     flat = tf.nest.flatten(values, expand_composites=False)
     dtypes = dict.fromkeys(one.dtype for one in flat)
     if len(dtypes) < 2:
-        return add_up(values)
-    sums = dict[int, Nest]()
+        total: T = add_up(values)
+        return total
+    sums = dict[int, Any]()
     for dtype in dtypes:
         places = [i for i, one in enumerate(flat) if one.dtype == dtype]
         sums |= zip(places, add_up([flat[i] for i in places]), strict=True)
-    return tf.nest.pack_sequence_as(values, [sums[i] for i in range(len(flat))])
+    whole: T = tf.nest.pack_sequence_as(values, [sums[i] for i in range(len(flat))])
+    return whole
 
 
 def sum_over_replicas(values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
