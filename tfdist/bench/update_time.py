@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-__all__ = ["one_of_each", "update_seconds"]
+__all__ = ["one_of_each", "seconds_a_turn", "update_seconds"]
 
 MOST = 64 << 20
 """Bytes of weights that are updated to see it; where there are more, they take as long a byte."""
@@ -54,6 +54,26 @@ def one_of_each(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
     return tf.concat([tf.cast(tf.reshape(one, [-1])[:1], tf.float32) for one in tensors], 0)
 
 
+def seconds_a_turn(loop: Callable[[tf.Tensor], tf.Tensor]) -> float:
+    """Times a program that takes so many turns, and returns a number that is there at the end.
+
+    Args:
+        loop: called with a number of turns, an int32 scalar.
+
+    Returns:
+        Seconds of one turn, the median of three runs after a first one.
+    """
+    import tensorflow as tf
+
+    loop(tf.constant(2)).numpy()
+    found = []
+    for _ in range(3):
+        began = time.perf_counter()
+        loop(tf.constant(_REPEATS)).numpy()  # waits for a GPU, too
+        found.append((time.perf_counter() - began) / _REPEATS)
+    return sorted(found)[1]
+
+
 def _timed(given: keras.optimizers.Optimizer, weights: Sequence[tf.TensorSpec]) -> float:
     import keras
     import tensorflow as tf
@@ -77,10 +97,4 @@ def _timed(given: keras.optimizers.Optimizer, weights: Sequence[tf.TensorSpec]) 
         tf.while_loop(lambda i: i < times, body, (tf.constant(0),), parallel_iterations=1)
         return one_of_each([variable.value for variable in variables])
 
-    loop(tf.constant(2)).numpy()
-    found = []
-    for _ in range(3):
-        began = time.perf_counter()
-        loop(tf.constant(_REPEATS)).numpy()  # waits for a GPU, too
-        found.append((time.perf_counter() - began) / _REPEATS)
-    return sorted(found)[1] * max(1.0, size / MOST)
+    return seconds_a_turn(loop) * max(1.0, size / MOST)

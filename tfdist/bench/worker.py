@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfdist.bench.measured import WorkerTimes
-from tfdist.bench.update_time import one_of_each, update_seconds
+from tfdist.bench.update_time import one_of_each, seconds_a_turn, update_seconds
 from tfdist.structures import T
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ __all__ = ["main", "run_script", "watch_first_fit"]
 
 _LEAST_CHUNKS = 3  # the first one is traced, the second is short
 _INPUT_STEPS = 100
-_REPEATS = 10
 _FLOATS = (1, 1 << 12, 1 << 16, 1 << 19, 1 << 21)  # 4 bytes to 8 MB
 
 
@@ -234,13 +233,7 @@ def _time_all_reduce(family: Family, values: list[tf.Tensor]) -> float:
         start = tf.constant(0), one_of_each(values)
         return tf.while_loop(lambda i, _: i < times, body, start, parallel_iterations=1)[1]
 
-    loop(tf.constant(2)).numpy()
-    found = []
-    for _ in range(3):
-        began = time.perf_counter()
-        loop(tf.constant(_REPEATS)).numpy()  # waits for a GPU, too
-        found.append((time.perf_counter() - began) / _REPEATS)
-    return sorted(found)[1]
+    return seconds_a_turn(loop)
 
 
 def watch_first_fit(

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
+from tfdist.compat import patches
 from tfdist.structures import T
 
-__all__ = ["broadcast_from_first", "by_dtype", "sum_over_replicas"]
+__all__ = ["broadcast_from_first", "sum_by_dtype", "sum_over_replicas"]
 
 
-def by_dtype(add_up: Callable[[Any], Any], values: T) -> T:
-    """Sums a structure in one call for each dtype.
+def sum_by_dtype(values: T) -> T:
+    """Sums a structure over all replicas, by TensorFlow's own all-reduce, one call for each dtype.
+
+    Call it in a replica context, on every replica.
 
     TensorFlow's all-reduce lays its values end to end in a graph, whatever their dtypes, and so
     fails with several: LoRA's kernels are float32 in a model of any other dtype.
 
     Args:
-        add_up: sums a structure of tensors or sparse gradients of one dtype.
         values: tensors and sparse gradients of any dtypes.
 
     Returns:
         The sums, in the structure of the values.
     """
+    context = tf.distribute.get_replica_context()
+    add_up = functools.partial(patches.original("all_reduce"), context, tf.distribute.ReduceOp.SUM)
     flat = tf.nest.flatten(values, expand_composites=False)
     dtypes = dict.fromkeys(one.dtype for one in flat)
     if len(dtypes) < 2:

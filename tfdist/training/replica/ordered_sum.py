@@ -6,12 +6,11 @@ processes gather these, and everybody adds them up to the root.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 import tensorflow as tf
 
-from tfdist.compat import patches, tf_collectives, tf_graphs
+from tfdist.compat import tf_collectives, tf_graphs
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.structures import T
 from tfdist.training.peers import packing
@@ -51,11 +50,7 @@ class OrderedSum:
         """Sums what each process has once."""
         if self.layout.workers == 1:
             return values
-        context = tf.distribute.get_replica_context()
-        add_up = functools.partial(
-            patches.original("all_reduce"), context, tf.distribute.ReduceOp.SUM
-        )
-        return packing.by_dtype(add_up, values)
+        return packing.sum_by_dtype(values)
 
     def _own_branches(self, values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         parts = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol, TypeAlias
@@ -12,7 +11,6 @@ from typing import Protocol, TypeAlias
 import keras
 import tensorflow as tf
 
-from tfdist.compat import patches
 from tfdist.strategies import step_clock
 from tfdist.structures import Count, Gradient, Nest, T, Variable
 from tfdist.training.peers import packing
@@ -207,12 +205,8 @@ class ReplicaStep:
             flat = tf.nest.flatten(values, expand_composites=False)
             total = tf.nest.pack_sequence_as(values, self.lockstep.sum(flat))
         else:
-            context = tf.distribute.get_replica_context()
             began = self.exchanged(values)
-            add_up = functools.partial(
-                patches.original("all_reduce"), context, tf.distribute.ReduceOp.SUM
-            )
-            total = packing.by_dtype(add_up, values)
+            total = packing.sum_by_dtype(values)
             step_clock.summed(began, total)
         self.replication.mark(tf.nest.flatten(total, expand_composites=False))
         return total
