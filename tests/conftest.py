@@ -27,6 +27,7 @@ ROOT = Path(__file__).parent.parent
 START = ROOT / "tests" / "start"
 LONGEST = ROOT / "tests" / "longest.txt"
 NEAR_TWINS = ROOT / "tests" / "near_twins.txt"
+LEFT_TO_CI = ROOT / "tests" / "left_to_ci.txt"
 SESSION = "TFDIST_TEST_SESSION"
 JOB = "TFDIST_TEST_JOB"
 PROC = Path("/proc")
@@ -74,8 +75,15 @@ def pytest_xdist_auto_num_workers() -> int:
     return cores + cores // 2
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Who names files or words means all tests of that name; sessions inherit the variable."""
+    named = config.args_source is config.ArgsSource.ARGS or config.option.keyword
+    if named and not hasattr(config, "workerinput"):
+        os.environ["TFDIST_TEST_CI"] = "1"
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begins with `longest.txt`, and leaves long tests and twins to `scripts/test --thorough`.
+    """Begins with `longest.txt`, and leaves tests to `scripts/test --ci` and `--thorough`.
 
     A file is one session's: a long one that began last would have the others wait for its end.
     Files of jobs and of one process take turns in the list, so that not all jobs run at once.
@@ -84,22 +92,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: ranks.get(item.nodeid.partition("::")[0], len(ranks)))
     if os.environ.get("TFDIST_TEST_THOROUGH"):
         return
-    twins = near_twins()
+    twins = left_out(NEAR_TWINS)
+    to_ci = {} if os.environ.get("TFDIST_TEST_CI") else left_out(LEFT_TO_CI)
     for item in items:
-        file, _, name = item.nodeid.partition("::")
-        twin = any(name == one or name.startswith(f"{one}[") for one in twins.get(file, ()))
-        if twin or item.get_closest_marker("thorough"):
+        if item.get_closest_marker("thorough") or _is_in(twins, item):
             item.add_marker(pytest.mark.skip(reason="thorough"))
+        elif _is_in(to_ci, item):
+            item.add_marker(pytest.mark.skip(reason="left to CI"))
 
 
-def near_twins() -> dict[str, list[str]]:
-    """The tests of each file, as `near_twins.txt` names them."""
-    twins: dict[str, list[str]] = {}
-    for line in NEAR_TWINS.read_text().splitlines():
+def left_out(listed: Path) -> dict[str, list[str]]:
+    """The tests of each file that a list names, and its `@fixtures`; "" is all of the file."""
+    tests: dict[str, list[str]] = {}
+    for line in listed.read_text().splitlines():
         if not line.startswith("#"):
             file, _, name = line.partition(" ")
-            twins.setdefault(file, []).append(name)
-    return twins
+            tests.setdefault(file, []).append(name)
+    return tests
+
+
+def _is_in(listed: Mapping[str, Sequence[str]], item: pytest.Item) -> bool:
+    file, _, name = item.nodeid.partition("::")
+    asks_for = getattr(item, "fixturenames", ())
+    return any(
+        one in ("", name) or name.startswith(f"{one}[") or one.removeprefix("@") in asks_for
+        for one in listed.get(file, ())
+    )
 
 
 def pytest_collection_finish() -> None:

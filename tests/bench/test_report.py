@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,17 @@ def test_the_network_knows_what_the_models_own_all_reduce_takes() -> None:
 def test_a_worker_that_measured_nothing_is_told() -> None:
     with pytest.raises(LaunchError, match=r"1 of 2 workers have measured something"):
         JobTimes(2, [times(0, 2, 1e-3)])
+
+
+def test_without_counted_examples_each_batch_counts_as_one() -> None:
+    jobs = [
+        JobTimes(job.workers, [dataclasses.replace(one, rows=0.0) for one in job.each])
+        for job in MEASURED.jobs
+    ]
+    uncounted = Measured("train.py", jobs)
+    assert uncounted.efficiency(jobs[1]) == pytest.approx(MEASURED.efficiency(MEASURED.jobs[1]))
+    assert uncounted.predicted(8) == pytest.approx(MEASURED.predicted(8))
+    assert "efficiency" in report(uncounted)
 
 
 def test_the_report_tells_speed_split_network_prediction_and_advice() -> None:

@@ -23,7 +23,8 @@ class WorkerTimes:
         python_seconds: of them between the chunks.
         input_step: seconds that the input pipeline takes for a step, by itself.
         all_reduce_step: seconds that exchanging the gradients takes for a step, by itself.
-        rows: examples of a step, of all workers together.
+        rows: examples of a step, of all workers together; 0 where the data could not be read again
+            to count them.
         gradient_bytes: of one exchange.
         all_reduces: pairs of bytes and seconds, of some sizes.
         update_step: seconds that the optimizer takes for a step, by itself; it is in the graph's.
@@ -88,6 +89,11 @@ class JobTimes:
         return max(self.each, key=lambda one: one.split.total)
 
     @property
+    def rows(self) -> float:
+        """Examples of a step, of all workers; where they were not counted, each batch is one."""
+        return self.slowest.rows or float(self.workers)
+
+    @property
     def steps_a_second(self) -> float:
         """Steps a second of the whole job."""
         return 1 / self.slowest.split.total
@@ -95,7 +101,7 @@ class JobTimes:
     @property
     def examples_a_second(self) -> float:
         """Examples a second of the whole job."""
-        return self.steps_a_second * self.slowest.rows
+        return self.steps_a_second * self.rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,9 +141,9 @@ class Measured:
         backward pass, so an exchange that leaves less room than that was slower by itself.
         """
         first = self.jobs[0]
-        if first.workers > 1 or job.workers == 1 or not first.slowest.rows:
+        if first.workers > 1 or job.workers == 1:
             return job.slowest.split
-        rows = job.slowest.rows / job.workers / first.slowest.rows
+        rows = job.rows / job.workers / first.rows
         return job.slowest.split_over(rows * first.slowest.split.compute)
 
     @property
@@ -152,7 +158,7 @@ class Measured:
     def share(self, seconds: float) -> float:
         """The efficiency of workers that train their rows in so many seconds a step."""
         last, first = self.jobs[-1], self.jobs[0]
-        each = last.slowest.rows / last.workers / seconds
+        each = last.rows / last.workers / seconds
         return each / (first.examples_a_second / first.workers)
 
     @property

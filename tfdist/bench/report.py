@@ -45,7 +45,7 @@ def _speeds(measured: Measured) -> str:
             str(job.workers),
             f"{job.steps_a_second:.1f}",
             f"{job.examples_a_second:,.0f}",
-            f"{job.slowest.rows / job.workers:.0f}",
+            f"{job.rows / job.workers:.0f}",
             f"{100 * measured.efficiency(job):.0f} %",
         ]
         for job in measured.jobs
@@ -82,11 +82,10 @@ def _network(measured: Measured) -> str:
 
 
 def _prediction(measured: Measured) -> str:
-    times = measured.jobs[-1].slowest
     rows = []
     for workers in PREDICTED:
         seconds, share = measured.predicted(workers)
-        per_worker = times.rows / measured.jobs[-1].workers
+        per_worker = measured.jobs[-1].rows / measured.jobs[-1].workers
         rows.append(
             [
                 str(workers),
