@@ -87,3 +87,36 @@ def test_weights_of_two_types_are_summed_apart(dtype: str) -> None:
         history=BRAIN if dtype == "bfloat16" else HISTORY,
         weights=BRAIN if dtype == "bfloat16" else WEIGHTS,
     )
+
+
+class SumsTwoTypes(OwnStep):
+    """What a step sums itself, rows and errors in one call."""
+
+    def train_step(self, data: Any) -> Any:
+        x, y = data
+        with tf.GradientTape() as tape:
+            error = self(x) - tf.cast(y, "float64")
+            loss = tf.reduce_mean(tf.square(error))
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self.optimizer.apply(gradients, self.trainable_variables)
+        context = tf.distribute.get_replica_context()
+        of_all = context.all_reduce("SUM", {"rows": tf.shape(x)[0], "error": tf.reduce_sum(error)})
+        rows = tf.cast(of_all["rows"], "float64")
+        return {"mean": of_all["error"] / rows}
+
+
+def test_an_own_sum_of_several_types_is_one_machines() -> None:
+    def compiled() -> keras.Model:
+        model = SumsTwoTypes()
+        model.build((None, 4))
+        model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=False)
+        return model
+
+    same(
+        compiled,
+        lambda m: {
+            "mean": m.fit(X[:41], Y[:41], 41, epochs=2, shuffle=False, verbose=0).history["mean"]
+        },
+        history=1e-12,
+        weights=1e-13,
+    )

@@ -14,7 +14,7 @@ from tfdist.structures import T
 __all__ = ["broadcast_from_first", "sum_by_dtype", "sum_over_replicas"]
 
 
-def sum_by_dtype(values: T) -> T:
+def sum_by_dtype(values: T, options: object = None) -> T:
     """Sums a structure over all replicas, by TensorFlow's own all-reduce, one call for each dtype.
 
     Call it in a replica context, on every replica.
@@ -24,12 +24,13 @@ def sum_by_dtype(values: T) -> T:
 
     Args:
         values: tensors and sparse gradients of any dtypes.
+        options: a `tf.distribute.experimental.CommunicationOptions`; None is TensorFlow's default.
 
     Returns:
         The sums, in the structure of the values.
     """
-    context = tf.distribute.get_replica_context()
-    add_up = functools.partial(patches.original("all_reduce"), context, tf.distribute.ReduceOp.SUM)
+    context, add = tf.distribute.get_replica_context(), tf.distribute.ReduceOp.SUM
+    add_up = functools.partial(patches.original("all_reduce"), context, add, options=options)
     flat = tf.nest.flatten(values, expand_composites=False)
     dtypes = dict.fromkeys(one.dtype for one in flat)
     if len(dtypes) < 2:

@@ -6,7 +6,6 @@ import tensorflow as tf
 
 from tfdist.compat import patches
 from tfdist.compat.patches import Patches
-from tfdist.strategies import step_clock
 from tfdist.structures import T
 from tfdist.training.replica.step import ReplicaStep, current
 
@@ -76,9 +75,9 @@ def _all_reduce(
     the shares before the backward pass. A mean over the replicas is weighted by the shares, too.
     """
     step = current()
-    whole = patches.original("all_reduce")
     if step is None:
-        return whole(self, reduce_op, value, options)
+        whole: T = patches.original("all_reduce")(self, reduce_op, value, options)
+        return whole
     operation = reduce_op
     if isinstance(reduce_op, str):
         operation = tf.distribute.ReduceOp[reduce_op.upper()]
@@ -87,14 +86,7 @@ def _all_reduce(
         step.weighted(tf.convert_to_tensor(part)) if means else step.if_present(part)
         for part in tf.nest.flatten(value, expand_composites=False)
     ]
-    packed = tf.nest.pack_sequence_as(value, parts)
-    if step.lockstep is not None:
-        return step.sum_over_replicas(packed)
-    began = step.exchanged(packed)
-    total = whole(self, tf.distribute.ReduceOp.SUM, packed, options)
-    step_clock.summed(began, total)
-    step.replication.mark(tf.nest.flatten(total, expand_composites=False))
-    return total
+    return step.sum_over_replicas(tf.nest.pack_sequence_as(value, parts), options)
 
 
 def _all_gather(

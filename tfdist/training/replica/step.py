@@ -199,14 +199,20 @@ class ReplicaStep:
             return value
         return on_numbers(lambda v: tf.where(self.present, v, tf.zeros_like(v)), value)
 
-    def sum_over_replicas(self, values: T) -> T:
-        """Sums a structure of tensors over all replicas; every replica gets the result."""
+    def sum_over_replicas(self, values: T, options: object = None) -> T:
+        """Sums a structure of tensors over all replicas; every replica gets the result.
+
+        Args:
+            values: tensors and sparse gradients of any dtypes.
+            options: a `tf.distribute.experimental.CommunicationOptions`; None is TensorFlow's
+                default.
+        """
         if self.lockstep is not None:
             flat = tf.nest.flatten(values, expand_composites=False)
             total = tf.nest.pack_sequence_as(values, self.lockstep.sum(flat))
         else:
             began = self.exchanged(values)
-            total = packing.sum_by_dtype(values)
+            total = packing.sum_by_dtype(values, options)
             step_clock.summed(began, total)
         self.replication.mark(tf.nest.flatten(total, expand_composites=False))
         return total
