@@ -23,6 +23,7 @@ def seen(
     *,
     no_pipeline: str = "",
     no_servers: str = "",
+    no_shards: str = "",
     layers: Sequence[LayerSize] = LAYERS,
     tables: Sequence[TableSize] = (),
     growing: float = 0.6,
@@ -42,6 +43,7 @@ def seen(
         layers=[] if no_pipeline else list(layers),
         no_pipeline=no_pipeline,
         no_servers=no_servers,
+        no_shards=no_shards,
         tables=list(tables),
         row_bytes=4000.0,
         growing=growing,
@@ -50,8 +52,9 @@ def seen(
     )
 
 
-def memory(rows_each: int = 50) -> MemoryPlan:
-    return MemoryPlan(seen(), seen(rows_each, 1050 * MB - 100 * MB * (rows_each == 50)))
+def memory(rows_each: int = 50, no_shards: str = "") -> MemoryPlan:
+    peak = 1050 * MB - 100 * MB * (rows_each == 50)
+    return MemoryPlan(seen(no_shards=no_shards), seen(rows_each, peak, no_shards=no_shards))
 
 
 def speed(
@@ -68,5 +71,5 @@ def speed(
     )
 
 
-def plan(limit: int = 2000 * MB, most: int = 4, **of_speed: float) -> Plan:
-    return Plan("train.py", memory(), speed(**of_speed), most, limit)
+def plan(limit: int = 2000 * MB, most: int = 4, no_shards: str = "", **of_speed: float) -> Plan:
+    return Plan("train.py", memory(no_shards=no_shards), speed(**of_speed), most, limit)

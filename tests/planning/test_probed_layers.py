@@ -12,6 +12,7 @@ from tfdist.planning import probed_layers
 from tfdist.planning.stage_cuts import cut_layers
 from tfdist.schedules.pipeline_plan import PipelinePlan
 from tfdist.training.pipelined import layer_graph
+from tfdist.training.plug_options import TrainingOptions
 
 
 def bottleneck() -> keras.Model:
@@ -49,6 +50,17 @@ def test_what_no_strategy_could_train_is_told() -> None:
     assert "gradient_accumulation_steps" in probed_layers.why_no_servers(model)
     model.compile("adam", "mse")
     assert probed_layers.why_no_servers(model) == ""
+
+
+def test_why_no_shares_of_the_optimizer_is_told() -> None:
+    model = bottleneck()
+    model.compile("adam", "mse")
+    assert probed_layers.why_no_shards(model, None) == ""
+    assert "by itself" in probed_layers.why_no_shards(model, TrainingOptions(shard_optimizer=True))
+    half = TrainingOptions(gradient_dtype="bfloat16")
+    assert "gradient_dtype" in probed_layers.why_no_shards(model, half)
+    model.compile(keras.optimizers.Lamb(), "mse")
+    assert "Lamb may look" in probed_layers.why_no_shards(model, None)
 
 
 _TWO_REPLICAS = """

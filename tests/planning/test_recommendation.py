@@ -48,13 +48,30 @@ def test_fewer_rows_are_taken_where_one_worker_does_not_fit() -> None:
 
 
 def test_a_pipeline_is_taken_where_only_its_stages_fit() -> None:
-    found = recommend(plan(limit=895 * MB, most=2))
+    found = recommend(plan(limit=895 * MB, most=2, no_shards="it is Lamb"))
     # stages of 640 + 120 + 150 and 640 + 40 + 50 MB: the first is too large, too
     assert found.command == ""
-    cut = recommend(plan(limit=911 * MB, most=2))
+    cut = recommend(plan(limit=911 * MB, most=2, no_shards="it is Lamb"))
     assert "pipeline" in cut.command
     assert "its largest task, stage 0, takes 910.0 MB of the 911.0 MB" in cut.reasons[1]
     assert "0.68 times the examples a second of one worker (predicted" in cut.reasons[2]
+
+
+def test_shares_of_the_optimizer_are_taken_where_all_of_it_does_not_fit() -> None:
+    found = recommend(plan(limit=911 * MB, most=2))
+    assert found.command == "--workers 2 with tfdist.plug(model, shard_optimizer=True)"
+    assert "its largest task, worker, takes 910.0 MB of the 911.0 MB" in found.reasons[1]
+    assert "2 workers, shard_optimizer would train 1.79 times" in found.reasons[2]
+
+
+def test_shares_of_the_optimizer_are_told_where_they_pay() -> None:
+    heavy = recommend(speedy(0.01, update=0.4))
+    assert any(
+        "shard_optimizer=True would have 4 workers train 1.88 times as fast (predicted), and each "
+        "take 60.0 MB less" in reason
+        for reason in heavy.reasons
+    )
+    assert not any("shard_optimizer" in reason for reason in recommend(plan(exchange=0.2)).reasons)
 
 
 def speedy(exchange: float, limit: int = 2000 * MB, **of_seen: Any) -> Plan:
@@ -120,11 +137,17 @@ def test_what_is_not_taken_is_told_with_its_numbers() -> None:
 
 
 def test_what_a_strategy_refuses_is_not_planned() -> None:
-    refused = speedy(0.01, no_servers="gradients are summed", no_pipeline="it is subclassed")
-    assert (refused.served, refused.pipelines) == ([], [])
+    refused = speedy(
+        0.01,
+        no_servers="gradients are summed",
+        no_pipeline="it is subclassed",
+        no_shards="it is Lamb",
+    )
+    assert (refused.served, refused.pipelines, refused.sharded) == ([], [], [])
     assert [task.strategy for task in refused.tasks] == ["1 worker", "2 workers", "4 workers"]
     text = as_text(refused)
     assert "No parameter servers: gradients are summed." in text
+    assert "No shard_optimizer: it is Lamb." in text
     assert "other strategies" not in text
     assert recommend(refused).command.startswith("--workers")
 
@@ -145,6 +168,8 @@ def test_text_and_json_tell_the_same() -> None:
     }
     others = content["other_steps"]
     assert [step["strategy"] for step in others] == [
+        "2 workers, shard_optimizer",
+        "4 workers, shard_optimizer",
         "2-stage pipeline",
         "1 worker, 1 ps",
         "2 workers, 1 ps",

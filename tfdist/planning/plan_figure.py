@@ -64,7 +64,7 @@ def _bars(plan: Plan) -> list[_Bar]:
         parts["input, Python"] = split.input + split.python
         name = f"{count} worker{'s' * (count > 1)}" + "*" * (count > 2)
         bars.append(_Bar(name, parts, plan.speed.gain(count)))
-    for step in (*plan.pipelines, *plan.served):
+    for step in plan.others:
         parts = {"exchange": step.transfer, "input, Python": step.host, **step.parts}
         bars.append(_Bar(f"{step.strategy}*", parts, plan.gain(step)))
     return bars

@@ -43,6 +43,8 @@ def _memory(plan: Plan) -> str:
         text += f"No pipeline: {plan.memory.alone.no_pipeline}.\n"
     if plan.memory.alone.no_servers:
         text += f"No parameter servers: {plan.memory.alone.no_servers}.\n"
+    if plan.memory.alone.no_shards:
+        text += f"No shard_optimizer: {plan.memory.alone.no_shards}.\n"
     return text
 
 
@@ -80,7 +82,7 @@ def _predicted(plan: Plan) -> str:
             f"{plan.gain(step):.2f}",
             "predicted",
         ]
-        for step in (*plan.pipelines, *plan.served)
+        for step in plan.others
     ]
     if not rows:
         return ""
@@ -123,7 +125,7 @@ def as_json(plan: Plan) -> str:
             "gain": plan.gain(step),
             "is_measured": False,
         }
-        for step in (*plan.pipelines, *plan.served)
+        for step in plan.others
     ]
     content = {
         "what": plan.what,

@@ -98,7 +98,13 @@ class _Probe:
 
     def after(self, family: Family) -> None:
         """After the last step: writes what was seen."""
-        from tfdist.planning.probed_layers import bytes_of, layers_of, tables_of, why_no_servers
+        from tfdist.planning.probed_layers import (
+            bytes_of,
+            layers_of,
+            tables_of,
+            why_no_servers,
+            why_no_shards,
+        )
         from tfdist.planning.probed_seconds import update_part
         from tfdist.training.model_parts import optimizers_of
 
@@ -125,6 +131,7 @@ class _Probe:
             layers=layers,
             no_pipeline=why,
             no_servers=why_no_servers(model),
+            no_shards=why_no_shards(model, getattr(family, "_options", None)),
             tables=list(tables.values()),
             row_bytes=self._row_bytes,
             growing=self._growing,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import math
 import threading
@@ -11,17 +12,25 @@ from collections.abc import Iterator, Sequence
 import keras
 import tensorflow as tf
 
-from tfdist.compat import keras_layers
-from tfdist.errors import TfdistError
+from tfdist.compat import keras_layers, keras_slots
+from tfdist.errors import PlugError, TfdistError
 from tfdist.planning.seen_process import LayerSize, TableSize
 from tfdist.schedules.pipeline_plan import PipelinePlan
 from tfdist.training.embeddings.sharded_embedding import MIN_BYTES
-from tfdist.training.model_parts import unique
+from tfdist.training.model_parts import optimizers_of, unique
 from tfdist.training.parameter_server import ParameterServerKind
 from tfdist.training.pipelined import layer_estimates, layer_graph
 from tfdist.training.pipelined.pipeline_programs import check_model
+from tfdist.training.plug_options import TrainingOptions
 
-__all__ = ["bytes_of", "counted_ids", "layers_of", "tables_of", "why_no_servers"]
+__all__ = [
+    "bytes_of",
+    "counted_ids",
+    "layers_of",
+    "tables_of",
+    "why_no_servers",
+    "why_no_shards",
+]
 
 Ids = dict[tuple[int, int, int], int]
 """How many ids of one example an embedding is called with, by the layer, the traced program and
@@ -68,6 +77,26 @@ def why_no_servers(model: keras.Model) -> str:
     try:
         ParameterServerKind().check(model, model.distribute_strategy)
     except TfdistError as error:
+        return str(error)
+    return ""
+
+
+def why_no_shards(model: keras.Model, options: TrainingOptions | None) -> str:
+    """Why `shard_optimizer=True` is nothing for a model; "" where it may be.
+
+    Args:
+        model: a compiled one.
+        options: those that it was plugged with; None is all by default.
+    """
+    for optimizer in map(keras_slots.base_of, optimizers_of(model)):
+        if not keras_slots.elementwise(optimizer):
+            return f"{type(optimizer).__name__} may look at a variable as a whole"
+    given = options or TrainingOptions()
+    if given.shard_optimizer:
+        return "the script asks for shard_optimizer by itself"
+    try:
+        dataclasses.replace(given, shard_optimizer=True)
+    except PlugError as error:
         return str(error)
     return ""
 

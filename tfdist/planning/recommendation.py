@@ -3,7 +3,8 @@
 Workers in step come first: they train as one process would. A pipeline does, too, but wants more
 of its model and its network, so that it is taken where it is clearly faster. With parameter servers
 each update misses what others have done meanwhile; they are taken where they are much faster, or
-where workers in step bring nothing. And both where only they fit: one worker with a server, too.
+where workers in step bring nothing. Where a worker does not fit, one with a share of the optimizer
+is looked for first, then a pipeline, then servers: one worker with a server, too.
 """
 
 from __future__ import annotations
@@ -47,8 +48,9 @@ def recommend(plan: Plan) -> Recommendation:
     fitting = [count for count in plan.counts if plan.fits(plan.memory.workers(count))]
     cut = _fewest(plan, [one for one in plan.pipelines if plan.fit_all(plan.stages_of(one))])
     served = _fewest(plan, _worth_serving(plan))
+    shared = [one for one in plan.sharded if plan.fits(plan.memory.sharded(one.workers))]
     if not fitting:
-        return _of_what_is_left(plan, cut, served)
+        return _of_what_is_left(plan, _fewest(plan, shared), cut, served)
     in_step = _in_step(plan, fitting)
     best = max(plan.speed.gain(count) for count in fitting)
     if cut is not None and plan.gain(cut) >= CLEARLY * max(1.0, best):
@@ -63,8 +65,23 @@ def recommend(plan: Plan) -> Recommendation:
             _memory_of(plan, plan.servers_of(served)),
         ]
         return Recommendation(_servers(served), tuple(why))
-    others = tuple(_slower(plan, one, best) for one in (cut, served) if one is not None)
-    return Recommendation(in_step.command, (*in_step.reasons, *others))
+    others = [_slower(plan, one, best) for one in (cut, served) if one is not None]
+    return Recommendation(in_step.command, (*in_step.reasons, *_shares(plan, shared), *others))
+
+
+def _shares(plan: Plan, shared: Sequence[PredictedStep]) -> list[str]:
+    """What a share of the optimizer for each worker would bring, where it pays."""
+    pay = [one for one in shared if plan.gain(one) >= WORTH_WHILE * plan.speed.gain(one.workers)]
+    one = _fewest(plan, [step for step in pay if plan.gain(step) >= WORTH_WHILE])
+    if one is None:
+        return []
+    more = plan.gain(one) / plan.speed.gain(one.workers)
+    slots = plan.memory.workers(one.workers).slots - plan.memory.sharded(one.workers).slots
+    told = (
+        f"shard_optimizer=True would have {one.workers} workers train {more:.2f} times as fast "
+        f"(predicted), and each take {gigabytes(slots)} less"
+    )
+    return [told]
 
 
 def _worth_serving(plan: Plan) -> list[PredictedStep]:
@@ -93,8 +110,8 @@ def _slower(plan: Plan, one: PredictedStep, best: float) -> str:
 
 
 def _predicted(plan: Plan, one: PredictedStep) -> str:
-    if one.strategy.endswith("pipeline"):
-        name = f"a {one.strategy}"
+    if one.at_once == 1 and not one.strategy.endswith("ps"):
+        name = f"a {one.strategy}" if one.strategy.endswith("pipeline") else one.strategy
         step = f"{1e3 * one.seconds:.1f} ms a step"
     else:
         name = one.strategy
@@ -161,12 +178,20 @@ def _in_step(plan: Plan, fitting: Sequence[int]) -> Recommendation:
 
 
 def _of_what_is_left(
-    plan: Plan, cut: PredictedStep | None, served: PredictedStep | None
+    plan: Plan,
+    shared: PredictedStep | None,
+    cut: PredictedStep | None,
+    served: PredictedStep | None,
 ) -> Recommendation:
     """Where no number of workers in step fits."""
     alone = min((plan.memory.workers(count) for count in plan.counts), key=lambda one: one.total)
     least, most = gigabytes(alone.total), gigabytes(plan.limit)
     reasons = [f"a worker takes {least} at least, more than the {most} that it may"]
+    if shared is not None:
+        tasks = [plan.memory.sharded(shared.workers)]
+        reasons += [_memory_of(plan, tasks), _predicted(plan, shared)]
+        command = f"--workers {shared.workers} with tfdist.plug(model, shard_optimizer=True)"
+        return Recommendation(command, tuple(reasons))
     if cut is not None:
         reasons += [_memory_of(plan, plan.stages_of(cut)), _predicted(plan, cut)]
         return Recommendation(_pipeline(cut), tuple(reasons))

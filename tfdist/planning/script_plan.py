@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from tfdist.planning.pipeline_speed import PipelineSpeed
 from tfdist.planning.predicted_step import PredictedStep
 from tfdist.planning.server_speed import ServerSpeed
+from tfdist.planning.shard_speed import ShardSpeed
 from tfdist.planning.step_speed import StepSpeed
 from tfdist.planning.task_memory import MemoryPlan, TaskMemory
 
@@ -47,8 +48,17 @@ class Plan:
     def tasks(self) -> list[TaskMemory]:
         """Every kind of task of every strategy."""
         in_step = [self.memory.workers(count) for count in self.counts]
+        shared = [self.memory.sharded(step.workers) for step in self.sharded]
         served = [] if self.memory.alone.no_servers else self.memory.servers(2)
-        return [*in_step, *served, *self.memory.pipeline]
+        return [*in_step, *shared, *served, *self.memory.pipeline]
+
+    @functools.cached_property
+    def sharded(self) -> list[PredictedStep]:
+        """A step of workers that keep a share of the optimizer each, where it has slots."""
+        if self.memory.alone.no_shards or not self.memory.alone.slots:
+            return []
+        speed = ShardSpeed(self.speed, self.memory.alone)
+        return [speed.step(count) for count in self.counts if count > 1]
 
     @functools.cached_property
     def pipelines(self) -> list[PredictedStep]:
@@ -64,6 +74,11 @@ class Plan:
             return []
         speed = ServerSpeed(self.speed.alone, self.memory.alone, self.speed.network)
         return [speed.step(count) for count in self.counts]
+
+    @property
+    def others(self) -> list[PredictedStep]:
+        """All steps that are predicted, but those of more workers in step."""
+        return [*self.sharded, *self.pipelines, *self.served]
 
     def gain(self, step: PredictedStep) -> float:
         """Examples a second of a step that is predicted, over those of one worker."""

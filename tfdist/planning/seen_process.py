@@ -76,6 +76,7 @@ class SeenProcess:
         layers: of the model; none where a pipeline cannot cut it.
         no_pipeline: why it cannot; "" where it can.
         no_servers: why parameter servers cannot train it; "" where they can.
+        no_shards: why workers cannot keep a share of its optimizers each; "" where they can.
         tables: large embeddings.
         row_bytes: of one example as `fit` was given it.
         growing: which part of a step's computing grows with its rows, from 0 to 1.
@@ -95,6 +96,7 @@ class SeenProcess:
     layers: list[LayerSize]
     no_pipeline: str
     no_servers: str
+    no_shards: str
     tables: list[TableSize]
     row_bytes: float
     growing: float

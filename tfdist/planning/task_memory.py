@@ -11,6 +11,7 @@ import dataclasses
 
 from tfdist.planning.seen_process import SeenProcess
 from tfdist.planning.server_speed import servers_name
+from tfdist.planning.shard_speed import sharded_name
 from tfdist.planning.stage_cuts import cut_layers
 
 __all__ = ["MemoryPlan", "TaskMemory"]
@@ -96,6 +97,16 @@ class MemoryPlan:
     def workers(self, count: int) -> TaskMemory:
         """Each of so many workers in step."""
         return self._worker(count, self.exchange if count > 1 else 0)
+
+    def sharded(self, count: int) -> TaskMemory:
+        """Each of so many workers in step with a share of the optimizer's slots."""
+        whole = self.workers(count)
+        return dataclasses.replace(
+            whole,
+            strategy=sharded_name(count),
+            slots=-(-whole.slots // count),
+            is_measured=False,
+        )
 
     def _worker(self, count: int, exchange: int) -> TaskMemory:
         seen = self.alone
