@@ -6,8 +6,7 @@ import dataclasses
 from typing import Protocol
 
 from tfdist.bench.measured import Measured
-from tfdist.given_numbers import is_count
-from tfdist.scaling.hierarchy import Hierarchy, HostRing
+from tfdist.scaling.hierarchy import Hierarchy, HostRing, check_tasks
 from tfdist.scaling.in_step import InStep
 from tfdist.scaling.link import Link
 from tfdist.scaling.parameter_servers import ParameterServers
@@ -59,8 +58,7 @@ class Hosts:
     between: Link | None = None
 
     def __post_init__(self) -> None:
-        if not is_count(self.tasks):
-            raise ValueError(f"tasks={self.tasks!r}: give a number of at least 1 for each host")
+        check_tasks(self.tasks)
 
 
 def ways(measured: Measured, hosts: Hosts) -> dict[str, Way]:

@@ -19,7 +19,17 @@ from tfdist.given_numbers import is_count
 from tfdist.scaling.link import Link
 from tfdist.scaling.ring import Ring, check_sum
 
-__all__ = ["Hierarchy", "HostRing"]
+__all__ = ["Hierarchy", "HostRing", "check_tasks"]
+
+
+def check_tasks(tasks: object) -> None:
+    """Refuses what is no number of tasks on a host.
+
+    Raises:
+        ValueError: it is not at least 1.
+    """
+    if not is_count(tasks):
+        raise ValueError(f"tasks={tasks!r}: give a number of at least 1 for each host")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +50,7 @@ class Hierarchy:
     tasks: int
 
     def __post_init__(self) -> None:
-        if not is_count(self.tasks):
-            raise ValueError(f"tasks={self.tasks!r}: give a number of at least 1 for each host")
+        check_tasks(self.tasks)
 
     def hosts(self, workers: int) -> int:
         """On how many hosts so many workers are."""
