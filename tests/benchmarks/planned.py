@@ -30,6 +30,7 @@ RUNS = {
     "1 worker": (["--workers", "1"], "auto"),
     "2 workers": (["--workers", "2"], "auto"),
     "4 workers": (["--workers", "4"], "auto"),
+    "2 workers, shard_optimizer": (["--workers", "2"], "shares"),
     "1 worker, 1 ps": (["--workers", "1", "--ps", "1"], "auto"),
     "2 workers, 1 ps": (["--workers", "2", "--ps", "1"], "auto"),
     "2-stage pipeline": (["--chief", "--workers", "2"], "pipeline"),

@@ -1,6 +1,6 @@
 """Trains one of five models; tells this task's peak memory and the seconds of a step.
 
-    python -m tests.benchmarks.planned_job MODEL STEPS STRATEGY
+    python -m tests.benchmarks.planned_job MODEL STEPS auto|pipeline|shares
 
 It stands for a user's script: `tests.benchmarks.planned` plans it, and runs it.
 """
@@ -53,7 +53,7 @@ def layers_of(name: str) -> list[keras.layers.Layer]:
 
 def main(name: str, steps: int, kind: str) -> None:
     threading.Thread(target=tell_peaks, daemon=True).start()
-    strategy = tfdist.strategy(kind) if kind != "auto" else tfdist.strategy()
+    strategy = tfdist.strategy("pipeline" if kind == "pipeline" else "auto")
     batch = BATCH[name]
     random = np.random.default_rng(0)
     x = random.normal(size=(batch * 4, *SHAPES[name])).astype(np.float32)
@@ -64,7 +64,7 @@ def main(name: str, steps: int, kind: str) -> None:
         )
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile("adam", loss)
-    tfdist.plug(model)
+    tfdist.plug(model, shard_optimizer=kind == "shares")
     model.fit(x, y, batch_size=batch, epochs=2, verbose=0)  # traces
     each = -(-steps // _TIMES)
     x, y = (np.concatenate([part] * -(-each // 4))[: each * batch] for part in (x, y))
