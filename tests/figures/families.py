@@ -32,6 +32,7 @@ FAMILIES = {
     "two_towers": "two towers",
     "gpt": "transformer",
     "resnet": "residual network",
+    "finetune": "vision transformer of keras_hub, tuned",
 }
 """The examples, and what each of them is."""
 

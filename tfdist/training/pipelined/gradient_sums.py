@@ -10,6 +10,7 @@ import tensorflow as tf
 from tfdist.strategies.pipeline_strategy import PipelineStrategy
 from tfdist.structures import Gradient
 from tfdist.training.pipelined.layer_graph import Stage
+from tfdist.training.replica.sparse_gradients import joined
 
 __all__ = ["Gradients", "Penalties", "total"]
 
@@ -118,9 +119,5 @@ def total(found: Sequence[Gradient]) -> Gradient:
         return found[0]
     sparse = [g for g in found if isinstance(g, tf.IndexedSlices)]
     if len(sparse) == len(found):
-        return tf.IndexedSlices(
-            tf.concat([g.values for g in sparse], 0),
-            tf.concat([g.indices for g in sparse], 0),
-            sparse[0].dense_shape,
-        )
+        return joined(sparse)
     return tf.add_n([tf.convert_to_tensor(g) for g in found])

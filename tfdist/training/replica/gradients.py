@@ -23,6 +23,7 @@ from tfdist.compat.patches import Patches
 from tfdist.structures import Gradient, Nest, T, Variable
 from tfdist.training.replica.reductions import parts_of
 from tfdist.training.replica.replication import Kind
+from tfdist.training.replica.sparse_gradients import Lookup, lookup_of, once_each
 from tfdist.training.replica.step import ReplicaStep, current, on_numbers, replica_step
 
 __all__ = ["PATCHES", "compiled"]
@@ -87,8 +88,23 @@ def _exchange(
     gradients: list[Gradient | None],
     variables: Sequence[Variable],
     places: Sequence[int],
+    lookups: Sequence[Lookup] | None = None,
 ) -> None:
-    """Puts what an optimizer is to apply in some places of a replica's gradients."""
+    """Puts what an optimizer is to apply in some places of a replica's gradients.
+
+    Args:
+        step: of this replica.
+        weigh: takes a gradient, and returns this replica's part of the sum.
+        gradients: all of them.
+        variables: of each.
+        places: where those are that are exchanged.
+        lookups: whose rows each of all names; None where their graph is the one that is written.
+    """
+    if step.exchange is None or not step.exchange.goes_alone:
+        whose = _lookups(step, gradients) if lookups is None else lookups
+        places = _sum_the_batchs(step, weigh, gradients, places, whose)
+        if not places:
+            return
     weighted = [weigh(gradients[i]) for i in places]
     if step.shares is not None:
         waits = [
@@ -109,6 +125,36 @@ def _exchange(
         step.replication.mark(totals)
     for i, total in zip(places, totals, strict=True):
         gradients[i] = total
+
+
+def _lookups(step: ReplicaStep, gradients: Sequence[Gradient | None]) -> list[Lookup]:
+    rows = None if step.rows is None else step.rows.static
+    return [lookup_of(gradient, rows) for gradient in gradients]
+
+
+def _sum_the_batchs(
+    step: ReplicaStep,
+    weigh: Callable[[Gradient], Gradient],
+    gradients: list[Gradient | None],
+    places: Sequence[int],
+    lookups: Sequence[Lookup],
+) -> list[int]:
+    """Sums sparse gradients of what was looked up once for the batch; returns the other places."""
+    batchs = [i for i in places if lookups[i] is not Lookup.EXAMPLES]
+    if not batchs:
+        return list(places)
+    parts = [weigh(gradients[i]) for i in batchs]
+    sent = [
+        part.values if lookups[i] is Lookup.BATCH else part
+        for i, part in zip(batchs, parts, strict=True)
+    ]
+    for i, part, total in zip(batchs, parts, step.sum_over_replicas(sent), strict=True):
+        if lookups[i] is Lookup.BATCH:
+            gradients[i] = tf.IndexedSlices(total, part.indices, part.dense_shape)
+        else:
+            gradients[i] = once_each(total)
+        step.replication.mark([gradients[i]])
+    return [i for i in places if lookups[i] is Lookup.EXAMPLES]
 
 
 def _agreed(
@@ -202,12 +248,15 @@ def compiled(step: ReplicaStep, step_function: Callable[[Nest], T], data: Nest) 
     """
     waiting: list[tuple[keras.optimizers.Optimizer, Sequence[keras.Variable] | None]] = []
 
+    all_lookups: list[list[Lookup]] = []
+
     def forward_and_backward(data: Nest) -> tuple[T, list[list[Gradient | None]]]:
         step.postponed = []
         outer, step.graph = step.graph, tf.compat.v1.get_default_graph()
         try:
             result = step_function(data)
             waiting[:] = [(optimizer, variables) for optimizer, _, variables in step.postponed]
+            all_lookups[:] = [_lookups(step, gradients) for _, gradients, _ in step.postponed]
             return result, [gradients for _, gradients, _ in step.postponed]
         finally:
             step.postponed, step.graph = None, outer
@@ -215,10 +264,12 @@ def compiled(step: ReplicaStep, step_function: Callable[[Nest], T], data: Nest) 
     result, all_gradients = tf.function(forward_and_backward, jit_compile=True, autograph=False)(
         data
     )
-    for (optimizer, given), gradients in zip(waiting, all_gradients, strict=True):
+    for (optimizer, given), gradients, lookups in zip(
+        waiting, all_gradients, all_lookups, strict=True
+    ):
         variables = _variables_of(step, optimizer, given)
         there = [i for i, gradient in enumerate(gradients) if gradient is not None]
-        _exchange(step, step.if_present, gradients, variables, there)
+        _exchange(step, step.if_present, gradients, variables, there, lookups)
         optimizer.apply(gradients, given)
     return result
 
