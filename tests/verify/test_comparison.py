@@ -191,6 +191,23 @@ def test_rows_of_another_shape_are_a_difference_and_wholes_are_said_to_be_left_o
         assert found.names == (() if by_row else ("output of a layer dense",))
 
 
+def test_what_workers_make_of_rows_that_they_have_gathered_is_left_out() -> None:
+    one, many = made_records.run(1), made_records.workers(1)
+    one.steps[0].layers = [LayerCall("dense", 0, np.ones((8, 2)), True)]
+    for i, record in enumerate(many):
+        record.steps[0].layers = [LayerCall("dense", i, np.ones(5), False)]  # folded as a whole
+    found = compare(Gathered.of([one]), Gathered.of(many), Rounding())
+    assert found.is_equal
+    assert found.names == ("output of a layer dense",)
+
+
+def test_a_model_of_few_bits_is_compared_by_its_own_rounding() -> None:
+    for eps in (2.0**-10, 2.0**-7):  # float16, bfloat16
+        assert not compared(Rounding(eps)).is_blind
+        assert compared(Rounding(eps)).is_equal
+        assert not compared(Rounding(eps), gradient=1.5).is_equal
+
+
 def test_where_rounding_may_make_any_gradient_the_comparison_is_blind() -> None:
     assert not compared().is_blind
     rounding = Rounding()

@@ -39,6 +39,9 @@ BEFORE, ROWS, LAYER, GRADIENT, AFTER, METRIC, RESULT, PREDICTION, END = STAGES
 _NOISE = 0.01
 """A number that rounding alone may change by so much (a gradient that is zero) tells nothing."""
 
+_NOISE_UNITS = 64.0
+"""Nor does one that it may change by so many units of the last place, where these are larger."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
@@ -81,8 +84,8 @@ class Comparison:
         largest: of all that was compared in all steps, where it is.
         steps: how many were compared.
         compared: how many arrays were.
-        left_out: how many were not: rounding alone may change them by more than 1 %, or each
-            replica's has a shape of its own.
+        left_out: how many were not: rounding alone may change them by more than 1 % (of less than
+            float32: 64 units of the last place), or each replica's has a shape of its own.
         names: of those left out, once each, by stage and name.
         is_blind: whether every gradient of the first step is among them.
     """
@@ -121,11 +124,12 @@ def compare(
     left: list[Difference] = []
     largest: Difference | None = None
     compared = gradients = 0
+    noise = max(_NOISE, _NOISE_UNITS * rounding.eps)
     for difference in _measured(one, many, rounding):
         gradients += difference.step == 1 and difference.stage == GRADIENT
         if difference.size > difference.allowed:
             found.append(difference)
-        elif math.isnan(difference.size) or difference.allowed > _NOISE:
+        elif math.isnan(difference.size) or difference.allowed > noise:
             left.append(difference)
         else:
             compared += 1
@@ -191,15 +195,16 @@ def _of_step(number: int, one: Step, many: Step, rounding: Rounding) -> Iterator
 
 def _of_layers(number: int, one: Step, many: Step, rounding: Rounding) -> Iterator[Difference]:
     orders = one.order(), many.order()
-    for place, ((name, a, by_row), (_, b, _)) in enumerate(
+    for place, ((name, a, in_one), (_, b, in_many)) in enumerate(
         zip(one.layers, many.layers, strict=False)
     ):
+        by_row = in_one and in_many  # a worker that has gathered all rows has a whole
         if by_row and len(a) == len(orders[0]) and len(b) == len(orders[1]):
             a, b = a[orders[0]], b[orders[1]]
         if a.shape != b.shape and not by_row:  # a replica's whole, of fewer rows than the batch
             yield Difference(number, LAYER, name, _INCOMPARABLE, 0.0, place)
-            continue
-        yield _difference(number, LAYER, name, a, b, rounding, place)
+        else:
+            yield _difference(number, LAYER, name, a, b, rounding, place)
     both = min(len(one.layers), len(many.layers))
     for place, (name, *_) in enumerate((*one.layers[both:], *many.layers[both:]), both):
         yield Difference(number, LAYER, name, _INCOMPARABLE, 0.0, place)
