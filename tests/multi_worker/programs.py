@@ -142,6 +142,17 @@ def masked(optimizer: Any = None) -> keras.Model:
     return model
 
 
+class Placed(layers.Layer):
+    """Adds an embedding of each place, which is looked up once for the whole batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places = layers.Embedding(16, 1)
+
+    def call(self, x: Any) -> Any:
+        return x + self.places(keras.ops.arange(16))[:, 0]
+
+
 def use_masked(model: keras.Model) -> Any:
     rng = np.random.default_rng(3)
     tokens = rng.integers(1, 20, (105, 6))
@@ -232,6 +243,9 @@ PROGRAMS: dict[str, Program] = {
     "sparse gradients in long loops": Program(masked, use_many_epochs),
     "words that a batch has several times": Program(
         lambda: masked(optimizers.Adam(0.01)), use_many_epochs, weights=ADAM_WEIGHTS
+    ),
+    "an embedding of places": Program(
+        lambda: classifier(optimizers.Adam(0.01), Placed()), fit, weights=ADAM_WEIGHTS
     ),
     "weight decay but for a layer": Program(decayed, fit, weights=ADAM_WEIGHTS),
     "own train step": Program(own_step, lambda model: fit(model, shuffle=False)),
