@@ -55,6 +55,13 @@ class ByShape(Positions):
         return tf.range(tf.shape(x)[1])
 
 
+class ByTheLastSize(Positions):
+    """The same, told from the other end."""
+
+    def named(self, x: Any) -> Any:
+        return tf.range(tf.shape(x)[-2])
+
+
 class OfAVariable(Positions):
     """As models have them that were ported from elsewhere."""
 
@@ -111,6 +118,7 @@ def fit(model: keras.Model) -> Any:
     [
         (Positions, LENGTH),
         (ByShape, None),
+        (ByTheLastSize, None),
         (OfAVariable, LENGTH),
         (Relative, LENGTH),
         (ForEachExample, LENGTH),

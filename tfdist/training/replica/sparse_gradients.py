@@ -85,7 +85,11 @@ def _is_of_a_length(operation: tf.Operation) -> bool:
     if operation.type != "StridedSlice" or operation.inputs[0].op.type != "Shape":
         return False
     begin = tf_graphs.constant_value(operation.inputs[1])
-    return begin is not None and begin.shape == (1,) and bool(begin[0] > 0)
+    if begin is None or begin.shape != (1,):
+        return False
+    rank = operation.inputs[0].op.inputs[0].shape.rank
+    from_the_end = 0 if begin[0] >= 0 or rank is None else rank
+    return bool(begin[0] + from_the_end > 0)
 
 
 def _is_repeated(indices: tf.Tensor, rows: int | None) -> bool:
