@@ -5,10 +5,10 @@
     python -m tfdist.examples.finetune --logical_devices 2             two replicas in this process
     tfdist run --workers 2 -m tfdist.examples.finetune                 two workers on this machine
 
-The transformer learns clean digits; of noisy ones it recognises 59 %. Then 200 noisy ones, 20 of each
-digit, tune a seventh of its weights, and it recognises 68 %; one that begins with them, 55 %. With a
-preset from the web, `ViTBackbone.from_preset("vit_base_patch16_224_imagenet")` stands where `learn`
-does, and all else stays as it is.
+The transformer learns clean digits; of noisy ones it recognises 54 %. Then 100 noisy ones, ten of
+each digit, tune an eighth of its weights, and it recognises 59 %; one that has seen nothing else
+comes to 41 %. With a preset from the web,
+`ViTBackbone.from_preset("vit_base_patch16_224_imagenet")` stands where `learn` does, and all else stays as it is.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tfdist.examples import data, settings
 
 FLAGS = flags.FLAGS
 
-_EACH = 20
+_EACH = 10
 """Noisy images of each digit."""
 
 _RANK = 4
