@@ -7,8 +7,9 @@
 
 The transformer learns clean digits; of noisy ones it recognises 54 %. Then 100 noisy ones, ten of
 each digit, tune an eighth of its weights, and it recognises 59 %; one that has seen nothing else
-comes to 41 %. With a preset from the web,
-`ViTBackbone.from_preset("vit_base_patch16_224_imagenet")` stands where `learn` does, and all else stays as it is.
+comes to 41 %. With a preset from the web, as
+`ViTBackbone.from_preset("vit_base_patch16_224_imagenet")`, in place of what `learn` has trained,
+all else stays as it is.
 """
 
 from __future__ import annotations
