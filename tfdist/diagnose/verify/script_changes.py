@@ -249,7 +249,8 @@ def _as_first(name: str, value: str) -> str:
 
 def _install_own_sums(recorder: Recorder, still: bool) -> None:
     context: Any = tf.distribute.ReplicaContext
-    passed_on = ("/tfdist/training/replica/collectives.py",)
+    rooms = ("replica/collectives.py", "replica/step.py", "peers/packing.py")
+    passed_on = tuple(f"/tfdist/training/{room}" for room in rooms)
     original = context.all_reduce
 
     @functools.wraps(original)
