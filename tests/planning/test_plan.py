@@ -48,7 +48,10 @@ def test_a_plain_keras_script_is_planned(tmp_path: Path) -> None:
     assert all(step["seconds"] > 0 for step in told["steps"])
     others = {step["strategy"]: step for step in told["other_steps"]}
     served = ["1 worker, 1 ps", "2 workers, 1 ps", "4 workers, 1 ps"]
-    assert list(others) == ["2-stage pipeline", *served]  # three layers
+    shared = ["2 workers, shard_optimizer", "4 workers, shard_optimizer"]
+    assert list(others) == [*shared, "2-stage pipeline", *served]  # three layers
+    slots = {task["strategy"]: task["slots"] for task in told["memory"]}
+    assert slots[shared[0]] == -(-one["slots"] // 2)
     assert all(step["seconds"] > 0 and not step["is_measured"] for step in others.values())
     one_served = others[served[0]]
     together = one_served["compute"] + one_served["update"]
