@@ -31,13 +31,16 @@ class OwnStep(keras.Model):
     def call(self, x: Any) -> Any:
         return self.out(self.hidden(x))
 
-    def train_step(self, data: Any) -> Any:
-        x, y = data
+    def descend(self, x: Any, y: Any) -> Any:
         with tf.GradientTape() as tape:
             error = self(x) - tf.cast(y, "float64")  # Keras hands arrays on as float32
             loss = tf.reduce_mean(tf.square(error))
         gradients = tape.gradient(loss, self.trainable_variables)
         self.optimizer.apply(gradients, self.trainable_variables)
+        return loss, error
+
+    def train_step(self, data: Any) -> Any:
+        loss, error = self.descend(*data)
         return {"loss": loss, "mean": tf.reduce_mean(error)}
 
 
@@ -94,11 +97,7 @@ class SumsTwoTypes(OwnStep):
 
     def train_step(self, data: Any) -> Any:
         x, y = data
-        with tf.GradientTape() as tape:
-            error = self(x) - tf.cast(y, "float64")
-            loss = tf.reduce_mean(tf.square(error))
-        gradients = tape.gradient(loss, self.trainable_variables)
-        self.optimizer.apply(gradients, self.trainable_variables)
+        _, error = self.descend(x, y)
         context = tf.distribute.get_replica_context()
         of_all = context.all_reduce("SUM", {"rows": tf.shape(x)[0], "error": tf.reduce_sum(error)})
         rows = tf.cast(of_all["rows"], "float64")

@@ -48,7 +48,7 @@ def recommend(plan: Plan) -> Recommendation:
     fitting = [count for count in plan.counts if plan.fits(plan.memory.workers(count))]
     cut = _fewest(plan, [one for one in plan.pipelines if plan.fit_all(plan.stages_of(one))])
     served = _fewest(plan, _worth_serving(plan))
-    shared = [one for one in plan.sharded if plan.fits(plan.memory.sharded(one.workers))]
+    shared = [one for one in plan.sharded if plan.fit_all(plan.shares_of(one))]
     if not fitting:
         return _of_what_is_left(plan, _fewest(plan, shared), cut, served)
     in_step = _in_step(plan, fitting)
@@ -71,8 +71,12 @@ def recommend(plan: Plan) -> Recommendation:
 
 def _shares(plan: Plan, shared: Sequence[PredictedStep]) -> list[str]:
     """What a share of the optimizer for each worker would bring, where it pays."""
-    pay = [one for one in shared if plan.gain(one) >= WORTH_WHILE * plan.speed.gain(one.workers)]
-    one = _fewest(plan, [step for step in pay if plan.gain(step) >= WORTH_WHILE])
+    pay = [
+        step
+        for step in shared
+        if plan.gain(step) >= WORTH_WHILE * max(1.0, plan.speed.gain(step.workers))
+    ]
+    one = _fewest(plan, pay)
     if one is None:
         return []
     more = plan.gain(one) / plan.speed.gain(one.workers)
@@ -110,11 +114,9 @@ def _slower(plan: Plan, one: PredictedStep, best: float) -> str:
 
 
 def _predicted(plan: Plan, one: PredictedStep) -> str:
-    if one.at_once == 1 and not one.strategy.endswith("ps"):
-        name = f"a {one.strategy}" if one.strategy.endswith("pipeline") else one.strategy
-        step = f"{1e3 * one.seconds:.1f} ms a step"
-    else:
-        name = one.strategy
+    name = f"a {one.strategy}" if one.strategy.endswith("pipeline") else one.strategy
+    step = f"{1e3 * one.seconds:.1f} ms a step"
+    if one.strategy.endswith("ps"):
         step = f"every {1e3 * one.seconds:.1f} ms ends a step, of {1e3 * one.own_seconds:.1f} ms"
     return (
         f"{name} would train {plan.gain(one):.2f} times the examples a second of one worker "
@@ -128,6 +130,10 @@ def _memory_of(plan: Plan, tasks: Sequence[TaskMemory]) -> str:
         f"its largest task, {largest.task}, takes {gigabytes(largest.total)} of the "
         f"{gigabytes(plan.limit)} that it may (computed)"
     )
+
+
+def _sharded(step: PredictedStep) -> str:
+    return f"--workers {step.workers} with tfdist.plug(model, shard_optimizer=True)"
 
 
 def _pipeline(step: PredictedStep) -> str:
@@ -187,17 +193,14 @@ def _of_what_is_left(
     alone = min((plan.memory.workers(count) for count in plan.counts), key=lambda one: one.total)
     least, most = gigabytes(alone.total), gigabytes(plan.limit)
     reasons = [f"a worker takes {least} at least, more than the {most} that it may"]
-    if shared is not None:
-        tasks = [plan.memory.sharded(shared.workers)]
-        reasons += [_memory_of(plan, tasks), _predicted(plan, shared)]
-        command = f"--workers {shared.workers} with tfdist.plug(model, shard_optimizer=True)"
-        return Recommendation(command, tuple(reasons))
-    if cut is not None:
-        reasons += [_memory_of(plan, plan.stages_of(cut)), _predicted(plan, cut)]
-        return Recommendation(_pipeline(cut), tuple(reasons))
-    if served is not None:
-        reasons += [_memory_of(plan, plan.servers_of(served)), _predicted(plan, served)]
-        return Recommendation(_servers(served), tuple(reasons))
+    for one, tasks_of, command in (
+        (shared, plan.shares_of, _sharded),
+        (cut, plan.stages_of, _pipeline),
+        (served, plan.servers_of, _servers),
+    ):
+        if one is not None:
+            reasons += [_memory_of(plan, tasks_of(one)), _predicted(plan, one)]
+            return Recommendation(command(one), tuple(reasons))
     reasons.append("nor does a task of any pipeline or of a parameter-server job fit")
     if alone.activations > alone.total / 4:
         reasons.append(f"{gigabytes(alone.activations)} are activations: a smaller batch has less")

@@ -48,7 +48,7 @@ class Plan:
     def tasks(self) -> list[TaskMemory]:
         """Every kind of task of every strategy."""
         in_step = [self.memory.workers(count) for count in self.counts]
-        shared = [self.memory.sharded(step.workers) for step in self.sharded]
+        shared = [task for step in self.sharded for task in self.shares_of(step)]
         served = [] if self.memory.alone.no_servers else self.memory.servers(2)
         return [*in_step, *shared, *served, *self.memory.pipeline]
 
@@ -83,6 +83,10 @@ class Plan:
     def gain(self, step: PredictedStep) -> float:
         """Examples a second of a step that is predicted, over those of one worker."""
         return step.examples_a_second * self.speed.alone.total / self.speed.rows
+
+    def shares_of(self, step: PredictedStep) -> list[TaskMemory]:
+        """The tasks of workers with a share of the optimizer each."""
+        return [self.memory.sharded(step.workers)]
 
     def stages_of(self, step: PredictedStep) -> list[TaskMemory]:
         """The tasks of a pipeline."""

@@ -8,6 +8,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfdist.training.replica.sparse_gradients import once_each
+
 __all__ = ["look_up", "unique_rows"]
 
 _UNIQUE = "tfdist_unique_rows"
@@ -53,9 +55,7 @@ def unique_rows(gradient: tf.IndexedSlices) -> tf.IndexedSlices:
     """
     if _is_of_one_lookup(gradient.indices):
         return gradient
-    rows, where = tf.unique(gradient.indices)
-    values = tf.math.unsorted_segment_sum(gradient.values, where, tf.size(rows))
-    return tf.IndexedSlices(values, rows, gradient.dense_shape)
+    return once_each(gradient)
 
 
 def _gather(shard: keras.Variable, rows: tf.Tensor, name: str | None) -> tf.Tensor:

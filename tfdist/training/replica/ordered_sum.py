@@ -14,6 +14,7 @@ from tfdist.compat import tf_collectives, tf_graphs
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.structures import T
 from tfdist.training.peers import packing
+from tfdist.training.replica.sparse_gradients import behind_each_other
 from tfdist.training.replica.summation_tree import Branch, branches, total
 
 __all__ = ["OrderedSum"]
@@ -44,7 +45,7 @@ class OrderedSum:
 
     def sparse(self, brought: Sequence[Sequence[tf.IndexedSlices]]) -> list[tf.IndexedSlices]:
         """Sums sparse gradients likewise: one behind the other, in the order of the replicas."""
-        return [self.over_processes(_joined(slices)) for slices in zip(*brought, strict=True)]
+        return [self.over_processes(behind_each_other(one)) for one in zip(*brought, strict=True)]
 
     def over_processes(self, values: T) -> T:
         """Sums what each process has once."""
@@ -100,9 +101,3 @@ class OrderedSum:
 
 def _added(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     return tf_graphs.kept_as_written(a + b)
-
-
-def _joined(slices: Sequence[tf.IndexedSlices]) -> tf.IndexedSlices:
-    values = tf.concat([one.values for one in slices], 0)
-    indices = tf.concat([one.indices for one in slices], 0)
-    return tf.IndexedSlices(values, indices, slices[0].dense_shape)

@@ -17,7 +17,7 @@ import tensorflow as tf
 from tfdist.compat import tf_graphs, tf_strategies
 from tfdist.structures import Gradient
 
-__all__ = ["Kind", "Replication"]
+__all__ = ["READS", "Kind", "Replication"]
 
 
 class Kind(enum.IntEnum):
@@ -28,7 +28,9 @@ class Kind(enum.IntEnum):
     VARYING = 2
 
 
-_READS = ("ReadVariableOp", "ResourceGather")
+READS = ("ReadVariableOp", "ResourceGather")
+"""Operations whose first input is a variable's handle."""
+
 _RANDOM = ("Multinomial", "ParameterizedTruncatedNormal", "TruncatedNormal")
 
 
@@ -126,7 +128,7 @@ class Replication:
         if operation.type == "Placeholder":
             outer = tf_graphs.captured(tensor)
             return (Kind.VARYING, []) if outer is None else self._look_at_captured(outer)
-        if operation.type in _READS or not operation.op_def.is_stateful:
+        if operation.type in READS or not operation.op_def.is_stateful:
             return Kind.REPLICATED, list(operation.inputs)
         if "Random" in operation.type or operation.type in _RANDOM:
             return Kind.RANDOM, list(operation.inputs)

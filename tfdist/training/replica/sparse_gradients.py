@@ -20,8 +20,9 @@ import tensorflow as tf
 
 from tfdist.compat import tf_graphs
 from tfdist.structures import Gradient
+from tfdist.training.replica.replication import READS
 
-__all__ = ["Lookup", "joined", "lookup_of", "once_each"]
+__all__ = ["Lookup", "behind_each_other", "joined", "lookup_of", "once_each"]
 
 
 class Lookup(enum.Enum):
@@ -32,7 +33,6 @@ class Lookup(enum.Enum):
     LENGTH = "the batch's, as many as its examples are long"
 
 
-_READS = ("ReadVariableOp", "ResourceGather")
 _REPEATS = ("BroadcastTo", "Fill", "Tile")
 _FAR = 500
 
@@ -71,7 +71,7 @@ def _walk(indices: tf.Tensor) -> Lookup:
             waiting.append(outer)
         elif _is_of_a_length(operation):
             found = Lookup.LENGTH
-        elif operation.type in _READS:
+        elif operation.type in READS:
             waiting += operation.inputs[1:]  # a variable's numbers are nobody's own
         elif operation.type in _REPEATS or operation.op_def.is_stateful or len(seen) > _FAR:
             return Lookup.EXAMPLES
@@ -108,6 +108,13 @@ def once_each(gradient: tf.IndexedSlices) -> tf.IndexedSlices:
     return tf.IndexedSlices(values, rows, gradient.dense_shape)
 
 
+def behind_each_other(gradients: Sequence[tf.IndexedSlices]) -> tf.IndexedSlices:
+    """Returns sparse gradients of one variable as one, in their order."""
+    values = tf.concat([one.values for one in gradients], 0)
+    indices = tf.concat([one.indices for one in gradients], 0)
+    return tf.IndexedSlices(values, indices, gradients[0].dense_shape)
+
+
 def _are_of_one_list(gradients: Sequence[tf.IndexedSlices]) -> bool:
     """Whether lookups of ids that are nobody's own name the same rows, as far as is known."""
     first, *others = [tf_graphs.constant_value(one.indices) for one in gradients]
@@ -122,9 +129,5 @@ def joined(gradients: Sequence[tf.IndexedSlices]) -> tf.IndexedSlices:
     if lookups == {Lookup.BATCH} and _are_of_one_list(gradients):
         values = tf.add_n([one.values for one in gradients])
         return tf.IndexedSlices(values, gradients[0].indices, gradients[0].dense_shape)
-    whole = tf.IndexedSlices(
-        tf.concat([one.values for one in gradients], 0),
-        tf.concat([one.indices for one in gradients], 0),
-        gradients[0].dense_shape,
-    )
+    whole = behind_each_other(gradients)
     return once_each(whole) if lookups == {Lookup.LENGTH} else whole
