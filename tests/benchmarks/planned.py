@@ -23,7 +23,7 @@ from tests.benchmarks import machine
 from tests.benchmarks.planned_job import BATCH
 from tests.benchmarks.planned_page import page
 
-STEPS = {"mlp": 42, "wide": 18, "cnn": 18, "lstm": 42, "tiny": 2100}
+STEPS = {"mlp": 42, "wide": 18, "cnn": 18, "lstm": 42, "tiny": 6000}
 _OF_FOUR = ("mlp", "wide")  # on two cores only their memory says something
 JOB = ["-m", "tests.benchmarks.planned_job"]
 RUNS = {
@@ -53,7 +53,7 @@ def tfdist(*words: str) -> str:
 def compare(name: str, runs: list[str]) -> list[dict[str, Any]]:
     """Plans one model, and runs it each way that the plan knows: one layer is no pipeline."""
     options = ["--json", "--workers", "4", "--seconds", "2"]
-    plan = json.loads(tfdist("plan", *options, *JOB, name, "9999999", "auto"))
+    plan = json.loads(tfdist("plan", *options, *JOB, name, str(STEPS[name]), "auto"))
     speeds = {f"{one['workers']} worker{'s' * (one['workers'] > 1)}": one for one in plan["steps"]}
     speeds |= {one["strategy"]: one for one in plan["other_steps"]}
     found = []

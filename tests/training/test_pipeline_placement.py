@@ -105,6 +105,30 @@ def test_what_is_as_large_as_a_kernel_stays_on_its_stage(make_optimizer: Any) ->
     assert set(written) == {"CPU:0", "CPU:1"}
 
 
+def test_a_loop_begins_where_its_stage_is() -> None:
+    """From elsewhere the weights that it goes over would come anew for each of its turns."""
+
+    def make() -> keras.Model:
+        layer = [layers.LSTM(4, return_sequences=True), layers.LSTM(4, name="lstm_2")]
+        model = keras.Sequential(
+            [keras.Input(X.shape[1:]), layers.Reshape((-1, 1)), *layer, layers.Dense(3)]
+        )
+        model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        return model
+
+    model = piped({"stages": ["lstm_2"], "microbatches": 2}, make)
+    fit(model, epochs=1)
+    loops = [o for o in operations_of_a_step(model) if o.type.endswith("While")]
+    assert {place_in(loop) for loop in loops} == {"CPU:0", "CPU:1"}
+    begun_elsewhere = [
+        (tensor.name, loop.name)
+        for loop in loops
+        for tensor in loop.inputs
+        if tensor.device != loop.device
+    ]
+    assert begun_elsewhere == []
+
+
 @pytest.mark.parametrize(
     "plan", [{}, {"schedule": "zero_bubble"}, {"recompute": True}], ids=lambda plan: str(plan)
 )

@@ -46,7 +46,9 @@ class State:
             for key, variable in self.variables.items():
                 with tf.device(variable.value.device):
                     value = self.now[0][key] if replica else variable.value
-                    value = tf.convert_to_tensor(value)
+                    # Reading has no device of its own: a loop over it (an LSTM's) would begin on
+                    # the chief, and send the weights from there with each turn.
+                    value = tf.identity(value)
                 if replica and len(places[key]) == 1:
                     with tf.device(strategy.device(replica, min(places[key]))):
                         value = _of_replica(replica, variable, value)
