@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.pictures import all_of_it_is_seen
 from tfdist.bench.measured import JobTimes, Measured, WorkerTimes
 from tfdist.bench.model import Network
 from tfdist.bench.plot import draw
@@ -107,7 +108,10 @@ def test_one_worker_alone_predicts_nothing() -> None:
     assert "No prediction" in report(Measured("train.py", MEASURED.jobs[:1]))
 
 
-def test_the_plot_is_drawn(tmp_path: Path) -> None:
+def test_the_plot_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    all_of_it_is_seen(monkeypatch)
+    long = dataclasses.replace(MEASURED, what="train.py " + "--an-option=of-a-script " * 12)
+    assert draw(long, tmp_path / "long.png")
     assert draw(MEASURED, tmp_path / "bench.png")
     assert (tmp_path / "bench.png").stat().st_size > 1000
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.pictures import all_of_it_is_seen
 from tests.planning.plans import LAYERS, MB, memory, plan, seen, speed
 from tfdist import cli
 from tfdist.bench.model import Network, Split
@@ -184,8 +185,11 @@ def test_text_and_json_tell_the_same() -> None:
     assert "measured" in text
 
 
-def test_a_picture_is_drawn(tmp_path: Path) -> None:
+def test_a_picture_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib")
+    all_of_it_is_seen(monkeypatch)
+    long = dataclasses.replace(plan(), what="train.py " + "--an-option=of-a-script " * 12)
+    draw_plan(long, tmp_path / "long.png")
     for name in ("plan.svg", "plan.png"):
         draw_plan(plan(limit=1100 * MB), tmp_path / name)
         assert (tmp_path / name).stat().st_size > 5000

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.pictures import all_of_it_is_seen
 from tfdist.errors import StrategyError
 from tfdist.pipeline import Slot, Timing, Timings, draw
 
@@ -39,8 +40,11 @@ def test_measured_timings_are_drawn_to_scale() -> None:
 
 
 @pytest.mark.parametrize("what", ["1f1b", MEASURED], ids=["planned", "measured"])
-def test_a_picture_is_written(what: str | Timings, tmp_path: Path) -> None:
+def test_a_picture_is_written(
+    what: str | Timings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("matplotlib")
+    all_of_it_is_seen(monkeypatch)
     path = tmp_path / "picture.png"
     draw(what, 4, 8, path=path)
     assert path.read_bytes()[1:4] == b"PNG"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 from tfdist.bench.measured import Measured
@@ -64,7 +65,7 @@ def draw(measured: Measured, path: Path, hosts: Hosts | None = None) -> bool:
         axes.set_xscale("log", base=2)
         axes.set(title="predicted efficiency, %", xlabel="workers (*: one slow)", ylim=(0, None))
         axes.legend(fontsize=7)
-    figure.suptitle(measured.what)
+    figure.suptitle(textwrap.fill(measured.what, 100))
     figure.savefig(path, dpi=150, metadata={"Software": None})
     return True
 

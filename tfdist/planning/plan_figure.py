@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -112,8 +113,9 @@ def draw_plan(plan: Plan, path: Path) -> None:
         times.annotate(label, (end, one.name), ha="left", va="center", fontsize=8)
     times.invert_yaxis()
     times.set_xlim(0, 1.15 * max(bottom))
-    times.set(title="ms of a worker's step (*: predicted); times the examples/s of one worker")
+    times.set(title="ms of a worker's step (*: predicted);\ntimes the examples/s of one worker")
     times.legend(fontsize=8, ncols=3, loc="upper center", bbox_to_anchor=(0.4, -0.07))
     found = recommend(plan).command
-    figure.suptitle(f"{plan.what}: " + (f"take {found}" if found else "nothing fits"))
+    title = f"{plan.what}: " + (f"take {found}" if found else "nothing fits")
+    figure.suptitle(textwrap.fill(title, 100))
     figure.savefig(path, dpi=150)
