@@ -36,6 +36,12 @@ FAMILIES = {
 }
 """The examples, and what each of them is."""
 
+WHY = """\
+Where a score is not plain Keras': updates by several workers of parameter servers miss each other's steps, most of all
+Adam's; `two_towers` draws the first weights of a sharded table shard by shard when its first batch has built it; the
+normalizations of `resnet` let float32's rounding grow, and in a pipeline they see microbatches; `finetune` is rounding,
+too, of 360 images."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Way:
@@ -140,7 +146,7 @@ def markdown(found: dict[str, Any]) -> str:
         "Measured by `python -m tests.figures.families`, "
         f"{here['cores']} cores ({here['processor']}); {others}. {versions}."
     )
-    parts = ["# Families of networks", how, "\n".join(lines), "\n".join(reasons)]
+    parts = ["# Families of networks", how, "\n".join(lines), "\n".join(reasons), WHY]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

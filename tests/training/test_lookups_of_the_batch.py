@@ -165,3 +165,23 @@ def test_lookups_of_microbatches_count_once(
     plan: dict[str, Any], positions: Callable[[], keras.layers.Layer], length: int | None
 ) -> None:
     same_in_a_pipeline(lambda: compiled(positions, length), fit, plan)
+
+
+@pytest.mark.parametrize("schedule", ["1f1b", "zero_bubble"])
+def test_constant_ids_of_each_example_of_a_microbatch_are_not_one_lookup(schedule: str) -> None:
+    """All batches are of one size, and so are the ids constants, as in `tfdist.examples.gpt`."""
+
+    def make() -> keras.Model:
+        ids = keras.Input((LENGTH,), dtype="int32")
+        places = keras.ops.cumsum(keras.ops.ones_like(ids), axis=1) - 1
+        embedded = [keras.layers.Embedding(9, WIDTH)(one) for one in (ids, places)]
+        hidden = keras.layers.Dense(3, activation="tanh")(keras.layers.Add()(embedded))
+        model = keras.Model(ids, keras.layers.Dense(1)(keras.layers.Flatten()(hidden)))
+        model.compile(keras.optimizers.Adam(0.01), "mse")
+        return model
+
+    def use(model: keras.Model) -> Any:
+        return model.fit(X[:32], Y[:32], batch_size=16, epochs=2, verbose=0).history
+
+    plan = {"stages": 2, "microbatches": 2, "schedule": schedule}  # as large as each other
+    same_in_a_pipeline(make, use, plan)

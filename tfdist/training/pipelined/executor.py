@@ -314,6 +314,7 @@ class _Writing:
             )
             symbols = [symbol for symbol, _ in back_to]
             gradients = {k: g for k, g in zip(ran.keys, own, strict=True) if g is not None}
+            self.gradients.see(gradients, part.rows)
             found = [value for value in back if value is not None]
             after = list(tf.nest.flatten(found, expand_composites=True))
             if self.program.split:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import keras
 import tensorflow as tf
@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfdist.strategies.pipeline_strategy import PipelineStrategy
 from tfdist.structures import Gradient
 from tfdist.training.pipelined.layer_graph import Stage
-from tfdist.training.replica.sparse_gradients import joined
+from tfdist.training.replica.sparse_gradients import Lookup, joined, lookup_of
 
 __all__ = ["Gradients", "Penalties", "total"]
 
@@ -31,6 +31,17 @@ class Gradients:
         self._strategy = strategy
         self._stages = stages
         self._found: dict[tuple[int, int, int], list[Gradient]] = {}
+        self._lookups: dict[int, set[Lookup]] = {}
+
+    def see(self, gradients: Mapping[int, Gradient], rows: int | tf.Tensor) -> None:
+        """Notes whose rows a microbatch's gradients name, by the identities of the variables.
+
+        Of their sum nobody could tell: ids that are constant are its examples' own where they are
+        the same for each of its rows.
+        """
+        for key, gradient in gradients.items():
+            whose = lookup_of(gradient, rows if isinstance(rows, int) else None)
+            self._lookups.setdefault(key, set()).add(whose)
 
     def add(self, replica: int, stage: int, key: int, gradient: Gradient) -> list[tf.Tensor]:
         """Adds a variable's gradient by one microbatch; returns what has to be computed for it."""
@@ -58,13 +69,13 @@ class Gradients:
                 s for s in self._stages[stage].segments if key in {id(v) for v in s.variables}
             )
             with tf.device(self._strategy.device(replica, segment.task)):
-                by_variable.setdefault(key, []).append(total(found))
+                by_variable.setdefault(key, []).append(total(found, self._lookups[key]))
         for key, penalty in penalties.gradients().items():
             by_variable.setdefault(key, []).append(penalty)
         sums = {}
         for key, found in by_variable.items():
             with tf.device(variables[key].value.device):
-                sums[key] = total(found)
+                sums[key] = total(found, self._lookups.get(key, ()))
         return sums
 
 
@@ -113,11 +124,16 @@ class Penalties:
         return found
 
 
-def total(found: Sequence[Gradient]) -> Gradient:
-    """The sum of gradients; sparse ones stay sparse where all are."""
+def total(found: Sequence[Gradient], lookups: Collection[Lookup] = ()) -> Gradient:
+    """The sum of gradients; sparse ones stay sparse where all are.
+
+    Args:
+        found: by several parts of a batch.
+        lookups: whose rows the sparse ones name, as far as it counts.
+    """
     if len(found) == 1:
         return found[0]
     sparse = [g for g in found if isinstance(g, tf.IndexedSlices)]
     if len(sparse) == len(found):
-        return joined(sparse)
+        return joined(sparse, lookups)
     return tf.add_n([tf.convert_to_tensor(g) for g in found])

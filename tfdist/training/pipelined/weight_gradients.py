@@ -113,7 +113,9 @@ def run_later(
         found = [one.gradients[key] for one in left if key in one.gradients]
         # One after the other: products that share a core share its caches.
         with tf.device(device), tf.control_dependencies(before):
-            before = add(key, summed(found))
+            sparse = all(isinstance(gradient, tf.IndexedSlices) for gradient in found)
+            each = found if sparse else [summed(found)]
+            before = [tensor for gradient in each for tensor in add(key, gradient)]
         done += before
     return done
 

@@ -13,7 +13,7 @@ Which it is stands in the graph: whether the ids come from the data.
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -123,11 +123,15 @@ def _are_of_one_list(gradients: Sequence[tf.IndexedSlices]) -> bool:
     return all(one is not None and np.array_equal(first, one) for one in others)
 
 
-def joined(gradients: Sequence[tf.IndexedSlices]) -> tf.IndexedSlices:
-    """Returns the sum of sparse gradients of one variable by several parts of a batch."""
-    lookups = {lookup_of(one) for one in gradients}
-    if lookups == {Lookup.BATCH} and _are_of_one_list(gradients):
+def joined(gradients: Sequence[tf.IndexedSlices], lookups: Collection[Lookup]) -> tf.IndexedSlices:
+    """Returns the sum of sparse gradients of one variable by several parts of a batch.
+
+    Args:
+        gradients: by each part.
+        lookups: whose rows they name.
+    """
+    if set(lookups) == {Lookup.BATCH} and _are_of_one_list(gradients):
         values = tf.add_n([one.values for one in gradients])
         return tf.IndexedSlices(values, gradients[0].indices, gradients[0].dense_shape)
     whole = behind_each_other(gradients)
-    return once_each(whole) if lookups == {Lookup.LENGTH} else whole
+    return once_each(whole) if set(lookups) == {Lookup.LENGTH} else whole
