@@ -36,11 +36,13 @@ FAMILIES = {
 }
 """The examples, and what each of them is."""
 
-WHY = """\
-Where a score is not plain Keras': updates by several workers of parameter servers miss each other's steps, most of all
-Adam's; `two_towers` draws the first weights of a sharded table shard by shard when its first batch has built it; the
-normalizations of `resnet` let float32's rounding grow, and in a pipeline they see microbatches; `finetune` is rounding,
-too, of 360 images."""
+WHY = (
+    "Where a score is not plain Keras': updates by several workers of parameter servers miss each "
+    "other's steps, most of all Adam's; `two_towers` draws the first weights of a sharded table "
+    "shard by shard when its first batch has built it; the normalizations of `resnet` let "
+    "float32's rounding grow, and in a pipeline they see microbatches; `finetune` is rounding, "
+    "too, of 360 images."
+)
 
 
 @dataclasses.dataclass(frozen=True)
