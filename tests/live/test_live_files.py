@@ -103,10 +103,10 @@ def read(path: Path) -> list[bytes]:
     return found
 
 
-def view(step: int) -> JobView:
+def view(step: int, **about: Any) -> JobView:
     progress = JobProgress(("worker:0", "worker:1"), "worker:0")
     for task in ("worker:0", "worker:1"):
-        told = [record(1.0), record(9.0, step=step, logs={"loss": 0.5})]
+        told = [record(1.0), record(9.0, step=step, **{"logs": {"loss": 0.5}, **about})]
         for one in told:
             progress.hear(task, [one], one.at)
     return progress.view(9.0)
@@ -121,6 +121,19 @@ def test_a_point_is_written_once_for_each_step_that_is_seen(tmp_path: Path) -> N
     for run in ("job", "worker-0", "worker-1"):
         (path,) = (tmp_path / "board" / run).iterdir()
         assert len(read(path)) == 1 + 2  # the version first; step 3 came too soon
+
+
+def test_the_end_of_a_fit_is_its_last_point(tmp_path: Path) -> None:
+    """However short the fit was, and although the job goes on."""
+    files = TensorBoardFiles(tmp_path)
+    files.open(lambda line: None)
+    files.look(view(2), 0.0)
+    files.look(view(10), 0.5)  # too soon
+    for now in (1.0, 1.2, 9.0):
+        files.look(view(10, phase="", validation={"val_loss": float("nan")}), now)
+    files.look(view(12, fit=2, validation={}), 12.0)
+    (path,) = (tmp_path / "job").iterdir()
+    assert [b"val_loss" in point for point in read(path)] == [False, False, True, False]
 
 
 def test_a_launcher_without_the_chief_writes_its_own_tasks_alone(tmp_path: Path) -> None:

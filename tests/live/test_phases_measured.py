@@ -183,7 +183,8 @@ def test_tensorboard_reads_the_scalars(ran: Ran) -> None:
     for run in ("job", "worker-0", "worker-1"):
         runs[run] = EventAccumulator(str(ran.folder / "board" / run))
         runs[run].Reload()
-    assert {"loss", "examples_per_second", "steps_per_second"} <= set(runs["job"].Tags()["scalars"])
+    told = set(runs["job"].Tags()["scalars"])
+    assert {"loss", "examples_per_second", "steps_per_second", "val_loss"} <= told
     assert all(0 < point.step <= 40 for point in runs["job"].Scalars("steps_per_second"))
     for run in ("worker-0", "worker-1"):
         tags = runs[run].Tags()["scalars"]

@@ -23,6 +23,7 @@ RECORD = Record(
     batch=64,
     seconds=PhaseSeconds(1, 2, None, 4, 5),
     logs={"loss": 0.25, "accuracy": math.inf},
+    validation={"val_loss": 0.5},
     saving=True,
     spans=(Span("compute", 11.0, 0.25, 19),),
 )
@@ -36,6 +37,7 @@ records = st.builds(
     steps=st.none() | st.integers(0, 10**9),
     seconds=st.builds(PhaseSeconds, st.none() | _reals, _reals, st.none() | _reals),
     logs=st.dictionaries(st.text(), st.floats(allow_nan=False)),
+    validation=st.dictionaries(st.text(), st.floats(allow_nan=False)),
     spans=st.lists(st.builds(Span, st.sampled_from(PHASES), _reals, _reals)).map(tuple),
 )
 

@@ -58,6 +58,18 @@ def test_a_fit_is_told_from_its_beginning_to_its_end(pipe: tuple[int, int]) -> N
     teller.close()
 
 
+def test_the_largest_batch_that_was_seen_is_told(pipe: tuple[int, int]) -> None:
+    teller = Teller(pipe[1], spans=False, seconds=3600)
+    for known, seen in ((None, (8, 3)), (16, (5,))):
+        with teller.fitting(
+            PhaseClock(), lambda: Measured(PhaseSeconds(), "input", 0), batch=known
+        ):
+            for rows in seen:
+                teller.saw_batch(rows)
+    assert [one.batch for one in read(pipe[0]) if one.fit] == [8, 8, 16, 16]
+    teller.close()
+
+
 def test_it_says_for_how_long_nothing_has_moved(pipe: tuple[int, int]) -> None:
     teller = Teller(pipe[1], spans=False, seconds=3600)
     moved = [0]

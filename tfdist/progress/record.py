@@ -13,6 +13,7 @@ from tfdist.progress.phase_seconds import PHASES, PhaseSeconds
 __all__ = ["Record", "RecordReader", "Span"]
 
 _LONGEST_LINE = 1 << 16
+_METRICS = ("logs", "validation")
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,10 @@ class Record:
         epochs: how many there will be.
         step: steps of the epoch that have been taken.
         steps: of an epoch; None where nobody knows yet.
-        batch: rows of a global batch; None where nobody knows.
+        batch: rows of a global batch; None where nobody knows yet.
         seconds: by phase, since `fit` began.
         logs: the newest metrics, finite or not.
+        validation: those of the newest validation, by the names that `fit` gives them.
         saving: whether a checkpoint is being written beside the training.
         spans: phases that have ended since the record before, where anybody wants to know.
 
@@ -70,6 +72,7 @@ class Record:
     batch: int | None = None
     seconds: PhaseSeconds = field(default_factory=PhaseSeconds)
     logs: Mapping[str, float] = field(default_factory=dict)
+    validation: Mapping[str, float] = field(default_factory=dict)
     saving: bool = False
     spans: tuple[Span, ...] = ()
 
@@ -86,7 +89,10 @@ class Record:
         """As JSON, with its line end."""
         tree = asdict(self) | {
             "seconds": self.seconds.to_tree(),
-            "logs": {name: _as_text(value) for name, value in self.logs.items()},
+            **{
+                which: {name: _as_text(value) for name, value in getattr(self, which).items()}
+                for which in _METRICS
+            },
             "spans": [
                 [one.phase, round(one.began, 6), round(one.seconds, 6), one.step]
                 for one in self.spans
@@ -104,7 +110,8 @@ class Record:
         try:
             tree: dict[str, Any] = json.loads(line)
             tree["seconds"] = PhaseSeconds.from_tree(tree["seconds"])
-            tree["logs"] = {str(name): float(value) for name, value in tree["logs"].items()}
+            for which in _METRICS:
+                tree[which] = {str(name): float(value) for name, value in tree[which].items()}
             tree["spans"] = tuple(Span(*one) for one in tree["spans"])
             return cls(**tree)
         except (TypeError, KeyError, AttributeError, RecursionError) as error:

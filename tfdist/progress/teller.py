@@ -110,7 +110,7 @@ class Teller:
             about: `epochs`, `steps` and `batch`, as in a `Record`.
         """
         changes: dict[str, Any] = {"fit": self._record.fit + 1, "epoch": 0, "step": 0, "logs": {}}
-        self.update(**changes, **about)
+        self.update(**changes, validation={}, **about)
         self._measure = measure
         clock.on_end = self._note if self._wants_spans else None
         try:
@@ -123,6 +123,10 @@ class Teller:
     def update(self, **changes: Any) -> None:
         """Notes what the next records say; see `Record`."""
         self._record = dataclasses.replace(self._record, **changes)
+
+    def saw_batch(self, rows: int) -> None:
+        """Notes the rows of a global batch that was trained on; the largest one is told."""
+        self.update(batch=max(rows, self._record.batch or 0))
 
     @contextlib.contextmanager
     def saving(self) -> Iterator[None]:

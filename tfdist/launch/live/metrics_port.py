@@ -96,7 +96,7 @@ class MetricsPort(Watcher, Collector):
         steps.add_metric([], view.done)
         yield steps
         metric = GaugeMetricFamily("tfdist_metric", "What fit shows.", labels=["name"])
-        for name, value in record.logs.items():
+        for name, value in {**record.logs, **record.validation}.items():
             metric.add_metric([name], value)
         yield metric
 

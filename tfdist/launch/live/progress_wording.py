@@ -31,7 +31,7 @@ def figures(view: JobView) -> list[str]:
     elif view.steps_per_second is not None:
         found.append(f"{_count(view.steps_per_second)} steps/s")
     if record.logs:
-        found.append(metrics_text(record.logs))
+        found.append(metrics_text({**record.logs, **record.validation}))
     if view.seconds_left is not None and record.phase:
         found.append(f"{duration(view.seconds_left)} left")
     return found

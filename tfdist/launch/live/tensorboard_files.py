@@ -38,7 +38,8 @@ class TensorBoardFiles(Watcher):
         self._folder = folder
         self._has_chief = has_chief
         self._runs: dict[str, RecordWriter] = {}
-        self._told: tuple[int, int] | None = None
+        self._told: tuple[int, int, str] | None = None
+        self._validated = ""
         self._next = 0.0
         self._is_over = False
 
@@ -58,7 +59,9 @@ class TensorBoardFiles(Watcher):
 
     def look(self, view: JobView, now: float) -> None:
         """See `Watcher`."""
-        if now >= self._next and view.is_training:
+        if view.record is None:
+            return
+        if now >= self._next or not view.record.phase:  # the end of a `fit` is its last point
             self._next = now + _SECONDS
             self._write(view)
 
@@ -70,16 +73,23 @@ class TensorBoardFiles(Watcher):
         self._runs.clear()
 
     def _write(self, view: JobView) -> None:
-        if view.record is None or self._told == (view.record.fit, view.done):
+        record = view.record
+        if record is None:
             return
-        self._told = (view.record.fit, view.done)
+        validated = str(record.validation)  # NaN is like NaN there
+        if self._told == (record.fit, view.done, validated):
+            return
+        self._told = (record.fit, view.done, validated)
+        # A validation stays what it is until the next: one point for each.
+        validation = record.validation if validated != self._validated else {}
+        self._validated = validated
         if self._has_chief:
             rates = {
                 "steps_per_second": view.steps_per_second,
                 "examples_per_second": view.examples_per_second,
             }
             known = {name: rate for name, rate in rates.items() if rate is not None}
-            self._scalars("job", view.done, {**view.record.logs, **known})
+            self._scalars("job", view.done, {**record.logs, **validation, **known})
         for task in view.tasks:
             shares = {f"phase/{name}": share for name, share in task.shares.items()}
             self._scalars(task.name.replace(":", "-"), view.done, shares)

@@ -169,7 +169,7 @@ class Loop:
             elif validation is not None and epochs.validates(epoch):
                 val_logs = self._evaluate(validation, test_chunk_length, callback_list)
             if val_logs is not None:
-                epoch_logs.update({f"val_{name}": value for name, value in val_logs.items()})
+                epoch_logs |= fit_progress.tell_validation(val_logs)
             note(f"in its callbacks at the end of epoch {epoch + 1}", "callbacks", alone=True)
             with self._for_writers(agreed, callback_list):
                 callback_list.on_epoch_end(epoch, epoch_logs)
@@ -302,11 +302,12 @@ class Loop:
                 note(f"in its {mode} steps", "compute", step=step)
                 before = data.rows
                 count, logs = run()
+                rows = data.rows - before
                 step += count
                 note(f"in its callbacks around {mode} steps", "callbacks", alone=True)
                 if mode == "train":
-                    self.examples += data.rows - before
-                    fit_progress.tell_steps(step, data.num_steps, logs)
+                    self.examples += rows
+                    fit_progress.tell_steps(step, data.num_steps, logs, count, rows)
                 if count:
                     end(step - 1, logs)
                 watch.moved()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 import keras
@@ -11,7 +12,7 @@ from tfdist.progress import teller
 from tfdist.strategies import fit_clock, step_clock
 from tfdist.structures import Logs
 
-__all__ = ["fitting", "tell_epoch", "tell_steps"]
+__all__ = ["fitting", "tell_epoch", "tell_steps", "tell_validation"]
 
 
 @contextlib.contextmanager
@@ -30,7 +31,7 @@ def fitting(
         callbacks: those that run on this worker.
         epochs: their number.
         steps: of an epoch; None where nobody knows yet.
-        batch: rows of a global batch; None where nobody knows.
+        batch: rows of a global batch; None where nobody knows yet.
     """
     if any(getattr(one, "wants_the_clock", False) for one in callbacks):
         step_clock.ready(exchanges=False)
@@ -50,16 +51,35 @@ def tell_epoch(epoch: int, step: int) -> None:
         own.update(epoch=int(epoch), step=int(step))
 
 
-def tell_steps(step: int, steps: int | None, logs: Logs) -> None:
+def tell_steps(step: int, steps: int | None, logs: Logs, count: int, rows: int) -> None:
     """Steps were taken.
 
     Args:
         step: how many of the epoch, by now.
         steps: how many it has; None where nobody knows yet.
         logs: their metrics.
+        count: how many were taken just now.
+        rows: of the global batches of these.
     """
     if (own := teller.teller()) is not None:
         own.update(step=int(step), steps=_count(steps), logs=teller.numbers_of(logs))
+        if count:
+            own.saw_batch(math.ceil(rows / count))
+
+
+def tell_validation(logs: Logs) -> Logs:
+    """A validation has ended.
+
+    Args:
+        logs: its metrics.
+
+    Returns:
+        them by the names that `fit` gives them.
+    """
+    named = {f"val_{name}": value for name, value in logs.items()}
+    if (own := teller.teller()) is not None:
+        own.update(validation=teller.numbers_of(named))
+    return named
 
 
 def _count(number: int | None) -> int | None:
