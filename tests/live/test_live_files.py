@@ -134,6 +134,8 @@ def test_the_end_of_a_fit_is_its_last_point(tmp_path: Path) -> None:
     files.look(view(12, fit=2, validation={}), 12.0)
     (path,) = (tmp_path / "job").iterdir()
     assert [b"val_loss" in point for point in read(path)] == [False, False, True, False]
+    (path,) = (tmp_path / "worker-1").iterdir()
+    assert [b"phase/compute" in point for point in read(path)] == [False, True, True, True]
 
 
 def test_a_launcher_without_the_chief_writes_its_own_tasks_alone(tmp_path: Path) -> None:

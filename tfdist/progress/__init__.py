@@ -8,13 +8,14 @@ Pure: imports no TensorFlow, and knows no terminal.
 
 from tfdist.progress.job_progress import JobProgress, JobView, TaskView
 from tfdist.progress.phase_clock import PhaseClock
-from tfdist.progress.phase_seconds import PHASES, PhaseSeconds
+from tfdist.progress.phase_seconds import PHASES, Phase, PhaseSeconds
 from tfdist.progress.record import Record, RecordReader, Span
 
 __all__ = [
     "PHASES",
     "JobProgress",
     "JobView",
+    "Phase",
     "PhaseClock",
     "PhaseSeconds",
     "Record",

@@ -18,7 +18,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from tfdist.errors import LaunchError
 from tfdist.launch.live.live_view import Watcher
-from tfdist.progress import JobView
+from tfdist.progress import JobView, Phase
 
 __all__ = ["TensorBoardFiles"]
 
@@ -40,6 +40,7 @@ class TensorBoardFiles(Watcher):
         self._runs: dict[str, RecordWriter] = {}
         self._told: tuple[int, int, str] | None = None
         self._validated = ""
+        self._shares: dict[str, tuple[int, Mapping[Phase, float]]] = {}
         self._next = 0.0
         self._is_over = False
 
@@ -61,6 +62,9 @@ class TensorBoardFiles(Watcher):
         """See `Watcher`."""
         if view.record is None:
             return
+        for task in view.tasks:
+            if task.shares and task.record is not None:
+                self._shares[task.name] = (task.record.fit, task.shares)
         if now >= self._next or not view.record.phase:  # the end of a `fit` is its last point
             self._next = now + _SECONDS
             self._write(view)
@@ -91,8 +95,11 @@ class TensorBoardFiles(Watcher):
             known = {name: rate for name, rate in rates.items() if rate is not None}
             self._scalars("job", view.done, {**record.logs, **validation, **known})
         for task in view.tasks:
-            shares = {f"phase/{name}": share for name, share in task.shares.items()}
-            self._scalars(task.name.replace(":", "-"), view.done, shares)
+            # Outside of `fit` a task has none: at its end they are those of its last seconds.
+            fit, last = self._shares.get(task.name, (0, {}))
+            if task.record is not None and task.record.fit == fit:
+                shares = {f"phase/{name}": share for name, share in last.items()}
+                self._scalars(task.name.replace(":", "-"), view.done, shares)
 
     def _scalars(self, run: str, step: int, values: Mapping[str, float]) -> None:
         if not values or self._is_over:
