@@ -165,6 +165,7 @@ class Crew:
                     threads=self.variant.local_replicas,
                     environ={**environ, **self.variant.environ},
                     log_dir=self._logs,
+                    isolate="off",  # whoever measures is reached by the line
                     grace=1,
                     out=io.StringIO(),
                     err=io.StringIO(),
