@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import layers, optimizers
 
 from tests.multi_worker import programs
@@ -14,13 +16,27 @@ from tests.multi_worker.programs import LABELS, WEIGHTS, X
 __all__ = ["CASES", "USUAL", "fit", "stack", "use"]
 
 
-def stack() -> keras.Model:
+class OwnStep(keras.Model):
+    """Takes a step with a tape of its own."""
+
+    def train_step(self, data: Any) -> Any:
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        with tf.GradientTape() as tape:
+            predicted = self(x, training=True)
+            loss = self.compute_loss(x=x, y=y, y_pred=predicted, sample_weight=sample_weight)
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+        self.compute_metrics(x, y, predicted, sample_weight)
+        return {"norm": tf.linalg.global_norm(gradients), "own": loss}
+
+
+def stack(kind: type[keras.Model] = keras.Model) -> keras.Model:
     """Four layers with a skip connection, momentum and a regularizer."""
     inputs = keras.Input((8,))
     first = layers.Dense(16, "tanh", kernel_regularizer="l2", name="first")(inputs)
     second = layers.Dense(16, "tanh", name="second")(first)
     third = layers.Dense(16, "tanh", name="third")(layers.Add()([first, second]))
-    model = keras.Model(inputs, layers.Dense(3, name="fourth")(third))
+    model = kind(inputs, layers.Dense(3, name="fourth")(third))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizers.SGD(0.1, momentum=0.9), loss, metrics=["accuracy"])
     return model
@@ -39,6 +55,17 @@ def towers() -> keras.Model:
     return model
 
 
+def tied() -> keras.Model:
+    """The first layer's weights are the last's, too."""
+    inputs = keras.Input((8,))
+    again = layers.Dense(8, "tanh", name="again")
+    hidden = layers.Dense(8, "tanh", name="between")(again(inputs))
+    model = keras.Model(inputs, layers.Dense(3)(again(hidden)))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizers.SGD(0.1, momentum=0.9), loss, metrics=["accuracy"])
+    return model
+
+
 CASES: dict[str, tuple[Callable[[], keras.Model], dict[str, Any]]] = {
     "1f1b": (stack, {}),
     "gpipe, recomputed": (stack, {"schedule": "gpipe", "recompute": True}),
@@ -47,11 +74,13 @@ CASES: dict[str, tuple[Callable[[], keras.Model], dict[str, Any]]] = {
     "interleaved": (stack, {"schedule": "interleaved"}),
     "zb_v": (stack, {"schedule": "zb_v"}),
     "two replicas": (stack, {"replicas": 2, "stages": 1}),
+    "a step of its own": (functools.partial(stack, OwnStep), {}),
+    "tied": (tied, {}),
     "towers": (towers, {"stages": 1, "place": {"left*": 0, "right*": 1}}),
 }
 """Models and plans."""
 
-_LONG = {"zero bubble", "four stages on two tasks", "interleaved"}
+_LONG = {"zero bubble", "four stages on two tasks", "interleaved", "tied"}
 USUAL = [name for name in CASES if programs.THOROUGH or name not in _LONG]
 """What workers run; `tests/training/test_pipeline.py` has all of them in one process."""
 

@@ -247,9 +247,13 @@ def test_batch_normalization_sees_one_microbatch_after_the_other() -> None:
     np.testing.assert_allclose(model.layers[0].moving_mean.numpy(), mean, atol=1e-6)
 
 
-def named(optimizer: Any = "sgd", activation: str | None = None) -> keras.Model:
+def named(
+    optimizer: Any = "sgd",
+    activation: str | None = None,
+    kind: type[keras.Sequential] = keras.Sequential,
+) -> keras.Model:
     dense = [layers.Dense(3, activation, name=f"dense_{i}") for i in range(3)]
-    model = keras.Sequential([keras.Input((8,)), *dense])
+    model = kind([keras.Input((8,)), *dense])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, loss)
     return model
@@ -277,11 +281,6 @@ def test_a_model_of_models_has_them_for_stages() -> None:
         return model
 
     same(make, fit)
-
-
-def test_a_step_of_its_own_is_refused() -> None:
-    with pytest.raises(PlugError, match="train_step of its own, which nobody can cut"):
-        fit(piped(TWO, own_step))
 
 
 def with_own_fit(kind: type[keras.Sequential]) -> keras.Model:
@@ -323,17 +322,6 @@ def test_a_fit_that_takes_steps_itself_is_no_pipeline_s() -> None:
 
     with pytest.raises(PlugError, match=r"ByHand\.fit takes steps by itself"):
         piped(TWO, lambda: with_own_fit(ByHand)).fit(tf.constant(X), tf.constant(LABELS))
-
-
-def own_step() -> keras.Model:
-    class Own(keras.Model):
-        def train_step(self, data: Any) -> Any:
-            return super().train_step(data)
-
-    inputs = keras.Input((8,))
-    model = Own(inputs, layers.Dense(3)(inputs))
-    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    return model
 
 
 def test_a_model_of_unknown_order_is_refused() -> None:

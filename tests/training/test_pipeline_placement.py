@@ -58,13 +58,18 @@ def test_weights_and_slots_live_with_their_stage() -> None:
     assert found == expected
 
 
+class OwnStep(keras.Sequential):
+    def train_step(self, data: Any) -> Any:
+        return super().train_step(data)
+
+
 def operations_of_a_step(model: keras.Model) -> list[tf.Operation]:
     plugged = Plugged.of(model)
     assert plugged is not None
     family: Any = plugged._prepared((X, LABELS)).family
-    take_step = family.programs.take_step
+    take_step = family.programs.timed_step
     step = tf.function(
-        lambda: family.strategy.run(lambda: bool(take_step("train", (X, LABELS))) or None),
+        lambda: family.strategy.run(lambda: bool(take_step((X, LABELS))) or None),
         autograph=False,
     )
     return list(step.get_concrete_function().graph.get_operations())
@@ -74,6 +79,7 @@ def place_in(operation: tf.Operation) -> str:
     return ":".join(operation.device.rsplit(":", 2)[-2:])
 
 
+@pytest.mark.parametrize("kind", [keras.Sequential, OwnStep])
 @pytest.mark.parametrize(
     "make_optimizer",
     [
@@ -82,8 +88,11 @@ def place_in(operation: tf.Operation) -> str:
     ],
     ids=["adam", "average"],
 )
-def test_what_is_as_large_as_a_kernel_stays_on_its_stage(make_optimizer: Any) -> None:
-    model = piped({"stages": ["dense_2"], "microbatches": 2}, lambda: named(make_optimizer()))
+def test_what_is_as_large_as_a_kernel_stays_on_its_stage(
+    make_optimizer: Any, kind: type[keras.Sequential]
+) -> None:
+    plan = {"stages": ["dense_2"], "microbatches": 2}
+    model = piped(plan, lambda: named(make_optimizer(), kind=kind))
     fit(model, epochs=1)
     operations = operations_of_a_step(model)
     large = [
@@ -105,14 +114,13 @@ def test_what_is_as_large_as_a_kernel_stays_on_its_stage(make_optimizer: Any) ->
     assert set(written) == {"CPU:0", "CPU:1"}
 
 
-def test_a_loop_begins_where_its_stage_is() -> None:
+@pytest.mark.parametrize("kind", [keras.Sequential, OwnStep])
+def test_a_loop_begins_where_its_stage_is(kind: type[keras.Sequential]) -> None:
     """From elsewhere the weights that it goes over would come anew for each of its turns."""
 
     def make() -> keras.Model:
         layer = [layers.LSTM(4, return_sequences=True), layers.LSTM(4, name="lstm_2")]
-        model = keras.Sequential(
-            [keras.Input(X.shape[1:]), layers.Reshape((-1, 1)), *layer, layers.Dense(3)]
-        )
+        model = kind([keras.Input(X.shape[1:]), layers.Reshape((-1, 1)), *layer, layers.Dense(3)])
         model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
         return model
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import keras
 import tensorflow as tf
 
-from tfdist.compat.names import keras_functional, keras_masking
+from tfdist.compat.names import keras_functional, keras_masking, keras_variables
 from tfdist.structures import Nest, T
 
 __all__ = [
@@ -16,14 +17,18 @@ __all__ = [
     "all_layers",
     "batch_statistics",
     "call_node",
+    "calls_itself",
     "embeddings_of",
     "functional_inputs",
     "functional_nodes",
+    "functional_of",
     "leaf_layers",
     "logits_of",
     "mask_of",
+    "not_cast",
     "remake_weight",
     "set_embeddings",
+    "set_logits",
     "set_mask",
 ]
 
@@ -79,6 +84,11 @@ def remake_weight(layer: keras.layers.Layer, old: keras.Variable, make: Callable
             layer._tracker.lock()
 
 
+def functional_of(model: keras.Model) -> keras.Layer:
+    """What calls the layers of a Sequential or functional model: `patches`' "call_functional"."""
+    return getattr(model, "_functional", None) or model
+
+
 def functional_nodes(
     model: keras.Model,
 ) -> tuple[list[keras.KerasTensor], Nest, list[CallRecord]] | None:
@@ -88,7 +98,7 @@ def functional_nodes(
         Its symbolic inputs (flat), its symbolic outputs (structured), and Keras' records of the
         calls, each after what it needs; None for a model of another kind.
     """
-    function = getattr(model, "_functional", None) or model
+    function = functional_of(model)
     by_depth = getattr(function, "_nodes_by_depth", None)
     if by_depth is None:
         return None
@@ -108,8 +118,7 @@ def functional_inputs(model: keras.Model, x: Nest) -> list[tf.Tensor]:
         model: a Sequential or functional model.
         x: what the model is called with.
     """
-    function = getattr(model, "_functional", None) or model
-    return list(function._standardize_inputs(x))
+    return list(functional_of(model)._standardize_inputs(x))
 
 
 def call_node(node: CallRecord, values: Mapping[int, tf.Tensor], training: bool) -> list[tf.Tensor]:
@@ -142,6 +151,29 @@ def logits_of(output: tf.Tensor) -> tf.Tensor | None:
     if operation is None or operation.type not in ("Softmax", "Sigmoid"):
         return None
     return operation.inputs[0] if len(operation.inputs) == 1 else None
+
+
+def set_logits(output: tf.Tensor, logits: tf.Tensor) -> None:
+    """Tells Keras' losses what an output was computed from; see `logits_of`."""
+    output._keras_logits = logits
+
+
+def calls_itself(model: keras.Model) -> bool:
+    """Whether a Sequential or functional model, or its class, has a `call` of its own."""
+    kinds = (keras.Sequential, keras_functional.Functional)
+    return any(
+        getattr(getattr(model, name), "__func__", None) is not getattr(kind, name)
+        for kind in kinds
+        if isinstance(model, kind)
+        for name in ("__call__", "call")
+    )
+
+
+@contextlib.contextmanager
+def not_cast() -> Iterator[None]:
+    """Has variables be read in the block as they are, within a call in mixed precision, too."""
+    with keras_variables.AutocastScope(None):
+        yield
 
 
 def batch_statistics(model: keras.Model) -> set[int]:

@@ -137,6 +137,7 @@ PARTS: tuple[tuple[Owner, tuple[str, ...]], ...] = (
     (of(keras_activations, "softmax"), ("_keras_logits",)),
     (of(keras_activations, "sigmoid"), ("_keras_logits",)),
     (keras_backend, ("compute_output_spec",)),
+    (keras_variables, ("AutocastScope",)),
     (keras_masking, ("get_keras_mask", "set_keras_mask")),
     (
         keras.optimizers.Optimizer,
@@ -226,7 +227,7 @@ PARTS: tuple[tuple[Owner, tuple[str, ...]], ...] = (
             "switch_to_thread_local",
         ),
     ),
-    (tf_record, ("record_operation", "stop_recording")),
+    (tf_record, ("record_operation", "should_record_backprop", "stop_recording")),
     (of(tf_ops, "SymbolicTensor"), ("_as_tf_output",)),
     (
         tf_random_ops,
@@ -242,6 +243,7 @@ PARTS: tuple[tuple[Owner, tuple[str, ...]], ...] = (
     (tf_context, ("context", "eager_mode", "global_seed")),
     (tf_control, ("ASYNC_STATEFUL_OPS",)),
     (tf.Operation, ("_add_control_inputs",)),
+    (tf.GradientTape, ("_persistent",)),
 )
 """Modules, classes and functions, each with the names that it has or gives to objects."""
 

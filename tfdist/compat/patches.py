@@ -13,6 +13,7 @@ import tensorflow as tf
 from tfdist.compat import names
 from tfdist.compat.names import (
     Owner,
+    keras_functional,
     keras_loss,
     keras_optimizer,
     keras_reduction,
@@ -88,10 +89,17 @@ POINTS: Mapping[str, Point] = {
     "all_gather": Point(
         tf.distribute.ReplicaContext, "all_gather", ("self", "value", "axis", "options")
     ),
+    "tape_enter": Point(tf.GradientTape, "__enter__", ("self",)),
+    "tape_exit": Point(tf.GradientTape, "__exit__", ("self", "typ", "value", "traceback")),
     "tape_gradient": Point(
         tf.GradientTape,
         "gradient",
         ("self", "target", "sources", "output_gradients", "unconnected_gradients"),
+    ),
+    "call_functional": Point(
+        names.of(keras_functional, "Functional"),
+        "call",
+        ("self", "inputs", "training", "mask", "kwargs"),
     ),
     "call_function": Point(_tf_function, "__call__", ("self", "args", "kwds")),
     "assign": Point(keras.Variable, "_direct_assign", ("self", "value")),

@@ -17,6 +17,7 @@ from tfdist.compat.names import (
     tf_record,
     tf_session,
 )
+from tfdist.structures import Gradient
 
 __all__ = [
     "captured",
@@ -25,10 +26,12 @@ __all__ = [
     "in_control_flow",
     "is_in_a_loop",
     "is_symbolic",
+    "is_watched",
     "kept_as_written",
     "recorded",
     "run_after",
     "seed_if_unseeded",
+    "tells_once",
     "unordered_stamps",
 ]
 
@@ -93,18 +96,28 @@ def kept_as_written(tensor: tf.Tensor) -> tf.Tensor:
     return tf.raw_ops.Snapshot(input=tensor)
 
 
+def is_watched(tensors: Sequence[tf.Tensor]) -> bool:
+    """Whether some tape of this thread wants to know what is computed from these tensors."""
+    return bool(tf_record.should_record_backprop(list(tensors)))
+
+
+def tells_once(tape: tf.GradientTape) -> bool:
+    """Whether a tape can be asked for gradients once only."""
+    return not tape._persistent
+
+
 def recorded(
     name: str,
     inputs: Sequence[tf.Tensor],
     compute: Callable[[], Sequence[tf.Tensor]],
-    backward: Callable[..., Sequence[tf.Tensor]],
+    backward: Callable[..., Sequence[Gradient | None]],
 ) -> list[tf.Tensor]:
     """Computes something that this thread's tapes are to see as one operation.
 
     Args:
         name: of the operation.
         inputs: what it is computed from.
-        compute: returns its outputs, as many as there are inputs; tapes do not look into it.
+        compute: returns its outputs; tapes do not look into it.
         backward: from the gradients of the outputs to those of the inputs.
     """
     with tf_record.stop_recording():

@@ -31,7 +31,7 @@ from tfdist.training.pipelined.segment import run_segment, target
 from tfdist.training.pipelined.variable_values import State, assign
 from tfdist.training.pipelined.weight_gradients import leave, run_later
 
-__all__ = ["Executor"]
+__all__ = ["Executor", "StepWriting"]
 
 
 class Executor:
@@ -60,7 +60,7 @@ class Executor:
             data: the batch, `(x,)`, `(x, y)` or `(x, y, sample_weight)`.
             timed: whether to note when each slot begins and ends.
         """
-        return _Writing(self, mode, data, timed).run()
+        return StepWriting(self, mode, data, timed).run()
 
     def needs_rehearsal(self) -> bool:
         """Whether a loss divides by something of the whole batch that no microbatch knows."""
@@ -72,8 +72,15 @@ class Executor:
         return any(keras_layers.mask_of(tensor) is not None for tensor in self.graph.flat_outputs)
 
 
-class _Writing:
-    """The writing of one step: what is known while the slots are gone through."""
+class StepWriting:
+    """The writing of one step: what is known while the slots are gone through.
+
+    Args:
+        program: whose step it is.
+        mode: "train", "test" or "predict", which has no loss.
+        data: the batch, as for `Executor.run`.
+        timed: whether to note when each slot begins and ends.
+    """
 
     def __init__(self, program: Executor, mode: Mode, data: Nest, timed: bool) -> None:
         self.program = program
@@ -83,9 +90,11 @@ class _Writing:
         self.stages = program.stages
         self.graph = program.graph
         self.model_inputs = {id(symbol) for symbol in program.graph.inputs}
+        self.not_wanted = self.model_inputs  # nobody asks for their gradients
         self.model_outputs = {id(symbol) for symbol in program.graph.flat_outputs}
         self.mode = mode
-        self.training = mode == "train"
+        self.training = self.changes_state = mode == "train"
+        self.keeps = self.training and not program.plan.recompute
         self.timed = timed
         self.x, self.y, self.sample_weight = keras_data.unpack(data)
         self.totals = losses.Totals()
@@ -97,9 +106,11 @@ class _Writing:
     # ------------------------------------------------------------ the whole step
 
     def run(self) -> Outcome:
+        """Writes the whole step, as Keras takes it."""
         home = self.strategy.home
         with tf.device(home):
-            self.parts = self._cut_the_batch()
+            inputs = keras_layers.functional_inputs(self.model, self.x)
+            self.parts = self.cut_the_batch(inputs)
         self.state = State(self.strategy, self.stages)
         weights = self.model.trainable_weights if self.mode != "predict" else []
         self.penalties = Penalties(weights, self.state.now[0])
@@ -109,27 +120,34 @@ class _Writing:
         slots = self.program.slots
         if not self.training:
             slots = schedules.forward_only(slots, self.plan.placement)
-        for together in schedules.in_one_go(slots, self.plan.placement):
-            for replica in range(self.plan.replicas):
-                self._slots(replica, together)
+        self.write(slots)
         self._finish()
         return self.outcome
 
-    def _cut_the_batch(self) -> list[list[Part]]:
-        inputs = keras_layers.functional_inputs(self.model, self.x)
+    def write(self, slots: Sequence[Slot]) -> None:
+        """Writes some slots of a schedule, in all replicas."""
+        for together in schedules.in_one_go(slots, self.plan.placement):
+            for replica in range(self.plan.replicas):
+                self._slots(replica, together)
+
+    def cut_the_batch(self, inputs: list[tf.Tensor]) -> list[list[Part]]:
+        """Returns the microbatches of each replica, given the model's inputs."""
         each = self.plan.microbatches
         self.rows = MicrobatchRows(inputs, self.plan.replicas * each)
         parts = []
         for replica in range(self.plan.replicas):
             numbers = range(replica * each, (replica + 1) * each)
             batch = (inputs, self.x, self.y, self.sample_weight)
-            last = self.turns.device(replica, self.stages[-1].segments[-1])
-            parts.append([self.rows.part(number, *batch, last) for number in numbers])
+            parts.append([self.rows.part(number, *batch, self.last(replica)) for number in numbers])
         for own in parts:
             for part in own:
                 for symbol, value in zip(self.graph.inputs, part.inputs, strict=True):
                     part.values[id(symbol)] = value
         return parts
+
+    def last(self, replica: int = 0) -> str:
+        """The device of a replica's last stage, where its outputs are."""
+        return self.turns.device(replica, self.stages[-1].segments[-1])
 
     def _rehearse(self) -> None:
         """Finds what the loss of the whole batch divides by; TensorFlow drops the rest of it."""
@@ -184,20 +202,19 @@ class _Writing:
                 given = [again(self._value(replica, part, s)) for s in segment.inputs]
             begin = self.turns.begin(replica, device, given)
             state = self.state.of(replica, segment)
-            keep = self.training and not self.plan.recompute
             with tf.device(device), tf.control_dependencies([begin]):
                 # These wait, as `done` below is waited for, in place of a layer's own operations:
                 # TensorFlow makes one of a product, its bias and activation unless they do.
                 given = [again(value) for value in given]
-                ran = run_segment(self.model, segment, given, state, self.training, keep)
+                ran = run_segment(self.model, segment, given, state, self.training, self.keeps)
             with tf.device(device):
                 done = [self._done(s, v) for s, v in zip(segment.outputs, ran.outputs, strict=True)]
             for symbol, value in zip(segment.outputs, done, strict=True):
                 part.values[id(symbol)] = value
             for i, loss in enumerate(ran.added):
                 part.added[segment, i] = loss
-            part.tapes[segment] = (ran if keep else None, given, state)
-            if self.training:
+            part.tapes[segment] = (ran if self.keeps else None, given, state)
+            if self.changes_state:
                 for key, value in ran.state.items():
                     with tf.device(device):
                         now[key] = self.rows.unless_absent(part, value, now[key])
@@ -259,9 +276,9 @@ class _Writing:
 
     def _backward(self, replica: int, stage: Stage, part: Part) -> list[tf.Tensor]:
         after: list[tf.Tensor] = []
-        if stage is self.stages[-1]:
+        if "loss" in part.tapes:
             tape, objective, watched, penalties = part.tapes.pop("loss")
-            device = self.turns.device(replica, stage.segments[-1])
+            device = self.last(replica)
             with tf.device(device), tf.control_dependencies(self.turns.before(replica, device)):
                 back, own = tape.gradient(objective, (list(watched.values()), penalties))
             part.give_back(list(watched), back)
@@ -276,7 +293,8 @@ class _Writing:
     def _backward_of(
         self, replica: int, stage: Stage, segment: Segment, part: Part
     ) -> list[tf.Tensor]:
-        ran, given, state = part.tapes.pop(segment)
+        ran, given, state = part.tapes[segment]
+        part.tapes[segment] = (None, given, state)  # a tape tells once: asked again, it runs again
         device = self.turns.device(replica, segment)
         outputs = [id(symbol) for symbol in segment.outputs]
         wanted: list[Key] = [*outputs, *(("logits", key) for key in outputs)]
@@ -303,7 +321,7 @@ class _Writing:
             back_to = [
                 (symbol, value)
                 for symbol, value in zip(segment.inputs, given, strict=True)
-                if is_float(value) and id(symbol) not in self.model_inputs
+                if is_float(value) and id(symbol) not in self.not_wanted
             ]
             graph = tf.compat.v1.get_default_graph()
             known = len(graph.get_operations())
@@ -345,18 +363,14 @@ class _Writing:
 
     def _finish(self) -> None:
         flat = [part for own in self.parts for part in own]
-        with tf.device(self.turns.device(0, self.stages[-1].segments[-1])):
+        with tf.device(self.last()):
             if self.mode != "predict":
                 self.outcome.loss = tf.add_n([part.loss for part in flat])
             leaves = []
             for symbol in self.graph.flat_outputs:
-                pieces = [self.rows.real(part.values[id(symbol)], part) for part in flat]
-                whole = tf.concat(pieces, 0) if len(pieces) > 1 else pieces[0]
-                masks = [keras_layers.mask_of(part.values[id(symbol)]) for part in flat]
-                if masks[0] is not None:
-                    real = [self.rows.real(m, p) for m, p in zip(masks, flat, strict=True)]
-                    keras_layers.set_mask(whole, tf.concat(real, 0))
-                leaves.append(whole)
+                values = [part.values[id(symbol)] for part in flat]
+                leaves.append(whole := self.joined(values))
+                self.join_masks(whole, values)
             self.outcome.outputs = keras.tree.pack_sequence_as(self.graph.outputs, leaves)
         if self.training:
             self.outcome.gradients = self.gradients.sums(self.state.variables, self.penalties)
@@ -365,6 +379,18 @@ class _Writing:
             for variable in metric.variables:
                 if id(variable) in self.loss_state:
                     assign(variable, self.loss_state[id(variable)])
+
+    def joined(self, values: Sequence[tf.Tensor]) -> tf.Tensor:
+        """One value of all microbatches as that of the batch."""
+        flat = [part for own in self.parts for part in own]
+        real = [self.rows.real(value, part) for value, part in zip(values, flat, strict=True)]
+        return tf.concat(real, 0) if len(real) > 1 else real[0]
+
+    def join_masks(self, whole: tf.Tensor, values: Sequence[tf.Tensor]) -> None:
+        """Gives a batch's value the masks of its microbatches'."""
+        masks = [keras_layers.mask_of(value) for value in values]
+        if masks[0] is not None:
+            keras_layers.set_mask(whole, self.joined(masks))
 
     def _structured(self, values: dict[int, tf.Tensor]) -> Nest:
         leaves = [values[id(symbol)] for symbol in self.graph.flat_outputs]

@@ -124,6 +124,9 @@ class MicrobatchRows:
         """
         piece = self._cut(number)
         given = [piece(leaf) for leaf in inputs]
+        for cut, leaf in zip(given, inputs, strict=True):
+            if (mask := keras_layers.mask_of(leaf)) is not None:
+                keras_layers.set_mask(cut, piece(mask))
         x = tf.nest.map_structure(piece, x)
         with tf.device(last):
             piece = self._cut(number)

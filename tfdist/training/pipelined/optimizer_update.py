@@ -8,7 +8,8 @@ and the number of the step for each variable anew, from where they are kept: a m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import keras
 import tensorflow as tf
@@ -16,13 +17,14 @@ import tensorflow as tf
 from tfdist.compat import keras_weights, patches
 from tfdist.structures import Gradient
 
-__all__ = ["apply_gradients"]
+__all__ = ["apply_gradients", "updates_in_place"]
 
 
 def apply_gradients(
     optimizer: keras.optimizers.Optimizer,
     gradients: Sequence[Gradient | None],
     variables: Sequence[keras.Variable],
+    home: str,
 ) -> None:
     """Writes the update of variables, where each of them is.
 
@@ -31,13 +33,36 @@ def apply_gradients(
         gradients: one for each variable, summed over all microbatches and replicas, on the
             variable's device; None where there is none.
         variables: the trainable weights.
+        home: the device of what belongs to no stage.
     """
-    with (
-        _PATCHES,
-        # What an optimizer computes from a gradient is computed where the gradient is.
-        tf.compat.v1.device(_where_its_input_is),
-    ):
+    with updates_in_place(home):
         optimizer.apply_gradients(zip(gradients, variables, strict=True))
+
+
+@contextlib.contextmanager
+def updates_in_place(home: str) -> Iterator[None]:
+    """Has any optimizer that is applied in the block update each variable where it is.
+
+    Args:
+        home: the device of what belongs to no stage.
+    """
+    applies = {which: _in_place(which, home) for which in ("apply", "scaled_apply")}
+    with _PATCHES | patches.Patches(applies):
+        yield
+
+
+def _in_place(which: str, home: str) -> Callable[..., object]:
+    """An optimizer's `apply` that computes from a gradient where the gradient is."""
+
+    def apply(
+        optimizer: keras.optimizers.Optimizer,
+        grads: Sequence[Gradient],
+        trainable_variables: Sequence[keras.Variable] | None = None,
+    ) -> object:
+        with tf.device(None), tf.device(home), tf.compat.v1.device(_where_its_input_is):
+            return patches.original(which)(optimizer, grads, trainable_variables)
+
+    return apply
 
 
 def _summed_already(

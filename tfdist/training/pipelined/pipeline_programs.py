@@ -21,37 +21,31 @@ from tfdist.strategies.pipeline_strategy import PipelineStrategy, same_device
 from tfdist.structures import Nest, Traced
 from tfdist.training.data.stream import AllGatherNumbers, rows_in, without_optionals
 from tfdist.training.mode import Mode
+from tfdist.training.model_parts import optimizers_of
 from tfdist.training.peers.lost_servers import told_of_lost_servers
 from tfdist.training.pipelined import layer_graph as graphs
 from tfdist.training.pipelined.executor import Executor
 from tfdist.training.pipelined.microbatch import Outcome
 from tfdist.training.pipelined.optimizer_update import apply_gradients
+from tfdist.training.pipelined.own_step import has_own_step, take_own_step
 from tfdist.training.pipelined.stage_prediction import StagePrediction
 from tfdist.training.plug_options import TrainingOptions
 from tfdist.training.replica.local_state import LocalState
 from tfdist.training.replica.step import Exchange
-from tfdist.training.replica.step_logs import StepLogs
+from tfdist.training.replica.step_logs import StepLogs, recorded_results
 from tfdist.training.slot_shards.sharded_slots import ShardedSlots
+from tfdist.training.synchronous.step_loop import logs_of
 from tfdist.training.tracing import traced
 
 __all__ = ["PipelinePrograms", "check_model"]
-
-_STEPS = ("train_step", "test_step", "predict_step")
 
 
 def check_model(model: keras.Model) -> None:
     """Checks that a model can be pipelined.
 
     Raises:
-        PlugError: its class takes steps of its own, or it is to be compiled by XLA as a whole.
+        PlugError: it is to run eagerly, or to be compiled by XLA as a whole.
     """
-    for name in _STEPS:
-        if getattr(type(model), name) is not getattr(keras.Model, name):
-            raise PlugError(
-                f"{type(model).__name__} has a {name} of its own, which nobody can cut into "
-                "stages: override compute_loss or the metrics instead, or train on another kind "
-                "of strategy"
-            )
     if getattr(model, "run_eagerly", False):
         raise PlugError(
             "run_eagerly=True, but the order of a pipeline is that of one TensorFlow program: "
@@ -118,17 +112,14 @@ class PipelinePrograms:
             for segment in stage.segments:
                 for variable in segment.variables:
                     home_of.setdefault(id(variable), strategy.device(0, segment.task))
-        optimizer = getattr(model, "optimizer", None)
         last = strategy.device(0, self.executor.stages[-1].segments[-1].task)
         for variable in model.variables:
             _move(variable, home_of.get(id(variable), strategy.home))
         for metric in model.metrics if model.compiled else []:
             for variable in metric.variables:
                 _move(variable, last)
-        if optimizer is None:
-            return
         paths = {v.path.replace("/", "_"): home_of.get(id(v)) for v in model.trainable_weights}
-        for variable in optimizer.variables:
+        for variable in (v for optimizer in optimizers_of(model) for v in optimizer.variables):
             # A slot is named after the variable that it belongs to.
             place = next(
                 (p for name, p in paths.items() if f"/{name}_" in f"/{variable.path}/"), None
@@ -171,7 +162,7 @@ class PipelinePrograms:
 
     def loop(self, mode: Mode, may_be_absent: bool, one: Traced) -> Traced:
         """What takes some steps; see `Programs`."""
-        del one  # called across machines, a function of its own would hold all of them up
+        # Called across machines, `one`, a function of its own, would hold all of them up.
         step = functools.partial(self._one_step, mode, may_be_absent)
         if registry.membership_of(self._strategy) is not None:
             step_clock.ready(exchanges=False)
@@ -181,14 +172,23 @@ class PipelinePrograms:
         ) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
             del on_devices  # each stage reads for itself
 
-            def body(i: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            def body(
+                i: tf.Tensor, rows: tf.Tensor, _: dict[str, tf.Tensor]
+            ) -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
                 batch = step_clock.next_batch(iterator)
-                step(batch.parts)
-                return i + 1, rows + rows_in(batch.parts[0])
+                return i + 1, rows + rows_in(batch.parts[0]), step(batch.parts)
 
-            start = [tf.constant(0), tf.zeros((), tf.int64)]
-            _, rows = tf.while_loop(lambda i, _: i < steps, body, start, parallel_iterations=1)
-            return {}, tf.zeros((), tf.int64), rows
+            own = has_own_step(self._model, mode)
+            logs, shapes = logs_of(one, iterator.element_spec) if own else ({}, {})
+            start = (tf.constant(0), tf.zeros((), tf.int64), logs)
+            _, rows, logs = tf.while_loop(
+                lambda i, *_: i < steps,
+                body,
+                start,
+                shape_invariants=(start[0].shape, start[1].shape, shapes),
+                parallel_iterations=1,
+            )
+            return logs, tf.zeros((), tf.int64), rows
 
         return traced(loop, reduce_retracing=True)
 
@@ -198,15 +198,18 @@ class PipelinePrograms:
         del may_be_absent, numbers
         data = without_optionals(parts[0])
 
-        def step() -> None:
-            self.take_step(mode, data)
+        def step() -> dict[str, tf.Tensor]:
+            if not has_own_step(self._model, mode):
+                self.take_step(mode, data)
+                return self._logs.sort(mode, self._model.get_metrics_result(), {})
+            with recorded_results(self._model) as results:
+                logs, _ = take_own_step(self.executor, mode, data)
+                return self._logs.sort(mode, logs, results)
 
-        self._strategy.run(step)
-        self._logs.sort(mode, self._model.get_metrics_result(), {})
-        return {}
+        return self._strategy.run(step)
 
     def take_step(self, mode: Mode, data: Nest, timed: bool = False) -> Outcome:
-        """Writes one training or test step; returns what its slots left."""
+        """Writes one training or test step as Keras takes it; returns what its slots left."""
         model = self._model
         outcome = self.executor.run(mode, data, timed=timed)
         x, y, sample_weight = keras_data.unpack(data)
@@ -219,8 +222,14 @@ class PipelinePrograms:
         if mode == "train":
             variables = model.trainable_weights
             gradients = [outcome.gradients.get(id(v)) for v in variables]
-            apply_gradients(model.optimizer, gradients, variables)
+            apply_gradients(model.optimizer, gradients, variables, self._strategy.home)
         return outcome
+
+    def timed_step(self, data: Nest) -> list[Outcome]:
+        """Writes one training step; returns what the slots left, with the times of each."""
+        if has_own_step(self._model, "train"):
+            return take_own_step(self.executor, "train", data, timed=True)[1]
+        return [self.take_step("train", data, timed=True)]
 
     def prediction(self, all_gather: AllGatherNumbers) -> StagePrediction:
         """What predicts; see `Programs`."""

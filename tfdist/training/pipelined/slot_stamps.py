@@ -34,9 +34,9 @@ def slot_times(family: Family, batch: Nest, steps: int) -> Timings:
 
     def step(data: Nest) -> list[tuple[tf.Tensor, tf.Tensor]]:
         def run() -> list[tuple[tf.Tensor, tf.Tensor]]:
-            outcome = programs.take_step("train", data, timed=True)
-            order[:] = outcome.slots
-            return outcome.times
+            outcomes = programs.timed_step(data)
+            order[:] = [slots for outcome in outcomes for slots in outcome.slots]
+            return [times for outcome in outcomes for times in outcome.times]
 
         return family.strategy.run(run)
 

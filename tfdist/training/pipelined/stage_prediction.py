@@ -16,6 +16,7 @@ from tfdist.training.data.stream import AllGatherNumbers, Step, without_optional
 from tfdist.training.loop.chunking import ChunkLength
 from tfdist.training.loop.prediction import Outputs, dense_rows
 from tfdist.training.pipelined.executor import Executor
+from tfdist.training.pipelined.own_step import has_own_step, take_own_step
 from tfdist.training.tracing import traced
 
 __all__ = ["StagePrediction"]
@@ -42,7 +43,10 @@ class StagePrediction:
         self._all_gather = all_gather
 
         def one(data: Nest) -> Nest:
-            return program.run("predict", without_optionals(data)).outputs
+            data = without_optionals(data)
+            if has_own_step(model, "predict"):
+                return take_own_step(program, "predict", data)[0]
+            return program.run("predict", data).outputs
 
         self._function = traced(lambda data: strategy.run(one, args=(data,)), reduce_retracing=True)
 

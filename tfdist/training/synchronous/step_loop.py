@@ -19,7 +19,7 @@ from tfdist.training.data import resident
 from tfdist.training.data.stream import Step, rows_in
 from tfdist.training.tracing import traced
 
-__all__ = ["step_loop", "taken"]
+__all__ = ["logs_of", "step_loop", "taken"]
 
 Logs: TypeAlias = dict[str, tf.Tensor]
 
@@ -52,7 +52,7 @@ def _in_turn(
     spec = iterator.element_spec
     if arrays:
         spec = resident.specs_of(spec, arrays)
-    no_logs, shapes = _logs_of(one, spec)
+    no_logs, shapes = logs_of(one, spec)
 
     def body(i: tf.Tensor, counts: tf.Tensor, _: Logs) -> tuple[tf.Tensor, tf.Tensor, Logs]:
         step = step_clock.next_batch(iterator)
@@ -87,7 +87,7 @@ def _ahead(
     spec = iterator.element_spec
     if arrays:
         spec = resident.specs_of(spec, arrays)
-    no_logs, shapes = _logs_of(one, spec)
+    no_logs, shapes = logs_of(one, spec)
     batch_shapes = [tf.TensorShape(leaf.shape) for leaf in _flat(spec)]
 
     def step_of(flat: Sequence[tf.Tensor]) -> Step:
@@ -131,7 +131,7 @@ def _apart(counts: tf.Tensor, alone: bool) -> tuple[tf.Tensor, tf.Tensor]:
     return (tf.zeros((), tf.int64), counts) if alone else (counts[0], counts[1])
 
 
-def _logs_of(one: Traced, spec: Step) -> tuple[Logs, dict[str, tf.TensorShape]]:
+def logs_of(one: Traced, spec: Step) -> tuple[Logs, dict[str, tf.TensorShape]]:
     """Zeros like a step's logs, and their shapes."""
     logs = one.get_concrete_function(*taken(spec)).structured_outputs
     zeros = {
