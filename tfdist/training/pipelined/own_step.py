@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import tensorflow as tf
@@ -97,7 +97,11 @@ def _calls_in_stages(executor: Executor, timed: bool) -> Iterator[list[_Call]]:
 
     strategy = executor.strategy
     last = strategy.device(0, executor.stages[-1].segments[-1].task)
-    mine = {"call_functional": call, "tape_enter": enter, "tape_exit": leave}
+    mine: dict[str, Callable[..., object]] = {
+        "call_functional": call,
+        "tape_enter": enter,
+        "tape_exit": leave,
+    }
     with patches.Patches(mine), updates_in_place(strategy.home), tf.device(last):
         yield calls
 
@@ -128,16 +132,16 @@ class _Call(StepWriting):
         self.penalties = Penalties([], {})
         trained = {id(v) for v in self.model.trainable_weights}
         self.keys = [key for key in self.state.first[0] if key in trained]
-        self.sources = [value for value in self.given if is_float(value)]
-        if tf_graphs.is_watched(self.sources):
+        floats = [value for value in self.given if is_float(value)]
+        if tf_graphs.is_watched(floats):
             self.not_wanted = set()
-        sources = [*self.sources, *(self.state.first[0][key] for key in self.keys)]
+        sources = [*floats, *(self.state.first[0][key] for key in self.keys)]
         is_watched = tf_graphs.is_watched(sources)
         self.keeps = is_watched and not self.plan.recompute
         # A tape that looked into the stages would see what gradients of gradients need, too. For
         # that TensorFlow makes a function of each loop: not where nobody can ask.
-        hides = is_watched and alone is not None
-        with alone.stop_recording() if hides else contextlib.nullcontext():
+        hidden = None if alone is None or not is_watched else alone.stop_recording()
+        with hidden or contextlib.nullcontext():
             self.write(schedules.forward_only(self.program.slots, self.plan.placement))
             self.state.assign()
             with tf.device(self.last()):
