@@ -11,30 +11,23 @@ import tensorflow as tf
 from keras import layers, ops, optimizers
 
 import tfdist
+from tests.pipeline.stacks import OwnStep
 from tests.training import comparing, models
-from tests.training.comparing import Make, Use
+from tests.training.comparing import Use
 from tests.training.models import FIT, LABELS, WEIGHTS, X
 from tests.training.test_pipeline import TWO, piped, same
 from tfdist.errors import PlugError
 
 
-class ByTheBook(keras.Model):
+class ByTheBook(OwnStep):
     """Keras' guide: a step with its own loop of tape, loss, optimizer and metrics."""
 
     def train_step(self, data: Any) -> Any:
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        with tf.GradientTape() as tape:
-            predicted = self(x, training=True)
-            loss = self.compute_loss(x=x, y=y, y_pred=predicted, sample_weight=sample_weight)
-        gradients = tape.gradient(loss, self.trainable_variables)
-        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+        logs = super().train_step(data)
         for metric in self.metrics:
             if metric.name == "loss":
-                metric.update_state(loss)
-            else:
-                metric.update_state(y, predicted)
-        logs = {metric.name: metric.result() for metric in self.metrics}
-        return {**logs, "norm": tf.linalg.global_norm(gradients)}
+                metric.update_state(logs["own"])
+        return {**{metric.name: metric.result() for metric in self.metrics}, **logs}
 
     def test_step(self, data: Any) -> Any:
         x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
@@ -47,18 +40,14 @@ class ByTheBook(keras.Model):
         return ops.argmax(self(x, training=False), axis=-1)
 
 
-def built(kind: type[keras.Model], optimizer: Any = None, **compile_: Any) -> keras.Model:
+def built(kind: type[keras.Model]) -> keras.Model:
     inputs = keras.Input((8,))
     hidden = layers.Dense(6, activation="tanh", kernel_regularizer="l2")(inputs)
     hidden = layers.Dense(5, activation="tanh", activity_regularizer="l1")(hidden)
     hidden = layers.Concatenate()([hidden, inputs])
     model = kind(inputs, layers.Dense(3, activation="softmax")(hidden))
-    compile_.setdefault("metrics", ["accuracy"])
-    model.compile(
-        optimizer or optimizers.SGD(0.1, momentum=0.9),
-        "sparse_categorical_crossentropy",
-        **compile_,
-    )
+    optimizer = optimizers.SGD(0.1, momentum=0.9)
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
     return model
 
 
@@ -256,14 +245,11 @@ def test_a_mask_that_the_step_gives_is_heeded(attached: bool) -> None:
 
 
 def test_masks_and_sparse_gradients_go_through() -> None:
-    class Words(ByTheBook):
-        pass
-
     def make() -> keras.Model:
         inputs = keras.Input((6,), dtype="int32")
         hidden = layers.Embedding(20, 4, mask_zero=True)(inputs)
         hidden = layers.Dense(5, activation="tanh")(hidden)
-        model = Words(inputs, layers.Dense(20, activation="softmax")(hidden))
+        model = ByTheBook(inputs, layers.Dense(20, activation="softmax")(hidden))
         model.compile(optimizers.SGD(0.5), "sparse_categorical_crossentropy")
         return model
 
@@ -290,20 +276,16 @@ def test_a_step_that_leaves_the_model_out_is_refused() -> None:
         piped(TWO, lambda: built(ByLayers)).fit(X, LABELS, **FIT)
 
 
-def tied(kind: type[keras.Model] = keras.Model) -> Make:
+def tied() -> keras.Model:
     """A table that the first stage looks up and the last multiplies with."""
-
-    def make() -> keras.Model:
-        inputs = keras.Input((6,), dtype="int32")
-        words = layers.ReversibleEmbedding(20, 8)
-        again = layers.Dense(8, activation="tanh")
-        hidden = again(layers.Dense(8)(again(words(inputs))))
-        model = kind(inputs, words(hidden, reverse=True))
-        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        model.compile(optimizers.Adam(0.01), loss)
-        return model
-
-    return make
+    inputs = keras.Input((6,), dtype="int32")
+    words = layers.ReversibleEmbedding(20, 8)
+    again = layers.Dense(8, activation="tanh")
+    hidden = again(layers.Dense(8)(again(words(inputs))))
+    model = keras.Model(inputs, words(hidden, reverse=True))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizers.Adam(0.01), loss)
+    return model
 
 
 @pytest.mark.parametrize(
@@ -313,5 +295,5 @@ def tied(kind: type[keras.Model] = keras.Model) -> Make:
 )
 def test_weights_may_be_tied_between_stages(plan: dict[str, Any]) -> None:
     fit: Use = lambda m: m.fit(models.TOKENS, models.TOKENS, **FIT).history  # noqa: E731
-    same(tied(), fit, plan, weights=comparing.ADAM_WEIGHTS)
-    assert np.isfinite(fit(piped(plan, tied()))["loss"]).all()
+    same(tied, fit, plan, weights=comparing.ADAM_WEIGHTS)
+    assert np.isfinite(fit(piped(plan, tied))["loss"]).all()

@@ -62,6 +62,10 @@ class Executor:
         """
         return StepWriting(self, mode, data, timed).run()
 
+    def last(self, replica: int = 0) -> str:
+        """The device of a replica's last stage, where its outputs are."""
+        return self.strategy.device(replica, self.stages[-1].segments[-1].task)
+
     def needs_rehearsal(self) -> bool:
         """Whether a loss divides by something of the whole batch that no microbatch knows."""
         if any(
@@ -138,16 +142,14 @@ class StepWriting:
         for replica in range(self.plan.replicas):
             numbers = range(replica * each, (replica + 1) * each)
             batch = (inputs, self.x, self.y, self.sample_weight)
-            parts.append([self.rows.part(number, *batch, self.last(replica)) for number in numbers])
+            parts.append(
+                [self.rows.part(number, *batch, self.program.last(replica)) for number in numbers]
+            )
         for own in parts:
             for part in own:
                 for symbol, value in zip(self.graph.inputs, part.inputs, strict=True):
                     part.values[id(symbol)] = value
         return parts
-
-    def last(self, replica: int = 0) -> str:
-        """The device of a replica's last stage, where its outputs are."""
-        return self.turns.device(replica, self.stages[-1].segments[-1])
 
     def _rehearse(self) -> None:
         """Finds what the loss of the whole batch divides by; TensorFlow drops the rest of it."""
@@ -278,7 +280,7 @@ class StepWriting:
         after: list[tf.Tensor] = []
         if "loss" in part.tapes:
             tape, objective, watched, penalties = part.tapes.pop("loss")
-            device = self.last(replica)
+            device = self.program.last(replica)
             with tf.device(device), tf.control_dependencies(self.turns.before(replica, device)):
                 back, own = tape.gradient(objective, (list(watched.values()), penalties))
             part.give_back(list(watched), back)
@@ -363,7 +365,7 @@ class StepWriting:
 
     def _finish(self) -> None:
         flat = [part for own in self.parts for part in own]
-        with tf.device(self.last()):
+        with tf.device(self.program.last()):
             if self.mode != "predict":
                 self.outcome.loss = tf.add_n([part.loss for part in flat])
             leaves = []

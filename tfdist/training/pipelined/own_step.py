@@ -95,14 +95,13 @@ def _calls_in_stages(executor: Executor, timed: bool) -> Iterator[list[_Call]]:
         with keras_layers.not_cast():
             return calls[-1].outputs([] if mask is None else keras.tree.flatten(mask), alone)
 
-    strategy = executor.strategy
-    last = strategy.device(0, executor.stages[-1].segments[-1].task)
     mine: dict[str, Callable[..., object]] = {
         "call_functional": call,
         "tape_enter": enter,
         "tape_exit": leave,
     }
-    with patches.Patches(mine), updates_in_place(strategy.home), tf.device(last):
+    in_place = updates_in_place(executor.strategy.home)
+    with patches.Patches(mine), in_place, tf.device(executor.last()):
         yield calls
 
 
@@ -144,9 +143,9 @@ class _Call(StepWriting):
         with hidden or contextlib.nullcontext():
             self.write(schedules.forward_only(self.program.slots, self.plan.placement))
             self.state.assign()
-            with tf.device(self.last()):
+            with tf.device(self.program.last()):
                 whole = self._whole()
-        with tf.device(self.last()):
+        with tf.device(self.program.last()):
             return self._as_one_operation(sources, whole)
 
     def _whole(self) -> dict[Key, tf.Tensor]:
@@ -198,7 +197,7 @@ class _Call(StepWriting):
         came = [
             (w, tf.convert_to_tensor(f)) for w, f in zip(whole, flow, strict=True) if f is not None
         ]
-        with tf.device(self.last()):
+        with tf.device(self.program.last()):
             targets, cotangents = [w for w, _ in came], [f for _, f in came]
             values = [list(one.values()) for one in self.seen]
             each = self.join_tape.gradient(targets, values, output_gradients=cotangents)

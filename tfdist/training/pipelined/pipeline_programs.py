@@ -112,12 +112,11 @@ class PipelinePrograms:
             for segment in stage.segments:
                 for variable in segment.variables:
                     home_of.setdefault(id(variable), strategy.device(0, segment.task))
-        last = strategy.device(0, self.executor.stages[-1].segments[-1].task)
         for variable in model.variables:
             _move(variable, home_of.get(id(variable), strategy.home))
         for metric in model.metrics if model.compiled else []:
             for variable in metric.variables:
-                _move(variable, last)
+                _move(variable, self.executor.last())
         paths = {v.path.replace("/", "_"): home_of.get(id(v)) for v in model.trainable_weights}
         for variable in (v for optimizer in optimizers_of(model) for v in optimizer.variables):
             # A slot is named after the variable that it belongs to.
@@ -214,7 +213,7 @@ class PipelinePrograms:
         outcome = self.executor.run(mode, data, timed=timed)
         x, y, sample_weight = keras_data.unpack(data)
         tracker = keras_trainer.loss_tracker(model)
-        with tf.device(self._strategy.device(0, self.executor.stages[-1].segments[-1].task)):
+        with tf.device(self.executor.last()):
             if tracker is not None:
                 rows = tf.shape(tf.nest.flatten(x)[0])[0]
                 tracker.update_state(outcome.loss, sample_weight=rows)
