@@ -69,6 +69,7 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # so does `nohup`
 
 
+@pytest.hookimpl(optionalhook=True)  # scripts/mutate has no xdist
 def pytest_xdist_auto_num_workers() -> int:
     """Three sessions on two cores: jobs also wait, for one another and for seconds to pass."""
     cores = os.cpu_count() or 1

@@ -1,14 +1,16 @@
-"""scripts/setup finds a Python that is new enough, and puts one Keras into each environment."""
+"""scripts/setup finds a Python and one Keras for each environment; scripts/mutate runs at all."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
+from tests.mutation.rooms import ROOMS
 
 TOOLS = ("cat", "chmod", "cksum", "dirname", "mkdir", "sh")
 TOO_OLD = """#!/bin/sh
@@ -104,3 +106,15 @@ def test_a_keras_that_is_not_tested_is_no_environment(clone: Path) -> None:
     assert ran.stderr == (
         "scripts/setup: no Keras 3.13 to set up: tfdist is tested with 3.14, 3.15 and nightly\n"
     )
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_change_of_a_pure_room_is_tried(room: str) -> None:
+    tried = subprocess.run(
+        [sys.executable, "-m", "tests.mutation", room, "--every", "1000"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert f"{room}: 1 mutants, " in tried.stdout, tried.stderr

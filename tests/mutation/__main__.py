@@ -55,7 +55,7 @@ def main() -> int:
     unexplained = 0
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
-        for name in ("tfdist", "tests"):
+        for name in ("tfdist", "tests", "docs"):
             shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "pyproject.toml", copy)
         os.chdir(copy)
