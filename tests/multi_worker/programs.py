@@ -248,6 +248,10 @@ PROGRAMS: dict[str, Program] = {
         lambda: classifier(optimizers.Adam(0.01), Placed()), fit, weights=ADAM_WEIGHTS
     ),
     "weight decay but for a layer": Program(decayed, fit, weights=ADAM_WEIGHTS),
+    "gradients in several buckets": Program(
+        lambda: classifier("sgd", *(layers.Dense(1100, "tanh") for _ in range(3))),
+        lambda model: fit(model, epochs=1),
+    ),
     "own train step": Program(own_step, lambda model: fit(model, shuffle=False)),
     "mixed precision": Program(half, fit, weights=HALF, history=HALF),
     "validation": Program(

@@ -1,14 +1,16 @@
-"""TensorFlow's collectives: groups kept apart, small sums by a gather, silence that is borne."""
+"""TensorFlow's collectives: groups and lanes, small sums by a gather, silence that is borne."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
+from tfdist.compat import tf_strategies
 from tfdist.compat.names import tf_context, tf_coordination
 
 __all__ = [
@@ -16,6 +18,9 @@ __all__ = [
     "bear_silence",
     "gather",
     "gather_small_sums",
+    "lane",
+    "lanes",
+    "open_lanes",
     "separate_collectives",
     "widen_integers",
 ]
@@ -87,6 +92,67 @@ def _widening(base: Any) -> type:
             return tf.cast(super().all_reduce(wide, control_input, options), tf.int32)
 
     return Widening
+
+
+def open_lanes(strategy: tf.distribute.Strategy, count: int) -> None:
+    """Lets so many collectives of a strategy's CPUs be under way at a time, in place of one.
+
+    TensorFlow has each wait for the one before, as NCCL needs; those by gRPC and in one process
+    do not mind. Those of one lane wait for each other. It must be done before a step is traced.
+
+    Args:
+        strategy: one that this process trains on.
+        count: lanes.
+    """
+    for launcher in _launchers(strategy):
+        if "CPU" in launcher._device and not hasattr(launcher, "tfdist_more_tokens"):
+            launcher.__class__ = _in_lanes(launcher.__class__)
+            with tf.init_scope(), tf_strategies.out_of_scope(), tf.device(launcher._device):
+                more = [tf.Variable(0.0, trainable=False) for _ in range(count - 1)]
+            launcher.tfdist_more_tokens = more
+
+
+def lanes(strategy: tf.distribute.Strategy) -> int:
+    """How many collectives of a strategy can be under way at a time."""
+    more = [getattr(one, "tfdist_more_tokens", ()) for one in _launchers(strategy)]
+    return 1 + min(map(len, more), default=0)
+
+
+class _Lane(threading.local):
+    number = 0
+
+
+_lane = _Lane()
+
+
+@contextlib.contextmanager
+def lane(number: int) -> Iterator[None]:
+    """Has the collectives that this thread adds to a graph wait for those of one lane alone.
+
+    Args:
+        number: below `lanes`; outside of the block it is 0.
+    """
+    outer, _lane.number = _lane.number, number
+    try:
+        yield
+    finally:
+        _lane.number = outer
+
+
+@functools.cache
+def _in_lanes(base: Any) -> type:
+    class InLanes(base):
+        """What starts the collectives of one replica."""
+
+        tfdist_more_tokens: Sequence[tf.Variable]
+
+        def _get_ordering_token(self) -> tf.Tensor | None:
+            first: tf.Tensor | None = super()._get_ordering_token()
+            if first is None or not _lane.number:
+                return first
+            return self.tfdist_more_tokens[_lane.number - 1].handle
+
+    return InLanes
 
 
 def gather_small_sums(
@@ -204,8 +270,9 @@ def all_to_all(strategy: tf.distribute.Strategy, tensor: tf.Tensor, here: int = 
 def _launchers(strategy: tf.distribute.Strategy) -> Sequence[Any]:
     extended = strategy.extended
     several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
-    operations = extended._cross_device_ops if several else extended._collective_ops
-    launchers: Sequence[Any] = operations._launchers
+    name = "_cross_device_ops" if several else "_collective_ops"
+    operations = getattr(extended, name, None)  # one device has none
+    launchers: Sequence[Any] = getattr(operations, "_launchers", ())
     return launchers
 
 

@@ -1,4 +1,4 @@
-"""Moves many small tensors between replicas in one collective per dtype, in place of one each."""
+"""Moves tensors between replicas: small ones together, each dtype by itself."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfdist.compat import patches
+from tfdist.compat import patches, tf_collectives
 from tfdist.structures import T
+from tfdist.training.peers.buckets import in_buckets
 
 __all__ = ["broadcast_from_first", "sum_by_dtype", "sum_over_replicas"]
 
 
 def sum_by_dtype(values: T, options: object = None) -> T:
-    """Sums a structure over all replicas, by TensorFlow's own all-reduce, one call for each dtype.
+    """Sums a structure over all replicas, by TensorFlow's own all-reduces, each of one dtype.
 
     Call it in a replica context, on every replica.
 
@@ -32,16 +33,27 @@ def sum_by_dtype(values: T, options: object = None) -> T:
     context, add = tf.distribute.get_replica_context(), tf.distribute.ReduceOp.SUM
     add_up = functools.partial(patches.original("all_reduce"), context, add, options=options)
     flat = tf.nest.flatten(values, expand_composites=False)
-    dtypes = dict.fromkeys(one.dtype for one in flat)
-    if len(dtypes) < 2:
-        total: T = add_up(values)
-        return total
+    lanes = tf_collectives.lanes(context.strategy)
     sums = dict[int, Any]()
-    for dtype in dtypes:
-        places = [i for i, one in enumerate(flat) if one.dtype == dtype]
-        sums |= zip(places, add_up([flat[i] for i in places]), strict=True)
+    for number, places in enumerate(_together(flat, lanes)):
+        with tf_collectives.lane(number % lanes):
+            sums |= zip(places, add_up([flat[i] for i in places]), strict=True)
     whole: T = tf.nest.pack_sequence_as(values, [sums[i] for i in range(len(flat))])
     return whole
+
+
+def _together(flat: Sequence[Any], lanes: int) -> list[list[int]]:
+    """Returns the places of what one all-reduce sums each time."""
+    together = []
+    for dtype in dict.fromkeys(one.dtype for one in flat):
+        places = [i for i, one in enumerate(flat) if one.dtype == dtype]
+        dense = [i for i in places if isinstance(flat[i], tf.Tensor) and lanes > 1]
+        counts = [flat[i].shape.num_elements() or 0 for i in dense]  # 0 where nobody knows yet
+        buckets = in_buckets([count * dtype.size for count in counts])
+        together += [[dense[i] for i in bucket] for bucket in buckets]
+        if others := [i for i in places if i not in dense]:
+            together.append(others)
+    return together
 
 
 def sum_over_replicas(values: Sequence[tf.Tensor]) -> list[tf.Tensor]:

@@ -31,6 +31,7 @@ from tfdist.training.loop.prediction import Prediction
 from tfdist.training.mode import Mode
 from tfdist.training.peers import packing
 from tfdist.training.peers.all_gather import AllGather
+from tfdist.training.peers.buckets import LANES
 from tfdist.training.peers.drift import DriftCheck
 from tfdist.training.plug_options import TrainingOptions
 from tfdist.training.replica import ReplicaStep, one_machine_semantics, replica_states
@@ -86,6 +87,7 @@ class Synchronous:
         self._rows = rows or layout
         tf_collectives.separate_collectives(strategy)
         tf_collectives.widen_integers(strategy)
+        tf_collectives.open_lanes(strategy, LANES)
         self._options = options
         self._local = LocalState(model, strategy)
         self._functions: dict[tuple[object, ...], Callable[..., Any]] = {}
