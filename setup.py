@@ -62,7 +62,7 @@ DOCS = [
 ]
 PLAN = ["matplotlib>=3.8"]  # draws `tfdist plan --figure`
 # What tests/benchmarks compares with; not needed by the tests.
-BENCHMARKS = [*PLAN, "tf_keras>=2.20", "torch>=2.5"]
+BENCHMARKS = [*PLAN, "jax>=0.5", "tf_keras>=2.20", "torch>=2.5"]
 
 setup(
     name="tfdist",

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 import os
 from typing import Any
 
-from tests.benchmarks.models import CLASSES, LEARNING_RATE, REPLICA_BATCH, Model, arrays
+from tests.benchmarks.models import (
+    BLOCKS,
+    CLASSES,
+    HEADS,
+    HIDDEN,
+    LEARNING_RATE,
+    REPLICA_BATCH,
+    WIDTH,
+    Model,
+    arrays,
+)
 from tests.benchmarks.turns import Assignment, Turns, loop_in_turns
 
 __all__ = ["run"]
@@ -64,15 +75,14 @@ def _network(model: Model) -> Any:
     nn = torch.nn
     if model.name == "tiny":
         return nn.Sequential(nn.Flatten(), nn.Linear(784, CLASSES))
-    if model.name == "mlp":
-        return nn.Sequential(
-            nn.Flatten(),
-            nn.Linear(784, 512),
-            nn.ReLU(),
-            nn.Linear(512, 512),
-            nn.ReLU(),
-            nn.Linear(512, CLASSES),
-        )
+    if model.name in HIDDEN:
+        sizes = [784, *HIDDEN[model.name]]
+        hidden = [
+            layer
+            for before, units in itertools.pairwise(sizes)
+            for layer in (nn.Linear(before, units), nn.ReLU())
+        ]
+        return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(sizes[-1], CLASSES))
     if model.name == "cnn":
         return nn.Sequential(
             nn.Conv2d(1, 32, 3),
@@ -87,6 +97,8 @@ def _network(model: Model) -> Any:
             nn.Linear(128, CLASSES),
         )
 
+    if model.name == "transformer":
+        return _Transformer()
     assert model.name == "lstm"
     return _Recurrent()
 
@@ -102,3 +114,24 @@ class _Recurrent(_Module):
     def forward(self, x: Any) -> Any:
         outputs, _ = self.lstm(x)
         return self.head(outputs[:, -1])
+
+
+class _Transformer(_Module):
+    """Blocks whose outputs' mean is classified."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        nn = torch.nn
+        self.widen = nn.Linear(64, WIDTH)
+        self.blocks = nn.Sequential(
+            *(
+                nn.TransformerEncoderLayer(
+                    WIDTH, HEADS, 4 * WIDTH, dropout=0.0, batch_first=True, norm_first=True
+                )
+                for _ in range(BLOCKS)
+            )
+        )
+        self.head = nn.Linear(WIDTH, CLASSES)
+
+    def forward(self, x: Any) -> Any:
+        return self.head(self.blocks(self.widen(x)).mean(1))

@@ -12,6 +12,8 @@ __all__ = ["LEARNING_RATE", "MODELS", "REPLICA_BATCH", "Model", "arrays", "datas
 REPLICA_BATCH = 64
 LEARNING_RATE = 0.01
 CLASSES = 10
+HIDDEN = {"mlp": [512] * 2, "wide": [2048] * 4}
+BLOCKS, WIDTH, HEADS = 2, 256, 4  # of the transformer
 _BATCHES = 20  # different ones; they are repeated, from memory
 
 
@@ -46,6 +48,8 @@ MODELS = {
         Model("mlp", "Dense 512, 512, 10", (28, 28, 1), 80, 400),
         Model("cnn", "Conv 32, Conv 64, Dense 128, 10", (28, 28, 1), 40, 80),
         Model("lstm", "LSTM 64 over 28 steps, Dense 10", (28, 28), 100, 200),
+        Model("wide", "Dense 2048, 2048, 2048, 2048, 10 (57 MB)", (28, 28, 1), 20, 40),
+        Model("transformer", "Dense 256, 2 blocks (4 heads, 1024), Dense 10", (32, 64), 20, 40),
     )
 }
 
@@ -55,8 +59,8 @@ def keras_layers(api: Any, name: str) -> list[Any]:
     layers = api.layers
     if name == "tiny":
         return [layers.Flatten(), layers.Dense(CLASSES)]
-    if name == "mlp":
-        hidden = [layers.Dense(512, activation="relu") for _ in range(2)]
+    if name in HIDDEN:
+        hidden = [layers.Dense(units, activation="relu") for units in HIDDEN[name]]
         return [layers.Flatten(), *hidden, layers.Dense(CLASSES)]
     if name == "cnn":
         return [
@@ -68,8 +72,42 @@ def keras_layers(api: Any, name: str) -> list[Any]:
             layers.Dense(128, activation="relu"),
             layers.Dense(CLASSES),
         ]
+    if name == "transformer":
+        blocks = [_block(api) for _ in range(BLOCKS)]
+        pooled = layers.GlobalAveragePooling1D()
+        return [layers.Dense(WIDTH), *blocks, pooled, layers.Dense(CLASSES)]
     assert name == "lstm"
     return [layers.LSTM(64), layers.Dense(CLASSES)]
+
+
+def _block(api: Any) -> Any:
+    """A block of a transformer that normalizes first, as torch's with `norm_first`."""
+    layers = api.layers
+    base: Any = layers.Layer
+
+    class Block(base):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norms = [layers.LayerNormalization(epsilon=1e-5) for _ in range(2)]
+            self.attention = layers.MultiHeadAttention(HEADS, WIDTH // HEADS)
+            self.widen = layers.Dense(4 * WIDTH, activation="relu")
+            self.narrow = layers.Dense(WIDTH)
+
+        def build(self, shape: Any) -> None:
+            for norm in self.norms:
+                norm.build(shape)
+            if not hasattr(self.attention, "_build_from_signature"):  # Keras 3
+                self.attention.build(shape, shape)
+            self.widen.build(shape)
+            self.narrow.build((*shape[:-1], 4 * WIDTH))
+            super().build(shape)
+
+        def call(self, x: Any) -> Any:
+            normal = self.norms[0](x)
+            x = x + self.attention(normal, normal)
+            return x + self.narrow(self.widen(self.norms[1](x)))
+
+    return Block()
 
 
 def arrays(model: Model, batch: int) -> tuple[np.ndarray, np.ndarray]:

@@ -51,7 +51,7 @@ def _how(results: Results) -> str:
     models = dict.fromkeys(run.model for run in results.runs)
     described = "; ".join(f"**{name}**: {MODELS[name].text}" for name in models)
     return (
-        f"{described}. Batches of {REPLICA_BATCH} a replica, 28x28 inputs from memory, SGD. All "
+        f"{described}. Batches of {REPLICA_BATCH} a replica, inputs from memory, SGD. All "
         "jobs of a group are alive together and take turns, after a warm-up, in an order that "
         f"changes from round to round (turns of each: {settings['rounds']}; starts of all "
         f"processes: {settings['restarts']}). `fit` shows its progress bar in the chief's log and "

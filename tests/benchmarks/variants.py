@@ -51,6 +51,7 @@ class Variant:
 
 
 _LEGACY = {"TF_USE_LEGACY_KERAS": "1"}
+_JAX = {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
 
 VARIANTS = {
     variant.name: variant
@@ -85,6 +86,7 @@ VARIANTS = {
             ("tf_keras",),
             _LEGACY,
         ),
+        Variant("keras_jax", "Keras 3 fit on JAX", WORKERS, "on_jax", "", ("jax",), _JAX),
         Variant("torch_ddp", "torch DDP, gloo", WORKERS, "ddp", "", ("torch",)),
         Variant("one_tfdist_fit", "tfdist fit", ONE, "keras3", "tfdist_fit"),
         Variant("one_hand_loop", "hand-written, in-graph loop", ONE, "keras3", "loop"),
