@@ -13,7 +13,7 @@ from tfdist.version import __version__
 
 __all__ = ["busy_seconds", "describe"]
 
-_PACKAGES = ("tensorflow", "keras", "tf_keras", "torch", "numpy")
+_PACKAGES = ("tensorflow", "keras", "tf_keras", "jax", "torch", "numpy")
 
 
 def describe() -> dict[str, Any]:

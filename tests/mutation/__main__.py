@@ -129,9 +129,10 @@ def _test(room: Room, path: Path) -> None:
         sys.path[:] = [os.getcwd(), *(p for p in sys.path if p not in ("", str(ROOT)))]
         own = [test for test in room.tests if test.endswith(f"test_{path.stem}.py")]
         others = [test for test in room.tests if test not in own]
-        code = 0
+        found = 0
         for tests in filter(None, (own, others)):  # most changes are noticed by the first of them
-            code = code or int(pytest.main([*_OPTIONS, *tests]))
+            found = found or int(pytest.main([*_OPTIONS, *tests]))
+        code = found  # pytest itself may fail for want of memory, and that is noticed, too
     finally:
         os._exit(code)
 

@@ -60,8 +60,8 @@ ROOMS = {
         _tests("schedules", "drawing", "interleaved"),
         _PICTURES,
     ),
-    "layout": Room(("tfdist/strategies/layout.py",), _tests("sharding", "layout")),
+    "layout": Room(("tfdist/strategies/layout.py",), _tests("strategies", "layout")),
     "sharding": Room(
-        ("tfdist/training/data/sharding.py",), _tests("sharding", "sharding"), ("tensorflow",)
+        ("tfdist/training/data/sharding.py",), _tests("training", "sharding"), ("tensorflow",)
     ),
 }

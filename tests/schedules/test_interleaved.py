@@ -160,10 +160,26 @@ def test_plans_that_do_not_fit_are_refused(options: dict[str, object], told: str
         PipelinePlan(("worker:0", "worker:1"), **options)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("stages", [3, 5])
+def test_a_v_on_three_tasks_has_six_stages(stages: int) -> None:
+    with pytest.raises(StrategyError, match="give 6 stages, or leave `stages` out"):
+        PipelinePlan(tuple("abc"), schedule="zb_v", stages=stages)
+
+
+def test_one_stage_is_one_task() -> None:
+    assert [s[1:] for s in schedules.schedule("interleaved", 1, 2)] == [
+        (0, 0, "forward"),
+        (0, 0, "backward"),
+        (0, 1, "forward"),
+        (0, 1, "backward"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "stages", "count", "told"),
     [
         ("interleaved", 5, 2, "5 stages on 2 tasks: give each task as many stages, 2, 4 or 6"),
+        ("interleaved", 5, 3, "5 stages on 3 tasks: give each task as many stages, 3, 6 or 9"),
         ("interleaved", 4, 0, "tasks=0: give a number of at least 1"),
         ("zb_v", 3, None, "3 stages: give two for each task"),
     ],

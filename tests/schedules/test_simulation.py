@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import re
 from typing import Any
@@ -135,7 +136,19 @@ def test_each_border_has_its_own_hand_over() -> None:
 
 
 def test_hand_overs_are_as_many_as_borders() -> None:
-    with pytest.raises(StrategyError, match="hand_over has 3 numbers for 3 stages: give one for"):
+    told = "hand_over has 3 numbers for 3 stages: give one for each of the 2 borders between them"
+    with pytest.raises(StrategyError, match=told):
         simulate("1f1b", 3, 1, SlotSeconds(hand_over=[0.0] * 3))
-    with pytest.raises(StrategyError, match=r"hand_over=\[-1.0\]: give seconds, at least 0"):
-        SlotSeconds(hand_over=[-1.0])
+    with pytest.raises(StrategyError, match=r"hand_over=\[-0.5\]: give seconds, at least 0"):
+        SlotSeconds(hand_over=[-0.5])
+
+
+def test_times_do_not_change() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        SlotSeconds().forward = 2.0  # type: ignore[misc]
+
+
+def test_tasks_are_named_where_they_have_several_stages() -> None:
+    assert simulate("interleaved", 4, 2).tasks == ("task 0", "task 1", "task 0", "task 1")
+    assert simulate("gpipe", 2, 2).tasks == ()
+    assert simulate("interleaved", 1, 2).tasks == ()

@@ -98,8 +98,8 @@ def _prediction(measured: Measured) -> str:
     return _table(head, rows) + (
         "By the ring all-reduce of Patarasuk and Yuan (2009), 2(N-1) alpha + 2(N-1)/N bytes/beta,\n"
         "or, of few bytes, a gather, (N-1) (alpha + bytes/beta), on this network, every worker\n"
-        "with the batch it has now; nothing overlaps. The efficiency is over the same base as the\n"
-        "measured one.\n"
+        "with the batch it has now; no overlap is counted. The efficiency is over the same base\n"
+        "as the measured one.\n"
     )
 
 

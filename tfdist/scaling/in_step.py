@@ -17,9 +17,9 @@ class InStep:
 
     Attributes:
         exchange: how gradients are summed.
-        hidden: the share of the computing behind which the sum can hide, 0 to 1; tfdist sums after
-            the backward pass (0), systems that sum while it runs have the backward pass (2/3, as it
-            takes two products where the forward takes one).
+        hidden: the share of the computing behind which the sum can hide, 0 to 1; sums after the
+            backward pass have none (tfdist's below a bucket of 4 MiB), those that begin while it
+            runs have the pass (2/3, as it takes two products where the forward takes one).
         slow_by: how many times as long as the others the slowest worker takes, at least 1.
 
     Raises:

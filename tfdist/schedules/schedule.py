@@ -218,7 +218,7 @@ def placement(name: str, stages: int, tasks: int) -> tuple[int, ...]:
         return tuple(stage % tasks for stage in range(stages))
     if name == "zb_v":
         return tuple(min(stage, stages - 1 - stage) for stage in range(stages))
-    return tuple(min(stage * tasks // stages, tasks - 1) for stage in range(stages))
+    return tuple(stage * tasks // stages for stage in range(stages))
 
 
 def in_one_go(

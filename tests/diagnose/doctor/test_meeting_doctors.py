@@ -49,7 +49,7 @@ def test_a_clock_that_is_off_is_told_with_its_offset(spec: tuple[Path, Cluster])
     )
     found = only(chief.report, "clocks", "bad")
     assert found.tasks == ("worker:1",)
-    assert found.text == "worker:1's is 90.0 s before worker:0's"
+    assert found.text == "worker:1's is 90.0 s ahead of worker:0's"
     assert only(chief.report, "clocks", "good").text.endswith("of worker:0's")
     assert chief.exit_code == other.exit_code == 1
 

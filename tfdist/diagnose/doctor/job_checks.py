@@ -291,7 +291,7 @@ def clocks(visit: Visit) -> Iterator[Finding]:
         yield Finding(
             "bad",
             "clocks",
-            f"{name}'s is {abs(by):.1f} s {'before' if by > 0 else 'behind'} {chief}'s",
+            f"{name}'s is {abs(by):.1f} s {'ahead of' if by > 0 else 'behind'} {chief}'s",
             "have both hosts keep the time (chrony, systemd-timesyncd, ntpd): logs, the age of "
             "files on a shared disk and certificates depend on it",
             (name,),
