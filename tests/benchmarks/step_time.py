@@ -29,8 +29,6 @@ from tests.benchmarks.tables import markdown
 from tests.benchmarks.variants import GROUPS, VARIANTS, WORKERS, Variant
 from tfdist.errors import LaunchError
 
-NAME = "step_time"
-
 _MODELS = flags.DEFINE_list("models", list(MODELS), "The models to train.")
 _VARIANTS = flags.DEFINE_list("variants", list(VARIANTS), "The alternatives to compare.")
 _ROUNDS = flags.DEFINE_integer("rounds", 12, "Turns of every job, over all restarts.", 1)
@@ -40,6 +38,7 @@ _STEPS = flags.DEFINE_integer("steps", None, "Steps of a turn; by default each m
 _OUTPUT = flags.DEFINE_string(
     "output", str(Path(__file__).parent / "results"), "The folder for the results."
 )
+_NAME = flags.DEFINE_string("name", "step_time", "Of the files there: its words are the heading.")
 _RENDER = flags.DEFINE_bool("render", False, "Measure nothing: draw the results in --output anew.")
 
 
@@ -51,7 +50,7 @@ def main(argv: Sequence[str]) -> None:
             raise app.UsageError(f"no {unknown[0]!r}; there is {', '.join(known)}")
     output = Path(_OUTPUT.value)
     output.mkdir(parents=True, exist_ok=True)
-    content = output / f"{NAME}.json"
+    content = output / f"{_NAME.value}.json"
     if _RENDER.value:
         results = Results.from_json(json.loads(content.read_text()))
     else:
@@ -64,7 +63,7 @@ def main(argv: Sequence[str]) -> None:
         if not any(run.step_ms for run in results.runs):
             raise SystemExit("\n".join(["nothing was measured:", *results.notes]))
     render(results, output)
-    print((output / f"{NAME}.md").read_text())
+    print((output / f"{_NAME.value}.md").read_text())
 
 
 def start() -> Results:
@@ -182,8 +181,8 @@ def render(results: Results, output: Path) -> None:
     """Writes the tables and the plot."""
     from tests.benchmarks.plot import draw
 
-    (output / f"{NAME}.md").write_text(markdown(results, f"{NAME}.png"))
-    draw(results, output / f"{NAME}.png")
+    (output / f"{_NAME.value}.md").write_text(markdown(results, _NAME.value))
+    draw(results, output / f"{_NAME.value}.png")
 
 
 def _rounded(value: object) -> object:

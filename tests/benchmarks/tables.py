@@ -20,14 +20,15 @@ _STAGES = {
 }
 
 
-def markdown(results: Results, plot: str) -> str:
+def markdown(results: Results, name: str) -> str:
     """Returns the whole report.
 
     Args:
         results: what was measured.
-        plot: the plot's file name.
+        name: of its files, such as "step_time"; the plot is one of them.
     """
-    parts = ["# Step time", _how(results), f"![Step times]({plot})"]
+    heading = name.replace("_", " ").capitalize()
+    parts = [f"# {heading}", _how(results), f"![Step times]({name}.png)"]
     for group in GROUPS:
         if results.models(group):
             parts += [f"## {_heading(results, group)}", _times(results, group)]

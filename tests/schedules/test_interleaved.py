@@ -102,6 +102,15 @@ def test_zb_v_waits_for_nothing_and_holds_what_1f1b_holds(t: int, m: int) -> Non
 
 
 @sized
+@given(tasks, st.data())
+def test_a_v_that_is_not_full_takes_four_clocks_more_for_each_microbatch(
+    t: int, data: st.DataObject
+) -> None:
+    m = data.draw(st.integers(1, t))
+    assert 1 + schedules.schedule("zb_v", 2 * t, m)[-1].clock == 4 * m + 4 * t - 2
+
+
+@sized
 @given(st.sampled_from(["interleaved", "zb_v"]), tasks, microbatches)
 def test_evaluation_runs_the_forwards_alone(name: str, t: int, m: int) -> None:
     of = schedules.placement(name, 2 * t, t)
