@@ -1,1 +1,5 @@
-"""What tells a user how a job fares: `chaos` disturbs it, and compares how it ends."""
+"""What tells a user how a job fares.
+
+`chaos` disturbs a job, and compares how it ends; `doctor` looks for what would keep one from
+running; `verify` compares a script in one process and on workers, step by step.
+"""

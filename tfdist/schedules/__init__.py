@@ -2,8 +2,9 @@
 
 `schedule` has them by name: "gpipe", "1f1b", "zero_bubble" and "sequential" itself, those with
 several stages a task ("interleaved", "zb_v") in `interleaved`; `clocks` finds the earliest clock of
-each slot. `partition` cuts a chain of layers, `pipeline_plan` holds what a user has asked for,
-`simulation` and `timings` say how long a step takes, on paper and measured, and `drawing` draws it.
+each slot. The bubble of a plan is `schedule`'s, that of a real or simulated step `timings`'.
+`partition` cuts a chain of layers, `pipeline_plan` holds what a user has asked for, `simulation`
+says how long a step would take, and `drawing` draws it.
 
 Nothing here imports TensorFlow.
 """

@@ -13,8 +13,8 @@
     gathered        the records of all workers as one
     rounding        how far apart rounding alone may bring two runs
     comparison      the first difference of two runs
-    causes          what can make them differ: the change that shows it, the words, the cure
-    conductor       which runs are made, one after the other
+    causes          what can make them differ: the change to try, the words, the cure
+    conductor       makes one run after the other until the cause is found
     verdict         what is told
 
 Those in the middle, from `fold` on, import no TensorFlow.

@@ -1,4 +1,4 @@
-"""Which rows of a global batch belong to the replicas of this process."""
+"""A batch cut to the rows of this process' replicas; `strategies.layout` says which these are."""
 
 from __future__ import annotations
 
