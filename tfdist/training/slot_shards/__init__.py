@@ -2,5 +2,6 @@
 
 Each replica keeps a share of every slot (`cut`), is sent the others' gradients of it, updates it,
 and all gather the new weights (`share_exchange`). `sharded_optimizer` has one optimizer do that,
-`sharded_slots` all of a model; whoever writes a file sees them whole (`whole_slots`).
+`sharded_slots` all of a model; whoever writes a file sees them whole (`whole_slots`). Which
+optimizers can be cut so stands in `compat.keras_slots`.
 """
