@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,8 @@ from tfdist import cli
 from tfdist.errors import ClusterError
 from tfdist.run_parser import run_parser
 from tfdist.training.plug_options import keywords_from
+
+PYTHON = shlex.quote(sys.executable)
 
 ENVIRON = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1"}
 
@@ -71,7 +74,7 @@ def test_counts_make_a_cluster(
 def test_what_follows_the_script_is_its_own(capsys: pytest.CaptureFixture[str]) -> None:
     own = ["--workers", "3", "--help", "--", "-m", "--unknown", "train.py"]
     commands = dry_run(capsys, "--workers", "1", "train.py", *own)
-    assert commands == {"worker:0": f"{sys.executable} train.py {' '.join(own)}"}
+    assert commands == {"worker:0": f"{PYTHON} train.py {' '.join(own)}"}
 
 
 @pytest.mark.parametrize("given", [["-m", "package.module"], ["-mpackage.module"]])
@@ -79,18 +82,18 @@ def test_what_follows_the_module_is_its_own(
     capsys: pytest.CaptureFixture[str], given: list[str]
 ) -> None:
     commands = dry_run(capsys, *given, "--task", "classify")
-    assert commands == {"worker:0": f"{sys.executable} -m package.module --task classify"}
+    assert commands == {"worker:0": f"{PYTHON} -m package.module --task classify"}
 
 
 def test_a_script_may_be_named_like_an_option(capsys: pytest.CaptureFixture[str]) -> None:
-    assert dry_run(capsys, "--", "--plug").popitem()[1] == f"{sys.executable} --plug"
+    assert dry_run(capsys, "--", "--plug").popitem()[1] == f"{PYTHON} --plug"
 
 
 def test_plug_starts_the_script_through_the_module_that_plugs(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     commands = dry_run(capsys, "--plug", "train.py", "--plug")
-    assert commands == {"worker:0": f"{sys.executable} -m tfdist.training.autoplug train.py --plug"}
+    assert commands == {"worker:0": f"{PYTHON} -m tfdist.training.autoplug train.py --plug"}
 
 
 def test_the_options_of_plug_go_to_the_module_that_plugs(
@@ -98,7 +101,7 @@ def test_the_options_of_plug_go_to_the_module_that_plugs(
 ) -> None:
     given = "gradient_dtype=bfloat16,error_feedback=true"
     commands = dry_run(capsys, "--plug_options", given, "train.py", "--plug_options", "mine")
-    module = f"{sys.executable} -m tfdist.training.autoplug"
+    module = f"{PYTHON} -m tfdist.training.autoplug"
     assert commands == {"worker:0": f"{module} --options {given} train.py --plug_options mine"}
 
 
@@ -298,7 +301,7 @@ def test_one_task_runs_in_the_foreground_and_keeps_its_log(run_job: RunJob, tmp_
 @pytest.mark.parametrize("read", [0, 1])
 def test_a_reader_that_leaves_does_not_end_the_job(tmp_path: Path, read: int) -> None:
     script = write_script(tmp_path, 'print("x\\n" * 10_000); open(f"{name}.done", "w")', "job.py")
-    command = f"{sys.executable} -m tfdist run --workers 2 {script} | head -n {read}"
+    command = f"{PYTHON} -m tfdist run --workers 2 {script} | head -n {read}"
     ran = subprocess.run(
         ["sh", "-c", command], env=ENVIRON, capture_output=True, text=True, timeout=30, check=True
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -17,6 +18,8 @@ from tfdist import cli
 from tfdist.job_file import JobFile
 from tfdist.run_parser import run_parser
 from tfdist.told_options import told_options
+
+PYTHON = shlex.quote(sys.executable)
 
 TOML = """\
 workers = 2
@@ -122,11 +125,11 @@ def test_a_job_runs_from_a_file(run_job: RunJob, tmp_path: Path) -> None:
 
 def test_options_of_the_line_count_more(capsys: pytest.CaptureFixture[str]) -> None:
     Path("job.toml").write_text('workers = 2\nplug = true\nscript = "train.py"\nargs = ["1"]\n')
-    run = f"{sys.executable} -m tfdist.training.autoplug train.py 1"
+    run = f"{PYTHON} -m tfdist.training.autoplug train.py 1"
     assert plan(capsys, "--config", "job.toml") == {"worker:0": run, "worker:1": run}
     assert [*plan(capsys, "--config=job.toml", "--workers", "1")] == ["worker:0"]
     before = plan(capsys, "--workers", "1", "--no-plug", "--config", "job.toml")
-    assert before == {"worker:0": f"{sys.executable} train.py 1"}
+    assert before == {"worker:0": f"{PYTHON} train.py 1"}
 
 
 def test_a_script_of_the_line_comes_with_its_own_arguments(
@@ -134,11 +137,9 @@ def test_a_script_of_the_line_comes_with_its_own_arguments(
 ) -> None:
     Path("other.py").write_text("")
     Path("job.toml").write_text('workers = 1\nscript = "train.py"\nargs = ["1"]\n')
-    assert plan(capsys, "--config", "job.toml", "other.py") == {
-        "worker:0": f"{sys.executable} other.py"
-    }
+    assert plan(capsys, "--config", "job.toml", "other.py") == {"worker:0": f"{PYTHON} other.py"}
     assert plan(capsys, "--config", "job.toml", "-m", "package", "2") == {
-        "worker:0": f"{sys.executable} -m package 2"
+        "worker:0": f"{PYTHON} -m package 2"
     }
 
 

@@ -60,7 +60,9 @@ ROOMS = {
         _tests("schedules", "drawing", "interleaved"),
         _PICTURES,
     ),
-    "layout": Room(("tfdist/strategies/layout.py",), _tests("strategies", "layout")),
+    "layout": Room(
+        ("tfdist/strategies/layout.py",), _tests("strategies", "layout"), ("tensorflow",)
+    ),
     "sharding": Room(
         ("tfdist/training/data/sharding.py",), _tests("training", "sharding"), ("tensorflow",)
     ),

@@ -151,7 +151,8 @@ def test_a_system_without_stunnel_is_told_before_a_task_starts(
 @needs_tunnels
 def test_a_network_has_addresses_and_names_of_other_hosts() -> None:
     start_there = Path(sys.modules[namespace.__module__].__file__ or "").parent / "start.py"
-    look = "import os,socket; print(socket.getaddrinfo('node-7.test', 1)[0][4][0], os.getcwd())"
+    look = "import os,socket; print(socket.getaddrinfo('node-7.test', 1)[0][4][0]);"
+    look += "print(os.getcwd())"
     look += ";socket.create_server(('10.9.8.7', 999)); print('bound')"
     with (
         Guardian("none") as guardian,
@@ -165,7 +166,7 @@ def test_a_network_has_addresses_and_names_of_other_hosts() -> None:
             timeout=20,
             check=False,
         )
-    assert done.stdout.split() == ["fd09::7", os.getcwd(), "bound"], done.stderr
+    assert done.stdout.splitlines() == ["fd09::7", os.getcwd(), "bound"], done.stderr
 
 
 @needs_tunnels

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,8 @@ from tests.launch.support import compare_with_golden
 from tfdist import cli
 from tfdist.errors import ClusterError, LaunchError
 from tfdist.submit.slurm_script import SlurmScript, seconds_of
+
+PYTHON = shlex.quote(sys.executable)
 
 
 @pytest.fixture(autouse=True)
@@ -212,10 +215,7 @@ def test_a_job_is_followed_to_its_end(
     assert told[1:4] == ["one", "two", "three"]
     assert told[4].startswith(f"[tfdist] job 7 has ended: {end}, exit code ")
     assert told[4].endswith(", started again 1 times")
-    assert (
-        f"{sys.executable} -m tfdist run --grace 110 train.py"
-        in (tmp_path / "script.sh").read_text()
-    )
+    assert f"{PYTHON} -m tfdist run --grace 110 train.py" in (tmp_path / "script.sh").read_text()
 
 
 def test_what_slurm_refuses_is_told_in_its_words(

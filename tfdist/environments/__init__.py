@@ -1,5 +1,8 @@
 """Where a cluster comes from: one small file for each way in which a machine tells of it.
 
+Those that number processes without naming their hosts (Open MPI, indexed Jobs) meet in
+`hosts_variable`, TFDIST_HOSTS; `ranks` makes tasks of numbers.
+
 Nothing here imports TensorFlow.
 """
 

@@ -8,18 +8,12 @@ TFDIST_HOSTS=a,a,b               and TFDIST_RANK, by hand
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 
 from tfdist.cluster import Cluster
+from tfdist.environments import open_mpi
 from tfdist.environments.node_list import expand
-from tfdist.environments.ranks import (
-    DEFAULT_PORT,
-    are_several,
-    cluster_of_ranks,
-    number,
-    port_of_job,
-)
+from tfdist.environments.ranks import DEFAULT_PORT, cluster_of_ranks, number
 from tfdist.errors import ClusterError
 
 __all__ = ["HostsEnvironment", "RanksEnvironment"]
@@ -37,16 +31,13 @@ class HostsEnvironment:
 
     def detect(self, environ: Mapping[str, str]) -> bool:
         """Tells whether there are hosts, or several ranks of mpirun's."""
-        several = are_several(environ, "OMPI_COMM_WORLD_SIZE")
-        return several or bool(environ.get("TFDIST_HOSTS", "").strip())
+        return open_mpi.has_several(environ) or bool(environ.get("TFDIST_HOSTS", "").strip())
 
     def cluster(self, environ: Mapping[str, str]) -> Cluster:
         """Reads the cluster: a worker for each rank, where TFDIST_PS says nothing else."""
         hosts, port = expand(environ.get("TFDIST_HOSTS", "")), DEFAULT_PORT
-        if environ.get("OMPI_COMM_WORLD_SIZE", "").strip():
-            hosts = _of_open_mpi(hosts, environ)
-            job = environ.get("PMIX_NAMESPACE") or environ.get("OMPI_MCA_ess_base_jobid", "")
-            port = port_of_job(zlib.crc32(job.encode()))
+        if open_mpi.has_started(environ):
+            hosts, port = open_mpi.hosts_of_ranks(hosts, environ), open_mpi.port(environ)
         if not hosts:
             raise _without_hosts(environ)
         rank = number(environ, _variable_of(environ))
@@ -79,19 +70,3 @@ def _without_hosts(environ: Mapping[str, str]) -> ClusterError:
         "others are: set TFDIST_HOSTS to the hosts of all ranks, as a,b,c or node[0-2], or "
         "TF_CONFIG; or set TFDIST_ENVIRONMENT=alone for a training of its own in each process"
     )
-
-
-def _of_open_mpi(hosts: tuple[str, ...], environ: Mapping[str, str]) -> tuple[str, ...]:
-    """A host for each rank that mpirun has started, by default one host after the other."""
-    size = number(environ, "OMPI_COMM_WORLD_SIZE")
-    here = number(environ, "OMPI_COMM_WORLD_LOCAL_SIZE", size)
-    if not hosts and here == size:
-        return ("127.0.0.1",) * size
-    if hosts and len(hosts) < size and len(hosts) * here == size:
-        hosts = tuple(host for host in hosts for _ in range(here))
-    if hosts and len(hosts) != size:
-        raise ClusterError(
-            f"TFDIST_HOSTS names {len(hosts)} hosts for {size} ranks of Open MPI, {here} of them "
-            "here; give a host for each rank"
-        )
-    return hosts

@@ -1,4 +1,4 @@
-"""The wish of a scheduler, or of a person, that a job ends soon: it saves first.
+"""The wish of a scheduler, or of a person, that a job ends soon: it saves first (`saving`).
 
 Slurm (`--signal`), Kubernetes and most clouds send SIGTERM some time before they take a machine
 away; Slurm can send SIGUSR1 or SIGUSR2. While a `fit` with a checkpoint runs, these ask for an end
