@@ -19,7 +19,7 @@ from tfdist.rendezvous.greeting import Host
 from tfdist.rendezvous.guests import StrangerLog, crowded_out
 from tfdist.rendezvous.handshake import Handshake
 from tfdist.rendezvous.messages import Connection, Gone, Message, Refusal, Stranger
-from tfdist.rendezvous.wording import MOST_TOLD, Log, WaitingLog, late_text, two_claim
+from tfdist.rendezvous.wording import MOST_TOLD, Log, WaitingLog, late_text
 
 __all__ = ["Coordinator"]
 
@@ -264,7 +264,10 @@ class Coordinator:
         before = self._here.get(task) if task is not None else None
         earlier = before.handshake if before else self.handshake if task is None else None
         if earlier is not None and earlier.token != handshake.token:
-            raise RendezvousMismatch(two_claim(handshake.task, earlier, handshake))
+            raise RendezvousMismatch(
+                f"two processes claim to be {handshake.task}: {earlier.who} and {handshake.who}; "
+                "start every task once, each with its own index"
+            )
         if task is None:
             raise Stranger("the chief's own word")
         if before:

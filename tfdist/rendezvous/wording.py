@@ -148,7 +148,7 @@ class WaitingLog:
         return self._start + self._due
 
 
-def two_claim(task: Task | str, first: Handshake, second: Handshake) -> str:
+def two_claim(task: Task, first: Handshake, second: Handshake) -> str:
     """Says that two processes claim to be one task."""
     return (
         f"two processes claim to be {task}: {first.who} and {second.who}; start every task once, "
