@@ -11,6 +11,7 @@ import contextlib
 import gc
 import os
 import secrets
+import shlex
 import signal
 import subprocess
 import sys
@@ -31,6 +32,8 @@ LEFT_TO_CI = ROOT / "tests" / "left_to_ci.txt"
 SESSION = "TFDIST_TEST_SESSION"
 JOB = "TFDIST_TEST_JOB"
 PROC = Path("/proc")
+PYTHON = shlex.quote(sys.executable)
+"""As a command line names it, in a folder with spaces, too."""
 
 os.environ[SESSION] = f"{os.getpid()}-{secrets.token_hex(8)}"
 os.environ["KERAS_BACKEND"] = "tensorflow"

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import RunJob
+from tests.conftest import PYTHON, RunJob
 from tests.environments import slurm_step
 from tests.launch.support import write_script
 from tfdist import cli
 from tfdist.errors import ClusterError
 from tfdist.run_parser import run_parser
 from tfdist.training.plug_options import keywords_from
-
-PYTHON = shlex.quote(sys.executable)
 
 ENVIRON = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1"}
 

@@ -10,7 +10,14 @@ import keras
 import tensorflow as tf
 
 import tfdist
-from tests.benchmarks.models import LEARNING_RATE, REPLICA_BATCH, Model, dataset, keras_layers
+from tests.benchmarks.models import (
+    LEARNING_RATE,
+    REPLICA_BATCH,
+    Model,
+    compiled,
+    dataset,
+    keras_layers,
+)
 from tests.benchmarks.turns import Assignment, Turns, fit_in_turns, loop_in_turns
 from tests.benchmarks.variants import MIRRORED, ONE
 
@@ -35,12 +42,7 @@ def run(assignment: Assignment, turns: Turns) -> None:
         loop_in_turns(turns, assignment, loop)
         return
     with strategy.scope():
-        network = keras.Sequential([keras.Input(model.shape), *keras_layers(keras, model.name)])
-        network.compile(
-            optimizer=keras.optimizers.SGD(LEARNING_RATE),
-            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=["accuracy"],
-        )
+        network = compiled(keras, model)
     if way == "tfdist_fit_bfloat16":
         tfdist.plug(network, gradient_dtype="bfloat16")
     elif way.startswith("tfdist_fit_virtual"):

@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tests.benchmarks.models import LEARNING_RATE, REPLICA_BATCH, dataset, keras_layers
+from tests.benchmarks.models import REPLICA_BATCH, compiled, dataset
 from tests.benchmarks.turns import Assignment, Turns, fit_in_turns
 
 __all__ = ["run"]
@@ -23,15 +23,8 @@ def run(assignment: Assignment, turns: Turns) -> None:
     model = assignment.model
     data = dataset(tf, model, REPLICA_BATCH * strategy.num_replicas_in_sync)
     with strategy.scope():
-        network = tf_keras.Sequential(
-            [tf_keras.Input(model.shape), *keras_layers(tf_keras, model.name)]
-        )
-        network.compile(
-            optimizer=tf_keras.optimizers.SGD(LEARNING_RATE),
-            loss=tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=["accuracy"],
-            steps_per_execution=int(assignment.variant.way),
-        )
+        steps = int(assignment.variant.way)
+        network = compiled(tf_keras, model, steps_per_execution=steps)
     turns.stage("build")
     verbose = 1 if strategy.cluster_resolver.task_id == 0 else 0
     fit = functools.partial(network.fit, data, verbose=verbose)

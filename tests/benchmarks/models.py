@@ -7,7 +7,16 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["LEARNING_RATE", "MODELS", "REPLICA_BATCH", "Model", "arrays", "dataset", "keras_layers"]
+__all__ = [
+    "LEARNING_RATE",
+    "MODELS",
+    "REPLICA_BATCH",
+    "Model",
+    "arrays",
+    "compiled",
+    "dataset",
+    "keras_layers",
+]
 
 REPLICA_BATCH = 64
 LEARNING_RATE = 0.01
@@ -108,6 +117,23 @@ def _block(api: Any) -> Any:
             return x + self.narrow(self.widen(self.norms[1](x)))
 
     return Block()
+
+
+def compiled(api: Any, model: Model, **options: Any) -> Any:
+    """Returns a model of Keras 3 or of tf_keras (`api`), as `fit` trains it.
+
+    Args:
+        api: either.
+        model: which.
+        options: more for `compile`.
+    """
+    network = api.Sequential([api.Input(model.shape), *keras_layers(api, model.name)])
+    network.compile(
+        optimizer=api.optimizers.SGD(LEARNING_RATE),
+        loss=api.losses.SparseCategoricalCrossentropy(from_logits=True),
+        **{"metrics": ["accuracy"], **options},
+    )
+    return network
 
 
 def arrays(model: Model, batch: int) -> tuple[np.ndarray, np.ndarray]:

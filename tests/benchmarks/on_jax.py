@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tests.benchmarks.models import LEARNING_RATE, REPLICA_BATCH, Model, arrays, keras_layers
+from tests.benchmarks.models import REPLICA_BATCH, Model, arrays, compiled
 from tests.benchmarks.turns import Assignment, Turns, fit_in_turns
 
 __all__ = ["run"]
@@ -26,12 +26,7 @@ def run(assignment: Assignment, turns: Turns) -> None:
     keras.distribution.initialize(config["cluster"]["worker"][0], assignment.workers, rank)
     keras.distribution.set_distribution(keras.distribution.DataParallel(auto_shard_dataset=False))
     turns.stage("strategy")
-    network = keras.Sequential([keras.Input(model.shape), *keras_layers(keras, model.name)])
-    network.compile(
-        optimizer=keras.optimizers.SGD(LEARNING_RATE),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
+    network = compiled(keras, model)
     turns.stage("build")
     data = _rows(model, rank, assignment.workers)
     fit = functools.partial(network.fit, data, verbose=0 if rank else 1)

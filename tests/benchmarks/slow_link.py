@@ -1,6 +1,6 @@
 """How much of an exchange hides behind the backward pass, on two hosts with a slow link.
 
-    python -m tests.benchmarks.slow_link          # as root, some eight minutes on two cores
+    python -m tests.benchmarks.slow_link          # as root, some five minutes on two cores
     python -m tests.benchmarks.slow_link --mbit 1000,300 --turns 3
 
 Each host is a network namespace with a core of its own; `tc`'s token bucket (tbf) limits what its
@@ -19,6 +19,7 @@ import tempfile
 from pathlib import Path
 
 from tests.benchmarks import machine
+from tests.benchmarks.tables import table
 from tests.conftest import ROOT
 from tfdist.diagnose import namespace_hosts
 
@@ -36,7 +37,7 @@ SECONDS = 400
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.slow_link")
-    parser.add_argument("--mbit", default="0,1000,300", help="limits of the link; 0 is none")
+    parser.add_argument("--mbit", default="0,1000", help="limits of the link; 0 is none")
     parser.add_argument("--steps", type=int, default=10, help="of a turn")
     parser.add_argument("--turns", type=int, default=3, help="of each way")
     arguments = parser.parse_args()
@@ -118,15 +119,13 @@ def page(found: dict[tuple[str, int], list[float]], limits: list[int], steps: in
             ]
             ratios.append(f"{statistics.median(found[way, mbit]) / max(parts):.2f}")
         rows.append([f"{text}, times the longer of the two parts", *ratios])
-    lines = [["ms a step", *heads], ["---", *["---:"] * len(heads)], *rows]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return (
         "# A slow link\n\n"
         "How much of an exchange hides behind the backward pass: Dense 784-2048-2048-2048-2048-10 "
         "(57 MB of gradients), batches of 64 a worker, SGD, two hosts (network namespaces) with a "
         "core each, whose link `tc` limits each way. Medians of turns of "
         f"{steps} steps, and the range. `python -m tests.benchmarks.slow_link`.\n\n"
-        f"{table}\n\n"
+        f"{table(['ms a step', *heads], rows)}\n\n"
         "The parts are computing alone and the sum alone, in buckets. A sum cannot begin before "
         "the forward pass and the last layer's backward are done, and here the sums' additions, "
         f"copies and packets take time of the cores that compute. {_machine()}\n"

@@ -7,6 +7,7 @@ a JSON list of the milliseconds a step of each turn as its last line.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
@@ -19,7 +20,7 @@ import keras
 import tensorflow as tf
 
 import tfdist
-from tests.benchmarks.models import LEARNING_RATE, MODELS, REPLICA_BATCH, dataset, keras_layers
+from tests.benchmarks.models import MODELS, REPLICA_BATCH, compiled, dataset
 from tfdist.training.peers import packing
 
 MODEL = MODELS["wide"]
@@ -31,11 +32,7 @@ def main() -> None:
         del os.environ["TF_CONFIG"]
     strategy = tfdist.strategy()
     with strategy.scope():
-        model = keras.Sequential([keras.Input(MODEL.shape), *keras_layers(keras, MODEL.name)])
-        model.compile(
-            keras.optimizers.SGD(LEARNING_RATE),
-            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        )
+        model = compiled(keras, MODEL, metrics=None)
     tfdist.plug(model)
     data = dataset(tf, MODEL, REPLICA_BATCH * strategy.num_replicas_in_sync)
     # As before there were buckets: all of a dtype in one sum.
@@ -51,16 +48,8 @@ def main() -> None:
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             found.append(1e3 * (time.perf_counter() - self.began) / steps)
 
-    def fit(epochs: int, steps_per_epoch: int, callbacks: list[Any]) -> None:
-        model.fit(
-            data,
-            epochs=epochs,
-            steps_per_epoch=steps_per_epoch,
-            verbose=0,
-            callbacks=callbacks,
-        )
-
-    fit(1, 2, [])  # also opens the lanes, and traces
+    fit = functools.partial(model.fit, data, verbose=0)
+    fit(steps_per_epoch=2)  # also opens the lanes, and traces
     if way.startswith("exchange"):
         run = _sums(strategy, model)
         run(2)
@@ -69,7 +58,7 @@ def main() -> None:
             run(steps)
             found.append(1e3 * (time.perf_counter() - began) / steps)
     else:
-        fit(turns, steps, [Turn()])
+        fit(epochs=turns, steps_per_epoch=steps, callbacks=[Turn()])
     if tfdist.is_chief():
         print(json.dumps([round(one, 1) for one in found]), flush=True)
 

@@ -8,7 +8,7 @@ from tests.benchmarks.models import MODELS, REPLICA_BATCH
 from tests.benchmarks.results import Results, Run
 from tests.benchmarks.variants import BASELINES, GROUPS, VARIANTS, WORKERS
 
-__all__ = ["markdown"]
+__all__ = ["markdown", "table"]
 
 _STAGES = {
     "launch": "launch",
@@ -77,7 +77,7 @@ def _times(results: Results, group: str) -> str:
             cell = f"{ms.median:.{digits}f} ({ms.low:.{digits}f}-{ms.high:.{digits}f})"
             cells.append(cell if ratio is None else f"{cell} · {ratio:.2f}x")
         rows.append([VARIANTS[variant].label, *cells])
-    text = _table(["ms a step", *models], rows)
+    text = table(["ms a step", *models], rows)
     if BASELINES[group] in results.variants(group):
         text += "\n\nThe factor is the median over that of the hand-written, in-graph loop."
     return text
@@ -98,7 +98,7 @@ def _ratios(results: Results, group: str) -> str:
                 f"{faster.median:.2f} ({faster.low:.2f}-{faster.high:.2f})" if faster else ""
             )
         rows.append([VARIANTS[other].label, *cells])
-    return _table(["tfdist fit is faster, times", *results.models(group)], rows) + (
+    return table(["tfdist fit is faster, times", *results.models(group)], rows) + (
         "\n\nEach alternative's step time over tfdist's in the same round."
     )
 
@@ -111,7 +111,7 @@ def _starts(results: Results) -> str:
         seconds = [_median_stage(results, variant, model, stage) for stage in _STAGES]
         cells = [f"{1e3 * value:.0f}" for value in (*seconds, sum(seconds[:-1]))]
         rows.append([VARIANTS[variant].label, *cells])
-    return _table([f"ms, {model}", *_STAGES.values(), "to the first step"], rows) + (
+    return table([f"ms, {model}", *_STAGES.values(), "to the first step"], rows) + (
         "\n\nOf the chief, from the launcher's call; medians over the starts. The second step is "
         "the same call again, without tracing."
     )
@@ -138,7 +138,7 @@ def _memory(results: Results) -> str:
                 more = f" ({memory.median - base.median:+.0f})" if memory and base else ""
                 cells.append(f"{memory.median:.0f}{more}" if memory else "")
             rows.append([VARIANTS[variant].label, _heading(results, group), *cells])
-    return _table(["MB a process, at most", "run with", *models], rows) + (
+    return table(["MB a process, at most", "run with", *models], rows) + (
         "\n\nThe peak of the resident memory (VmHWM), of 2^20 bytes; medians, and in brackets what "
         "they are over the hand-written in-graph loop of the same group."
     )
@@ -161,6 +161,7 @@ def _machine(results: Results) -> str:
     )
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Returns a table in Markdown, whose columns but the first are numbers."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import subprocess
 import sys
 import tomllib
@@ -12,14 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from tests.conftest import RunJob
+from tests.conftest import PYTHON, RunJob
 from tests.launch.support import write_script
 from tfdist import cli
 from tfdist.job_file import JobFile
 from tfdist.run_parser import run_parser
 from tfdist.told_options import told_options
-
-PYTHON = shlex.quote(sys.executable)
 
 TOML = """\
 workers = 2

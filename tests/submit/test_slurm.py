@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import os
-import shlex
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import PYTHON
 from tests.launch.support import compare_with_golden
 from tfdist import cli
 from tfdist.errors import ClusterError, LaunchError
 from tfdist.submit.slurm_script import SlurmScript, seconds_of
-
-PYTHON = shlex.quote(sys.executable)
 
 
 @pytest.fixture(autouse=True)

@@ -47,12 +47,14 @@ def _together(flat: Sequence[Any], lanes: int) -> list[list[int]]:
     together = []
     for dtype in dict.fromkeys(one.dtype for one in flat):
         places = [i for i, one in enumerate(flat) if one.dtype == dtype]
-        dense = [i for i in places if isinstance(flat[i], tf.Tensor) and lanes > 1]
-        counts = [flat[i].shape.num_elements() or 0 for i in dense]  # 0 where nobody knows yet
-        buckets = in_buckets([count * dtype.size for count in counts])
-        together += [[dense[i] for i in bucket] for bucket in buckets]
-        if others := [i for i in places if i not in dense]:
-            together.append(others)
+        if lanes > 1:
+            dense = [i for i in places if isinstance(flat[i], tf.Tensor)]
+            counts = [flat[i].shape.num_elements() or 0 for i in dense]  # 0 where nobody knows yet
+            buckets = in_buckets([count * dtype.size for count in counts])
+            together += [[dense[i] for i in bucket] for bucket in buckets]
+            places = [i for i in places if not isinstance(flat[i], tf.Tensor)]
+        if places:
+            together.append(places)
     return together
 
 
