@@ -38,12 +38,14 @@ class Point:
         owner: the module or class that has it.
         name: its name there.
         parameters: the names of its parameters when tfdist was written.
+        not_always: those of them that a tested version may leave out.
         original: the function itself.
     """
 
     owner: Owner | None
     name: str
     parameters: tuple[str, ...]
+    not_always: tuple[str, ...] = ()
     original: Callable[..., Any] = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
@@ -54,7 +56,9 @@ class Point:
         if self.owner is None:
             return []  # that it is missing is told by `tfdist.compat.names`
         name = f"{self.owner.__name__}.{self.name}"
-        return names.moved_parameters(name, self.original, self.parameters)
+        always = tuple(one for one in self.parameters if one not in self.not_always)
+        moved = names.moved_parameters(name, self.original, self.parameters)
+        return moved and names.moved_parameters(name, self.original, always)
 
 
 _base_optimizer = names.of(keras_optimizer, "BaseOptimizer")
@@ -100,6 +104,7 @@ POINTS: Mapping[str, Point] = {
         names.of(keras_functional, "Functional"),
         "call",
         ("self", "inputs", "training", "mask", "kwargs"),
+        not_always=("kwargs",),  # Keras 3.16 has none
     ),
     "call_function": Point(_tf_function, "__call__", ("self", "args", "kwds")),
     "assign": Point(keras.Variable, "_direct_assign", ("self", "value")),
