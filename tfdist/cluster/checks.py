@@ -11,13 +11,16 @@ from tfdist.errors import ClusterError
 
 __all__ = ["KINDS", "check_kind", "check_task", "checked_jobs"]
 
+MODEL_PARALLEL: tuple[str, ...] = ("pipeline", "tensor_parallel")
+"""The kinds of which a chief feeds workers that hold one model together."""
+
 KINDS: tuple[str, ...] = (
     "auto",
     "one_device",
     "mirrored",
     "multi_worker_mirrored",
     "parameter_server",
-    "pipeline",
+    *MODEL_PARALLEL,
 )
 """The kinds of strategy that a cluster can be checked against."""
 
@@ -147,7 +150,7 @@ def check_kind(jobs: Mapping[str, tuple[str, ...]], kind: str) -> None:
         f"{len(addresses)} {job}{'s' if job == 'worker' and len(addresses) > 1 else ''}"
         for job, addresses in jobs.items()
     )
-    if kind in ("multi_worker_mirrored", "pipeline"):
+    if kind in ("multi_worker_mirrored", *MODEL_PARALLEL):
         if "ps" in jobs:
             raise ClusterError(
                 f"ps in the cluster ({has}) under {kind}, which has chief and workers only; "

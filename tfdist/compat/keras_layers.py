@@ -22,12 +22,15 @@ __all__ = [
     "functional_inputs",
     "functional_nodes",
     "functional_of",
+    "has_layers",
+    "kernel_of",
     "leaf_layers",
     "logits_of",
     "mask_of",
     "not_cast",
     "remake_weight",
     "set_embeddings",
+    "set_kernel",
     "set_logits",
     "set_mask",
 ]
@@ -52,6 +55,16 @@ def embeddings_of(layer: keras.layers.Embedding) -> Any:
     return layer._embeddings
 
 
+def kernel_of(layer: keras.layers.Layer) -> Any:
+    """Returns the kernel that a built Dense or EinsumDense has made, or what stands for it."""
+    return layer._kernel
+
+
+def set_kernel(layer: keras.layers.Layer, kernel: object) -> None:
+    """Gives a built Dense or EinsumDense another kernel."""
+    layer._kernel = kernel
+
+
 def set_embeddings(layer: keras.layers.Embedding, table: object) -> None:
     """Gives a built embedding layer another table."""
     layer._embeddings = table
@@ -60,6 +73,11 @@ def set_embeddings(layer: keras.layers.Embedding, table: object) -> None:
 def leaf_layers(model: keras.Model) -> list[keras.layers.Layer]:
     """Returns the layers of a model that hold no others, in their order."""
     return [layer for layer in all_layers(model) if not layer._layers]
+
+
+def has_layers(layer: keras.layers.Layer) -> bool:
+    """Whether a layer holds others."""
+    return bool(layer._layers)
 
 
 def remake_weight(layer: keras.layers.Layer, old: keras.Variable, make: Callable[[], T]) -> T:

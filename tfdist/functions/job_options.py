@@ -7,15 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Literal
 
+from tfdist.cluster.checks import KINDS, MODEL_PARALLEL
 from tfdist.cluster.task import nearest
 from tfdist.errors import LaunchError, StrategyError
 from tfdist.given_numbers import is_count
 from tfdist.launch.network import How
 
 __all__ = ["KINDS", "OPTIONS", "JobOptions", "Returns", "Show"]
-
-KINDS = ("auto", "one_device", "mirrored", "multi_worker_mirrored", "parameter_server", "pipeline")
-"""What `strategy` may be; as for `tfdist.strategy`."""
 
 Show = Literal["auto", "bar", "lines", "none"]
 Returns = Literal["chief", "all"]
@@ -80,7 +78,7 @@ class JobOptions:
     @property
     def has_chief(self) -> bool:
         """Whether there is a chief beside the workers, but for what servers bring with them."""
-        return self.strategy == "pipeline" if self.chief is None else self.chief
+        return self.strategy in MODEL_PARALLEL if self.chief is None else self.chief
 
     @property
     def gives_scope(self) -> bool:

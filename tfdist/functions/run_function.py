@@ -78,7 +78,7 @@ def run(
         workers: How many workers.
         ps: How many parameter servers; one or more bring a chief, where alone the function goes on.
         chief: Whether there is a chief beside the workers; None where the strategy wants one
-            ("pipeline").
+            ("pipeline", "tensor_parallel").
         strategy: A kind that `tfdist.strategy` knows, "auto" for instance: each task makes it
             first, and calls the function in its scope. None: the function makes its own.
         plug: Whether every model that the function trains is plugged, as by `tfdist run --plug`:

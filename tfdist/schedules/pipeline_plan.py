@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tfdist.errors import StrategyError
 from tfdist.given_numbers import is_count
 from tfdist.schedules.schedule import SCHEDULES, Slot, placement, schedule, stages_a_task
+from tfdist.schedules.weight_layout import WeightLayout
 
 __all__ = ["PipelinePlan"]
 
@@ -30,6 +32,10 @@ class PipelinePlan:
             it computed.
         place: tasks of single layers, by patterns of their names; tasks are counted within one
             replica, from 0.
+        tensor_parallel_size: T, over how many tasks each stage cuts the weights of its layers. T
+            tasks are one in all that is said of tasks here but for the first line.
+        layout_map: which weights are cut, and along which axis; see `WeightLayout`. None has
+            tfdist choose.
 
     Raises:
         StrategyError: the degrees do not fit the tasks; each is listed.
@@ -42,9 +48,11 @@ class PipelinePlan:
     stages: tuple[str, ...] | int | None = None
     recompute: bool = False
     place: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    tensor_parallel_size: int = 1
+    layout_map: Mapping[str, object] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("microbatches", "replicas"):
+        for name in ("microbatches", "replicas", "tensor_parallel_size"):
             value = getattr(self, name)
             if not is_count(value):
                 raise StrategyError(f"{name}={value!r}: give a number of at least 1")
@@ -79,8 +87,10 @@ class PipelinePlan:
                 f"place={self.place!r}: give a dictionary from patterns of layer names to the "
                 "number of a task, such as {'tower_a*': 0}"
             )
-        if not self.tasks or len(self.tasks) % self.replicas:
+        if not self.tasks or len(self.tasks) % (self.replicas * self.tensor_parallel_size):
             raise StrategyError(self._misfit())
+        if self.layout_map is not None:
+            WeightLayout.of(self.layout_map, self.tensor_parallel_size)
         if self.schedule == "zb_v" and self.num_stages != 2 * self.tasks_each:
             raise StrategyError(
                 f"schedule='zb_v' with {self.num_stages} stages on {self.tasks_each} tasks, each "
@@ -97,10 +107,59 @@ class PipelinePlan:
                     f"0 to {self.tasks_each - 1}"
                 )
 
+    @classmethod
+    def of_one_stage(
+        cls,
+        tasks: tuple[str, ...],
+        replicas: int = 1,
+        tensor_parallel_size: int | None = None,
+        layout_map: object = None,
+    ) -> PipelinePlan:
+        """A plan that cuts no model between its layers: tensor parallelism alone.
+
+        Args:
+            tasks: see above.
+            replicas: see above.
+            tensor_parallel_size: by default as many as each replica has tasks.
+            layout_map: see above.
+        """
+        if not is_count(replicas):
+            raise StrategyError(f"replicas={replicas!r}: give a number of at least 1")
+        each, left = divmod(len(tasks), replicas)
+        size = tensor_parallel_size if tensor_parallel_size is not None else each
+        if left or size != each:
+            raise StrategyError(
+                f"{len(tasks)} tasks ({', '.join(tasks)}) for {replicas} replicas x {size} tasks "
+                "that share the weights of each: change replicas, tensor_parallel_size or the "
+                "cluster"
+            )
+        layout: Any = layout_map
+        return cls(
+            tasks,
+            microbatches=1,
+            schedule="gpipe",
+            replicas=replicas,
+            stages=1,
+            tensor_parallel_size=size,
+            layout_map=layout,
+        )
+
+    @property
+    def weight_layout(self) -> WeightLayout | None:
+        """What `layout_map` says; None where tfdist is to choose."""
+        if self.layout_map is None:
+            return None
+        return WeightLayout.of(self.layout_map, self.tensor_parallel_size)
+
     @property
     def tasks_each(self) -> int:
-        """Tasks of one replica."""
-        return max(1, len(self.tasks) // self.replicas)
+        """Tasks of one replica, those that share weights counted as one."""
+        return max(1, len(self.tasks) // self.replicas // self.tensor_parallel_size)
+
+    def names_of(self, task: int) -> str:
+        """The name of a task of the first replica; "a + b" of two that share weights."""
+        size = self.tensor_parallel_size
+        return " + ".join(self.tasks[task * size : (task + 1) * size])
 
     @property
     def num_stages(self) -> int:
@@ -133,15 +192,24 @@ class PipelinePlan:
         """Says the degrees, such as "4 tasks = 2 replicas x 2 stages, 8 microbatches, 1f1b"."""
         each = self.num_stages / self.tasks_each
         stages = f"{self.num_stages} stages" + ("" if each == 1 else f" ({each:g} a task)")
+        size = self.tensor_parallel_size
+        tasks = f"{self.replicas} replicas x {self.tasks_each * size} tasks"
+        if size > 1:
+            tasks = f"{self.replicas} replicas x {self.tasks_each} stages' tasks x {size} parts"
+        if size > 1 and self.num_stages == 1:
+            return f"{len(self.tasks)} tasks = {self.replicas} replicas x {size} parts"
         return (
-            f"{len(self.tasks)} tasks = {self.replicas} replicas x {self.tasks_each} tasks; "
+            f"{len(self.tasks)} tasks = {tasks}; "
             f"{stages}, {self.microbatches} microbatches, {self.schedule}"
         )
 
     def _misfit(self) -> str:
+        size = self.tensor_parallel_size
+        parts = f" x {size} tasks that share each stage's weights" if size > 1 else ""
+        names = "replicas, stages, tensor_parallel_size" if size > 1 else "replicas, stages"
         return (
             f"{len(self.tasks)} tasks ({', '.join(self.tasks)}) for {self.replicas} replicas x "
-            f"{self.num_stages} stages: the tasks must divide into the replicas, and the stages of "
-            "a replica into its tasks (one or several a task); change replicas, stages or the "
-            "cluster"
+            f"{self.num_stages} stages{parts}: the tasks must divide into the replicas, and the "
+            "stages of a replica into its tasks (one or several a task); change "
+            f"{names} or the cluster"
         )

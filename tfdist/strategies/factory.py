@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tfdist import log, process
 from tfdist.cluster import Cluster
+from tfdist.cluster.checks import MODEL_PARALLEL
 from tfdist.environments import detect_cluster, why_not_alone
 from tfdist.errors import ClusterError, StrategyError
 from tfdist.exits import tell_by_exit_code
@@ -40,6 +41,8 @@ def strategy(
     replicas: int = 1,
     recompute: bool = False,
     place: Mapping[str, int] | None = None,
+    tensor_parallel_size: int | None = None,
+    layout_map: Mapping[str, object] | None = None,
     **unknown: object,
 ) -> tf.distribute.Strategy:
     """Returns the strategy that trains on the devices and machines there are.
@@ -48,15 +51,16 @@ def strategy(
         kind: "one_device"; "mirrored": all GPUs of this machine; "multi_worker_mirrored": all
             devices of all workers, in step; "parameter_server": workers at their own pace, with
             the variables on ps tasks; "pipeline": the layers on different workers, or on
-            the devices of this machine; or "auto": a ps in the cluster means parameter server,
+            the devices of this machine; "tensor_parallel": each layer's weights cut over the
+            workers, or over the devices of this machine; or "auto": a ps in the cluster means parameter server,
             several workers mean multi-worker mirrored, several GPUs mean mirrored, else one device.
         cluster: the machines of the job; by default what the environment tells (TF_CONFIG, or
             TFDIST_CLUSTER and TFDIST_TASK).
         device: of `one_device`, such as "CPU:0" or "GPU:1"; by default the first GPU, or the CPU.
         devices: of `mirrored`; by default all GPUs of this machine, or its logical CPUs.
         logical_devices: cuts this machine's first GPU, or the CPU where there is none, into so
-            many devices, so that `mirrored` and `pipeline` can be tried on any machine; "CPU:2" or
-            "GPU:2" says which. By default it stays whole.
+            many devices, so that `mirrored`, `pipeline` and `tensor_parallel` can be tried on any
+            machine; "CPU:2" or "GPU:2" says which. By default it stays whole.
         communication: how gradients travel between the workers of `multi_worker_mirrored`: "ring",
             "nccl" (a GPU for each), or "auto": NCCL where every worker has GPUs of its own, else
             the ring.
@@ -77,18 +81,26 @@ def strategy(
             begin the later ones; None cuts into one for each task, or two ("interleaved", "zb_v").
             A model of as many Keras models as there are stages is cut between these, any other by
             what its layers cost.
-        replicas: how many copies of the pipeline share each batch; the workers must be a multiple.
+        replicas: how many copies of the pipeline, or of a model whose weights are cut, share each
+            batch; the workers must be a multiple.
         recompute: whether a stage's forward pass is done again in the backward pass: a third more
             work, for the memory of its activations.
         place: from patterns of layer names to the number of a task in its stage, where a stage has
             several: {"tower_a*": 0, "tower_b*": 1}.
+        tensor_parallel_size: over how many workers or devices the weights of a layer are cut
+            (Shoeybi et al., Megatron-LM, 2019). Under "tensor_parallel" by default over all there
+            are in a replica; under "pipeline" over the tasks of each stage, by default over one.
+        layout_map: which weights are cut, and along which axis, as `keras.distribution.LayoutMap`
+            is spelt: a dictionary from patterns of weights' whole paths to an entry an axis, such
+            as {".*up/kernel": (None, "model"), ".*down/kernel": ("model", None)}, or a LayoutMap.
+            Of Dense, EinsumDense, Embedding and MultiHeadAttention. None has tfdist choose.
         **unknown: refused, with the nearest name that there is.
 
     Returns:
         A `tf.distribute.Strategy`; build and compile the model inside its `scope()`. Under
-        parameter_server and pipeline the call returns on the chief alone: workers and ps tasks
-        serve inside it, and end their processes with exit code 0 when the chief's job has ended
-        well.
+        parameter_server, pipeline and tensor_parallel the call returns on the chief alone: workers
+        and ps tasks serve inside it, and end their processes with exit code 0 when the chief's job
+        has ended well.
 
     Raises:
         ClusterError: the cluster spec is wrong (told before TensorFlow opens a port).
@@ -139,7 +151,8 @@ def _made(kind: str, cluster: Cluster | None, chosen: Options) -> tf.distribute.
 
     if kind == "auto" and spans:
         kind = "multi_worker_mirrored"
-    if cluster is not None and kind in ("multi_worker_mirrored", "parameter_server", "pipeline"):
+    over = (*_OVER_MACHINES, *MODEL_PARALLEL)
+    if cluster is not None and kind in over:
         if before := current.made_before(kind, cluster, chosen):
             return before
         if spans or kind != "multi_worker_mirrored":
@@ -177,8 +190,8 @@ def _made(kind: str, cluster: Cluster | None, chosen: Options) -> tf.distribute.
         made = one_machine.make_one_device(chosen)
     elif kind == "mirrored":
         made = one_machine.make_mirrored(chosen)
-    elif kind == "pipeline":
-        made = pipeline_strategy.make_pipeline(chosen.pipeline(), chosen, cluster=cluster)
+    elif kind in MODEL_PARALLEL:
+        made = pipeline_strategy.make_pipeline(chosen, kind, cluster=cluster)
     else:
         assert cluster is not None
         if kind == "parameter_server":

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -25,8 +25,6 @@ from tfdist.strategies.servers import coordinating
 from tfdist.strategies.strategy_options import Options
 
 __all__ = ["PipelineStrategy", "connect", "local_devices", "make_pipeline", "same_device"]
-
-_KIND = "pipeline"
 
 
 class PipelineStrategy(tf.distribute.OneDeviceStrategy):
@@ -55,11 +53,18 @@ class PipelineStrategy(tf.distribute.OneDeviceStrategy):
         extended.__class__ = _placing(base)
         # Replicas read the first one's variables: only its devices hold any.
         extended.tfdist_updated = weakref.WeakKeyDictionary()
-        extended.tfdist_fill = dict.fromkeys(devices[: plan.tasks_each], 0)
+        extended.tfdist_fill = dict.fromkeys(devices[: len(devices) // plan.replicas], 0)
 
-    def device(self, replica: int, task: int) -> str:
-        """Returns the device of a task of a replica."""
-        return self.devices[replica * self.plan.tasks_each + task]
+    def device(self, replica: int, task: int, part: int = 0) -> str:
+        """Returns the device of a task of a replica.
+
+        Args:
+            replica: its number.
+            task: its number in the replica, those that share weights counted as one.
+            part: which of those, that has this part of each weight.
+        """
+        size = self.plan.tensor_parallel_size
+        return self.devices[(replica * self.plan.tasks_each + task) * size + part]
 
 
 @functools.cache
@@ -164,10 +169,7 @@ def connect(spec: tf.train.ClusterSpec) -> list[str]:
 
 
 def make_pipeline(
-    plan_options: Mapping[str, Any],
-    options: Options | None = None,
-    *,
-    cluster: Cluster | None = None,
+    options: Options, kind: str = "pipeline", *, cluster: Cluster | None = None
 ) -> PipelineStrategy:
     """Makes the strategy: over a cluster's workers, or over this machine's devices.
 
@@ -175,8 +177,8 @@ def make_pipeline(
     when the job does.
 
     Args:
-        plan_options: `PipelinePlan`'s fields, without `tasks`.
-        options: threads, the deadline and logical devices (cut already); see `Options`.
+        options: the degrees, threads, the deadline and logical devices (cut already).
+        kind: "pipeline" or "tensor_parallel".
         cluster: where there is one, with this process's own task.
 
     Raises:
@@ -186,24 +188,23 @@ def make_pipeline(
         TaskLost: on a worker, where the chief has ended badly.
         SystemExit: on a worker, with 0, where it has ended well.
     """
-    options = options or Options()
     if cluster is None:
-        kind = logical_devices.in_use(options)
-        names, devices = local_devices(kind, options.logical_count)
-        plan = PipelinePlan(tasks=tuple(names), **plan_options)
-        log.info("pipeline: %s", plan.describe())
+        names, devices = local_devices(logical_devices.in_use(options), options.logical_count)
+        plan = options.plan(kind, tuple(names))
+        log.info("%s: %s", kind.replace("_", " "), plan.describe())
         return PipelineStrategy(plan, tuple(devices), "/device:CPU:0")
-    cluster.validate(_KIND, resolve=not process.names_come_late())
+    cluster.validate(kind, resolve=not process.names_come_late())
     workers = tuple(str(task) for task in cluster.tasks if task.type == "worker")
     if not workers or "chief" not in cluster.job_names:
+        holds = "compute its stages" if kind == "pipeline" else "hold its weights"
         raise StrategyError(
-            f"a pipeline over the jobs {', '.join(cluster.job_names)}: give one chief, which feeds "
-            "the pipeline, and workers, which compute its stages"
+            f"{kind} over the jobs {', '.join(cluster.job_names)}: give one chief, which feeds the "
+            f"model, and workers, which {holds}"
         )
-    plan = PipelinePlan(tasks=workers, **plan_options)  # before anybody waits for anybody
-    with coordinating(cluster, options, _KIND) as (spec, agreement):
+    plan = options.plan(kind, workers)  # before anybody waits for anybody
+    with coordinating(cluster, options, kind) as (spec, agreement):
         devices = connect(spec)
-    log.info("pipeline: %s", plan.describe())
+    log.info("%s: %s", kind.replace("_", " "), plan.describe())
     made = PipelineStrategy(plan, tuple(devices), "/job:chief/replica:0/task:0/device:CPU:0")
     registry.remember(made, agreement.membership)
     return made

@@ -8,25 +8,30 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from tfdist.cluster.checks import KINDS
+from tfdist.cluster.checks import KINDS, MODEL_PARALLEL
 from tfdist.errors import StrategyError
 from tfdist.given_numbers import is_count, is_number
 from tfdist.process import rendezvous_timeout
+from tfdist.schedules.pipeline_plan import PipelinePlan
 
 __all__ = ["KINDS", "Options", "check_kind", "did_you_mean"]
 
-PIPELINE = ("microbatches", "schedule", "stages", "replicas", "recompute", "place")
+PIPELINE = ("microbatches", "schedule", "stages", "recompute", "place")
 """The options of a pipeline, which `tfdist.schedules.pipeline_plan.PipelinePlan` checks."""
+
+TENSOR_PARALLEL = ("replicas", "tensor_parallel_size", "layout_map")
+"""Those of a pipeline and of tensor parallelism, which it checks, too."""
 
 _KIND_AND_COUNT = re.compile(r"(CPU|GPU):[1-9][0-9]*", re.ASCII | re.IGNORECASE)
 _COMMUNICATION = ("auto", "ring", "nccl")
 _ONLY_FOR = {
     "device": ("one_device",),
     "devices": ("mirrored",),
-    "logical_devices": ("mirrored", "one_device", "pipeline"),
+    "logical_devices": ("mirrored", "one_device", *MODEL_PARALLEL),
     "communication": ("multi_worker_mirrored",),
-    "rendezvous_timeout": ("multi_worker_mirrored", "parameter_server", "pipeline"),
+    "rendezvous_timeout": ("multi_worker_mirrored", "parameter_server", *MODEL_PARALLEL),
     **dict.fromkeys(PIPELINE, ("pipeline",)),
+    **dict.fromkeys(TENSOR_PARALLEL, MODEL_PARALLEL),
 }
 
 
@@ -47,6 +52,8 @@ class Options:
     replicas: int = 1
     recompute: bool = False
     place: Mapping[str, int] | None = None
+    tensor_parallel_size: int | None = None
+    layout_map: Mapping[str, object] | None = None
 
     def __post_init__(self) -> None:
         cut = self.logical_devices
@@ -101,10 +108,28 @@ class Options:
                     f"{' and '.join(kinds)}: leave it out or ask for that kind"
                 )
 
-    def pipeline(self) -> dict[str, Any]:
-        """The options of a pipeline, as `PipelinePlan` takes them."""
-        given = {name: getattr(self, name) for name in PIPELINE}
-        return {**given, "place": given["place"] or {}}
+    def plan(self, kind: str, tasks: tuple[str, ...]) -> PipelinePlan:
+        """The degrees of a pipeline, or of tensor parallelism, over some tasks.
+
+        Args:
+            kind: one of `MODEL_PARALLEL`.
+            tasks: their names.
+
+        Raises:
+            StrategyError: they do not fit the options.
+        """
+        shared = {name: getattr(self, name) for name in TENSOR_PARALLEL}
+        if kind == "tensor_parallel":
+            return PipelinePlan.of_one_stage(tasks, **shared)
+        if self.tensor_parallel_size is None:
+            if self.layout_map is not None:
+                raise StrategyError(
+                    "layout_map under 'pipeline', but nothing says over how many tasks each stage "
+                    "is to cut its weights: give tensor_parallel_size=2, too, or leave it out"
+                )
+            shared["tensor_parallel_size"] = 1
+        own = {name: getattr(self, name) for name in PIPELINE}
+        return PipelinePlan(tasks, **{**own, **shared, "place": self.place or {}})
 
     @property
     def logical_count(self) -> int | None:

@@ -28,6 +28,10 @@ class ShardedVariable:
         self.shards = tuple(shards)
         self.name = name
 
+    def like(self, shards: Sequence[keras.Variable], name: str) -> ShardedVariable:
+        """Returns other variables that lie as this table's shards do, seen as one."""
+        return ShardedVariable(shards, name)
+
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns of the whole table."""

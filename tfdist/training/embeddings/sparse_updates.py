@@ -20,7 +20,7 @@ from tfdist.structures import Gradient
 from tfdist.training.embeddings.lookup import unique_rows
 from tfdist.training.embeddings.sharded_embedding import ShardedEmbedding
 from tfdist.training.embeddings.sparse_rules import TableRows, is_elementwise, rule_of
-from tfdist.training.embeddings.table_slots import find_slots, plain_slots
+from tfdist.training.embeddings.table_slots import find_slots, keep_files_plain
 
 __all__ = ["SparseUpdates"]
 
@@ -214,27 +214,8 @@ class SparseUpdates:
     # ------------------------------------------------------------ files
 
     def keep_files_plain(self) -> None:
-        """Has the optimizer write and read its slots as if each table were one variable.
-
-        Its `save_own_variables` and `load_own_variables` are replaced on the object. Files then
-        fit plain Keras and any number of shards.
-        """
-        optimizer = self._optimizer
-
-        def save_own_variables(store: Any) -> None:
-            for i, variable in enumerate(plain_slots(optimizer, self._tables)):
-                store[str(i)] = variable.numpy()
-
-        def load_own_variables(store: Any) -> None:
-            whole = plain_slots(optimizer, self._tables)
-            if len(store.keys()) != len(whole):
-                type(optimizer).load_own_variables(optimizer, store)  # warns, loads nothing
-                return
-            for i, variable in enumerate(whole):
-                variable.assign(store[str(i)])
-
-        object.__setattr__(optimizer, "save_own_variables", save_own_variables)
-        object.__setattr__(optimizer, "load_own_variables", load_own_variables)
+        """Has the optimizer write and read its slots as if each table were one variable."""
+        keep_files_plain(self._optimizer, self._tables)
 
 
 def _sparse(gradient: Gradient, variable: keras.Variable) -> tf.IndexedSlices:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import keras
 
@@ -11,7 +11,24 @@ from tfdist.training.embeddings.sharded_embedding import sharded_embeddings
 from tfdist.training.embeddings.sharded_variable import ShardedVariable
 from tfdist.training.model_parts import optimizers_of, unique
 
-__all__ = ["find_slots", "plain_slots", "plain_variables"]
+__all__ = ["Whole", "find_slots", "keep_files_plain", "plain_slots", "plain_variables"]
+
+W = TypeVar("W", bound="Whole")
+
+
+class Whole(Protocol):
+    """Variables that stand for one of plain Keras, which lie somewhere else each."""
+
+    shards: tuple[keras.Variable, ...]
+
+    def like(self: W, shards: Sequence[keras.Variable], name: str) -> W:
+        """Returns others that lie as these do, seen as one."""
+
+    def numpy(self) -> Any:
+        """Returns the value of the one variable."""
+
+    def assign(self, value: Any) -> None:
+        """Sets it."""
 
 _SLOT_NAMES = (
     "momentum",
@@ -23,11 +40,13 @@ _SLOT_NAMES = (
     "accumulated_grad",
     "accumulated_delta_var",
     "norm",
+    "average",
+    "gradient_accumulator",
 )
 
 
 def find_slots(
-    optimizer: Any, tables: Sequence[ShardedVariable]
+    optimizer: Any, tables: Sequence[Whole]
 ) -> dict[tuple[int, str], keras.Variable]:
     """The optimizer's slots of all shards, by the shard's identity and the slot's name.
 
@@ -50,14 +69,12 @@ def find_slots(
     return found
 
 
-def plain_slots(
-    optimizer: Any, tables: Sequence[ShardedVariable]
-) -> list[keras.Variable | ShardedVariable]:
+def plain_slots(optimizer: Any, tables: Sequence[W]) -> list[keras.Variable | W]:
     """The optimizer's variables in the order of plain Keras, the slots of a table's as one."""
     slots = find_slots(optimizer, tables)
     names = {id(slot): (of, name) for (of, name), slot in slots.items()}
     table_of = {id(shard): table for table in tables for shard in table.shards}
-    found: list[keras.Variable | ShardedVariable] = []
+    found: list[keras.Variable | W] = []
     seen: set[tuple[int, str]] = set()
     for variable in optimizer.variables:
         if id(variable) not in names:
@@ -67,8 +84,31 @@ def plain_slots(
         table = table_of[of]
         if (id(table), name) not in seen:
             seen.add((id(table), name))
-            found.append(ShardedVariable([slots[id(s), name] for s in table.shards], name))
+            found.append(table.like([slots[id(s), name] for s in table.shards], name))
     return found
+
+
+def keep_files_plain(optimizer: keras.optimizers.Optimizer, tables: Sequence[Whole]) -> None:
+    """Has an optimizer write and read its slots as if each table were one variable.
+
+    Its `save_own_variables` and `load_own_variables` are replaced on the object. Files then fit
+    plain Keras and any number of shards.
+    """
+
+    def save_own_variables(store: Any) -> None:
+        for i, variable in enumerate(plain_slots(optimizer, tables)):
+            store[str(i)] = variable.numpy()
+
+    def load_own_variables(store: Any) -> None:
+        whole = plain_slots(optimizer, tables)
+        if len(store.keys()) != len(whole):
+            type(optimizer).load_own_variables(optimizer, store)  # warns, loads nothing
+            return
+        for i, variable in enumerate(whole):
+            variable.assign(store[str(i)])
+
+    object.__setattr__(optimizer, "save_own_variables", save_own_variables)
+    object.__setattr__(optimizer, "load_own_variables", load_own_variables)
 
 
 def plain_variables(model: keras.Model) -> dict[str, keras.Variable | ShardedVariable]:

@@ -18,6 +18,7 @@ from tfdist.training.loop.family import FamilyKind
 from tfdist.training.pipelined.pipeline_programs import PipelinePrograms
 from tfdist.training.plug_options import FAMILY_OPTIONS, TrainingOptions
 from tfdist.training.synchronous.synchronous import Synchronous
+from tfdist.training.tensor_parallel.splitting import split_model
 
 __all__ = ["PipelineKind"]
 
@@ -42,5 +43,6 @@ class PipelineKind(FamilyKind):
     ) -> Synchronous:
         """What takes the steps of a model; see `FamilyKind`."""
         registry.let_go_of_functions(strategy)
+        split_model(model, strategy)
         programs = functools.partial(PipelinePrograms, options=options)
         return Synchronous(model, strategy, layout, options, programs)

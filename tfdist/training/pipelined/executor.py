@@ -28,7 +28,7 @@ from tfdist.training.pipelined.layer_graph import Graph, Segment, Stage
 from tfdist.training.pipelined.microbatch import Key, MicrobatchRows, Outcome, Part, again, is_float
 from tfdist.training.pipelined.ordering import Ordering
 from tfdist.training.pipelined.segment import run_segment, target
-from tfdist.training.pipelined.variable_values import State, assign
+from tfdist.training.pipelined.variable_values import State, assign, copies
 from tfdist.training.pipelined.weight_gradients import leave, run_later
 
 __all__ = ["Executor", "StepWriting"]
@@ -315,7 +315,7 @@ class StepWriting:
                 # Only what crossed the border was kept: run the forward again, after the slot
                 # before this one.
                 given = [again(value) for value in given]
-                state = {key: tf.identity(value) for key, value in state.items()}
+                state = copies(state)
                 ran = run_segment(self.model, segment, given, state, self.training, keep=True)
             values = dict(zip(outputs, ran.outputs, strict=True))
             targets = [target(key, values, ran, segment) for key in came]

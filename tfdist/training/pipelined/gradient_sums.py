@@ -11,6 +11,7 @@ from tfdist.strategies.pipeline_strategy import PipelineStrategy
 from tfdist.structures import Gradient
 from tfdist.training.pipelined.layer_graph import Stage
 from tfdist.training.replica.sparse_gradients import Lookup, joined, lookup_of
+from tfdist.training.tensor_parallel.split_weight import number_of
 
 __all__ = ["Gradients", "Penalties", "total"]
 
@@ -68,7 +69,8 @@ class Gradients:
             segment = next(
                 s for s in self._stages[stage].segments if key in {id(v) for v in s.variables}
             )
-            with tf.device(self._strategy.device(replica, segment.task)):
+            part = number_of(variables[key])
+            with tf.device(self._strategy.device(replica, segment.task, part)):
                 by_variable.setdefault(key, []).append(total(found, self._lookups[key]))
         for key, penalty in penalties.gradients().items():
             by_variable.setdefault(key, []).append(penalty)

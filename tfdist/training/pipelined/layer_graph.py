@@ -212,7 +212,7 @@ def _check_memory(stages: Sequence[Stage], plan: PipelinePlan, limit: float) -> 
     for task, size in held.items():
         if size > limit:
             raise PlugError(
-                f"the layers of {plan.tasks[task]} need {size / 2**20:.0f} MB for variables, "
+                f"the layers of {plan.names_of(task)} need {size / 2**20:.0f} MB for variables, "
                 f"gradients and slots, more than memory_limit={limit / 2**20:.0f} MB: move layers "
                 "to other stages, or leave `stages` out and tfdist balances them"
             )

@@ -35,6 +35,7 @@ from tfdist.training.replica.step import Exchange
 from tfdist.training.replica.step_logs import StepLogs, recorded_results
 from tfdist.training.slot_shards.sharded_slots import ShardedSlots
 from tfdist.training.synchronous.step_loop import logs_of
+from tfdist.training.tensor_parallel.split_weight import number_of
 from tfdist.training.tracing import traced
 
 __all__ = ["PipelinePrograms", "check_model"]
@@ -111,7 +112,8 @@ class PipelinePrograms:
         for stage in self.executor.stages:
             for segment in stage.segments:
                 for variable in segment.variables:
-                    home_of.setdefault(id(variable), strategy.device(0, segment.task))
+                    place = strategy.device(0, segment.task, number_of(variable))
+                    home_of.setdefault(id(variable), place)
         for variable in model.variables:
             _move(variable, home_of.get(id(variable), strategy.home))
         for metric in model.metrics if model.compiled else []:
@@ -129,7 +131,7 @@ class PipelinePrograms:
         for stage in self.executor.stages:
             names = [piece.name for piece in stage.pieces]
             seen = dict.fromkeys(
-                self._strategy.plan.tasks[segment.task] for segment in stage.segments
+                self._strategy.plan.names_of(segment.task) for segment in stage.segments
             )
             log.info(
                 "stage %d on %s: %s (%d layers)",

@@ -56,5 +56,5 @@ def slot_times(family: Family, batch: Nest, steps: int) -> Timings:
         for i, slot in enumerate(together)
     )
     plan = family.strategy.plan
-    tasks = tuple(plan.tasks[stage.segments[0].task] for stage in programs.executor.stages)
+    tasks = tuple(plan.names_of(stage.segments[0].task) for stage in programs.executor.stages)
     return Timings(slots, tasks)

@@ -6,15 +6,16 @@ from microbatch to microbatch as tensors.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
 import tensorflow as tf
 
 from tfdist.strategies.pipeline_strategy import PipelineStrategy
 from tfdist.training.pipelined.layer_graph import Segment, Stage
+from tfdist.training.tensor_parallel.split_weight import number_of
 
-__all__ = ["State", "assign"]
+__all__ = ["State", "assign", "copies"]
 
 _SEED_STRIDE = 1_000_003
 
@@ -50,7 +51,8 @@ class State:
                     # the chief, and send the weights from there with each turn.
                     value = tf.identity(value)
                 if replica and len(places[key]) == 1:
-                    with tf.device(strategy.device(replica, min(places[key]))):
+                    part = number_of(variable)
+                    with tf.device(strategy.device(replica, min(places[key]), part)):
                         value = _of_replica(replica, variable, value)
                 read[key] = value
             self.now.append(read)
@@ -77,6 +79,15 @@ def assign(variable: keras.Variable, value: tf.Tensor) -> None:
     """Assigns to a variable where it is."""
     with tf.device(variable.value.device):
         variable.assign(value)
+
+
+def copies(values: Mapping[int, tf.Tensor]) -> dict[int, tf.Tensor]:
+    """The same tensors under other names, each on its own device."""
+    found = {}
+    for key, value in values.items():
+        with tf.device(value.device):
+            found[key] = tf.identity(value)
+    return found
 
 
 def _of_replica(replica: int, variable: keras.Variable, value: tf.Tensor) -> tf.Tensor:
