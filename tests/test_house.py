@@ -16,6 +16,7 @@ HOUSE = ROOT / "tfdist"
 FILES = sorted(HOUSE.rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 ROOMS = sorted(path.parent for path in FILES if path.name == "__init__.py")
+INNER_ROOMS = [room for room in ROOMS if room != HOUSE]
 MOST_LINES = 400
 
 
@@ -35,6 +36,29 @@ def test_a_room_has_a_door_that_says_what_it_is_for(room: Path) -> None:
     said = ast.get_docstring(ast.parse((room / "__init__.py").read_text()))
     assert said is not None
     assert said.partition("\n")[0].endswith((".", ":"))
+
+
+@pytest.mark.parametrize("room", INNER_ROOMS, ids=lambda room: str(room.relative_to(ROOT)))
+def test_a_room_has_a_line_for_each_of_its_files_and_for_nothing_else(room: Path) -> None:
+    said = ast.get_docstring(ast.parse((room / "__init__.py").read_text())) or ""
+    named = re.findall(r"^`([\w.]+/?)`: \S", said, re.MULTILINE)
+    assert sorted(named) == sorted(_contents(room))
+
+
+def test_the_plan_of_rooms_names_all_that_lies_in_the_house_and_nothing_else() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    plan = text.partition("## The plan of rooms")[2].partition("\n## ")[0]
+    cells = re.findall(r"^\| (`[^|]+) \|", plan, re.MULTILINE)
+    named = [name for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
+    assert [name for name in named if not (HOUSE / name).exists()] == []
+    assert _contents(HOUSE) - set(named) == set()
+    assert {name: n for name, n in Counter(named).items() if n > 1} == {}
+
+
+def _contents(room: Path) -> set[str]:
+    """The files of a room, and the rooms in it, as "job.py" and "hosts/"."""
+    files = {path.name for path in room.glob("*.py")} - {"__init__.py"}
+    return files | {f"{door.parent.name}/" for door in room.glob("*/__init__.py")}
 
 
 def test_there_is_no_room_for_odds_and_ends() -> None:

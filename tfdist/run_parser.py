@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfdist import command_line, host_options, live_options
 from tfdist.errors import EXIT_CODES
+from tfdist.machine.signals import DEFAULT_GRACE
 
 if TYPE_CHECKING:
     from tfdist.job_file import JobFile
@@ -241,9 +242,9 @@ def run_parser() -> RunParser:
         how,
         "--grace",
         type=command_line.seconds,
-        default=5.0,
+        default=DEFAULT_GRACE,
         metavar="SECONDS",
-        help="from asking a task to end to killing it (default: 5)",
+        help=f"from asking a task to end to killing it (default: {DEFAULT_GRACE:g})",
     )
     parser.option(
         how,

@@ -21,7 +21,7 @@ from tfdist import cli
 from tfdist.command_line import Parser
 from tfdist.errors import EXIT_CODES
 from tfdist.help_text import fitted, table
-from tfdist.launch.job import DEFAULT_GRACE
+from tfdist.machine.signals import DEFAULT_GRACE
 from tfdist.run_parser import run_parser
 from tfdist.version import __version__
 

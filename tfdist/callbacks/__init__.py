@@ -1,7 +1,12 @@
-"""The Keras callbacks that tfdist adds.
+"""The Keras callbacks that tfdist adds; each runs on every worker.
 
-`Checkpoint` keeps a job, `ExamplesPerSecond` tells its speed, `Phases` what its time goes into,
-and `RayReport` tells Ray Train of it.
+`checkpoint.py`: `Checkpoint`: how often a job is saved, how many are kept (3), when it resumes,
+    what becomes of weights that are not finite, which arguments are refused.
+`examples_per_second.py`: `ExamplesPerSecond`: the speed of all workers, in the logs of batches and
+    epochs.
+`phase_shares.py`: `Phases`: the shares of an epoch's time: input, compute, exchange, callbacks,
+    save.
+`ray_report.py`: `RayReport`: metrics and checkpoints to Ray Train, and going on from Ray's newest.
 """
 
 from tfdist.callbacks.checkpoint import Checkpoint

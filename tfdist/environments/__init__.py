@@ -1,9 +1,23 @@
 """Where a cluster comes from: one small file for each way in which a machine tells of it.
 
-Those that number processes without naming their hosts (Open MPI, indexed Jobs) meet in
-`hosts_variable`, TFDIST_HOSTS; `ranks` makes tasks of numbers.
+The order in which they are asked is here, in `_SPECS` and `_SCHEDULERS`, and so are
+TFDIST_ENVIRONMENT and the refusal of a spec of fewer tasks than a scheduler has started. Nothing
+imports TensorFlow.
 
-Nothing here imports TensorFlow.
+`base.py`: what an environment is: a name, whether it is there, the cluster.
+`tf_config.py`: TF_CONFIG.
+`file.py`: TFDIST_CLUSTER, a JSON file, and TFDIST_TASK.
+`hosts_variable.py`: TFDIST_HOSTS with a rank of Open MPI, an indexed Job or TFDIST_RANK; the
+    refusal of a rank that nothing tells hosts of.
+`kubernetes.py`: Kubeflow Trainer's TrainJob and Volcano.
+`skypilot.py`: SkyPilot's nodes.
+`slurm.py`: srun's tasks, their distribution over nodes; whether their GPUs are bound; why a process
+    that trains alone may not be meant to.
+`open_mpi.py`: what mpirun tells of ranks, and the job's port.
+`local.py`: counts, as "2 workers here": asked for and never found.
+`ranks.py`: which rank is chief, worker, ps or evaluator (TFDIST_PS, TFDIST_EVALUATOR); ports from
+    20000.
+`node_list.py`: "node[1-3,7]" as names. Pure text.
 """
 
 from __future__ import annotations

@@ -48,12 +48,9 @@ from tfdist.launch.restarts import Restarts
 from tfdist.launch.result import JobResult
 from tfdist.launch.running_task import RunningTask
 from tfdist.launch.stopped_tasks import StoppedTasks
-from tfdist.machine.signals import ENDS, caught
+from tfdist.machine.signals import DEFAULT_GRACE, ENDS, caught
 
-__all__ = ["DEFAULT_GRACE", "LOGS", "Job", "JobResult", "Why"]
-
-DEFAULT_GRACE = 5.0
-"""Seconds between the first signal to a task and SIGKILL."""
+__all__ = ["LOGS", "Job", "JobResult", "Why"]
 
 Why = Literal["failure", "signal", "finished", "told"]
 """Why tasks are ended."""

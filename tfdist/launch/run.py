@@ -9,11 +9,12 @@ from typing import Literal, TextIO
 from tfdist.cluster import Cluster, Task
 from tfdist.launch.gpu_shares import GpuSupply
 from tfdist.launch.ground import ThisMachine
-from tfdist.launch.job import DEFAULT_GRACE, Job
+from tfdist.launch.job import Job
 from tfdist.launch.live import LiveView
 from tfdist.launch.network import How
 from tfdist.launch.plan import make_plan
 from tfdist.launch.result import JobResult
+from tfdist.machine.signals import DEFAULT_GRACE
 
 __all__ = ["run_job"]
 

@@ -1,4 +1,4 @@
-"""The signals that end a job, caught while it runs."""
+"""The signals that end a job, caught while it runs, and how long its tasks have to end."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
-__all__ = ["ENDS", "caught", "exit_by", "take_back"]
+__all__ = ["DEFAULT_GRACE", "ENDS", "caught", "exit_by", "take_back"]
 
 ENDS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 """What schedulers send before they take a machine away."""
+
+DEFAULT_GRACE = 5.0
+"""Seconds between the first signal to a task and SIGKILL, where nobody says (`--grace`)."""
 
 
 @contextlib.contextmanager

@@ -1,9 +1,21 @@
 """Whole-batch optimizers: every step sees all of the data, on workers that take portions of them.
 
-`lbfgs` is what users call. `descent`, `curvature` and `wolfe_search` are the method itself, on
-vectors that are known by their numbers alone (`vector_space`); `server_vectors` keeps these on the
-parameter servers. `portion_ledger` says who works on which portion of the data, `portion_gradient`
-what a worker computes of it, and `whole_batch` puts a pass over the data together.
+`lbfgs.py`: `LBFGS`: what users call, and its arguments.
+`minimizable.py`: which models, data and callbacks `minimize` takes, and what it refuses.
+`descent_run.py`: one `minimize`: iterations, logs and callbacks; "goes on after iteration".
+`descent.py`: the method: when it stops, when it begins anew. Knows scalars only.
+`curvature.py`: the last pairs of steps and gradients, and their inverse Hessian.
+`wolfe_search.py`: how long a step is: the line search.
+`vector_space.py`: the vectors and the function as the method knows them, by numbers.
+`server_vectors.py`: the vectors on parameter servers; inner products in one order.
+`whole_batch.py`: one pass over the data: loss and gradient; data that change between passes.
+`portion_crew.py`: who works: a job's workers, or this process; no replicas in step.
+`portion_ledger.py`: who gets which portion, how far ahead, when a slow one is copied.
+`portion_gradient.py`: what a worker computes of a portion; refused: losses that are no mean, masks,
+    random draws.
+`portion_sums.py`: the order in which portions are added, the same whoever comes first.
+`row_mean.py`: whether a loss is a mean over rows, by a batch and its halves.
+`descent_folder.py`: the state on disk, by which a job that is started again goes on.
 """
 
 from __future__ import annotations

@@ -4,6 +4,13 @@
     who started: RecordReader ──► JobProgress ──► JobView
 
 Pure: imports no TensorFlow, and knows no terminal.
+
+`phase_clock.py`: which moment of a `fit` is input, compute, exchange, callbacks or save.
+`phase_seconds.py`: the seconds and shares of these phases.
+`record.py`: the line of JSON that a task tells.
+`teller.py`: when a task tells it (0.5 s), TFDIST_PROGRESS, and what is left out where nobody reads.
+`job_progress.py`: who lags (it waits 25 % less of the time than another), who waits or is silent (5
+    s), the speed of the last 15 s.
 """
 
 from tfdist.progress.job_progress import JobProgress, JobView, TaskView

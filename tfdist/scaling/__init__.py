@@ -1,7 +1,15 @@
 """Scale on paper: what a step would take on N workers, for each way to train. Pure.
 
-`link`, `ring` and `hierarchy` are wires and the sums over them, and `step_work` is what one worker
-has to do. The ways to train are `in_step`, `sharded_update`, `pipeline_replicas` and
-`parameter_servers`; the last one runs `server_job`, a simulation of events. All numbers are in
-seconds, bytes, and bytes a second. `portion_job` is a batch that is handed out in small portions.
+All numbers are in seconds, bytes, and bytes a second.
+
+`link.py`: what a message costs: latency and bandwidth.
+`ring.py`: sums on a ring of all workers; small ones by a gather.
+`hierarchy.py`: sums within hosts, then between them.
+`step_work.py`: what one worker has to do in a step.
+`in_step.py`: workers in step, with a straggler.
+`sharded_update.py`: in step, each with a share of the update (`shard_optimizer`).
+`pipeline_replicas.py`: pipelines beside each other.
+`parameter_servers.py`: workers with parameter servers, and a slow one.
+`server_job.py`: the simulation of that, event by event; bounds on staleness.
+`portion_job.py`: a batch in small portions, as whole-batch optimizers hand it out.
 """

@@ -1,10 +1,15 @@
 """Pipelines as pure data: schedules, plans, costs, where to cut a chain of layers, and drawings.
 
-`schedule` has them by name: "gpipe", "1f1b", "zero_bubble" and "sequential" itself, those with
-several stages a task ("interleaved", "zb_v") in `interleaved`; `clocks` finds the earliest clock of
-each slot. The bubble of a plan is `schedule`'s, that of a real or simulated step `timings`'.
-`partition` cuts a chain of layers, `pipeline_plan` holds what a user has asked for, `simulation`
-says how long a step would take, and `drawing` draws it.
-
 Nothing here imports TensorFlow.
+
+`schedule.py`: "gpipe", "1f1b", "zero_bubble", "sequential" by name; a plan's bubble; activations
+    held.
+`interleaved.py`: "interleaved" and "zb_v", with several stages a task.
+`clocks.py`: the earliest clock of each slot, and what it needs.
+`partition.py`: where to cut a chain of layers, so that the slowest stage is fast; a memory limit.
+`pipeline_plan.py`: what a user asks for: stages, microbatches, replicas, place, recompute;
+    refusals.
+`simulation.py`: how long a step would take.
+`timings.py`: the slots of a real step, and its bubble.
+`drawing.py`: a schedule as text or picture.
 """

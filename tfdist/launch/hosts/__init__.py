@@ -8,14 +8,18 @@ There is one launcher, which decides all. On each host an agent holds ports, sta
 launcher of that machine would, and tells what becomes of them. It ends them where its connection
 ends, and where nothing more is heard of the launcher; a guardian ends them where it is killed.
 
-    host_list.py      which hosts, and how many workers each has room for
-    spread.py         which task runs on which host
-    ssh_command.py    the command of a connection, and what its failure means
-    survey.py         what a host must have alike: versions, the script, its folder
-    frames.py         the messages between launcher and agent
-    carried.py        which variables go along
-    host_link.py      the launcher's side of a connection
-    host_task.py      a task there, as the launcher sees it
-    host_witness.py   what else it hears of the hosts
-    host_ground.py    all of them, as a ground for a job
+`hosts_command.py`: `tfdist run --hosts`: the job that its options make.
+`host_list.py`: which hosts, and how many workers each has room for: lists, hosts files, slots=N.
+`spread.py`: which task runs on which host. Pure.
+`ssh_command.py`: the command of a connection, and what its failure means ("host key", no Python).
+    Pure.
+`survey.py`: what a host must have alike: versions, the script, its folder.
+`carried.py`: which variables go along, and --env.
+`host_ground.py`: all of them, as a ground for a job: connecting, waiting (120 s), connecting again.
+`host_link.py`: the launcher's side of a connection, and why it ended.
+`host_task.py`: a task there, as the launcher sees it.
+`host_witness.py`: what else it hears of the hosts: who takes part, logs, words.
+`agent.py`: a host's side: ports, tasks, signals; ends all when nothing is heard for 60 s.
+`frames.py`: the messages between launcher and agent.
+`outbox.py`: those of them that are still to be written, which never block.
 """

@@ -42,6 +42,7 @@ from tfdist.launch.secure import SecureMachine, reason_against
 from tfdist.machine.capacities import available_cores
 from tfdist.machine.gpus import gpus_here
 from tfdist.machine.ports import Reservation
+from tfdist.machine.signals import DEFAULT_GRACE
 from tfdist.process import SECRET_VARIABLE
 from tfdist.rendezvous.message_forms import Message
 
@@ -82,7 +83,7 @@ class Agent:
         self._ground: Ground = ThisMachine("off", keeps_logs=False)
         self._secret: dict[str, str] = {}
         self._sent: dict[Path, int] = {}  # of other logs than the tasks'
-        self._grace = 5.0
+        self._grace = DEFAULT_GRACE
         self._kill_at: float | None = None
         self._heard = self._beat = time.monotonic()
         self._is_over = self._is_left = False

@@ -32,13 +32,13 @@ from tfdist.launch.plan import JobPlan, TaskPlan
 from tfdist.launch.running_task import RunningTask
 from tfdist.launch.task_process import begin_log
 from tfdist.machine.gpus import ORDER_VARIABLE, VISIBLE_VARIABLE, Gpu
+from tfdist.machine.signals import DEFAULT_GRACE
 from tfdist.rendezvous.message_forms import Message
 
 __all__ = ["Connecting", "HostGround", "Planner"]
 
 _AFTER_A_FAILURE_SECONDS = 5.0  # to find out what is wrong with the other hosts, too
-_QUIET_SECONDS = 3.0
-_GOODBYE_SECONDS = 3.0
+_QUIET_SECONDS, _GOODBYE_SECONDS = 3.0, 3.0
 _CHOOSES_GPUS = {VISIBLE_VARIABLE, ORDER_VARIABLE}
 
 
@@ -78,7 +78,7 @@ class Connecting:
     python: str = sys.executable
     env: tuple[str, ...] = ()
     patience: float = 120.0
-    grace: float = 5.0
+    grace: float = DEFAULT_GRACE
     again: float = 0.0
     gpus_per_task: int | None = None
     gpu_memory: int | None = None

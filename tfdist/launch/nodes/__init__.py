@@ -7,7 +7,9 @@
 Each launcher is a *node*. Once all are there, the first one tells each the cluster and its tasks,
 and from then on they run as if they had been given a file with it. Nothing of this is in use then.
 
-    node.py           what a launcher says of itself, and how two of them differ
-    node_roll.py      who is here, and who becomes what
-    node_meeting.py   the words between them
+`nodes_command.py`: `tfdist run --rendezvous`: this launcher's part of a job, and what all must give
+    alike.
+`node.py`: what a launcher says of itself, and how two of them differ. Pure.
+`node_roll.py`: who is here, and who becomes what. Pure.
+`node_meeting.py`: the words between them, silence (10 s) and "nobody at ... within ...".
 """

@@ -12,15 +12,15 @@ the loopback of a network namespace, on which lie the addresses of all the job's
 has the cluster that the user gave. At the addresses of other hosts' tasks listens a stunnel that
 carries what comes to a stunnel there. The sockets are made for them where they cannot go.
 
-    passages.py         which addresses are here and which elsewhere, and their keys
-    trust_anchor.py     a certificate authority that nobody is
-    stunnel_config.py   what stunnel reads
-    stunnel_report.py   what it says, in our words
-    stunnel_program.py  whether there is one that will do
-    doorways.py         a program: listens at addresses in the tasks' network
-    become_stunnel.py   a program: takes sockets along into stunnel
-    tunnel.py           both stunnels of a job on this machine
-    secure_machine.py   this machine as a ground for such a job
+`passages.py`: which addresses are here and which elsewhere, and their keys. Pure.
+`trust_anchor.py`: a certificate authority that nobody is. Pure.
+`stunnel_config.py`: what stunnel reads: TLS 1.3, keys. Pure.
+`stunnel_report.py`: what its log says, in our words: another secret, no TLS. Pure.
+`stunnel_program.py`: whether there is one that will do; "stunnel is not installed".
+`doorways.py`: a program: listens at addresses in the tasks' network.
+`become_stunnel.py`: a program: takes sockets along into stunnel.
+`tunnel.py`: both stunnels of a job on this machine, and their deadlines (10 s).
+`secure_machine.py`: this machine as a ground for such a job; the refusal without a secret.
 """
 
 from tfdist.launch.secure.secure_machine import SecureMachine, reason_against

@@ -1,7 +1,26 @@
 """Asynchronous training: a chief hands out steps, workers take them, servers keep the variables.
 
-`asynchronous` is the chief's side, `worker_step` what a worker does with a chunk of batches, and
-`metric_totals` the sum of what all have counted.
+The kind below says which models are refused: eager, compiled by XLA, with a loss scale or
+accumulated gradients.
+
+`asynchronous.py`: the chief's side: how much is handed out ahead (two chunks a worker), how long
+    chunks are, `warm_start`; "lost all N workers, and none has come back".
+`work_queue.py`: what workers have been given: what happens to the steps of a lost worker (they run
+    again on another one, whose result comes once).
+`chunk_tickets.py`: what a chunk under way holds: its slot and its part of the bound.
+`step_numbers.py`: the numbers by which a server knows a step that comes twice.
+`server_updates.py`: how a server makes each update once, as a whole or not at all.
+`optimizer_updates.py`: optimizers' own code, next to the variables, weight decay too.
+`staleness_bound.py`: `max_staleness`: which chunk may be handed out. Pure.
+`staleness_count.py`: how many steps an update has missed: the histogram.
+`worker_step.py`: a step as a worker takes it: what is fetched and sent; `push_every`,
+    `fetch_every`.
+`worker_programs.py`: a chunk of steps as a TensorFlow program.
+`batch_messages.py`: batches on their way to a worker, several in one message.
+`worker_pipelines.py`: workers that read their own data; one that comes back begins it anew.
+`worker_prediction.py`: `predict` by workers, in the data's order.
+`metric_totals.py`: metrics, summed on the chief.
+`placement.py`: the table at the start: which variable is on which server.
 """
 
 from __future__ import annotations

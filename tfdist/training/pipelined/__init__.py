@@ -1,7 +1,24 @@
 """Model parallelism: the layers of a model on several devices, a batch in microbatches.
 
-To the epoch loop a pipeline is one replica that takes whole batches. `layer_graph` cuts the model,
-`executor` writes a step slot by slot as a schedule says; `ordering` makes TensorFlow keep to it.
+To the epoch loop a pipeline is one replica that takes whole batches.
+
+`pipeline_programs.py`: the steps of a pipeline, and which models it refuses; "stage 0 on ...".
+`layer_graph.py`: how a model is cut into stages: `stages`, `place`, a `memory_limit`.
+`layer_estimates.py`: what a layer is taken to cost: operations and bytes.
+`layer_costs.py`: `tfdist.pipeline.measure_costs`.
+`executor.py`: a step as a program, slot by slot; `recompute`.
+`ordering.py`: control dependencies that make TensorFlow keep to the schedule.
+`microbatch.py`: the rows of each microbatch, and what is known of it.
+`microbatch_losses.py`: what makes M microbatches equal one batch: masks and weights.
+`segment.py`: the forward of the layers of a stage.
+`weight_gradients.py`: gradients of weights apart, and of several microbatches at once
+    ("zero_bubble").
+`gradient_sums.py`: gradients added up over microbatches and replicas; regularizers once a step.
+`variable_values.py`: variables, read at a step's beginning, written at its end.
+`optimizer_update.py`: the update, each variable on its own device.
+`own_step.py`: a class's own `train_step`.
+`stage_prediction.py`: `predict` through the stages.
+`slot_stamps.py`: when each slot of a real step begins and ends.
 """
 
 from __future__ import annotations

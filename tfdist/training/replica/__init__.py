@@ -11,9 +11,26 @@ is.
 
 Keras weighs every replica by 1/N instead, which is wrong as soon as shares are uneven, and clips,
 scales and checks gradients before it sums them. So while a replica's step is traced, a few
-functions of Keras and TensorFlow (`tfdist.compat.patches`) have stand-ins, a file a subject:
-`losses`, `metrics`, `gradients`, `state`, `collectives`, `random_numbers`. Outside of a traced
-step, and on every other thread, Keras is untouched.
+functions of Keras and TensorFlow (`tfdist.compat.patches`) have stand-ins, a file a subject.
+Outside of a traced step, and on every other thread, Keras is untouched.
+
+`step.py`: what a replica knows of its part of the batch: its share, its rows, sums over replicas.
+`losses.py`: losses: masks, weights, `compute_average_loss`, regularizers.
+`metrics.py`: metrics of one's own: what a replica adds is its part of one machine's.
+`reductions.py`: whether a number of a step is a mean over rows or a sum.
+`gradients.py`: gradients are the whole batch's from the tape on; clipping, `apply`, XLA.
+`sparse_gradients.py`: sparse gradients of rows that are looked up once for a batch.
+`replication.py`: which tensors are the same on all replicas, which vary or are random.
+`random_numbers.py`: random numbers by row: Dropout, `keras.random`, `tf.random`.
+`state.py`: what a step writes: BatchNormalization's statistics, counters, by `aggregation`.
+`local_state.py`: variables that differ between replicas, and when they are brought together.
+`replica_states.py`: these variables read and set, in a checkpoint of another number of replicas.
+`collectives.py`: `gather_batch`, `own_rows`, a step's own sums over replicas.
+`step_logs.py`: which logs of a step are metrics, and which stand for themselves.
+`lockstep.py`: `virtual_replicas`: several replicas on one device, traced in turns; refusals.
+`python_state.py`: what Python keeps in layers meanwhile.
+`ordered_sum.py`: sums over virtual replicas, of the same bits on any number of tasks.
+`summation_tree.py`: the order of these sums. Pure.
 """
 
 from __future__ import annotations

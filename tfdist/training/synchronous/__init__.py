@@ -1,7 +1,15 @@
 """Replicas that train in step: one device, mirrored and multi-worker mirrored.
 
-`synchronous` runs chunks of steps, which `replica_programs` writes: each replica takes its rows of
-every global batch, and `exchange` brings together what they have learnt.
+The kind below says what is refused of models and options: `virtual_replicas`, `shard_optimizer`,
+losses without a reduction.
+
+`synchronous.py`: chunks of steps; when metrics and weights are brought together.
+`replica_programs.py`: a step on the replicas, and a loop of them, as TensorFlow programs.
+`step_loop.py`: the loop of steps; a GPU's next batch travels meanwhile.
+`exchange.py`: in which type gradients travel (`gradient_dtype`), or weights in place of them
+    (`local_steps`).
+`metric_reduction.py`: metrics of all replicas, summed when they are read.
+`replica_prediction.py`: `predict` over the replicas, in the data's order.
 """
 
 from __future__ import annotations
