@@ -128,6 +128,15 @@ def skipping() -> keras.Model:
     return model
 
 
+def listed() -> keras.Model:
+    """A model of a list of one output returns that, not the list."""
+    inputs = keras.Input((8,))
+    middle = layers.Dense(6, activation="tanh")(inputs)
+    model = keras.Model([inputs], [layers.Dense(3, activation="softmax")(middle)])
+    model.compile(optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+    return model
+
+
 def own_loss() -> keras.Model:
     class Own(keras.Model):
         def compute_loss(
@@ -173,6 +182,13 @@ def spared() -> keras.Model:
     return model
 
 
+def fit_and_compile_anew(model: keras.Model) -> Any:
+    first = fit(model)
+    loss = "sparse_categorical_crossentropy"
+    model.compile(optimizers.SGD(0.05, momentum=0.5), loss)
+    return [first, fit(model)]
+
+
 def fit_two(model: keras.Model) -> Any:
     trained = model.fit(models.TWO_IN, models.TWO_OUT, **FIT).history
     return [trained, model.evaluate(models.TWO_IN, models.TWO_OUT, verbose=0, return_dict=True)]
@@ -192,6 +208,12 @@ CASES: dict[str, tuple[Make, Use]] = {
         recurrent,
         lambda m: m.fit(models.TOKENS, LABELS, **FIT).history,
     ),
+    "a list of one output": (listed, lambda m: [fit(m), m.predict(X, verbose=0)]),
+    "accumulated gradients": (
+        lambda: deep(optimizers.Adam(0.01, gradient_accumulation_steps=2)),
+        fit,
+    ),
+    "compiled anew after a fit": (deep, fit_and_compile_anew),
     "single batches": (programs.sgd, programs.one_batch_each),
     "evaluate and predict": (programs.sgd, programs.score),
 }

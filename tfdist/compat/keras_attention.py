@@ -69,5 +69,5 @@ def projections(
 ) -> tuple[list[keras.layers.EinsumDense], keras.layers.EinsumDense]:
     """Returns what projects queries, keys and values (and gates), and what projects the heads."""
     into = [layer._query_dense, layer._key_dense, layer._value_dense]
-    gate = getattr(layer, "_gate_dense", None)
-    return [*into, *([] if gate is None else [gate])], layer._output_dense
+    gates = [one for one in layer._layers if one.name == "gate"]
+    return [*into, *gates], layer._output_dense

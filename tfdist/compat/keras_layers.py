@@ -80,26 +80,38 @@ def has_layers(layer: keras.layers.Layer) -> bool:
     return bool(layer._layers)
 
 
-def remake_weight(layer: keras.layers.Layer, old: keras.Variable, make: Callable[[], T]) -> T:
-    """Has a built layer forget a weight, and make others in the layer's own name scope.
+def remake_weight(layer: keras.layers.Layer, old: keras.Variable, make: Callable[[bool], T]) -> T:
+    """Has a built layer forget a weight, and make others in its place, in its own name scope.
+
+    They stand where it stood among the layer's weights, by which files and optimizers number them,
+    and are trained when it would be.
 
     Args:
         layer: a built layer.
         old: its weight.
-        make: adds the new weights to the layer.
+        make: adds the new weights to the layer; it is told whether they are of the kind that the
+            layer trains unless it is frozen.
 
     Returns:
         What `make` returns.
     """
+    kinds = (layer._trainable_variables, layer._non_trainable_variables)
+    kind = next(own for own in kinds if any(one is old for one in own))
+    place = next(i for i, one in enumerate(kind) if one is old)
     layer._untrack_variable(old)
+    known = len(kind)
     locked = layer._tracker.locked
     layer._tracker.unlock()
     try:
         with layer._open_name_scope():
-            return make()
+            made = make(kind is layer._trainable_variables)
     finally:
         if locked:
             layer._tracker.lock()
+    kind[place:] = [*kind[known:], *kind[place:known]]
+    for one in kind[place : place + len(kind) - known]:
+        one.trainable = old.trainable
+    return made
 
 
 def functional_of(model: keras.Model) -> keras.Layer:
@@ -126,7 +138,10 @@ def functional_nodes(
         for node in by_depth[depth]
         if node.operation is not None and not node.is_input
     ]
-    return list(function.inputs), function._outputs_struct, calls
+    outputs = function._outputs_struct
+    if isinstance(outputs, list | tuple) and len(outputs) == 1:
+        outputs = outputs[0]  # as the model returns it
+    return list(function.inputs), outputs, calls
 
 
 def functional_inputs(model: keras.Model, x: Nest) -> list[tf.Tensor]:

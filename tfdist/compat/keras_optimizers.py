@@ -12,6 +12,7 @@ __all__ = [
     "excludes_unknown_variables",
     "rate_variable",
     "read_by_updates",
+    "steps_taken",
     "trained_by",
 ]
 
@@ -41,6 +42,11 @@ def adopt(optimizer: keras.optimizers.Optimizer, strategy: tf.distribute.Strateg
     while optimizer is not None:
         optimizer._distribution_strategy = strategy
         optimizer = getattr(optimizer, "inner_optimizer", None)  # of a LossScaleOptimizer
+
+
+def steps_taken(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
+    """Returns the variable that counts an optimizer's steps, those that it accumulates, too."""
+    return optimizer._iterations
 
 
 def rate_variable(optimizer: keras.optimizers.Optimizer) -> keras.Variable | None:

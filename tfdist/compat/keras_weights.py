@@ -109,3 +109,5 @@ def move_variable(variable: keras.Variable, device: str) -> None:
             synchronization=old.synchronization,
         )
     variable._value._unique_id = old._unique_id  # by which optimizers know it
+    # Of which optimizers ask whether it is one of their strategy's, before they make slots.
+    variable._value._distribute_strategy = old._distribute_strategy

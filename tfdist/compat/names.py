@@ -124,7 +124,19 @@ PARTS: tuple[tuple[Owner, tuple[str, ...]], ...] = (
     ),
     (keras.Sequential, ("_functional",)),
     (keras.layers.Embedding, ("_embeddings",)),
-    (keras.layers.Layer, ("_open_name_scope", "_tracker", "_untrack_variable")),
+    (keras.layers.Dense, ("_kernel",)),
+    (keras.layers.EinsumDense, ("_kernel",)),
+    (
+        keras.layers.MultiHeadAttention,
+        ("_compute_attention", "_key_dense", "_output_dense", "_query_dense", "_value_dense"),
+    ),
+    (
+        keras.layers.Layer,
+        (
+            *("_layers", "_non_trainable_variables", "_open_name_scope", "_tracker"),
+            *("_trainable_variables", "_untrack_variable"),
+        ),
+    ),
     (of(keras_tracking, "Tracker"), ("lock", "locked", "unlock")),
     (of(keras_function, "Function"), ("_nodes_by_depth", "_outputs_struct")),
     (of(keras_functional, "Functional"), ("_standardize_inputs",)),
@@ -156,7 +168,7 @@ PARTS: tuple[tuple[Owner, tuple[str, ...]], ...] = (
         ),
     ),
     (keras.optimizers.Nadam, ("_u_product",)),
-    (of(tf_variables, "BaseResourceVariable"), ("_unique_id",)),
+    (of(tf_variables, "BaseResourceVariable"), ("_distribute_strategy", "_unique_id")),
     (keras_loss, ("squeeze_or_expand_to_same_rank",)),
     # data
     (keras_data_utils, ("class_weight_to_sample_weights", "unpack_x_y_sample_weight")),

@@ -52,8 +52,9 @@ def strategy(
             devices of all workers, in step; "parameter_server": workers at their own pace, with
             the variables on ps tasks; "pipeline": the layers on different workers, or on
             the devices of this machine; "tensor_parallel": each layer's weights cut over the
-            workers, or over the devices of this machine; or "auto": a ps in the cluster means parameter server,
-            several workers mean multi-worker mirrored, several GPUs mean mirrored, else one device.
+            workers, or over the devices of this machine; or "auto": a ps in the cluster means
+            parameter server, several workers mean multi-worker mirrored, several GPUs mean
+            mirrored, else one device.
         cluster: the machines of the job; by default what the environment tells (TF_CONFIG, or
             TFDIST_CLUSTER and TFDIST_TASK).
         device: of `one_device`, such as "CPU:0" or "GPU:1"; by default the first GPU, or the CPU.

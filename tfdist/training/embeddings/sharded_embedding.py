@@ -266,11 +266,11 @@ def _turn(layer: keras.layers.Layer, count: int) -> None:
     shards = keras_layers.remake_weight(
         layer,
         plain,
-        lambda: layer.add_weight(
+        lambda trained: layer.add_weight(
             name="embeddings",
             shape=plain.shape,
             initializer=_RowsOf(plain),
-            trainable=plain.trainable,
+            trainable=trained,
         ),
     )
     keras_layers.set_embeddings(layer, shards)

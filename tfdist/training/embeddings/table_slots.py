@@ -30,6 +30,7 @@ class Whole(Protocol):
     def assign(self, value: Any) -> None:
         """Sets it."""
 
+
 _SLOT_NAMES = (
     "momentum",
     "velocity",
@@ -45,9 +46,7 @@ _SLOT_NAMES = (
 )
 
 
-def find_slots(
-    optimizer: Any, tables: Sequence[Whole]
-) -> dict[tuple[int, str], keras.Variable]:
+def find_slots(optimizer: Any, tables: Sequence[Whole]) -> dict[tuple[int, str], keras.Variable]:
     """The optimizer's slots of all shards, by the shard's identity and the slot's name.
 
     Keras names a slot `<path of the variable, / as _>_<name of the slot>`. Variables of the same

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import keras
 import tensorflow as tf
 
-from tfdist.compat import keras_weights, patches
+from tfdist.compat import keras_optimizers, keras_weights, patches
 from tfdist.structures import Gradient
 
 __all__ = ["apply_gradients", "updates_in_place"]
@@ -79,7 +79,7 @@ def _update_step(
     learning_rate: tf.Tensor,
 ) -> None:
     """Keras' own, which finds its scalars read already."""
-    iterations = optimizer.iterations
+    iterations = keras_optimizers.steps_taken(optimizer)
     with keras_weights.held([(iterations, tf.convert_to_tensor(iterations.value))]):
         patches.original("update_step")(
             optimizer, grads, trainable_variables, tf.convert_to_tensor(learning_rate)

@@ -112,8 +112,8 @@ class PipelinePrograms:
         for stage in self.executor.stages:
             for segment in stage.segments:
                 for variable in segment.variables:
-                    place = strategy.device(0, segment.task, number_of(variable))
-                    home_of.setdefault(id(variable), place)
+                    device = strategy.device(0, segment.task, number_of(variable))
+                    home_of.setdefault(id(variable), device)
         for variable in model.variables:
             _move(variable, home_of.get(id(variable), strategy.home))
         for metric in model.metrics if model.compiled else []:

@@ -9,12 +9,13 @@ import tensorflow as tf
 
 from tfdist.compat import keras_layers
 from tfdist.training.tensor_parallel.device_parts import Parts, computed_on, joined, on_its_device
+from tfdist.training.tensor_parallel.plain_weights import PlainWeights
 from tfdist.training.tensor_parallel.split_weight import SplitWeight, bounds
 
 __all__ = ["SplitEmbedding"]
 
 
-class SplitEmbedding(keras.layers.Embedding):
+class SplitEmbedding(PlainWeights, keras.layers.Embedding):
     """`keras.layers.Embedding`, its table in parts on several devices."""
 
     def call(self, inputs: Any) -> Any:

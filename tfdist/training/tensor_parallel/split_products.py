@@ -17,6 +17,7 @@ from tfdist.training.tensor_parallel.device_parts import (
     parts_of,
 )
 from tfdist.training.tensor_parallel.einsum_axes import Axes, axes_of
+from tfdist.training.tensor_parallel.plain_weights import PlainWeights
 from tfdist.training.tensor_parallel.split_weight import SplitWeight
 
 __all__ = ["PassingOn", "SplitDense", "SplitEinsumDense", "axes_in", "by_element", "equation_of"]
@@ -63,7 +64,7 @@ def axes_in(layer: keras.Layer, axis: int) -> Axes:
     return axes_of(equation_of(layer), axis)
 
 
-class _InParts:
+class _InParts(PlainWeights):
     """What Dense and EinsumDense do with a kernel in parts."""
 
     activation: Any
@@ -102,10 +103,7 @@ class _InParts:
             if last and self.bias is not None:
                 operands.append(on_its_device(self.bias.shards[number])[0])
             values.append(computed_on(device, part, operands))
-        if axes.out is None:
-            whole = tf.add_n(values)
-        else:
-            whole = joined(Parts(axes.out, tuple(values)))
+        whole = tf.add_n(values) if axes.out is None else joined(Parts(axes.out, tuple(values)))
         if not last and self.bias is not None:
             whole = keras.ops.add(whole, self.bias)
         if not own_activation and self.activation is not None:
@@ -165,4 +163,3 @@ def _shares(inputs: tf.Tensor, axis: int | None, kernel: SplitWeight) -> Sequenc
     if parts is not None and parts.axis == axis and parts.sizes == cut:
         return parts.values
     return list(tf.split(inputs, cut, axis))
-

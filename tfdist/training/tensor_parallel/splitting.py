@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfdist import log
@@ -34,8 +36,8 @@ _CLASSES: dict[type, type] = {
     keras.layers.MultiHeadAttention: SplitAttention,
 }
 # In files the layers are the plain ones: Keras writes a class by its name and module.
-for _plain, _split in _CLASSES.items():
-    _split.__name__, _split.__module__ = _plain.__name__, "keras.layers"
+for _plain, _in_parts in _CLASSES.items():
+    _in_parts.__name__, _in_parts.__module__ = _plain.__name__, "keras.layers"
 
 
 def split_model(model: keras.Model, strategy: PipelineStrategy) -> None:
@@ -130,7 +132,7 @@ def _turn(
 def _split(layer: keras.layers.Layer, whole: keras.Variable, axis: int, parts: int) -> SplitWeight:
     """Makes the parts of a weight, where the whole one is, and has the layer forget that."""
 
-    def make() -> list[keras.Variable]:
+    def make(trained: bool) -> list[keras.Variable]:
         shards = []
         for number, (start, stop) in enumerate(bounds(whole.shape[axis], parts)):
             cut = (slice(None),) * axis + (slice(start, stop),)
@@ -147,7 +149,7 @@ def _split(layer: keras.layers.Layer, whole: keras.Variable, axis: int, parts: i
                     shape=tuple(shape),
                     dtype=whole.dtype,
                     initializer=values,
-                    trainable=whole.trainable,
+                    trainable=trained,
                     regularizer=whole.regularizer,
                     constraint=whole.constraint,
                 )
@@ -158,10 +160,8 @@ def _split(layer: keras.layers.Layer, whole: keras.Variable, axis: int, parts: i
 
 
 def _tell(cuts: Sequence[Cut], model: keras.Model) -> None:
-    size = sum(weight.value.shape.num_elements() or 0 for weight in model.trainable_weights)
-    own = sum(
-        shard.value.shape.num_elements() or 0 for one in split_weights(model) for shard in one.shards
-    )
+    size = _numbers(model.trainable_weights)
+    own = _numbers(shard for one in split_weights(model) for shard in one.shards)
     names = ", ".join(f"{cut.layer.path} (axis {cut.axis})" for cut in cuts[:6])
     more = f" and {len(cuts) - 6} more" if len(cuts) > 6 else ""
     log.info(
@@ -170,6 +170,10 @@ def _tell(cuts: Sequence[Cut], model: keras.Model) -> None:
         more,
         round(100 * own / max(size, 1)),
     )
+
+
+def _numbers(variables: Iterable[keras.Variable]) -> int:
+    return sum(math.prod(one.shape) for one in variables)
 
 
 # ---------------------------------------------------------------- optimizers
@@ -204,7 +208,7 @@ def _rebuild(
         for shard in shards:
             keras_slots.decay_alike(base, shard, variable)
         trained += shards or [variable]
-    is_new = int(optimizer.iterations.value) == 0
+    is_new = not any(np.any(one.numpy()) for one in before if one.name == "iteration")
     keras_slots.forget_slots(optimizer)
     optimizer.build(trained)
     if is_new:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import keras
 
@@ -64,9 +65,9 @@ def cuts_of(model: keras.Model, layout: WeightLayout | None, parts: int) -> list
     found = []
     for layer in unique(keras_layers.all_layers(model)):
         weight = _weight_of(layer)
-        axis = None if weight is None else layout.axis(weight.path, len(weight.shape))
+        axis = layout.axis(weight.path, len(weight.shape)) if weight is not None else None
         _check_others(layer, layout, weight, axis)
-        if weight is None or axis is None:
+        if axis is None or weight is None:
             continue
         if why := _why_whole(layer, axis, parts):
             raise PlugError(f"layout_map cuts {weight.path!r} along axis {axis}, but {why}")
@@ -86,7 +87,7 @@ def heads_of(model: keras.Model) -> list[keras.layers.MultiHeadAttention]:
     return [one for one in layers if type(one) is keras.layers.MultiHeadAttention]
 
 
-def _weight_of(layer: keras.layers.Layer) -> keras.Variable | None:
+def _weight_of(layer: keras.layers.Layer) -> Any:
     """The one weight of a layer that can be cut, where its class is one of those."""
     if type(layer) not in _KINDS or not layer.built or getattr(layer, "quantization_mode", None):
         return None
@@ -198,4 +199,3 @@ def _continues(layer: keras.layers.Layer, axis: int, before: int | None) -> bool
 def _keeps_parts(layer: keras.layers.Layer) -> bool:
     """Whether what a layer hands on comes in parts where its input does."""
     return type(layer) in _PASSING_ON or isinstance(layer, keras.Model)
-
