@@ -59,6 +59,9 @@ def layers_of(name: str) -> list[Any]:
     if name == "dense":
         wide = [layers.Dense(1024, activation="relu", name=f"dense{i}") for i in range(8)]
         return [keras.Input((1024,)), *wide]
+    if name == "wide":
+        wide = [layers.Dense(2048, activation="relu", name=f"wide{i}") for i in range(4)]
+        return [keras.Input((784,)), *wide, layers.Dense(10)]
     if name == "uneven":
         widths = (256, 512, 1024, 2048, 1024, 512, 256, 1024, 1024)
         uneven = [
@@ -78,10 +81,29 @@ def layers_of(name: str) -> list[Any]:
     ]
 
 
+def transformer(width: int = 512, blocks: int = 2, length: int = 64) -> Any:
+    """Blocks of attention and two products, of vectors in a row."""
+    import keras
+    from keras import layers
+
+    x = inputs = keras.Input((length, width))
+    for i in range(blocks):
+        normed = layers.LayerNormalization()(x)
+        heads = layers.MultiHeadAttention(8, width // 8, name=f"attention{i}")
+        x = layers.Add()([x, heads(normed, normed, use_causal_mask=True)])
+        up = layers.Dense(4 * width, activation="gelu", name=f"up{i}")
+        down = layers.Dense(width, name=f"down{i}")
+        x = layers.Add()([x, down(up(layers.LayerNormalization()(x)))])
+    pooled = layers.GlobalAveragePooling1D()(layers.LayerNormalization()(x))
+    return keras.Model(inputs, layers.Dense(64)(pooled))
+
+
 def _network(name: str) -> Any:
     import keras
     from keras import layers
 
+    if name == "transformer":
+        return transformer()
     if name != "towers":
         return keras.Sequential(layers_of(name))
     inputs = keras.Input((1024,))
@@ -211,10 +233,14 @@ class Job:
     def _strategy_of(self, case: Case) -> Any:
         """One connection to the workers serves all cases."""
         import tfdist
+        from tfdist.schedules.pipeline_plan import PipelinePlan
         from tfdist.strategies.pipeline_strategy import PipelineStrategy
 
         if self._strategy is None:
             self._strategy = tfdist.strategy("pipeline")
+        if case.schedule == "tensor_parallel":
+            plan = PipelinePlan.of_one_stage(self._strategy.plan.tasks)
+            return PipelineStrategy(plan, self._strategy.devices, self._strategy.home)
         plan = dataclasses.replace(
             self._strategy.plan,
             microbatches=case.microbatches,

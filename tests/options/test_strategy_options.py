@@ -12,15 +12,27 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tfdist.cluster.checks import MODEL_PARALLEL
 from tfdist.errors import ClusterError, StrategyError
 from tfdist.schedules.pipeline_plan import PipelinePlan
 from tfdist.strategies import factory
-from tfdist.strategies.strategy_options import KINDS, PIPELINE, Options, check_kind, did_you_mean
+from tfdist.strategies.strategy_options import (
+    KINDS,
+    PIPELINE,
+    TENSOR_PARALLEL,
+    Options,
+    check_kind,
+    did_you_mean,
+)
 
 KNOWN = (
     "device, devices, logical_devices, communication, rendezvous_timeout, intra_op_threads, "
-    "inter_op_threads, microbatches, schedule, stages, replicas, recompute, place"
+    "inter_op_threads, microbatches, schedule, stages, replicas, recompute, place, "
+    "tensor_parallel_size, layout_map"
 )
+
+
+TWO = ("worker:0", "worker:1")
 
 
 def defaults_of(function: Callable[..., Any]) -> dict[str, Any]:
@@ -61,8 +73,8 @@ def test_the_signature_has_the_defaults_of_the_options() -> None:
 
 
 def test_a_pipelines_options_have_the_defaults_of_its_plan() -> None:
-    plan = PipelinePlan(("worker:0", "worker:1"))
-    assert Options().pipeline() == {name: getattr(plan, name) for name in PIPELINE}
+    assert Options().plan("pipeline", TWO) == PipelinePlan(TWO)
+    assert Options().plan("tensor_parallel", TWO) == PipelinePlan.of_one_stage(TWO)
 
 
 def test_every_option_is_described_in_the_docstring() -> None:
@@ -100,9 +112,9 @@ ODD = [
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Options)])
 def test_whatever_an_option_is_given_it_is_taken_or_refused_by_its_name(name: str) -> None:
     for value in ODD:
-        with refused_by(name, StrategyError):
-            options = Options.from_keywords({name: value})
-            PipelinePlan(("worker:0", "worker:1"), **options.pipeline())
+        for kind in MODEL_PARALLEL:
+            with refused_by(name, StrategyError):
+                Options.from_keywords({name: value}).plan(kind, TWO)
 
 
 @pytest.mark.parametrize("value", [2, {"worker": ["localhost:1"]}, "cluster.json"])
@@ -114,7 +126,7 @@ def test_a_cluster_that_is_none_is_refused(value: Any) -> None:
 def test_numpys_numbers_are_numbers() -> None:
     two = np.int64(2)
     options = Options.from_keywords({"intra_op_threads": two, "microbatches": two, "stages": two})
-    assert PipelinePlan(("worker:0", "worker:1"), **options.pipeline()).num_stages == 2
+    assert options.plan("pipeline", TWO).num_stages == 2
 
 
 @pytest.mark.parametrize("name", ["intra_op_threads", "inter_op_threads"])
@@ -213,7 +225,7 @@ def test_a_misspelt_kind_is_refused_with_the_nearest() -> None:
     said = refused(lambda: check_kind("miror"))
     assert said == (
         "no strategy 'miror'; did you mean 'mirrored'? there is auto, one_device, mirrored, "
-        "multi_worker_mirrored, parameter_server, pipeline"
+        "multi_worker_mirrored, parameter_server, pipeline, tensor_parallel"
     )
 
 
@@ -250,18 +262,21 @@ GIVEN: dict[str, Any] = {
     "replicas": 2,
     "recompute": True,
     "place": {"a*": 0},
+    "tensor_parallel_size": 2,
+    "layout_map": {".*kernel": (None, "model")},
 }
 """Every option, with a value that is not its default."""
 
 MEANS = {
     "device": ("one_device",),
     "devices": ("mirrored",),
-    "logical_devices": ("mirrored", "one_device", "pipeline"),
+    "logical_devices": ("mirrored", "one_device", *MODEL_PARALLEL),
     "communication": ("multi_worker_mirrored",),
-    "rendezvous_timeout": ("multi_worker_mirrored", "parameter_server", "pipeline"),
+    "rendezvous_timeout": ("multi_worker_mirrored", "parameter_server", *MODEL_PARALLEL),
     "intra_op_threads": KINDS,
     "inter_op_threads": KINDS,
     **dict.fromkeys(PIPELINE, ("pipeline",)),
+    **dict.fromkeys(TENSOR_PARALLEL, MODEL_PARALLEL),
 }
 """To which kinds."""
 
@@ -291,11 +306,5 @@ def test_options_that_were_left_alone_mean_nothing_wrong_to_any_kind(kind: str) 
 
 
 def test_places_of_layers_are_handed_on_to_the_plan() -> None:
-    assert Options(place={"a*": 1}, microbatches=2).pipeline() == {
-        "microbatches": 2,
-        "schedule": "1f1b",
-        "stages": None,
-        "replicas": 1,
-        "recompute": False,
-        "place": {"a*": 1},
-    }
+    plan = Options(place={"a*": 1}, microbatches=2).plan("pipeline", TWO)
+    assert plan == PipelinePlan(TWO, microbatches=2, place={"a*": 1})

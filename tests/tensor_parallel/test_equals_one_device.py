@@ -14,6 +14,7 @@ import tensorflow as tf
 from keras import layers, optimizers
 
 import tfdist
+from tests.tensor_parallel.programs_in_parts import sentences
 from tests.training import comparing, models
 from tests.training.comparing import ADAM_WEIGHTS, BRAIN, Make, Use, assert_same, in_plain_keras
 from tests.training.models import FIT, LABELS, TOKENS, WEIGHTS, X
@@ -154,23 +155,6 @@ def test_optimizers(optimizer: Callable[[], Any]) -> None:
     same(lambda: deep(optimizer()), fit, weights=ADAM_WEIGHTS)
 
 
-def sentences() -> keras.Model:
-    """A transformer's block, with masks, for `TOKENS`."""
-    inputs = keras.Input((6,), dtype="int32")
-    x = layers.Embedding(20, 8, mask_zero=True, name="by_rows")(inputs)
-    x = layers.Add()([x, layers.Embedding(20, 8, name="by_columns")(inputs)])
-    attention = layers.MultiHeadAttention(4, 3, name="attention")
-    x = layers.Add()([x, attention(x, x, use_causal_mask=True)])
-    x = layers.LayerNormalization()(x)
-    up = layers.Dense(12, activation="gelu", name="column_up")(x)
-    x = layers.Add()([x, layers.Dense(8, name="row_down")(up)])
-    x = layers.EinsumDense("abc,cde->abde", (None, 2, 3), bias_axes="e", name="ends")(x)
-    x = layers.GlobalAveragePooling1D()(layers.Reshape((6, 6))(x))
-    model = keras.Model(inputs, layers.Dense(3, activation="softmax")(x))
-    model.compile(optimizers.Adam(0.01), "sparse_categorical_crossentropy")
-    return model
-
-
 @pytest.mark.parametrize("degrees", [{}, THREE, {"replicas": 2}], ids=str)
 def test_a_transformer(degrees: dict[str, Any]) -> None:
     same(
@@ -304,3 +288,79 @@ def test_a_layer_shows_its_weights_whole() -> None:
     assert np.asarray(layer.kernel).shape == (8, 6)
     assert model.count_params() == deep().count_params()
     assert {v.value.device[-5:] for v in layer.weights} == {"CPU:0", "CPU:1"}
+
+
+class Gan(keras.Model):
+    """A generator and a discriminator with an optimizer each, and steps of their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.generator = keras.Sequential(
+            [layers.Dense(6, activation="relu", name="column_g"), layers.Dense(8, name="row_g")]
+        )
+        self.judge = keras.Sequential(
+            [layers.Dense(5, activation="tanh", name="column_d"), layers.Dense(1, name="row_d")]
+        )
+        self.slow, self.fast = optimizers.SGD(0.05), optimizers.Adam(0.01)
+
+    def call(self, x: Any) -> Any:
+        return self.judge(self.generator(x))
+
+    def train_step(self, data: Any) -> Any:
+        x, _ = data
+        with tf.GradientTape(persistent=True) as tape:
+            made = self.generator(x, training=True)
+            judged, real = self.judge(made, training=True), self.judge(x, training=True)
+            of_made = tf.reduce_mean(tf.nn.softplus(-judged))
+            of_judge = tf.reduce_mean(tf.nn.softplus(judged) + tf.nn.softplus(-real))
+        for loss, part, optimizer in (
+            (of_made, self.generator, self.slow),
+            (of_judge, self.judge, self.fast),
+        ):
+            weights = part.trainable_variables
+            optimizer.apply(tape.gradient(loss, weights), weights)
+        return {"generator": of_made, "judge": of_judge}
+
+
+def test_a_subclassed_model_with_steps_of_its_own() -> None:
+    def make() -> keras.Model:
+        model = Gan()
+        model(X[:2])
+        model.compile()
+        return model
+
+    def use(model: keras.Model) -> Any:
+        return [fit(model), model.predict(X[:7], verbose=0)]
+
+    same(make, use, {}, THREE, weights=ADAM_WEIGHTS)
+
+
+def test_a_subclassed_model_with_steps_of_keras_that_is_built_by_its_first_batch() -> None:
+    class Own(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.up = layers.Dense(6, activation="relu", name="column_up")
+            self.down = layers.Dense(3, activation="softmax", name="row_down")
+
+        def call(self, x: Any) -> Any:
+            return self.down(self.up(x))
+
+    def make() -> keras.Model:
+        model = Own()
+        model.compile(
+            optimizers.Adam(0.01), "sparse_categorical_crossentropy", metrics=["accuracy"]
+        )
+        return model
+
+    def use(model: keras.Model) -> Any:
+        return [fit(model, validation_data=(X, LABELS)), model.evaluate(X, LABELS, verbose=0)]
+
+    plain = in_plain_keras(make, use)
+    layout = {".*up/kernel": (None, "model"), ".*down/kernel": ("model", None)}
+    with comparing.seeded():
+        with strategy(layout).scope():
+            model = make()
+        tfdist.plug(model)
+        result = use(model)
+    assert len(split_weights(model)) == 3
+    np.testing.assert_allclose(result[1], plain.result[1], rtol=comparing.HISTORY)

@@ -9,6 +9,7 @@ what it calls is called as Keras or TensorFlow call it themselves.
 `versions.py`: which versions of Keras are tested (3.14 to 3.16), and the sentence for any other.
 `first_operation.py`: what must come before TensorFlow's first operation; a scope for the whole
     program; imports no Keras.
+`keras_attention.py`: multi-head attention between its projections.
 `keras_build.py`: how all variables of a model, its metrics and optimizers are made; global seeds.
 `keras_data.py`: Keras' data adapters: what `fit` accepts, validation_split, weights of classes.
 `keras_layers.py`: layers in a model, calls between them, masks, logits, embeddings' tables.

@@ -55,6 +55,10 @@ class PipelineStrategy(tf.distribute.OneDeviceStrategy):
         extended.tfdist_updated = weakref.WeakKeyDictionary()
         extended.tfdist_fill = dict.fromkeys(devices[: len(devices) // plan.replicas], 0)
 
+    def run_on(self, device: str) -> None:
+        """Has `run` compute on another device than this process' own."""
+        self.extended.tfdist_run_on(device)
+
     def device(self, replica: int, task: int, part: int = 0) -> str:
         """Returns the device of a task of a replica.
 
@@ -75,6 +79,9 @@ def _placing(base: Any) -> type:
         """Spreads new variables over devices, and updates each where it lives."""
 
         _device: str
+
+        def tfdist_run_on(self, device: str) -> None:
+            self._device = device
 
         def _create_variable(
             self, next_creator: Callable[..., tf.Variable], **kwargs: object

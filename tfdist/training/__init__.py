@@ -22,6 +22,7 @@
 `data/`: what each replica reads.
 `peers/`: what workers in step tell each other, and of those that are lost.
 `replica/`: what makes N replicas equal to one machine.
+`tensor_parallel/`: weights of a layer on several devices.
 `slot_shards/`: `shard_optimizer`.
 `synchronous/`: the family of one device, mirrored and workers in step.
 `parameter_server/`: the family with parameter servers.

@@ -17,6 +17,8 @@ To the epoch loop a pipeline is one replica that takes whole batches.
 `variable_values.py`: variables, read at a step's beginning, written at its end.
 `optimizer_update.py`: the update, each variable on its own device.
 `own_step.py`: a class's own `train_step`.
+`variable_places.py`: which device each variable goes to, and its slots.
+`uncut_programs.py`: a subclassed model, of one stage: only weights are cut.
 `stage_prediction.py`: `predict` through the stages.
 `slot_stamps.py`: when each slot of a real step begins and ends.
 """
@@ -24,6 +26,7 @@ To the epoch loop a pipeline is one replica that takes whole batches.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
@@ -32,8 +35,11 @@ from tfdist.strategies import registry
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.strategies.pipeline_strategy import PipelineStrategy
 from tfdist.training.loop.family import FamilyKind
+from tfdist.training.pipelined.layer_graph import is_functional
 from tfdist.training.pipelined.pipeline_programs import PipelinePrograms
+from tfdist.training.pipelined.uncut_programs import UncutPrograms
 from tfdist.training.plug_options import FAMILY_OPTIONS, TrainingOptions
+from tfdist.training.synchronous.replica_programs import Programs
 from tfdist.training.synchronous.synchronous import Synchronous
 from tfdist.training.tensor_parallel.splitting import split_model
 
@@ -60,6 +66,9 @@ class PipelineKind(FamilyKind):
     ) -> Synchronous:
         """What takes the steps of a model; see `FamilyKind`."""
         registry.let_go_of_functions(strategy)
+        assert isinstance(strategy, PipelineStrategy)
         split_model(model, strategy)
-        programs = functools.partial(PipelinePrograms, options=options)
+        programs: Callable[..., Programs] = functools.partial(PipelinePrograms, options=options)
+        if strategy.plan.num_stages == 1 and not is_functional(model):
+            programs = UncutPrograms
         return Synchronous(model, strategy, layout, options, programs)

@@ -23,7 +23,7 @@ from tfdist.structures import Nest
 from tfdist.training.model_parts import unique
 from tfdist.training.pipelined import layer_estimates
 
-__all__ = ["Graph", "Piece", "Segment", "Stage", "crossing", "cut", "graph_of"]
+__all__ = ["Graph", "Piece", "Segment", "Stage", "crossing", "cut", "graph_of", "is_functional"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -108,6 +108,11 @@ class Stage:
     def pieces(self) -> list[Piece]:
         """All pieces of the stage."""
         return [piece for segment in self.segments for piece in segment.pieces]
+
+
+def is_functional(model: keras.Model) -> bool:
+    """Whether the order of a built model's layers is known."""
+    return keras_layers.functional_nodes(model) is not None
 
 
 def graph_of(model: keras.Model) -> Graph:

@@ -13,15 +13,14 @@ import keras
 import tensorflow as tf
 
 from tfdist import log
-from tfdist.compat import keras_data, keras_trainer, keras_weights, tf_graphs
+from tfdist.compat import keras_data, keras_trainer, tf_graphs
 from tfdist.errors import PlugError
 from tfdist.strategies import registry, step_clock
 from tfdist.strategies.layout import ReplicaLayout
-from tfdist.strategies.pipeline_strategy import PipelineStrategy, same_device
+from tfdist.strategies.pipeline_strategy import PipelineStrategy
 from tfdist.structures import Nest, Traced
 from tfdist.training.data.stream import AllGatherNumbers, rows_in, without_optionals
 from tfdist.training.mode import Mode
-from tfdist.training.model_parts import optimizers_of
 from tfdist.training.peers.lost_servers import told_of_lost_servers
 from tfdist.training.pipelined import layer_graph as graphs
 from tfdist.training.pipelined.executor import Executor
@@ -29,6 +28,7 @@ from tfdist.training.pipelined.microbatch import Outcome
 from tfdist.training.pipelined.optimizer_update import apply_gradients
 from tfdist.training.pipelined.own_step import has_own_step, take_own_step
 from tfdist.training.pipelined.stage_prediction import StagePrediction
+from tfdist.training.pipelined.variable_places import place_variables
 from tfdist.training.plug_options import TrainingOptions
 from tfdist.training.replica.local_state import LocalState
 from tfdist.training.replica.step import Exchange
@@ -114,18 +114,7 @@ class PipelinePrograms:
                 for variable in segment.variables:
                     device = strategy.device(0, segment.task, number_of(variable))
                     home_of.setdefault(id(variable), device)
-        for variable in model.variables:
-            _move(variable, home_of.get(id(variable), strategy.home))
-        for metric in model.metrics if model.compiled else []:
-            for variable in metric.variables:
-                _move(variable, self.executor.last())
-        paths = {v.path.replace("/", "_"): home_of.get(id(v)) for v in model.trainable_weights}
-        for variable in (v for optimizer in optimizers_of(model) for v in optimizer.variables):
-            # A slot is named after the variable that it belongs to.
-            place = next(
-                (p for name, p in paths.items() if f"/{name}_" in f"/{variable.path}/"), None
-            )
-            _move(variable, place or strategy.home)
+        place_variables(model, home_of, strategy.home, metrics=self.executor.last())
 
     def _tell_the_stages(self) -> None:
         for stage in self.executor.stages:
@@ -235,8 +224,3 @@ class PipelinePrograms:
     def prediction(self, all_gather: AllGatherNumbers) -> StagePrediction:
         """What predicts; see `Programs`."""
         return StagePrediction(self._model, self._strategy, self.executor, all_gather)
-
-
-def _move(variable: keras.Variable, device: str) -> None:
-    if not same_device(variable.value.device, device):
-        keras_weights.move_variable(variable, device)

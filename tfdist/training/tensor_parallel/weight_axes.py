@@ -65,9 +65,12 @@ def cuts_of(model: keras.Model, layout: WeightLayout | None, parts: int) -> list
     found = []
     for layer in unique(keras_layers.all_layers(model)):
         weight = _weight_of(layer)
-        axis = layout.axis(weight.path, len(weight.shape)) if weight is not None else None
+        if weight is None:
+            _check_others(layer, layout, None, None)
+            continue
+        axis = layout.axis(str(weight.path), len(weight.shape))
         _check_others(layer, layout, weight, axis)
-        if axis is None or weight is None:
+        if axis is None:
             continue
         if why := _why_whole(layer, axis, parts):
             raise PlugError(f"layout_map cuts {weight.path!r} along axis {axis}, but {why}")
@@ -103,10 +106,11 @@ def _check_others(
     axis: int | None,
 ) -> None:
     """Checks what a layout says of a layer's weights beside the one that can be cut."""
+    own = "" if weight is None else str(weight.path)
     for other in layer.variables if not keras_layers.has_layers(layer) else ():
         if other is weight or layout.axis(other.path, len(other.shape)) is None:
             continue
-        if weight is None or other is not getattr(layer, "bias", None):
+        if not own or other is not getattr(layer, "bias", None):
             raise PlugError(
                 f"layout_map cuts {other.path!r}, a weight of a {type(layer).__name__}: what can "
                 f"be cut are kernels and tables of {_WORDS}; leave it whole, or cut the model "
@@ -114,8 +118,8 @@ def _check_others(
             )
         if axis is None or axes_in(layer, axis).out is None:
             raise PlugError(
-                f"layout_map cuts {other.path!r}, but not {weight.path!r} along the same axis: a "
-                "bias is cut where its kernel's outputs are, and then by itself"
+                f"layout_map cuts {other.path!r}, but not {own!r} along the same axis: a bias is "
+                "cut where its kernel's outputs are, and then by itself"
             )
 
 
