@@ -159,7 +159,7 @@ def test_a_wrong_environment_is_told_where_it_is_asked() -> None:
             process.current()
 
 
-@pytest.mark.parametrize("text", ["soon", "0", "-1", "nan"])
+@pytest.mark.parametrize("text", ["soon", "0", "-1", "nan", "inf"])
 def test_a_rendezvous_timeout_that_is_none_is_refused(
     text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from tfdist import help_text
 from tfdist.errors import ClusterError
+from tfdist.given_numbers import is_wait
 
 if TYPE_CHECKING:
     from tfdist.cluster.crew_size import Size
@@ -25,6 +26,7 @@ __all__ = [
     "port",
     "restarts",
     "seconds",
+    "waiting",
     "spelt",
     "threads",
     "tracebacks",
@@ -330,6 +332,19 @@ def threads(text: str) -> int | Literal["auto"]:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of threads; give 1, 2, ...")
     return int(text)
+
+
+def waiting(text: str) -> float:
+    """Reads how many seconds somebody waits."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not is_wait(value):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a time to wait; give seconds above 0 and below 1e9"
+        )
+    return value
 
 
 def seconds(text: str) -> float:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from numbers import Integral, Real
 from typing import TypeGuard
 
-__all__ = ["is_count", "is_number"]
+__all__ = ["is_count", "is_number", "is_wait"]
+
+_LONGEST_WAIT = 1e9
+"""Seconds: 31 years. Tasks tell each other how long they wait, and infinity is no JSON."""
 
 
 def is_count(value: object, least: int = 1) -> TypeGuard[int]:
@@ -30,3 +33,13 @@ def is_number(value: object, above: float) -> TypeGuard[float]:
     if isinstance(value, bool) or not isinstance(value, Real):
         return False
     return float(value) > above
+
+
+def is_wait(value: object) -> TypeGuard[float]:
+    """Tells whether a value is a number of seconds that somebody can wait: above 0, below 1e9.
+
+    Example:
+        >>> is_wait(0.5), is_wait(0), is_wait(float("inf"))
+        (True, False, False)
+    """
+    return is_number(value, above=0) and float(value) < _LONGEST_WAIT

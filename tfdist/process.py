@@ -18,6 +18,7 @@ from tfdist.cluster import Cluster, Task
 from tfdist.cluster.secret import Secret
 from tfdist.environments import LAUNCHED_VARIABLE, detect_cluster
 from tfdist.errors import ClusterError, StrategyError
+from tfdist.given_numbers import is_wait
 from tfdist.machine.capacities import available_cores
 
 __all__ = [
@@ -287,8 +288,8 @@ def _seconds(name: str, default: float, environ: Mapping[str, str] | None = None
         seconds = float(text)
     except ValueError:
         seconds = 0.0
-    if not seconds > 0:
-        raise StrategyError(f"{name}={text!r}: give seconds above 0")
+    if not is_wait(seconds):
+        raise StrategyError(f"{name}={text!r}: give seconds above 0 and below 1e9")
     return seconds
 
 

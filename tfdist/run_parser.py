@@ -227,14 +227,14 @@ def run_parser() -> RunParser:
     parser.option(
         how,
         "--rendezvous_timeout",
-        type=command_line.seconds,
+        type=command_line.waiting,
         metavar="SECONDS",
         help="how long the tasks wait for each other at the start",
     )
     parser.option(
         how,
         "--stall_timeout",
-        type=command_line.seconds,
+        type=command_line.waiting,
         metavar="SECONDS",
         help="how long a task waits for one that does not answer (default: 60)",
     )

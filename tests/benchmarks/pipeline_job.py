@@ -172,6 +172,16 @@ class Job:
         self._models.clear()
         return {}
 
+    def held(self, case: Case) -> dict[str, Any]:
+        """How many MB of a model's weights each device holds."""
+        model, _ = self._model_of(case)
+        sizes: dict[str, float] = {}
+        for weight in model.weights:
+            value = weight.value
+            size = value.shape.num_elements() * value.dtype.size / 1e6
+            sizes[value.device] = sizes.get(value.device, 0.0) + size
+        return {"megabytes": sizes}
+
     def stages(self, case: Case) -> dict[str, Any]:
         """The names of the layers of each stage."""
         from tfdist.training.plugged import Plugged

@@ -146,6 +146,8 @@ OPTIMIZERS: dict[str, Callable[[], Any]] = {
     "adamw": lambda: optimizers.AdamW(0.01, weight_decay=0.01, global_clipnorm=0.1),
     "average": lambda: optimizers.SGD(0.1, use_ema=True, ema_overwrite_frequency=3),
     "accumulation": lambda: optimizers.SGD(0.1, gradient_accumulation_steps=2, clipvalue=0.01),
+    "norms": lambda: optimizers.SGD(0.1, clipnorm=0.02),
+    "norms, accumulated": lambda: optimizers.SGD(0.1, clipnorm=0.02, gradient_accumulation_steps=2),
     "lion": lambda: optimizers.Lion(0.001),
 }
 

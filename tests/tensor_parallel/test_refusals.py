@@ -54,17 +54,17 @@ REFUSED: dict[str, tuple[Callable[[], keras.Model], Any, str]] = {
     "a bias whose kernel is whole": (
         dense(),
         {".*column_1/bias": ("model",)},
-        "cuts 'sequential/column_1/bias', but not 'sequential/column_1/kernel' along the same axis",
+        "cuts 'sequential/column_1/bias', but not the outputs of 'sequential/column_1/kernel'",
     ),
     "a bias whose kernel is cut along its inputs": (
         dense(),
         {".*column_1/kernel": ("model", None), ".*column_1/bias": ("model",)},
-        "but not 'sequential/column_1/kernel' along the same axis",
+        "but not the outputs of 'sequential/column_1/kernel': leave the bias out",
     ),
     "a path that no weight has": (
         dense(),
         {"column_1/kernels": (None, "model")},
-        "no weight's path; did you mean 'sequential/column_1/kernel'? the model has sequential/",
+        "no weight's path (did you mean 'sequential/column_1/kernel'? the model has sequential/",
     ),
     "two patterns for one weight": (
         dense(),
@@ -109,22 +109,12 @@ def test_a_layout_that_does_not_fit_is_refused(
     assert not split_weights(model)
 
 
-@pytest.mark.parametrize(
-    ("optimizer", "why"),
-    [
-        (lambda: optimizers.SGD(0.1, clipnorm=1.0), "clipnorm=1.0, the norm of each whole weight"),
-        (optimizers.Adafactor, "Adafactor, which may look at a weight as a whole"),
-    ],
-    ids=["clipnorm", "adafactor"],
-)
-def test_an_optimizer_that_looks_at_whole_weights_is_refused(
-    optimizer: Callable[[], Any], why: str
-) -> None:
+def test_an_optimizer_that_looks_at_whole_weights_is_refused() -> None:
     keras.backend.clear_session(free_memory=False)
     with strategy(COLUMN).scope():
-        model = deep(optimizer())
+        model = deep(optimizers.Adafactor())
     tfdist.plug(model)
-    with pytest.raises(PlugError, match=re.escape(why)):
+    with pytest.raises(PlugError, match="Adafactor, which may look at a weight as a whole"):
         fit(model)
 
 

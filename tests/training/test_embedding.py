@@ -301,6 +301,8 @@ def test_a_frozen_table_stays_frozen() -> None:
     shard_embeddings(model, 2, min_bytes=0)
     assert model.trainable_variables == []
     assert len(model.non_trainable_variables) == 2
+    model.layers[0].trainable = True
+    assert len(model.trainable_weights) == 2  # and is trained again when it is let go
 
 
 def test_a_built_optimizer_is_refused_with_the_cure() -> None:

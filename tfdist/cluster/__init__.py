@@ -9,7 +9,8 @@ Nothing here imports TensorFlow.
     of each kind of strategy, a task that is in it.
 `address.py`: "host:port": what is refused of it (no port, port 0, a scheme), and what is the
     loopback.
-`task.py`: "worker:1": which jobs there are, "master" as chief, "did you mean".
+`task.py`: "worker:1": which jobs there are, "master" as chief, an index
+    as a number or as digits, "did you mean".
 `secret.py`: the job's secret: 16 to 4,096 characters, or a file that nobody else can open (chmod
     600).
 `crew_size.py`: `--workers 1:4`: the fewest and the most; the settling time of a changing job (10

@@ -12,7 +12,8 @@ Nothing here imports TensorFlow.
     silent (10 s) or come too late.
 `participant.py`: the others' side: how often the chief is tried again, a stranger at its address;
     up to 64 tasks log whom they wait for.
-`handshake.py`: what each says of itself, and how two differ: jobs, kind of strategy, versions.
+`handshake.py`: what each says of itself, and how two differ: jobs, kind of strategy, versions;
+    which values of it are refused.
 `wording.py`: what is said of those who are missing, at the deadline, too; how often the waiting
     line is said again (after 2 s, 10 s, then every 10 s), how many are named.
 `absent.py`: who is still missing, in the cluster's order.

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, NoReturn
 
 from tfdist.cluster.spec import Cluster
+from tfdist.given_numbers import is_wait
 from tfdist.rendezvous.cards import difference_of
 
 __all__ = ["PROTOCOL", "Handshake", "plain"]
@@ -220,7 +221,9 @@ def _count(value: object) -> int:
 
 
 def _seconds(value: object) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e9:
+    if value == 0 and not isinstance(value, bool):
+        return 0.0
+    if is_wait(value):
         return float(value)
     return _no("time", value)
 

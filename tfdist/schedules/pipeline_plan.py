@@ -130,8 +130,8 @@ class PipelinePlan:
         if left or size != each:
             raise StrategyError(
                 f"{len(tasks)} tasks ({', '.join(tasks)}) for {replicas} replicas x {size} tasks "
-                "that share the weights of each: change replicas, tensor_parallel_size or the "
-                "cluster"
+                "that share the weights of each: give replicas and a tensor_parallel_size whose "
+                "product is the number of tasks, or leave tensor_parallel_size out"
             )
         layout: Any = layout_map
         return cls(

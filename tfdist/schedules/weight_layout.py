@@ -59,8 +59,8 @@ class WeightLayout:
             cut = [i for i, name in enumerate(entry) if name is not None]
             if len(cut) > 1:
                 raise StrategyError(
-                    f"layout_map cuts {pattern!r} along {len(cut)} axes, {entry}: one axis of a "
-                    "weight is cut; copies of the model are asked for by replicas=N"
+                    f"layout_map cuts {pattern!r} along {len(cut)} axes, {entry}: name one of "
+                    "them, and give replicas=N for copies of the model"
                 )
             names.update(name for name in entry if name is not None)
             axes[pattern] = cut[0] if cut else None
@@ -68,7 +68,7 @@ class WeightLayout:
         if len(names) > 1:
             raise StrategyError(
                 f"layout_map names {len(names)} axes of devices, {', '.join(sorted(names))}: "
-                "weights are cut along one, and copies of the model are asked for by replicas=N"
+                "name one, and give replicas=N for copies of the model"
             )
         _check_mesh(getattr(given, "device_mesh", None), names, devices)
         return cls(axes, ranks)
@@ -112,8 +112,8 @@ class WeightLayout:
                 near = get_close_matches(pattern.replace(".*", ""), paths, n=1, cutoff=0.4)
                 hint = f"did you mean {near[0]!r}? " if near else ""
                 raise PlugError(
-                    f"layout_map has {pattern!r}, which is no weight's path; {hint}the model has "
-                    f"{_some(paths)}; a pattern matches the whole path"
+                    f"layout_map has {pattern!r}, which is no weight's path ({hint}the model has "
+                    f"{_some(paths)}): give patterns of whole paths, as '.*dense/kernel'"
                 )
 
 
@@ -135,7 +135,8 @@ def _compiled(pattern: str) -> re.Pattern[str]:
         return re.compile(pattern)
     except re.error as error:
         raise StrategyError(
-            f"layout_map has the pattern {pattern!r}, which is no regular expression ({error})"
+            f"layout_map has the pattern {pattern!r}, which is no regular expression ({error}): "
+            "give one, such as '.*dense/kernel'"
         ) from error
 
 

@@ -8,7 +8,8 @@
 `one_machine.py`: one device and mirrored: devices of this machine, threads.
 `multi_worker.py`: workers in step: ring or NCCL ("gradients travel by ..."), and how long
     TensorFlow bears silence (twice the stall timeout and 10 s).
-`parameter_server.py`: the asynchronous strategy, on the chief; a worker or ps never returns.
+`parameter_server.py`: the asynchronous strategy, on the chief, and how variables are spread over
+    servers (in turn); a worker or ps never returns.
 `pipeline_strategy.py`: `PipelineStrategy`: which device runs which stage, and which jobs it needs.
 `servers.py`: what workers and ps do as TensorFlow servers, and how a chief and they end.
 `server_variables.py`: variables on servers: read and sent in few messages.

@@ -10,7 +10,7 @@ from typing import Any
 
 from tfdist.cluster.checks import KINDS, MODEL_PARALLEL
 from tfdist.errors import StrategyError
-from tfdist.given_numbers import is_count, is_number
+from tfdist.given_numbers import is_count, is_wait
 from tfdist.process import rendezvous_timeout
 from tfdist.schedules.pipeline_plan import PipelinePlan
 
@@ -67,8 +67,10 @@ class Options:
             if value is not None and not is_count(value):
                 raise StrategyError(f"{name}={value!r}: give a number of at least 1, or None")
         value = self.rendezvous_timeout
-        if value is not None and not is_number(value, above=0):
-            raise StrategyError(f"rendezvous_timeout={value!r}: give seconds above 0, or None")
+        if value is not None and not is_wait(value):
+            raise StrategyError(
+                f"rendezvous_timeout={value!r}: give seconds above 0 and below 1e9, or None"
+            )
         if self.communication not in _COMMUNICATION:
             raise StrategyError(
                 f"communication={self.communication!r}: give one of {', '.join(_COMMUNICATION)}"

@@ -1,6 +1,7 @@
 """The epoch loop, once for every family: what it asks of a family, chunks of steps, callbacks.
 
-`epoch_loop.py`: `fit`, `evaluate`, `predict`: the order of epochs, steps, validation and callbacks.
+`epoch_loop.py`: `fit`, `evaluate`, `predict`: the order of epochs, steps, validation and callbacks;
+    `verbose`: Keras' bar, on the chief alone; how workers take over what the chief has restored.
 `family.py`: what a family of strategies is: the interface of `FamilyKind` and `Family`.
 `callback_routing.py`: which callbacks run on the chief alone (`chief_only`, those that only write),
     and which want every batch, so that chunks are one step long: those with a hook of batches, but

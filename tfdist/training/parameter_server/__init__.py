@@ -20,7 +20,8 @@ accumulated gradients.
 `worker_pipelines.py`: workers that read their own data; one that comes back begins it anew.
 `worker_prediction.py`: `predict` by workers, in the data's order.
 `metric_totals.py`: metrics, summed on the chief.
-`placement.py`: the table at the start: which variable is on which server.
+`placement.py`: the table at the start that shows which variable is on which server; TensorFlow
+    has placed them, as `strategies/parameter_server.py` asks it.
 """
 
 from __future__ import annotations

@@ -15,5 +15,6 @@ one way and the second the other, exchange nothing in between.
 `split_attention.py`: the heads of MultiHeadAttention, each computed where its weights are.
 `weight_axes.py`: which layers of a model are cut, and along which axis: by the user's
     `layout_map`, or chosen; what is refused.
+`split_clipping.py`: `clipnorm`, whose norm is that of a whole weight.
 `splitting.py`: turns the layers of a built model, and its optimizers, in place.
 """

@@ -9,9 +9,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-__all__ = ["SplitWeight", "bounds", "number_of"]
+__all__ = ["SplitWeight", "bounds", "number_of", "whole_of"]
 
-_NUMBER = "_tfdist_part_number"
+_NUMBER, _WHOLE = "_tfdist_part_number", "_tfdist_whole_weight"
 
 
 def bounds(length: int, parts: int) -> list[tuple[int, int]]:
@@ -22,6 +22,12 @@ def bounds(length: int, parts: int) -> list[tuple[int, int]]:
 def number_of(variable: keras.Variable) -> int:
     """Which part of a weight a variable is; 0 for one that is whole."""
     return int(getattr(variable, _NUMBER, 0))
+
+
+def whole_of(variable: keras.Variable) -> SplitWeight | None:
+    """The weight that a variable is a part of; None of one that is whole."""
+    found = getattr(variable, _WHOLE, None)
+    return found if isinstance(found, SplitWeight) else None
 
 
 class SplitWeight:
@@ -41,6 +47,7 @@ class SplitWeight:
         self.name = name
         for number, shard in enumerate(self.shards):
             object.__setattr__(shard, _NUMBER, number)
+            object.__setattr__(shard, _WHOLE, self)
 
     def like(self, shards: Sequence[keras.Variable], name: str) -> SplitWeight:
         """Returns other variables that lie as these do, seen as one."""

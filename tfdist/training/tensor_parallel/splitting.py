@@ -17,6 +17,7 @@ from tfdist.strategies.pipeline_strategy import PipelineStrategy
 from tfdist.training.embeddings.table_slots import keep_files_plain, plain_slots
 from tfdist.training.model_parts import optimizers_of
 from tfdist.training.tensor_parallel.split_attention import SplitAttention
+from tfdist.training.tensor_parallel.split_clipping import clip_by_whole_norms
 from tfdist.training.tensor_parallel.split_lookups import SplitEmbedding
 from tfdist.training.tensor_parallel.split_products import (
     PassingOn,
@@ -76,6 +77,7 @@ def split_model(model: keras.Model, strategy: PipelineStrategy) -> None:
     wholes = split_weights(model)
     for optimizer in optimizers_of(model):
         base = keras_slots.base_of(optimizer)
+        clip_by_whole_norms(base)
         for one in {id(one): one for one in (optimizer, base)}.values():
             keep_files_plain(one, wholes)
 
@@ -187,12 +189,6 @@ def _check_optimizers(model: keras.Model) -> None:
                 f"tensor parallelism with {type(base).__name__}, which may look at a weight as a "
                 "whole, or at others: the update of a part would be another one; take SGD, Adam, "
                 "AdamW or another of Keras' elementwise optimizers"
-            )
-        if base.clipnorm:
-            raise PlugError(
-                f"tensor parallelism with clipnorm={base.clipnorm}, the norm of each whole weight, "
-                "of which a device has a part: give global_clipnorm or clipvalue, whose results "
-                "are those of one device"
             )
 
 

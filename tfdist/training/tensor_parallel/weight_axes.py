@@ -118,8 +118,8 @@ def _check_others(
             )
         if axis is None or axes_in(layer, axis).out is None:
             raise PlugError(
-                f"layout_map cuts {other.path!r}, but not {own!r} along the same axis: a bias is "
-                "cut where its kernel's outputs are, and then by itself"
+                f"layout_map cuts {other.path!r}, but not the outputs of {own!r}: leave the bias "
+                "out, which goes with its kernel"
             )
 
 
