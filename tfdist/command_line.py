@@ -26,10 +26,10 @@ __all__ = [
     "port",
     "restarts",
     "seconds",
-    "waiting",
     "spelt",
     "threads",
     "tracebacks",
+    "waiting",
     "workers",
 ]
 

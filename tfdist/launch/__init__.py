@@ -12,9 +12,9 @@ is a `CrewJob`. Nothing here imports TensorFlow.
     is shared; what is refused of `--gpus_per_task`.
 `place.py`: free ports for a job here, held to its end; "not on this machine".
 `ground.py`: where tasks run: `ThisMachine`, or a sub-room's.
-`job.py`: watches all of them: what Ctrl-C, SIGTERM and SIGHUP do to the launcher; when a task's end ends the others; how they are ended: SIGTERM, after
-    `--grace` (5 s) SIGKILL, at a second Ctrl-C at once; how long a death waits for its cause (2 s);
-    servers after their chief.
+`job.py`: watches all of them: what Ctrl-C, SIGTERM and SIGHUP do to the launcher; when a task's end
+    ends the others, and how: SIGTERM, after `--grace` (5 s) SIGKILL, at a second Ctrl-C at once;
+    how long a death waits for its cause (2 s); servers after their chief.
 `restarts.py`: which failures are mended by a new start: 3 for workers of parameter servers, else
     none unless asked for.
 `failure.py`: which task failed first, so that its exit code is the job's; the lines of its log that

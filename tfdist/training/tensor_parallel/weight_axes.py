@@ -108,18 +108,19 @@ def _check_others(
     """Checks what a layout says of a layer's weights beside the one that can be cut."""
     own = "" if weight is None else str(weight.path)
     for other in layer.variables if not keras_layers.has_layers(layer) else ():
-        if other is weight or layout.axis(other.path, len(other.shape)) is None:
+        path = str(other.path)
+        if other is weight or layout.axis(path, len(other.shape)) is None:
             continue
         if not own or other is not getattr(layer, "bias", None):
             raise PlugError(
-                f"layout_map cuts {other.path!r}, a weight of a {type(layer).__name__}: what can "
+                f"layout_map cuts {path!r}, a weight of a {type(layer).__name__}: what can "
                 f"be cut are kernels and tables of {_WORDS}; leave it whole, or cut the model "
                 'between its layers by tfdist.strategy("pipeline")'
             )
         if axis is None or axes_in(layer, axis).out is None:
             raise PlugError(
-                f"layout_map cuts {other.path!r}, but not the outputs of {own!r}: leave the bias "
-                "out, which goes with its kernel"
+                f"layout_map cuts {path!r}, but not the outputs of {own!r}: leave the bias out, "
+                "which goes with its kernel"
             )
 
 
