@@ -15,16 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import tfdist
-
-LAYOUT = {
-    ".*column[^/]*/kernel": (None, "model"),
-    ".*row[^/]*/kernel": ("model", None),
-    ".*by_rows/embeddings": ("model", None),
-    ".*by_columns/embeddings": (None, "model"),
-    ".*attention/(query|key|value)/kernel": (None, "model", None),
-    ".*attention_output/kernel": ("model", None, None),
-    ".*ends/kernel": (None, None, "model"),
-}
+from tests.tensor_parallel.layout import LAYOUT
 
 folder = Path(sys.argv[1])
 lose = len(sys.argv) > 2

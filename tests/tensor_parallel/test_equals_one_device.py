@@ -14,6 +14,7 @@ import tensorflow as tf
 from keras import layers, optimizers
 
 import tfdist
+from tests.tensor_parallel.layout import LAYOUT
 from tests.tensor_parallel.programs_in_parts import sentences
 from tests.training import comparing, models
 from tests.training.comparing import ADAM_WEIGHTS, BRAIN, Make, Use, assert_same, in_plain_keras
@@ -22,16 +23,6 @@ from tfdist.schedules.pipeline_plan import PipelinePlan
 from tfdist.strategies.pipeline_strategy import PipelineStrategy
 from tfdist.training.embeddings.table_slots import plain_slots
 from tfdist.training.tensor_parallel.splitting import split_weights
-
-LAYOUT: dict[str, tuple[str | None, ...]] = {
-    ".*column[^/]*/kernel": (None, "model"),
-    ".*row[^/]*/kernel": ("model", None),
-    ".*by_rows/embeddings": ("model", None),
-    ".*by_columns/embeddings": (None, "model"),
-    ".*attention/(query|key|value)/kernel": (None, "model", None),
-    ".*attention_output/kernel": ("model", None, None),
-    ".*ends/kernel": (None, None, "model"),
-}
 
 
 class Used(dict[str, tuple[str | None, ...]]):

@@ -26,7 +26,11 @@ class OwnAttention(keras.layers.MultiHeadAttention):
         options["return_attention_scores"] = return_attention_scores
         return self.attend(query, key, value, attention_mask, training, **options)
 
-    def attend(
+    def attend(self, *projected: Any, **options: Any) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """Computes attention; by default `plain`, which takes and returns the same."""
+        return self.plain(*projected, **options)
+
+    def plain(
         self,
         query: tf.Tensor,
         key: tf.Tensor,
@@ -35,7 +39,7 @@ class OwnAttention(keras.layers.MultiHeadAttention):
         training: bool | None,
         **options: Any,
     ) -> tuple[tf.Tensor, tf.Tensor | None]:
-        """Computes attention; by default as Keras does.
+        """Computes attention as Keras does, of all heads or some.
 
         Args:
             query: projected, of shape `(B, T, N, H)`.
@@ -48,18 +52,6 @@ class OwnAttention(keras.layers.MultiHeadAttention):
         Returns:
             What the heads give, and the scores where they are asked for.
         """
-        return self.plain(query, key, value, mask, training, **options)
-
-    def plain(
-        self,
-        query: tf.Tensor,
-        key: tf.Tensor,
-        value: tf.Tensor,
-        mask: tf.Tensor | None,
-        training: bool | None,
-        **options: Any,
-    ) -> tuple[tf.Tensor, tf.Tensor | None]:
-        """Keras' own, of some heads or all; as `attend`."""
         found = super()._compute_attention(query, key, value, mask, training, **options)
         return found[0], found[1]
 

@@ -22,28 +22,9 @@ class SplitAttention(OwnAttention):
     random is what one device would draw.
     """
 
-    def attend(
-        self,
-        query: tf.Tensor,
-        key: tf.Tensor,
-        value: tf.Tensor,
-        mask: tf.Tensor | None,
-        training: bool | None,
-        **options: Any,
-    ) -> tuple[tf.Tensor, tf.Tensor | None]:
-        """Computes attention of projected queries, keys and values.
-
-        Args:
-            query: of shape `(B, T, N, H)`, as `key` and `value`.
-            key: see above.
-            value: see above.
-            mask: which positions may be looked at, or None.
-            training: as Keras' layers take it.
-            **options: of the layer's call.
-
-        Returns:
-            What the heads give, and the scores where they are asked for.
-        """
+    def attend(self, *projected: Any, **options: Any) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """Computes the heads of each device there; see `OwnAttention.plain`."""
+        query, key, value, mask, training = projected
         found = [parts_of(one) for one in (query, key, value)]
         known = [one for one in found if one is not None and one.axis == _HEADS]
         wanted = options.get("return_attention_scores") or (self.dropout > 0 and training)
