@@ -55,7 +55,9 @@ def test_the_first_example_runs_on_two_workers_and_goes_on_in_one_process(folder
     said = run(commands("tfdist run")[0], folder)
     assert "global batch 256 = 2 replicas x 128" in said
     assert (folder / "run" / "epoch-00005.keras").is_file()
-    assert "resuming after epoch 5" in run("python train.py", folder)
+    said = run("python train.py", folder)
+    assert "resuming after epoch 5" in said
+    assert "fit(epochs=5) has no epoch left: ask for more, or give an empty folder" in said
 
 
 def test_the_same_script_runs_on_parameter_servers(folder: Path) -> None:

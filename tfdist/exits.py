@@ -21,6 +21,7 @@ from typing import NoReturn
 from tfdist.errors import TfdistError
 
 __all__ = [
+    "add_hint",
     "at_the_end",
     "end_by",
     "failure",
@@ -33,6 +34,7 @@ _program: FrameType | None = None
 _exit_status: object = None
 _status_at_once: int | None = None
 _at_the_end: list[Callable[[str], None]] = []
+_hints: list[Callable[[BaseException], str]] = []
 
 
 def tell_by_exit_code() -> None:
@@ -49,11 +51,22 @@ def tell_by_exit_code() -> None:
             sys.stderr.write("".join(traceback.format_exception_only(kind, error)))
         else:
             before(kind, error, trace)
+        for hint in filter(None, (why(error) for why in _hints)):
+            sys.stderr.write(f"[tfdist] {hint}\n")
         if isinstance(error, TfdistError):
             _end(error)  # Python gives a hook no other way to choose the code
 
     hook.tells_exit_codes = True  # type: ignore[attr-defined]
     sys.excepthook = hook
+
+
+def add_hint(why: Callable[[BaseException], str]) -> None:
+    """Has a line be shown under the traceback of an uncaught error.
+
+    Args:
+        why: from the error to the line; "" for none.
+    """
+    _hints.append(why)
 
 
 def end_by(error: TfdistError) -> NoReturn:

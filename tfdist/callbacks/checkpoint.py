@@ -206,6 +206,13 @@ class Checkpoint(keras.callbacks.Callback):
         if saved is not None:
             keras_trainer.begin_with_epoch(self.model, saved.epoch)
             log.info("resuming after %s, from %s", saved, saved.path)
+            epochs = (self.params or {}).get("epochs")
+            if epochs is not None and saved.epoch >= epochs:
+                log.warning(
+                    "fit(epochs=%d) has no epoch left: ask for more, or give an empty folder to "
+                    "train anew",
+                    epochs,
+                )
         self.store.begin(resumed=saved)
         variables = plain_variables(self.model)
         self._servers_write = servers_write(

@@ -196,8 +196,11 @@ class PipelinePlan:
         tasks = f"{self.replicas} replicas x {self.tasks_each * size} tasks"
         if size > 1:
             tasks = f"{self.replicas} replicas x {self.tasks_each} stages' tasks x {size} parts"
-        if size > 1 and self.num_stages == 1:
-            return f"{len(self.tasks)} tasks = {self.replicas} replicas x {size} parts"
+        if self.num_stages == 1 and self.tasks_each == 1 and self.microbatches == 1:
+            return (
+                f"{len(self.tasks)} tasks = {self.replicas} replicas x {size} tasks, each with a "
+                "part of the weights"
+            )
         return (
             f"{len(self.tasks)} tasks = {tasks}; "
             f"{stages}, {self.microbatches} microbatches, {self.schedule}"

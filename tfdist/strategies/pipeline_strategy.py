@@ -199,6 +199,12 @@ def make_pipeline(
         names, devices = local_devices(logical_devices.in_use(options), options.logical_count)
         plan = options.plan(kind, tuple(names))
         log.info("%s: %s", kind.replace("_", " "), plan.describe())
+        if kind == "tensor_parallel" and plan.tensor_parallel_size == 1:
+            log.warning(
+                "nothing is cut: this machine has one device (%s); logical_devices=2 makes two of "
+                "it, and `tfdist run --workers 2 --chief` starts workers",
+                names[0],
+            )
         return PipelineStrategy(plan, tuple(devices), "/device:CPU:0")
     cluster.validate(kind, resolve=not process.names_come_late())
     workers = tuple(str(task) for task in cluster.tasks if task.type == "worker")

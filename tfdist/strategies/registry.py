@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import weakref
+from pathlib import Path
 
 import tensorflow as tf
 
-from tfdist import log
+from tfdist import exits, log
 from tfdist.cluster import Cluster
-from tfdist.errors import PlugError, StrategyError
+from tfdist.errors import PlugError, StrategyError, TfdistError
 from tfdist.rendezvous.in_touch import InTouch
 from tfdist.rendezvous.membership import Membership
 from tfdist.strategies.layout import ReplicaLayout
@@ -19,6 +20,7 @@ __all__ = [
     "layout_of",
     "let_go_of_functions",
     "membership_of",
+    "note_plugged",
     "remember",
     "remember_touch",
     "touch",
@@ -26,6 +28,8 @@ __all__ = [
 
 _last: weakref.ref[tf.distribute.Strategy] | None = None
 """A weak reference to the last strategy of several replicas that this process made."""
+
+_any_is_plugged = False
 
 _LATE = 2.0  # seconds after which a server might be lost
 
@@ -43,9 +47,35 @@ def remember(strategy: tf.distribute.Strategy, membership: Membership | None = N
         membership: knows which of its servers are here.
     """
     global _last
+    if _last is None:
+        exits.add_hint(_why_not_plugged)
     _last = weakref.ref(strategy)
     if membership is not None:
         _membership[strategy] = membership
+
+
+def note_plugged() -> None:
+    """Notes that some model of this process trains as tfdist does."""
+    global _any_is_plugged
+    _any_is_plugged = True
+
+
+def _why_not_plugged(error: BaseException) -> str:
+    """What is missing where Keras itself has failed under a strategy of several processes."""
+    last = None if _last is None else _last()
+    if _any_is_plugged or last is None or isinstance(error, TfdistError):
+        return ""
+    servers = isinstance(last, tf.distribute.ParameterServerStrategy)
+    trace, in_keras = error.__traceback__, False
+    while trace is not None:
+        in_keras = in_keras or "keras" in Path(trace.tb_frame.f_code.co_filename).parts
+        trace = trace.tb_next
+    if not in_keras or not (servers or _spans_machines(last)):
+        return ""
+    return (
+        "no model was plugged: Keras' own fit does not train under a strategy of several "
+        "processes; call tfdist.plug(model) before it, or start the script with --plug"
+    )
 
 
 def remember_touch(touch: InTouch | None) -> None:

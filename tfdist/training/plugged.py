@@ -49,6 +49,7 @@ class Plugged:
         self.options = options
         self.strategy: tf.distribute.Strategy = model.distribute_strategy
         registry.check_belongs(self.strategy, what="the model")
+        registry.note_plugged()
         self.layout: ReplicaLayout = registry.layout_of(self.strategy)
         self._kind = families.family_of(self.strategy)
         self._rows = self._kind.rows(self.layout, options)

@@ -21,7 +21,7 @@ import keras
 import tensorflow as tf
 
 from tfdist import log, process
-from tfdist.compat import keras_trainer
+from tfdist.compat import keras_layers, keras_trainer
 from tfdist.errors import PlugError
 from tfdist.strategies import own_gpus, registry
 from tfdist.strategies.layout import ReplicaLayout
@@ -133,6 +133,7 @@ class SynchronousKind(FamilyKind):
         """Checks what a model was compiled with; see `FamilyKind`."""
         if strategy.num_replicas_in_sync == 1:
             return
+        _tell_of_normalization(model)
         if model.jit_compile and type(model).train_step is not keras.Model.train_step:
             raise PlugError(
                 f"{type(model).__name__} has a train_step of its own, which cannot be compiled "
@@ -140,6 +141,24 @@ class SynchronousKind(FamilyKind):
                 "jit_compile=False, or override compute_loss instead"
             )
         _check_losses(model)
+
+
+def _tell_of_normalization(model: keras.Model) -> None:
+    """Says what Keras leaves to each replica, unless it is asked not to."""
+    kinds = keras.layers.BatchNormalization
+    own = [
+        layer.name
+        for layer in keras_layers.all_layers(model)
+        if isinstance(layer, kinds) and not layer.synchronized
+    ]
+    if own:
+        more = f" and {len(own) - 1} more" if len(own) > 1 else ""
+        log.info(
+            "%s%s: each replica normalizes by its own rows, so results are not those of one "
+            "machine; BatchNormalization(synchronized=True) takes all",
+            own[0],
+            more,
+        )
 
 
 def _check_losses(model: keras.Model) -> None:
