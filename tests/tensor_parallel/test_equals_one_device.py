@@ -271,7 +271,9 @@ def test_files_are_those_of_one_device(tmp_path: Path) -> None:
     np.testing.assert_allclose(
         again.predict(X, verbose=0), expected.predict(X, verbose=0), rtol=1e-5
     )
-    del model
+    model.export(tmp_path / "exported", verbose=False)
+    exported = tf.saved_model.load(tmp_path / "exported")
+    np.testing.assert_allclose(exported.serve(X), model.predict(X, verbose=0), rtol=1e-6)
 
 
 def test_a_layer_shows_its_weights_whole() -> None:
@@ -357,3 +359,17 @@ def test_a_subclassed_model_with_steps_of_keras_that_is_built_by_its_first_batch
         result = use(model)
     assert len(split_weights(model)) == 3
     np.testing.assert_allclose(result[1], plain.result[1], rtol=comparing.HISTORY)
+
+
+def test_a_low_rank_update_that_is_asked_for_afterwards_is_heeded() -> None:
+    """LoRA looks at the whole weight: then the layer is computed in one place."""
+
+    def use(model: keras.Model) -> Any:
+        first = fit(model, epochs=1)
+        keras.utils.set_random_seed(3)
+        model.get_layer("column_1").enable_lora(2)
+        model.get_layer("column_1").lora_kernel_b.assign(np.full((2, 6), 0.1, "float32"))
+        model.compile(optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+        return [first, fit(model), model.predict(X[:5], verbose=0)]
+
+    same(deep, use)

@@ -24,7 +24,8 @@ what it calls is called as Keras or TensorFlow call it themselves.
 `tf_functions.py`: functions that a chief keeps, so that a lost server does not hold all of it up.
 `tf_graphs.py`: constants, captures, loops, tapes, seeds; operations that wait for others.
 `tf_random.py`: draws with a state of their own, by another function.
-`tf_saving.py`: checkpoints over several machines, without a warning at each.
+`tf_saving.py`: checkpoints over several machines without a warning; objects that have changed, and
+    `model.export`.
 `tf_strategies.py`: a strategy's scopes, its mode without `merge_call`, the copies of its variables.
 `tf_threads.py`: what TensorFlow keeps for each thread, for threads that write one graph.
 """

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import keras
 import tensorflow as tf
 
+from tfdist.compat import tf_saving
 from tfdist.compat.names import keras_functional, keras_masking, keras_variables
 from tfdist.structures import Nest, T
 
@@ -111,6 +112,7 @@ def remake_weight(layer: keras.layers.Layer, old: keras.Variable, make: Callable
     kind[place:] = [*kind[known:], *kind[place:known]]
     for one in kind[place : place + len(kind) - known]:
         one.trainable = old.trainable
+    tf_saving.may_be_saved(layer)
     return made
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
+from tfdist.compat import tf_saving
+
 __all__ = [
     "averages",
     "base_of",
@@ -89,8 +91,9 @@ def forget_slots(optimizer: keras.optimizers.Optimizer) -> None:
         for variable in list(one._variables):
             if id(variable) not in kept:
                 one._untrack_variable(variable)
-        one._trainable_variables_indices.clear()
+        one._trainable_variables_indices = {}  # cleared, TensorFlow would refuse to export it
         one.built = False
+        tf_saving.may_be_saved(one)
         one = getattr(one, "inner_optimizer", None)
 
 

@@ -101,6 +101,7 @@ tf_func_graphs = module("tensorflow.python.ops.control_flow_v2_func_graphs")
 tf_stateless = module("tensorflow.python.ops.gen_stateless_random_ops")
 tf_counted = module("tensorflow.python.ops.gen_stateless_random_ops_v2")
 tf_variables = module("tensorflow.python.ops.resource_variable_ops")
+tf_lists = module("tensorflow.python.trackable.data_structures")
 
 # ---------------------------------------------------------------- what they and their objects have
 
@@ -169,6 +170,7 @@ PARTS: tuple[tuple[Owner, tuple[str, ...]], ...] = (
     ),
     (keras.optimizers.Nadam, ("_u_product",)),
     (of(tf_variables, "BaseResourceVariable"), ("_distribute_strategy", "_unique_id")),
+    (of(tf_lists, "ListWrapper"), ("_non_append_mutation", "_update_snapshot")),
     (keras_loss, ("squeeze_or_expand_to_same_rank",)),
     # data
     (keras_data_utils, ("class_weight_to_sample_weights", "unpack_x_y_sample_weight")),

@@ -1,4 +1,4 @@
-"""How TensorFlow writes checkpoints that lie on several machines."""
+"""What TensorFlow writes: checkpoints on several machines, and objects whose lists have changed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import logging
 
 import tensorflow as tf
 
-__all__ = ["quiet_tracing"]
+from tfdist.compat.names import tf_lists
+
+__all__ = ["may_be_saved", "quiet_tracing"]
 
 _TRACED = "MultiDeviceSaver.save"
 """What it names in its warning; another name brings the warning back, and nothing else."""
@@ -25,3 +27,14 @@ def quiet_tracing() -> None:
 def _is_another(record: logging.LogRecord) -> bool:
     text = record.getMessage()
     return not (_TRACED in text and "retracing" in text)
+
+
+def may_be_saved(owner: object) -> None:
+    """Lets TensorFlow save an object from whose lists something was taken, as they are now.
+
+    It refuses to (`model.export`), as what restores lists while they grow would find others.
+    """
+    for value in vars(owner).values():
+        if isinstance(value, tf_lists.ListWrapper) and value._non_append_mutation:
+            value._non_append_mutation = False
+            value._update_snapshot()

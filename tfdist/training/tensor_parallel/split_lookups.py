@@ -28,7 +28,8 @@ class SplitEmbedding(PlainWeights, keras.layers.Embedding):
             tf.errors.InvalidArgumentError: (when it runs, on a CPU) an id is out of range.
         """
         table = keras_layers.embeddings_of(self)
-        if not isinstance(table, SplitWeight) or not isinstance(inputs, tf.Tensor):
+        plain = not isinstance(table, SplitWeight) or not isinstance(inputs, tf.Tensor)
+        if plain or self.lora_enabled or self.quantization_mode is not None:
             return super().call(inputs)
         ids = inputs if inputs.dtype in (tf.int32, tf.int64) else tf.cast(inputs, tf.int32)
         rows = table.shape[0]

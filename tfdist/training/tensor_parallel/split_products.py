@@ -79,7 +79,8 @@ class _InParts(PlainWeights):
         """
         layer: Any = self
         kernel = keras_layers.kernel_of(layer)
-        if not isinstance(kernel, SplitWeight) or not _is_plain(inputs):
+        whole_wanted = layer.lora_enabled or layer.quantization_mode is not None  # since then
+        if not isinstance(kernel, SplitWeight) or not _is_plain(inputs) or whole_wanted:
             return super().call(inputs, training=training)  # type: ignore[misc]
         axes = axes_in(layer, kernel.axis)
         found = _shares(inputs, axes.into, kernel)

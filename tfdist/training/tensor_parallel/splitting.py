@@ -38,7 +38,8 @@ _CLASSES: dict[type, type] = {
 }
 # In files the layers are the plain ones: Keras writes a class by its name and module.
 for _plain, _in_parts in _CLASSES.items():
-    _in_parts.__name__, _in_parts.__module__ = _plain.__name__, "keras.layers"
+    _in_parts.__name__ = _in_parts.__qualname__ = _plain.__name__
+    _in_parts.__module__ = "keras.layers"
 
 
 def split_model(model: keras.Model, strategy: PipelineStrategy) -> None:
