@@ -7,7 +7,7 @@
 `layout.py`: which rows are whose: "global batch 256 = 4 replicas x 64". Pure.
 `one_machine.py`: one device and mirrored: devices of this machine, threads.
 `multi_worker.py`: workers in step: ring or NCCL ("gradients travel by ..."), and how long
-    TensorFlow bears silence (twice the stall timeout and 10 s).
+    TensorFlow bears silence (twice the stall timeout and 10 s); SIGTERM until the first `fit`.
 `parameter_server.py`: the asynchronous strategy, on the chief, and how variables are spread over
     servers (in turn); a worker or ps never returns.
 `pipeline_strategy.py`: `PipelineStrategy`: which device runs which stage, and which jobs it needs.
