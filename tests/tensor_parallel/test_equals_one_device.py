@@ -210,6 +210,7 @@ def test_gradients_of_gradients_see_the_parts() -> None:
     same(make, fit, {}, {"replicas": 2})
 
 
+@comparing.LOSSES_OF_OUTPUTS
 def test_two_inputs_and_outputs_with_a_layer_used_twice() -> None:
     def make() -> keras.Model:
         left, right = keras.Input((4,), name="left"), keras.Input((4,), name="right")
