@@ -1,6 +1,6 @@
 """Makes every change to the pure rooms, one at a time, and lists those that no test notices.
 
-    scripts/mutate [cluster] [schedules] [drawing] [layout] [sharding] [--every N]
+    scripts/mutate [cluster] [schedules] [drawing] [einsum] [layout] [sharding] [--every N]
 
 Each runs the room's own tests in a forked process, on a copy of the sources; hypothesis tries the
 same examples each time. What survives is explained in tests/mutation.md.

@@ -51,7 +51,15 @@ ROOMS = {
     "schedules": Room(
         ("tfdist/schedules/[!_d]*.py",),
         _tests(
-            "schedules", "schedule", "interleaved", "simulation", "partition", "plan", "drawing"
+            "schedules",
+            "schedule",
+            "interleaved",
+            "simulation",
+            "partition",
+            "plan",
+            "plan_of_parts",
+            "drawing",
+            "weight_layout",
         ),
         _PICTURES,
     ),
@@ -59,6 +67,11 @@ ROOMS = {
         ("tfdist/schedules/drawing.py",),
         _tests("schedules", "drawing", "interleaved"),
         _PICTURES,
+    ),
+    "einsum": Room(
+        ("tfdist/training/tensor_parallel/einsum_axes.py",),
+        _tests("tensor_parallel", "einsum_axes"),
+        ("tensorflow",),
     ),
     "layout": Room(
         ("tfdist/strategies/layout.py",), _tests("strategies", "layout"), ("tensorflow",)

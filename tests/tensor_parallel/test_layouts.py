@@ -10,7 +10,6 @@ from keras import layers
 
 from tfdist.errors import StrategyError
 from tfdist.schedules.weight_layout import WeightLayout
-from tfdist.training.tensor_parallel.einsum_axes import Axes, axes_of, chosen_axis
 from tfdist.training.tensor_parallel.split_weight import bounds
 from tfdist.training.tensor_parallel.weight_axes import cuts_of
 
@@ -32,60 +31,12 @@ def test_a_layout_map_of_keras_is_read() -> None:
     assert layout.axis("conv/kernel", 4) is None
 
 
-@pytest.mark.parametrize(
-    ("given", "why"),
-    [
-        ("dense", "give a dictionary from patterns of weights' paths"),
-        ({"a": "model"}, "a tuple with one entry an axis"),
-        ({3: (None, "model")}, "give a pattern of weights' paths"),
-        ({"a": (None, 1)}, "a tuple with one entry an axis"),
-        ({"a": ("batch", "model")}, "along 2 axes"),
-        ({"a": ("x",), "b": ("y",)}, "names 2 axes of devices, x, y"),
-        ({"a(": ("x",)}, "is no regular expression"),
-    ],
-    ids=str,
-)
-def test_what_is_no_layout_is_refused(given: Any, why: str) -> None:
-    with pytest.raises(StrategyError, match=why):
-        WeightLayout.of(given)
-
-
 def test_a_mesh_of_another_size_is_refused() -> None:
     given = keras.distribution.LayoutMap(mesh(4))
     given["dense/kernel"] = (None, "model")
     with pytest.raises(StrategyError, match="has 4 devices, but weights are cut over 2"):
         WeightLayout.of(given, 2)
     WeightLayout.of(given, 4)
-
-
-@pytest.mark.parametrize(
-    ("equation", "axis", "expected"),
-    [
-        ("...x,xy->...y", 0, Axes(-1, None, "x")),
-        ("...x,xy->...y", 1, Axes(None, -1, "y")),
-        ("abc,cde->abde", 1, Axes(None, -2, "d")),
-        ("abde,dec->abc", 0, Axes(-2, None, "d")),
-        ("abc,bcd->abd", 0, Axes(-2, -2, "b")),
-    ],
-)
-def test_axes_of_kernels_are_found(equation: str, axis: int, expected: Axes) -> None:
-    assert axes_of(equation, axis) == expected
-
-
-@pytest.mark.parametrize(
-    ("equation", "shape", "axis"),
-    [
-        ("...x,xy->...y", (4, 16), 1),
-        ("...x,xy->...y", (16, 4), 0),
-        ("...x,xy->...y", (16, 16), 1),
-        ("abc,cde->abde", (64, 8, 8), 1),
-        ("abde,dec->abc", (8, 8, 16), 0),
-    ],
-)
-def test_the_axis_with_less_to_send_is_chosen(
-    equation: str, shape: tuple[int, ...], axis: int
-) -> None:
-    assert chosen_axis(equation, shape) == axis
 
 
 @pytest.mark.parametrize(("length", "parts"), [(6, 2), (7, 3), (3, 3)])
