@@ -28,6 +28,7 @@ def test_tasks_are_shared_out_to_replicas_stages_and_parts() -> None:
 
 
 def test_one_stage_takes_all_the_tasks_of_a_replica() -> None:
+    assert PipelinePlan.of_one_stage(EIGHT).replicas == 1
     plan = PipelinePlan.of_one_stage(EIGHT, replicas=2)
     assert (plan.tensor_parallel_size, plan.tasks_each, plan.num_stages) == (4, 1, 1)
     assert (plan.microbatches, plan.schedule) == (1, "gpipe")
@@ -58,6 +59,8 @@ def test_what_does_not_divide_is_refused_by_the_names_of_what_can_be_changed() -
     assert str(caught.value).endswith(
         "change replicas, stages, tensor_parallel_size or the cluster"
     )
+    with pytest.raises(StrategyError, match=r"x 2 tasks that .* stages, tensor_parallel_size or"):
+        PipelinePlan(EIGHT[:7], tensor_parallel_size=2)
     with pytest.raises(StrategyError) as caught:
         PipelinePlan(EIGHT, replicas=3)
     assert str(caught.value).endswith("change replicas, stages or the cluster")
