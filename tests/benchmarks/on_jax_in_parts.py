@@ -8,7 +8,6 @@ It is asked as `pipeline_job` is. A case of the schedule "tensor_parallel" is tr
 
 from __future__ import annotations
 
-import socket
 import sys
 import time
 from typing import Any
@@ -16,10 +15,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from tests.benchmarks.line import Line
-from tests.benchmarks.pipeline_job import Case, batch_of, make_model
+from tests.benchmarks.pipeline_job import Case, batch_of, make_model, obey
 
-_TIMEOUT = 3600.0
 _COLUMN, _ROW = (None, "model"), ("model", None)
 
 
@@ -59,19 +56,5 @@ class _Job:
         return {"ms": 1e3 * (time.perf_counter() - began) / steps}
 
 
-def main() -> None:
-    """Obeys until the line is closed."""
-    line = Line(socket.create_connection(("127.0.0.1", int(sys.argv[1]))), _TIMEOUT)
-    job = _Job()
-    line.send(ready=True)
-    while True:
-        try:
-            message = line.receive()
-        except ConnectionError:
-            return
-        case = Case(**message.pop("case"))
-        line.send(**getattr(job, message.pop("what"))(case, **message))
-
-
 if __name__ == "__main__":
-    main()
+    obey(int(sys.argv[1]), _Job())

@@ -20,7 +20,7 @@ import numpy as np
 
 from tests.benchmarks.line import Line
 
-__all__ = ["Case"]
+__all__ = ["Case", "obey"]
 
 _TIMEOUT = 3600.0
 _LEARNING_RATE = 0.01
@@ -261,9 +261,9 @@ class Job:
         return PipelineStrategy(plan, self._strategy.devices, self._strategy.home)
 
 
-def _obey(port: int) -> None:
+def obey(port: int, job: Any) -> None:
+    """Has a job do what it is asked over the line, until that is closed."""
     line = Line(socket.create_connection(("127.0.0.1", port)), _TIMEOUT)
-    job = Job()
     line.send(ready=True)
     while True:
         try:
@@ -292,7 +292,7 @@ def main() -> None:
         import tfdist
 
         tfdist.strategy("pipeline")  # serves, and ends the process
-    _obey(int(sys.argv[1]))
+    obey(int(sys.argv[1]), Job())
 
 
 if __name__ == "__main__":

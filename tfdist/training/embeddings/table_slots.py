@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeVar
 
 import keras
 
+from tfdist.compat import keras_slots
 from tfdist.training.embeddings.sharded_embedding import sharded_embeddings
 from tfdist.training.embeddings.sharded_variable import ShardedVariable
 from tfdist.training.model_parts import optimizers_of, unique
@@ -106,8 +107,8 @@ def keep_files_plain(optimizer: keras.optimizers.Optimizer, tables: Sequence[Who
         for i, variable in enumerate(whole):
             variable.assign(store[str(i)])
 
-    object.__setattr__(optimizer, "save_own_variables", save_own_variables)
-    object.__setattr__(optimizer, "load_own_variables", load_own_variables)
+    for method in (save_own_variables, load_own_variables):
+        keras_slots.replace_method(optimizer, method.__name__, method)
 
 
 def plain_variables(model: keras.Model) -> dict[str, keras.Variable | ShardedVariable]:

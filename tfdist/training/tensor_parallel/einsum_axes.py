@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 __all__ = ["Axes", "axes_of", "chosen_axis"]
 
@@ -49,11 +50,7 @@ def chosen_axis(equation: str, shape: tuple[int, ...]) -> int:
     given = [i for i, letter in enumerate(kernel) if letter in out]
     if not taken or not given:
         return given[0] if given else taken[0]
-    inputs, outputs = 1, 1
-    for i in taken:
-        inputs *= shape[i]
-    for i in given:
-        outputs *= shape[i]
+    inputs, outputs = (math.prod(shape[i] for i in axes) for axes in (taken, given))
     return given[0] if outputs >= inputs else taken[0]
 
 

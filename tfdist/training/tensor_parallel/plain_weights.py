@@ -9,20 +9,14 @@ import keras
 import numpy as np
 
 from tfdist.training.model_parts import unique
-from tfdist.training.tensor_parallel.split_weight import SplitWeight
+from tfdist.training.tensor_parallel.split_weight import SplitWeight, whole_of
 
 __all__ = ["PlainWeights", "wholes_of"]
 
 
 def wholes_of(layer: keras.layers.Layer) -> list[keras.Variable | SplitWeight]:
     """A layer's variables in their order, those that are parts of one weight as one."""
-    whole = {
-        id(shard): value
-        for value in vars(layer).values()
-        if isinstance(value, SplitWeight)
-        for shard in value.shards
-    }
-    return unique(whole.get(id(variable), variable) for variable in layer.variables)
+    return unique(whole_of(one) or one for one in layer.variables)
 
 
 class PlainWeights:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from tfdist.compat.keras_attention import OwnAttention
@@ -52,12 +51,4 @@ def _by_heads(mask: Any, heads: list[int | None], count: int) -> list[Any]:
     """The mask for each part: it may have an axis of heads."""
     if mask is None or len(mask.shape) < 4 or mask.shape[1] != count:
         return [mask] * len(heads)
-    return list(keras.ops.split(mask, _cuts(heads), axis=1))
-
-
-def _cuts(sizes: list[int | None]) -> list[int]:
-    total, cuts = 0, []
-    for size in sizes[:-1]:
-        total += size or 0
-        cuts.append(total)
-    return cuts
+    return list(tf.split(mask, heads, axis=1))

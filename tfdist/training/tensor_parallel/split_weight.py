@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-__all__ = ["SplitWeight", "bounds", "number_of", "whole_of"]
+__all__ = ["SplitWeight", "along", "bounds", "number_of", "whole_of"]
 
 _NUMBER, _WHOLE = "_tfdist_part_number", "_tfdist_whole_weight"
 
@@ -17,6 +17,11 @@ _NUMBER, _WHOLE = "_tfdist_part_number", "_tfdist_whole_weight"
 def bounds(length: int, parts: int) -> list[tuple[int, int]]:
     """Where each of so many parts of an axis begins and ends; they differ by one at most."""
     return [(length * i // parts, length * (i + 1) // parts) for i in range(parts)]
+
+
+def along(axis: int, start: int, stop: int) -> tuple[slice, ...]:
+    """What cuts a part of an axis out of an array or a tensor."""
+    return (*[slice(None)] * axis, slice(start, stop))
 
 
 def number_of(variable: keras.Variable) -> int:
@@ -86,9 +91,8 @@ class SplitWeight:
 
     def own(self, value: Any, number: int) -> Any:
         """Cuts a part out of a whole value."""
-        start = sum(int(one.shape[self.axis]) for one in self.shards[:number])
-        stop = start + int(self.shards[number].shape[self.axis])
-        return value[(slice(None),) * self.axis + (slice(start, stop),)]
+        start, stop = bounds(self.shape[self.axis], len(self.shards))[number]
+        return value[along(self.axis, start, stop)]
 
     def assign(self, value: Any) -> None:
         """Sets the whole weight, part by part.

@@ -15,7 +15,7 @@ from tfdist.compat import keras_layers, keras_optimizers, keras_slots
 from tfdist.errors import PlugError
 from tfdist.strategies.pipeline_strategy import PipelineStrategy
 from tfdist.training.embeddings.table_slots import keep_files_plain, plain_slots
-from tfdist.training.model_parts import optimizers_of
+from tfdist.training.model_parts import optimizers_of, unique
 from tfdist.training.tensor_parallel.split_attention import SplitAttention
 from tfdist.training.tensor_parallel.split_clipping import clip_by_whole_norms
 from tfdist.training.tensor_parallel.split_lookups import SplitEmbedding
@@ -25,7 +25,7 @@ from tfdist.training.tensor_parallel.split_products import (
     SplitEinsumDense,
     axes_in,
 )
-from tfdist.training.tensor_parallel.split_weight import SplitWeight, bounds
+from tfdist.training.tensor_parallel.split_weight import SplitWeight, along, bounds, whole_of
 from tfdist.training.tensor_parallel.weight_axes import Cut, cuts_of, heads_of, passing_on
 
 __all__ = ["split_model", "split_weights"]
@@ -85,13 +85,7 @@ def split_model(model: keras.Model, strategy: PipelineStrategy) -> None:
 
 def split_weights(model: keras.Model) -> list[SplitWeight]:
     """The weights of a model that are in parts."""
-    found = []
-    for layer in keras_layers.all_layers(model):
-        if isinstance(layer, SplitDense | SplitEinsumDense) and layer.built:
-            found += [keras_layers.kernel_of(layer), layer.bias]
-        elif isinstance(layer, SplitEmbedding) and layer.built:
-            found.append(keras_layers.embeddings_of(layer))
-    return list({id(one): one for one in found if isinstance(one, SplitWeight)}.values())
+    return unique(whole for one in model.variables if (whole := whole_of(one)) is not None)
 
 
 # ---------------------------------------------------------------- layers
@@ -138,7 +132,7 @@ def _split(layer: keras.layers.Layer, whole: keras.Variable, axis: int, parts: i
     def make(trained: bool) -> list[keras.Variable]:
         shards = []
         for number, (start, stop) in enumerate(bounds(whole.shape[axis], parts)):
-            cut = (slice(None),) * axis + (slice(start, stop),)
+            cut = along(axis, start, stop)
             shape = list(whole.shape)
             shape[axis] = stop - start
 
