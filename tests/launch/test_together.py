@@ -132,7 +132,7 @@ def test_a_chief_that_fails_is_waited_for_however_long_it_takes_to_end(tmp_path:
     assert "the first failure: chief:0 ended with exit code 1 after" in ran.err
     assert "[tfdist]   ValueError: shapes differ\n" in ran.err
     lost = "then worker:0, worker:1, ps:0 ended, having lost another task (exit code 75)"
-    assert ran.err.count("75") == 1
+    assert ran.err.count("exit code 75") == 1
     assert lost in ran.err
     assert "start the job again" not in ran.err
 
