@@ -3,8 +3,8 @@
 `bench_command.py`: the command: its options, and the refusal of a call without a script or --model.
 `runner.py`: one job after the other for each number of workers; "the job of N workers failed";
     where bench.json, .txt and .png go.
-`worker.py`: the program of each task: which `fit` is timed, for how long, which all-reduces are
-    timed after it, and when it ends ("too few to measure").
+`worker.py`: the program of each task: which `fit` is timed, for how long, the rows of a
+    step, which all-reduces are timed after it, and when it ends ("too few to measure").
 `update_time.py`: how long the optimizer takes for all weights by itself, and why that is not known.
 `builtin.py`: the models of `--model tiny|mlp|cnn|lstm`, 64 examples a step on each worker.
 `measured.py`: what bench.json holds; "N of M workers have measured something". Pure.

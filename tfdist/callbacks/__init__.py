@@ -1,7 +1,7 @@
 """The Keras callbacks that tfdist adds; each runs on every worker.
 
-`checkpoint.py`: `Checkpoint`: how often a job is saved, how many are kept (3), when it resumes,
-    what becomes of weights that are not finite, which arguments are refused.
+`checkpoint.py`: `Checkpoint`: how often a job is saved, how many are kept (3), when it resumes
+    ("no epoch left"), what becomes of weights that are not finite, which arguments are refused.
 `examples_per_second.py`: `ExamplesPerSecond`: the speed of all workers, in the logs of batches and
     epochs.
 `phase_shares.py`: `Phases`: the shares of an epoch's time: input, compute, exchange, callbacks,

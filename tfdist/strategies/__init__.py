@@ -14,12 +14,13 @@
 `servers.py`: what workers and ps do as TensorFlow servers, and how a chief and they end.
 `server_variables.py`: variables on servers: read and sent in few messages.
 `startup.py`: tasks of a job come together; "all N tasks are here".
-`own_gpus.py`: GPUs seen and given, TFDIST_GPU_MEMORY; "COMPUTING ON THE CPU".
+`own_gpus.py`: GPUs seen and given, and on which device replicas and workers of parameter servers
+    compute; TFDIST_GPU_MEMORY; "COMPUTING ON THE CPU".
 `logical_devices.py`: `logical_devices=2`: one device cut into several, and its memory.
 `small_sums.py`: which sums go by a gather and not by the ring, by bytes (256 KiB at most) and
     replicas. Pure.
-`stall_watch.py`: who hangs: after 6 s "it waits for worker:1, which ...", after `stall_timeout` (60
-    s) the end, by `TaskLost`.
+`stall_watch.py`: who stands still or is silent, of all kinds: whom it asks, after 6 s "it waits for
+    worker:1, which ...", after `stall_timeout` (60 s) the end, by `TaskLost`.
 `own_code.py`: the line of the user's code at which a process stands.
 `fit_clock.py`: the seconds of a `fit`'s phases.
 `step_clock.py`: how long graphs wait for input and for sums.
