@@ -21,7 +21,8 @@ what it calls is called as Keras or TensorFlow call it themselves.
 `tf_collectives.py`: collectives: lanes beside each other, small sums by a gather, int32 on GPUs,
     how long a silent process is borne.
 `tf_datasets.py`: how a `tf.data.Dataset` was made: its maps, batches, caches, what makes it vary.
-`tf_functions.py`: functions that a chief keeps, so that a lost server does not hold all of it up.
+`tf_functions.py`: functions of a chief that Python may not let go of (garbage) while a server is
+    lost, which would hold all of it up.
 `tf_graphs.py`: constants, captures, loops, tapes, seeds; operations that wait for others.
 `tf_random.py`: draws with a state of their own, by another function.
 `tf_saving.py`: checkpoints over several machines without a warning; objects that have changed, and

@@ -10,7 +10,8 @@ that loses a worker, or gets one, ends its tasks at a border and starts others, 
 the places that there are. The foreman says which. It is told what happens and tells what to do,
 and knows no sockets; a job on one machine has it in its own launcher, with no network at all.
 
-`foreman.py`: what is done where a worker is lost, comes or goes: which places train next, when a
+`foreman.py`: what is done where a worker (of parameter servers, too: alone) is lost,
+    comes or goes: which places train next, when a
     border is asked for, when the job ends.
 `cause.py`: why a generation ended: hopeless, failed, lost, follows; which of them counts.
 `generation.py`: its places, numbered anew without gaps.

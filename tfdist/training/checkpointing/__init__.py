@@ -7,7 +7,7 @@ passed over when a job resumes, and named in a warning.
     over for the one before it), how many stay, their names, not-finite.keras, checkpoint.json.
 `damage.py`: whether a checkpoint is whole: cut off, overwritten, not there, a wrong checksum.
 `replacing.py`: how files are written so that a reader never sees half of one: aside, flushed,
-    renamed.
+    renamed (folders change names in one step: `machine/swapped_names.py`).
 `snapshot.py`: what a `.keras` checkpoint holds: a model's values at one moment, written while
     training goes on; the first weight that is not finite.
 `background.py`: the thread that writes; an error of it is raised at the next.

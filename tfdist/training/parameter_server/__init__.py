@@ -19,7 +19,7 @@ accumulated gradients.
 `batch_messages.py`: batches on their way to a worker, several in one message.
 `worker_pipelines.py`: workers that read their own data; one that comes back begins it anew.
 `worker_prediction.py`: `predict` by workers, in the data's order.
-`metric_totals.py`: metrics, summed on the chief.
+`metric_totals.py`: workers' metrics, summed on the chief and written back.
 `placement.py`: the table at the start that shows which variable is on which server; TensorFlow
     has placed them, as `strategies/parameter_server.py` asks it.
 """

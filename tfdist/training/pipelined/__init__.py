@@ -15,7 +15,7 @@ To the epoch loop a pipeline is one replica that takes whole batches.
     ("zero_bubble").
 `gradient_sums.py`: gradients added up over microbatches and replicas; regularizers once a step.
 `variable_values.py`: variables, read at a step's beginning, written at its end.
-`optimizer_update.py`: the update, each variable on its own device.
+`optimizer_update.py`: the optimizer's update, each variable on its own device; accumulated gradients.
 `own_step.py`: a class's own `train_step`.
 `variable_places.py`: which device each variable goes to, and its slots.
 `uncut_programs.py`: a subclassed model, of one stage: only weights are cut.
