@@ -104,6 +104,21 @@ def test_a_pipeline_that_is_faster_by_less_than_predictions_are_off_is_not_taken
     found = recommend(speedy(0.035, layers=even, no_servers="of a reason"))
     assert found.command == "--workers 4"  # 1.57 over 1.29 is 1.22
     assert "a 2-stage pipeline would train 1.57 times" in found.reasons[-1]
+    assert found.reasons[-1].endswith(
+        "at most 1.29 times; it is taken from 1.68 times on, as its prediction is rather too fast"
+    )
+
+
+def test_servers_that_are_faster_but_not_much_are_not_taken_and_it_is_said_why() -> None:
+    table = TableSize("items", 39 * MB, 39 * MB, height=10**6, ids=1)
+    found = recommend(speedy(0.005, tables=[table], no_pipeline="of a reason"))
+    assert found.command == "--workers 4"
+    assert found.reasons[-1].endswith(
+        "at most 3.08 times; servers are taken from 4.62 times on, as each update misses what "
+        "others have done meanwhile"
+    )
+    slow = recommend(speedy(0.06, no_pipeline="of a reason"))
+    assert slow.reasons[-1].endswith("workers in step at most 1.00 times")
 
 
 def served_by_itself(limit: int) -> Plan:

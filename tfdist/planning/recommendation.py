@@ -65,7 +65,7 @@ def recommend(plan: Plan) -> Recommendation:
             _memory_of(plan, plan.servers_of(served)),
         ]
         return Recommendation(_servers(served), tuple(why))
-    others = [_slower(plan, one, best) for one in (cut, served) if one is not None]
+    others = [_not_taken(plan, one, best) for one in (cut, served) if one is not None]
     return Recommendation(in_step.command, (*in_step.reasons, *_shares(plan, shared), *others))
 
 
@@ -109,8 +109,22 @@ def _faster(plan: Plan, one: PredictedStep, fitting: Sequence[int], best: float)
     )
 
 
-def _slower(plan: Plan, one: PredictedStep, best: float) -> str:
-    return f"{_predicted(plan, one)}, workers in step at most {max(1.0, best):.2f} times"
+def _not_taken(plan: Plan, one: PredictedStep, best: float) -> str:
+    """What another strategy would bring; where it is faster, why it is not taken all the same."""
+    best = max(1.0, best)
+    told = f"{_predicted(plan, one)}, workers in step at most {best:.2f} times"
+    if plan.gain(one) <= best:
+        return told
+    if one.strategy.endswith("pipeline"):
+        return (
+            f"{told}; it is taken from {CLEARLY * best:.2f} times on, as its prediction is rather "
+            "too fast"
+        )
+    least = MUCH if best >= WORTH_WHILE else WORTH_WHILE
+    return (
+        f"{told}; servers are taken from {least * best:.2f} times on, as each update misses what "
+        "others have done meanwhile"
+    )
 
 
 def _predicted(plan: Plan, one: PredictedStep) -> str:
