@@ -41,11 +41,11 @@ def _loopback() -> int:
     return 0
 
 
-def _memory(which: str) -> int:
+def memory(which: str) -> int:
     return int(Path("/proc/self/status").read_text().partition(f"{which}:")[2].split()[0]) * 1024
 
 
-def _trim() -> None:
+def trim() -> None:
     """Gives back to the system what is free, and forgets how much there was at most."""
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
@@ -100,10 +100,10 @@ def _train(folder: Path, optimizer: str, steps: int, rounds: int, variants: list
         told[str(shared)]["weights"] = sum(w.nbytes for w in model.get_weights())
     if len(models) == 1:
         (model,) = models.values()
-        _trim()
-        told["resident"] = _memory("VmRSS")
+        trim()
+        told["resident"] = memory("VmRSS")
         model.fit(x, y, batch_size=batch, shuffle=False, verbose=0)
-        told["peak"] = _memory("VmHWM")
+        told["peak"] = memory("VmHWM")
     if len(models) > 1:
         pairs = zip(*(m.get_weights() for m in models.values()), strict=True)
         told["apart"] = max(float(np.abs(a - b).max()) for a, b in pairs)
