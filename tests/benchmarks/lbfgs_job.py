@@ -23,42 +23,15 @@ strategy = tfdist.strategy(rendezvous_timeout=240)  # workers and ps tasks serve
 
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
 from keras import layers  # noqa: E402
 
 from tests.benchmarks.lbfgs_models import BATCH, EPOCHS, ITERATIONS, X, Y, digits  # noqa: E402
+from tests.benchmarks.sleeping import Sleeps  # noqa: E402
 from tfdist.optimize import LBFGS  # noqa: E402
 
 SLOWER = 4.0
 ROWS_A_PORTION, PORTIONS, SECONDS_A_PORTION = 10, 128, 0.5
 PASSES = 2  # of a turn
-
-
-class Sleeps(layers.Layer):
-    """Takes a time for each row, which worker 0 multiplies by a weight of this layer."""
-
-    def build(self, shape: Any) -> None:
-        self.slower = self.add_weight(shape=(), initializer="ones", trainable=False)
-
-    def call(self, x: Any) -> Any:
-        try:
-            worker = tf.distribute.coordinator.experimental_get_current_worker_index()
-        except RuntimeError:
-            return x  # while Keras builds the model
-        factor = tf.where(tf.equal(tf.cast(worker, tf.int32), 0), self.slower.value, 1.0)
-        rows = tf.cast(tf.shape(x)[0], tf.float32)
-        # It sleeps before its only element, and before it finds that there is no other.
-        micros = rows * factor * (1e6 * SECONDS_A_PORTION / ROWS_A_PORTION / 2)
-        one = tf.data.Dataset.from_tensors(0.0)
-        variant = tf.raw_ops.SleepDataset(
-            input_dataset=tf.data.experimental.to_variant(one),
-            sleep_microseconds=tf.cast(micros, tf.int64),
-            output_types=[tf.float32],
-            output_shapes=[[]],
-        )
-        spec = tf.TensorSpec([], tf.float32)
-        slept = tf.data.experimental.from_variant(variant, spec).reduce(0.0, lambda a, b: a + b)
-        return x + slept
 
 
 def learn() -> dict[str, Any]:
@@ -109,7 +82,8 @@ def stragglers(rounds: int) -> dict[str, Any]:
     x, y = rng.normal(size=(rows, 8)).astype("float32"), rng.normal(size=(rows, 1))
     with strategy.scope():
         keras.utils.set_random_seed(1)
-        model = keras.Sequential([keras.Input((8,)), sleeps := Sleeps(), layers.Dense(1)])
+        sleeps = Sleeps(SECONDS_A_PORTION / ROWS_A_PORTION)
+        model = keras.Sequential([keras.Input((8,)), sleeps, layers.Dense(1)])
         model.compile(optimizer=None, loss="mse")
     start = model.get_weights()
     turns: dict[str, list[float]] = {"equal": [], "slow": [], "slow, no copies": []}

@@ -61,6 +61,26 @@ WRONG: list[tuple[dict[str, Any], str]] = [
             "misses what others do; choose one of the two"
         ),
     ),
+    ({"backup_workers": -1}, "backup_workers=-1: give a number of workers, 0 or more, or None"),
+    ({"backup_workers": True}, "backup_workers=True: give a number of workers, 0 or more, or None"),
+    *(
+        (
+            {"backup_workers": 0, name: value},
+            (
+                f"backup_workers with {name}: each batch is one update that workers make "
+                "together, of embeddings that are whole; choose one of the two"
+            ),
+        )
+        for name, value in {
+            "fetch_every": 2,
+            "push_every": 2,
+            "local_learning_rate": 0.5,
+            "warm_start": 2,
+            "max_staleness": 0,
+            "embedding_shards": 2,
+            "exact_embeddings": True,
+        }.items()
+    ),
     (
         {"gradient_dtype": "float32"},
         "gradient_dtype='float32': give 'bfloat16', 'float16' or None",
@@ -202,6 +222,7 @@ GIVEN: dict[str, Any] = {
     "local_learning_rate": 0.5,
     "warm_start": 2,
     "max_staleness": 3,
+    "backup_workers": 1,
     "shard_embeddings_from": None,
     "embedding_shards": 2,
     "exact_embeddings": True,

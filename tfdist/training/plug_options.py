@@ -33,6 +33,7 @@ FAMILY_OPTIONS: Mapping[str, tuple[str, ...]] = {
         "local_learning_rate",
         "warm_start",
         "max_staleness",
+        "backup_workers",
         "shard_embeddings_from",
         "embedding_shards",
         "exact_embeddings",
@@ -60,6 +61,7 @@ class TrainingOptions:
     local_learning_rate: float | None = None
     warm_start: int = 0
     max_staleness: int | None = None
+    backup_workers: int | None = None
     shard_embeddings_from: int | None = 256 << 10
     embedding_shards: int | None = None
     exact_embeddings: bool = False
@@ -127,6 +129,25 @@ class TrainingOptions:
             raise PlugError(
                 f"max_staleness with fetch_every={self.fetch_every}, push_every={self.push_every}: "
                 "a worker's own copy of the weights misses what others do; choose one of the two"
+            )
+        spare = self.backup_workers
+        if spare is not None and not is_count(spare, 0):
+            raise PlugError(
+                f"backup_workers={spare!r}: give a number of workers, 0 or more, or None"
+            )
+        alone = ("fetch_every", "push_every", "local_learning_rate", "warm_start", "max_staleness")
+        tables = ("embedding_shards", "exact_embeddings")
+        clash = [
+            field.name
+            for field in dataclasses.fields(self)
+            if field.name in alone + tables and getattr(self, field.name) != field.default
+        ]
+        if self.shard_embeddings_from not in (type(self).shard_embeddings_from, None):
+            clash.append("shard_embeddings_from")
+        if spare is not None and clash:
+            raise PlugError(
+                f"backup_workers with {clash[0]}: each batch is one update that workers make "
+                "together, of embeddings that are whole; choose one of the two"
             )
         for name in ("shard_embeddings_from", "embedding_shards", "virtual_replicas"):
             value = getattr(self, name)

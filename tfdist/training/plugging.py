@@ -34,6 +34,7 @@ def plug(
     local_learning_rate: float | None = None,
     warm_start: int = 0,
     max_staleness: int | None = None,
+    backup_workers: int | None = None,
     shard_embeddings_from: int | None = 256 << 10,
     embedding_shards: int | None = None,
     exact_embeddings: bool = False,
@@ -98,6 +99,12 @@ def plug(
             were made since its worker read the weights; workers wait where it would be more. With
             0 steps are taken one after the other, as in one process. The logs of `fit` have
             "staleness_mean" and "staleness_max". By default any number.
+        backup_workers: parameter servers: has them train in step, with so many workers to spare
+            (after Chen et al., Revisiting Distributed Synchronous SGD, 2016). Each batch is one
+            update, as in one process, cut in as many parts as there are other workers; a part that
+            is late is handed out again, and a worker that is slow is left out. No row is dropped:
+            weights do not depend on who was late. 0 spares none. By default workers do not wait
+            for each other at all. Embeddings are not sharded.
         shard_embeddings_from: parameter servers: tables of embeddings from so many bytes on (256
             KiB by default) are sharded by rows over the servers; None shards none.
         embedding_shards: parameter servers: shards of each such table; by default one on each.

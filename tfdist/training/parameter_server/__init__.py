@@ -11,6 +11,11 @@ accumulated gradients.
 `step_numbers.py`: the numbers by which a server knows a step that comes twice.
 `server_updates.py`: how a server makes each update once, as a whole or not at all.
 `optimizer_updates.py`: optimizers' own code, next to the variables, weight decay too.
+`whole_batches.py`: `backup_workers`: each batch one update, cut in parts for the workers.
+`backup_tasks.py`: which part is late and handed out twice (after 1.5 times the usual), and which
+    worker is left out as slow. Pure.
+`part_step.py`: a part as a worker computes it, and the update of all parts.
+`part_buffers.py`: where parts wait on the servers until all are there.
 `staleness_bound.py`: `max_staleness`: which chunk may be handed out. Pure.
 `staleness_count.py`: how many steps an update has missed: the histogram.
 `worker_step.py`: a step as a worker takes it: what is fetched and sent; `push_every`,
@@ -26,6 +31,7 @@ accumulated gradients.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -38,6 +44,7 @@ from tfdist.strategies.layout import ReplicaLayout
 from tfdist.training.embeddings.embedding_tables import EmbeddingTables
 from tfdist.training.loop.family import FamilyKind
 from tfdist.training.parameter_server.asynchronous import Asynchronous
+from tfdist.training.parameter_server.whole_batches import WholeBatches, check_backup_workers
 from tfdist.training.parameter_server.worker_pipelines import WorkerPipelines
 from tfdist.training.plug_options import FAMILY_OPTIONS, TrainingOptions
 
@@ -58,7 +65,10 @@ class ParameterServerKind(FamilyKind):
     def prepare(
         self, model: keras.Model, strategy: tf.distribute.Strategy, options: TrainingOptions
     ) -> EmbeddingTables:
-        """Shards the model's large embeddings."""
+        """Shards the model's large embeddings, or sees that the workers are enough."""
+        if options.backup_workers is not None:
+            check_backup_workers(options.backup_workers, registry.count_tasks("worker"))
+            options = dataclasses.replace(options, shard_embeddings_from=None)
         return EmbeddingTables.of(model, registry.count_tasks("ps"), options)
 
     def make(
@@ -72,6 +82,8 @@ class ParameterServerKind(FamilyKind):
         """What takes the steps of a model; see `FamilyKind`."""
         registry.let_go_of_functions(strategy)
         prepared.prepare()
+        if options.backup_workers is not None:
+            return WholeBatches(model, strategy, layout, options, prepared)
         return Asynchronous(model, strategy, layout, options, prepared)
 
     def own_data(

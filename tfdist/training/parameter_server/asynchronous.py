@@ -289,20 +289,24 @@ class Asynchronous:
     def wait(self, queue: WorkQueue) -> tuple[Any, Any]:
         """Waits for a result; while it does, makes sure that there is somebody to bring one."""
         while (came := queue.wait(_TICK_SECONDS)) is None:
-            membership = registry.membership_of(self.strategy)
-            if membership is None or any(t.type == "worker" for t in membership.present()):
-                self._alone_since = None
-                continue
-            self._alone_since = self._alone_since or time.monotonic()
-            if time.monotonic() - self._alone_since > process.stall_timeout():
-                queue.forget()
-                raise TaskLost(
-                    f"chief:0 lost all {self.workers} workers, and none has come back for "
-                    f"{process.stall_timeout():.0f} s: their own logs tell why; start the job "
-                    "again, with tfdist.callbacks.Checkpoint it resumes where it was"
-                )
+            self.look_for_workers(queue)
         self._alone_since = None
         return came
+
+    def look_for_workers(self, queue: WorkQueue) -> None:
+        """Makes sure that somebody is there to bring what is waited for, or comes back in time."""
+        membership = registry.membership_of(self.strategy)
+        if membership is None or any(t.type == "worker" for t in membership.present()):
+            self._alone_since = None
+            return
+        self._alone_since = self._alone_since or time.monotonic()
+        if time.monotonic() - self._alone_since > process.stall_timeout():
+            queue.forget()
+            raise TaskLost(
+                f"chief:0 lost all {self.workers} workers, and none has come back for "
+                f"{process.stall_timeout():.0f} s: their own logs tell why; start the job "
+                "again, with tfdist.callbacks.Checkpoint it resumes where it was"
+            )
 
     def tells_apart(self, data: Stream) -> set[str]:
         """The chief reads the batches, or nobody here does; what workers do, it waits for."""

@@ -25,7 +25,7 @@ import tensorflow as tf
 from tfdist.strategies import server_variables
 from tfdist.structures import Gradient
 
-__all__ = ["ServerUpdates", "by_server"]
+__all__ = ["Sent", "ServerUpdates", "by_server"]
 
 Sent = Mapping[str, Sequence[tuple[Gradient, keras.Variable | None]]]
 """For each server the tensors that go there, each with the variable that it is for, if any."""
@@ -48,10 +48,13 @@ class ServerUpdates:
 
     Args:
         slots: how many chunks of steps may be under way at once.
+        repeatable: whether a write that comes twice may be made twice, as it sets the same: then
+            nobody who brings the second takes the first for done that is only begun.
     """
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, repeatable: bool = False) -> None:
         self._slots = slots
+        self._repeatable = repeatable
         self._last: dict[str, tf.Variable] = {}
         self._ticket: tf.Tensor | None = None
         self._count = 0
@@ -117,7 +120,24 @@ class ServerUpdates:
                     resource=last.handle, indices=slot, dtype=tf.int64
                 )
             tf.raw_ops.ResourceScatterMax(resource=last.handle, indices=slot, updates=mine)
-            return before < mine
+            return before <= mine if self._repeatable else before < mine
+
+    def close(self, step: tf.Tensor) -> list[tf.Operation]:
+        """Has all servers take no more writes of a step, in any slot; to be called in a graph.
+
+        Args:
+            step: its number, an int64 scalar.
+        """
+        made = []
+        for place, last in self._last.items():
+            with tf.device(place):
+                highest = tf.fill([self._slots], step * _MOST + (_MOST - 1))
+                made.append(
+                    tf.raw_ops.ResourceScatterMax(
+                        resource=last.handle, indices=tf.range(self._slots), updates=highest
+                    )
+                )
+        return made
 
     def _make(
         self, update: Callable[[str, list[Gradient]], None], place: str, there: list[Gradient]

@@ -181,8 +181,9 @@ class WorkerStep:
         batch: Any,
         values: Sequence[tuple[keras.Variable, tf.Tensor]],
         apply: Callable[..., Any] | None,
+        check: Callable[[], None] = lambda: None,
     ) -> tuple[dict[str, tf.Tensor], list[tf.Tensor], list[tf.Tensor]]:
-        """Traces the model's own step; returns its logs, the metrics and the state after it."""
+        """Traces the model's own step, and checks; returns its logs, metrics and state after it."""
         step = self.model.train_step if mode == "train" else self.model.test_step
         with (
             keras_weights.held(values, self._assign) as self._held,
@@ -197,6 +198,7 @@ class WorkerStep:
                     "parameter servers knows its own part only: return the result as it is, and "
                     "compute from it in a callback's logs"
                 )
+            check()
             metrics = [self._held.current(v) for v in self.metrics]
             state = [self._held.current(v) for v in self._state]
             self._own_now = [self._held.current(v) for v in self._fetched]
@@ -211,6 +213,8 @@ class WorkerStep:
         ) -> None:
             if apply is None:
                 raise PlugError("an optimizer was applied in test_step: only train_step may train")
+            if trainable_variables is None and not optimizer.built:
+                patches.original("apply")(optimizer, grads)  # raises, and says what to do
             variables = list(trainable_variables or keras_optimizers.trained_by(optimizer))
             apply(optimizer, list(grads), variables)
 

@@ -9,13 +9,13 @@ To the epoch loop a pipeline is one replica that takes whole batches.
 `executor.py`: a step as a program, slot by slot; `recompute`.
 `ordering.py`: control dependencies that make TensorFlow keep to the schedule.
 `microbatch.py`: the rows of each microbatch, and what is known of it.
-`microbatch_losses.py`: what makes M microbatches equal one batch: masks and weights.
 `segment.py`: the forward of the layers of a stage.
 `weight_gradients.py`: gradients of weights apart, and of several microbatches at once
     ("zero_bubble").
 `gradient_sums.py`: gradients added up over microbatches and replicas; regularizers once a step.
 `variable_values.py`: variables, read at a step's beginning, written at its end.
-`optimizer_update.py`: the optimizer's update, each variable on its own device; accumulated gradients.
+`optimizer_update.py`: the optimizer's update, each variable on its own device; gradients that are
+    accumulated.
 `own_step.py`: a class's own `train_step`.
 `variable_places.py`: which device each variable goes to, and its slots.
 `uncut_programs.py`: a subclassed model, of one stage: only weights are cut.

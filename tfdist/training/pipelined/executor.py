@@ -22,7 +22,6 @@ from tfdist.schedules.schedule import Slot
 from tfdist.strategies.pipeline_strategy import PipelineStrategy
 from tfdist.structures import Nest
 from tfdist.training.mode import Mode
-from tfdist.training.pipelined import microbatch_losses as losses
 from tfdist.training.pipelined.gradient_sums import Gradients, Penalties, total
 from tfdist.training.pipelined.layer_graph import Graph, Segment, Stage
 from tfdist.training.pipelined.microbatch import Key, MicrobatchRows, Outcome, Part, again, is_float
@@ -30,6 +29,7 @@ from tfdist.training.pipelined.ordering import Ordering
 from tfdist.training.pipelined.segment import run_segment, target
 from tfdist.training.pipelined.variable_values import State, assign, copies
 from tfdist.training.pipelined.weight_gradients import leave, run_later
+from tfdist.training.replica import part_losses as losses
 
 __all__ = ["Executor", "StepWriting"]
 
@@ -167,7 +167,7 @@ class StepWriting:
                     values[id(symbol)] = value
             scope.losses = []
             predicted = self._structured(values)
-            with losses.microbatch(None, self.totals):
+            with losses.part_of_batch(None, self.totals):
                 self._compute_loss(self.x, self.y, predicted, self.sample_weight, [])
 
     # ------------------------------------------------------------ slots
@@ -252,7 +252,7 @@ class StepWriting:
         tape = tf.GradientTape(watch_accessed_variables=False)
         with (
             keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope,
-            losses.microbatch(part.share, self.totals),
+            losses.part_of_batch(part.share, self.totals),
             tape,
         ):
             tape.watch([*watched.values(), *added.values(), *penalties.values()])

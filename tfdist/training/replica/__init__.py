@@ -16,6 +16,8 @@ Outside of a traced step, and on every other thread, Keras is untouched.
 
 `step.py`: what a replica knows of its part of the batch: its share, its rows, sums over replicas.
 `losses.py`: losses: masks, weights, `compute_average_loss`, regularizers.
+`part_losses.py`: the same of parts that one batch is cut in: a pipeline's microbatches, and what
+    parameter servers' workers compute in step.
 `metrics.py`: metrics of one's own: what a replica adds is its part of one machine's.
 `reductions.py`: whether a number of a step is a mean over rows or a sum.
 `gradients.py`: gradients are the whole batch's from the tape on; clipping, `apply`, XLA.

@@ -1,9 +1,9 @@
-"""What makes M microbatches equal one batch.
+"""What makes the parts of a batch, each computed by itself, equal to the whole batch.
 
-As with replicas (`semantics`), each microbatch computes its loss as one machine would on its own
-examples, and weighs by its share of the batch. What divides by something of the whole batch that no
-microbatch knows (the valid steps of a mask, the sum of sample weights) is found beforehand, by a
-rehearsal of the loss on the whole batch, and then used in every microbatch's.
+As with replicas (`losses`), each part computes its loss as one machine would on its own examples,
+and weighs by its share of the batch. What divides by something of the whole batch that no part
+knows (the valid steps of a mask, the sum of sample weights) is found beforehand, by a rehearsal of
+the loss on the whole batch (a pipeline's, of its microbatches), and then used in every part's.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterator
 import tensorflow as tf
 
 from tfdist.compat import keras_trainer, patches
+from tfdist.errors import PlugError
 from tfdist.structures import Count
 
-__all__ = ["Totals", "microbatch"]
+__all__ = ["Totals", "part_of_batch"]
 
 
 @dataclasses.dataclass
@@ -27,9 +28,11 @@ class Totals:
 
     Attributes:
         found: of masks, `(entries, valid entries)`; of weights, their sum.
+        known: whether there was a rehearsal; else parts whose losses ask for them are refused.
     """
 
     found: list[tf.Tensor] = dataclasses.field(default_factory=list)
+    known: bool = True
 
 
 class _Current(threading.local):
@@ -42,13 +45,16 @@ _current = _Current()
 
 
 @contextlib.contextmanager
-def microbatch(share: tf.Tensor | None, totals: Totals) -> Iterator[None]:
+def part_of_batch(share: tf.Tensor | None, totals: Totals) -> Iterator[None]:
     """Has the loss that is computed in the block be that of a part of the batch.
 
     Args:
-        share: float64 scalar: the microbatch's rows over the batch's; None rehearses the loss of
+        share: float64 scalar: the part's rows over the batch's; None rehearses the loss of
             the whole batch, and notes in `totals` what it divides by.
         totals: what the rehearsal has found.
+
+    Raises:
+        PlugError: the loss divides by what nobody knows.
     """
     before = (_current.share, _current.totals, _current.asked)
     _current.share, _current.totals, _current.asked = share, totals, 0
@@ -65,6 +71,12 @@ def _next(found: Callable[[], tf.Tensor]) -> tf.Tensor | None:
     if _current.share is None:
         _current.totals.found.append(found())
         return None
+    if not _current.totals.known:
+        raise PlugError(
+            "a loss over the steps that a mask leaves, or divided by the sum of sample weights, "
+            "but a part of a batch does not know those of the others: leave mask_zero and Masking "
+            "out, or leave backup_workers out"
+        )
     _current.asked += 1
     return _current.totals.found[_current.asked - 1]
 

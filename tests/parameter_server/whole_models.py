@@ -1,0 +1,298 @@
+"""Models that parameter servers train in step, and their data."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers
+
+__all__ = [
+    "SAME",
+    "X",
+    "Y",
+    "draws",
+    "fails",
+    "fit",
+    "gan",
+    "made",
+    "masked",
+    "network",
+    "normalized",
+    "reads_after",
+    "unbuilt",
+    "untrained",
+    "warms_up",
+]
+
+_RNG = np.random.default_rng(8)
+X = _RNG.normal(size=(203, 12)).astype("float32")
+Y = _RNG.integers(0, 3, 203)
+BATCH = 16
+
+
+def made(make: Any, scope: AbstractContextManager[Any]) -> keras.Model:
+    """A model, made in the scope of a strategy."""
+    keras.utils.set_random_seed(3)
+    with scope:
+        model: keras.Model = make()
+    return model
+
+
+def fit(model: keras.Model, **settings: Any) -> dict[str, list[float]]:
+    """The history of two epochs; the last batch has 11 rows."""
+    history = model.fit(X, Y, BATCH, shuffle=False, verbose=0, **settings).history
+    return {name: [float(one) for one in values] for name, values in history.items()}
+
+
+class MovingMean(layers.Layer):
+    """Subtracts a moving mean of what it has seen, and counts batches."""
+
+    def build(self, shape: Any) -> None:
+        self.mean = self.add_weight(shape=(shape[-1],), initializer="zeros", trainable=False)
+        self.batches = self.add_weight(
+            shape=(), initializer="zeros", trainable=False, dtype="int32"
+        )
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        if training:
+            self.mean.assign(0.9 * self.mean + 0.1 * tf.reduce_mean(x, 0))
+            self.batches.assign_add(1)
+        return x - tf.stop_gradient(tf.convert_to_tensor(self.mean)) * 0.0
+
+
+def _loss() -> keras.losses.Loss:
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def network() -> keras.Model:
+    """Adam with a schedule and clipping of all gradients together; weights decay."""
+    rate = keras.optimizers.schedules.ExponentialDecay(0.05, 10, 0.9)
+    model = keras.Sequential(
+        [
+            keras.Input((12,)),
+            MovingMean(),
+            layers.Dense(16, "relu", kernel_regularizer="l2"),
+            layers.Dense(3),
+        ]
+    )
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=0.01, global_clipnorm=0.3)
+    model.compile(optimizer, _loss(), metrics=["accuracy"])
+    return model
+
+
+def averaged() -> keras.Model:
+    """SGD with momentum, constrained weights, and a moving average of weights."""
+    model = keras.Sequential(
+        [
+            keras.Input((12,)),
+            layers.Dense(16, "tanh", kernel_constraint=keras.constraints.MaxNorm(0.8)),
+            layers.Dense(3),
+        ]
+    )
+    optimizer = keras.optimizers.SGD(0.2, momentum=0.9, use_ema=True, ema_momentum=0.9)
+    model.compile(optimizer, _loss(), metrics=["accuracy"])
+    return model
+
+
+def looked_up() -> keras.Model:
+    """An embedding of 320 KB, which is not sharded here."""
+    model = keras.Sequential(
+        [
+            keras.Input((12,)),
+            layers.Lambda(lambda x: tf.cast(x * 1000.0, tf.int32) % 10_000),
+            layers.Embedding(10_000, 8),
+            layers.GlobalAveragePooling1D(),
+            layers.Dense(3),
+        ]
+    )
+    model.compile(keras.optimizers.SGD(0.5, momentum=0.9), _loss(), metrics=["accuracy"])
+    return model
+
+
+def often() -> keras.Model:
+    """An embedding whose ids occur many times, which Adam's squares are of, each by itself."""
+    model = keras.Sequential(
+        [
+            keras.Input((12,)),
+            layers.Lambda(lambda x: tf.cast(x * 3.0, tf.int32) % 7),
+            layers.Embedding(7, 8),
+            layers.GlobalAveragePooling1D(),
+            layers.Dense(3),
+        ]
+    )
+    model.compile(keras.optimizers.Adam(0.05, clipnorm=0.1), _loss(), metrics=["accuracy"])
+    return model
+
+
+def summed() -> keras.Model:
+    """A loss that is a sum over the rows."""
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum")
+    model = keras.Sequential([keras.Input((12,)), layers.Dense(3, kernel_regularizer="l2")])
+    model.compile(keras.optimizers.SGD(0.01), loss, metrics=["accuracy"])
+    return model
+
+
+class Tracked(keras.Sequential):
+    """Keras' examples' way: a metric of scalars, and a loss over the whole batch's size."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.tracker = keras.metrics.Mean("tracked")
+
+    @property
+    def metrics(self) -> list[Any]:
+        return [self.tracker]
+
+    def train_step(self, data: Any) -> Any:
+        x, y = data
+        with tf.GradientTape() as tape:
+            each = keras.losses.sparse_categorical_crossentropy(y, self(x), from_logits=True)
+            loss = tf.nn.compute_average_loss(each)
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+        self.tracker.update_state(loss)
+        return {"tracked": self.tracker.result()}
+
+
+def tracked() -> keras.Model:
+    """See `Tracked`."""
+    model = Tracked([keras.Input((12,)), layers.Dense(3)])
+    model.compile(keras.optimizers.SGD(0.1))
+    return model
+
+
+class OwnStep(keras.Sequential):
+    def train_step(self, data: Any) -> Any:
+        x, y = data
+        with tf.GradientTape() as tape:
+            loss = _loss()(y, self(x, training=True))
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self.optimizer.apply(gradients, self.trainable_variables)
+        return {"own": loss, "count": tf.constant(7)}
+
+
+def own_step() -> keras.Model:
+    """A `train_step` of one's own, with a log that is a mean over rows, and one that is none."""
+    model = OwnStep([keras.Input((12,)), layers.Dense(3)])
+    model.compile(keras.optimizers.SGD(0.1))
+    return model
+
+
+class ReadsAfter(OwnStep):
+    def train_step(self, data: Any) -> Any:
+        logs = super().train_step(data)
+        return {**logs, "norm": tf.norm(tf.convert_to_tensor(self.trainable_variables[0]))}
+
+
+def reads_after() -> keras.Model:
+    """A step that looks at the weights that it has updated."""
+    model = ReadsAfter([keras.Input((12,)), layers.Dense(3)])
+    model.compile(keras.optimizers.SGD(0.1))
+    return model
+
+
+class Unbuilt(keras.Sequential):
+    def train_step(self, data: Any) -> Any:
+        self.optimizer.apply([tf.zeros_like(v) for v in self.trainable_variables])
+        return {}
+
+
+def unbuilt() -> keras.Model:
+    """An optimizer that is not told what it trains, as Keras refuses."""
+    model = Unbuilt([keras.Input((12,)), layers.Dense(3)])
+    model.compile(keras.optimizers.SGD(0.1))
+    return model
+
+
+SAME = (network, averaged, looked_up, often, summed, tracked, own_step)
+
+
+class Draws(OwnStep):
+    def train_step(self, data: Any) -> Any:
+        logs = super().train_step(data)
+        drawn = keras.random.uniform((), seed=self.layers[0].seed_generator)
+        return {**logs, "drawn": drawn, "squared": drawn**2, "other": keras.random.uniform(())}
+
+
+def draws() -> keras.Model:
+    """A step that draws a number by a seed that the model keeps, and tells it."""
+    model = Draws([keras.Input((12,)), layers.Dropout(0.5, seed=4), layers.Dense(3)])
+    model.compile(keras.optimizers.SGD(0.1))
+    return model
+
+
+def masked() -> keras.Model:
+    """A loss over the steps that a mask leaves."""
+    model = keras.Sequential(
+        [
+            keras.Input((12,)),
+            layers.Reshape((12, 1)),
+            layers.Masking(0.0),
+            layers.Dense(1),
+        ]
+    )
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    return model
+
+
+def normalized() -> keras.Model:
+    """A layer that assigns to a weight which is trained."""
+    dense = layers.SpectralNormalization(layers.Dense(3))
+    model = keras.Sequential([keras.Input((12,)), dense])
+    model.compile(keras.optimizers.SGD(0.1), _loss())
+    return model
+
+
+class WarmsUp(OwnStep):
+    def train_step(self, data: Any) -> Any:
+        self.optimizer.learning_rate.assign(0.5)
+        return super().train_step(data)
+
+
+def warms_up() -> keras.Model:
+    """A step that sets the learning rate."""
+    model = WarmsUp([keras.Input((12,)), layers.Dense(3)])
+    model.compile(keras.optimizers.SGD(0.1))
+    return model
+
+
+class Fails(OwnStep):
+    def train_step(self, data: Any) -> Any:
+        tf.debugging.assert_less(tf.reduce_max(data[0]), 1e6, "not to be met")
+        return super().train_step(data)
+
+
+def fails() -> keras.Model:
+    """A step that fails for large numbers."""
+    model = Fails([keras.Input((12,)), layers.Dense(3)])
+    model.compile(keras.optimizers.SGD(0.1))
+    return model
+
+
+class Gan(OwnStep):
+    def train_step(self, data: Any) -> Any:
+        super().train_step(data)
+        return super().train_step(data)
+
+
+def gan() -> keras.Model:
+    """Two updates in a step."""
+    model = Gan([keras.Input((12,)), layers.Dense(3)])
+    model.compile(keras.optimizers.SGD(0.1))
+    return model
+
+
+class Untrained(keras.Sequential):
+    def train_step(self, data: Any) -> Any:
+        return {"own": tf.reduce_mean(self(data[0]))}
+
+
+def untrained() -> keras.Model:
+    """No update in a step."""
+    model = Untrained([keras.Input((12,)), layers.Dense(3)])
+    model.compile(keras.optimizers.SGD(0.1))
+    return model
