@@ -3,7 +3,8 @@
 `factory.py`: `tfdist.strategy`: which kind "auto" takes; a cluster that does not fit it.
 `strategy_options.py`: its options, which kinds take them, "did you mean"; their refusals.
 `current.py`: one strategy over machines in a process; "a second strategy".
-`registry.py`: the replicas of each strategy; "was made outside of strategy.scope()".
+`registry.py`: the replicas of each strategy; "was made outside of strategy.scope()"; the hint under
+    Keras' error that a model was not plugged.
 `layout.py`: which rows are whose: "global batch 256 = 4 replicas x 64". Pure.
 `one_machine.py`: one device and mirrored: devices of this machine, threads.
 `multi_worker.py`: workers in step: ring or NCCL ("gradients travel by ..."), and how long
