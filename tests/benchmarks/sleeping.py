@@ -36,7 +36,8 @@ class Sleeps(layers.Layer):
         except RuntimeError:
             return x  # while Keras builds the model
         factor = tf.where(tf.equal(tf.cast(worker, tf.int32), 0), self.slower.value, 1.0)
-        drawn = tf.raw_ops.RandomUniform(shape=tf.zeros([0], tf.int32), dtype=tf.float32)
+        seed = tf.stack([tf.cast(1e6 * tf.timestamp(), tf.int64), tf.cast(worker, tf.int64)])
+        drawn = tf.random.stateless_uniform([], seed)
         factor *= tf.where(drawn < self.chance.value, self._times, 1.0)
         rows = tf.cast(tf.shape(x)[0], tf.float32)
         # It sleeps before its only element, and before it finds that there is no other.

@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import RunJob
 from tests.parameter_server import whole_models
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def found(run_job: RunJob, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     """What a chief with three workers and two ps tasks has found."""
     folder = tmp_path_factory.mktemp("whole")
     script = Path(__file__).with_name("whole_batches.py")
-    ran = run_job(["--workers", 3, "--ps", 2, script, folder], timeout=280)
+    ran = run_job(["--workers", 3, "--ps", 2, script, folder], timeout=380)
     assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-4000:]
     read: dict[str, Any] = pickle.loads((folder / "found.pickle").read_bytes())
     return read
@@ -34,8 +34,10 @@ def _equal(model: keras.Model, weights: list[np.ndarray]) -> None:
         np.testing.assert_allclose(there, own, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("spare", [0, 1])
-@pytest.mark.parametrize("make", whole_models.SAME)
+@pytest.mark.parametrize(
+    ("make", "spare"),
+    [*((make, 1) for make in whole_models.SAME), *((make, 0) for make in whole_models.SAME[:2])],
+)
 def test_each_batch_is_one_update_as_in_one_process(
     make: Callable[[], keras.Model], spare: int, found: dict[str, Any]
 ) -> None:
@@ -99,6 +101,10 @@ def test_after_an_error_it_trains_on(found: dict[str, Any]) -> None:
     [
         ("gan", "PlugError: train_step applies gradients twice (a GAN's?)"),
         ("untrained", "PlugError: train_step applies no optimizer"),
+        ("own_sum", "is a sum over rows that train_step makes itself"),
+        ("no_number", "PlugError: train_step takes gradients of a loss that has a number for each"),
+        ("tells_sums", "PlugError: the log 'sum' is a sum over rows"),
+        ("draws_anew", "PlugError: the model draws random numbers by tf.random (RandomStandardNo"),
         ("masked", "PlugError: a loss over the steps that a mask leaves"),
         ("normalized", "PlugError: train_step, or a layer, assigns to "),
         ("warms_up", "PlugError: train_step, or a layer, assigns to "),
@@ -110,4 +116,4 @@ def test_after_an_error_it_trains_on(found: dict[str, Any]) -> None:
     ],
 )
 def test_what_cannot_be_is_told(what: str, told: str, found: dict[str, Any]) -> None:
-    assert found[what].startswith(told)
+    assert told in found[what]

@@ -11,21 +11,16 @@ import tensorflow as tf
 from keras import layers
 
 __all__ = [
+    "REFUSED",
     "SAME",
     "X",
     "Y",
     "draws",
     "fails",
     "fit",
-    "gan",
     "made",
-    "masked",
     "network",
-    "normalized",
-    "reads_after",
     "unbuilt",
-    "untrained",
-    "warms_up",
 ]
 
 _RNG = np.random.default_rng(8)
@@ -57,8 +52,14 @@ class MovingMean(layers.Layer):
             shape=(), initializer="zeros", trainable=False, dtype="int32"
         )
 
+        counter = {"shape": (), "initializer": "zeros", "trainable": False, "aggregation": "sum"}
+        self.rows = self.add_weight(dtype="int32", **counter)
+        self.examples = self.add_weight(**counter)
+
     def call(self, x: Any, training: bool = False) -> Any:
         if training:
+            self.rows.assign_add(tf.shape(x)[0])
+            self.examples.assign_add(tf.cast(tf.shape(x)[0], tf.float32))
             self.mean.assign(0.9 * self.mean + 0.1 * tf.reduce_mean(x, 0))
             self.batches.assign_add(1)
         return x - tf.stop_gradient(tf.convert_to_tensor(self.mean)) * 0.0
@@ -260,6 +261,48 @@ def warms_up() -> keras.Model:
     return model
 
 
+def by_loss(loss: Any) -> keras.Model:
+    """A network with some loss of one's own."""
+    model = keras.Sequential([keras.Input((12,)), layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.1), loss)
+    return model
+
+
+def own_sum() -> keras.Model:
+    """A loss of one's own that is a sum over the rows."""
+    return by_loss(lambda y, p: tf.reduce_sum((p[:, 0] - tf.cast(y, p.dtype)) ** 2))
+
+
+def no_number() -> keras.Model:
+    """A loss without a reduction."""
+    return by_loss(keras.losses.MeanSquaredError(reduction=None))
+
+
+class TellsSums(OwnStep):
+    def train_step(self, data: Any) -> Any:
+        return {**super().train_step(data), "sum": tf.reduce_sum(data[0])}
+
+
+def tells_sums() -> keras.Model:
+    """A step whose log is a sum over the rows."""
+    model = TellsSums([keras.Input((12,)), layers.Dense(3)])
+    model.compile(keras.optimizers.SGD(0.1))
+    return model
+
+
+class DrawsAnew(OwnStep):
+    def train_step(self, data: Any) -> Any:
+        x, y = data
+        return super().train_step((x + tf.random.normal(tf.shape(x)), y))
+
+
+def draws_anew() -> keras.Model:
+    """A step with noise that nobody can draw again."""
+    model = DrawsAnew([keras.Input((12,)), layers.Dense(3)])
+    model.compile(keras.optimizers.SGD(0.1))
+    return model
+
+
 class Fails(OwnStep):
     def train_step(self, data: Any) -> Any:
         tf.debugging.assert_less(tf.reduce_max(data[0]), 1e6, "not to be met")
@@ -296,3 +339,17 @@ def untrained() -> keras.Model:
     model = Untrained([keras.Input((12,)), layers.Dense(3)])
     model.compile(keras.optimizers.SGD(0.1))
     return model
+
+
+REFUSED = (
+    draws_anew,
+    gan,
+    masked,
+    no_number,
+    normalized,
+    own_sum,
+    reads_after,
+    tells_sums,
+    untrained,
+    warms_up,
+)

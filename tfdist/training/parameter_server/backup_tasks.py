@@ -46,6 +46,7 @@ class BackupTasks:
         self._handed: dict[int, float | None] = {}  # None: whoever gets it is busy still
         self._held_back: dict[int, None] = {}
         self._out: list[bool] | None = None
+        self._absent: set[int] = set()
         self._under_way = 0
         self._updates = 0
         self.twice = 0
@@ -61,7 +62,7 @@ class BackupTasks:
         """
         self._handed = {}
         for part in parts:
-            self._handed[part] = now if self._under_way < self._workers else None
+            self._handed[part] = now if self._under_way < self._there else None
             self._under_way += 1
         self._held_back = {}
         self._out = None
@@ -73,7 +74,8 @@ class BackupTasks:
 
     def gone(self, workers: Iterable[int]) -> None:
         """Notes which workers are not there: how fast they come back is not known."""
-        for worker in workers:
+        self._absent = set(workers)
+        for worker in self._absent:
             self._took[worker].clear()
             self._met.discard(worker)
 
@@ -99,10 +101,12 @@ class BackupTasks:
             self._took[worker].append(seconds)
         self._met.add(worker)
         self._held_back.pop(part, None)
-        since = self._handed.pop(part, None)
+        if part not in self._handed:
+            return False
+        since = self._handed.pop(part)
         if since is not None:
             self._came_after.append(now - since)
-        return since is not None
+        return True
 
     def declined(self, part: int, now: float) -> None:
         """Notes that a worker that is left out was handed a part, and has not computed it."""
@@ -114,7 +118,7 @@ class BackupTasks:
         """Takes the parts that were declined, as far as somebody else is free."""
         if not self._held_back:
             return []
-        free = self._workers - sum(self.left_out) - self._under_way
+        free = self._there - sum(self.left_out) - self._under_way
         parts = [*self._held_back][: max(0, free)]
         for part in parts:
             del self._held_back[part]
@@ -126,7 +130,7 @@ class BackupTasks:
         patience = _UNKNOWN_SECONDS
         if self._came_after:
             patience = max(_LEAST_SECONDS, _LATE * statistics.median(self._came_after))
-        free = self._workers - self._under_way
+        free = self._there - self._under_way
         due = [
             part
             for part, since in self._handed.items()
@@ -145,7 +149,7 @@ class BackupTasks:
     def to_probe(self) -> int | None:
         """Takes, now and then, a part for those who are left out, to see how fast they are now."""
         due = self._updates % _PROBED_EVERY == 0 and any(self.left_out)
-        if not due or self._held_back or self._under_way >= self._workers or not self._handed:
+        if not due or self._held_back or self._under_way >= self._there or not self._handed:
             return None
         self._under_way += 1
         return next(iter(self._handed))
@@ -160,6 +164,10 @@ class BackupTasks:
     # ------------------------------------------------------------ workers
 
     @property
+    def _there(self) -> int:
+        return self._workers - len(self._absent)
+
+    @property
     def left_out(self) -> list[bool]:
         """For each worker, whether it is slow and the others are enough, as an update begins."""
         if self._out is None:
@@ -168,7 +176,8 @@ class BackupTasks:
 
     def _find_slow(self) -> list[bool]:
         slow = {w: times for w in range(self._workers) if (times := self._times_the_others(w))}
-        last = sorted(slow, key=lambda worker: (-slow[worker], worker))[: self._spare]
+        last = sorted(slow, key=lambda worker: (-slow[worker], worker))
+        last = last[: max(0, self._spare - len(self._absent))]
         return [worker in last for worker in range(self._workers)]
 
     def describe(self) -> str:

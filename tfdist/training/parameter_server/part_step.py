@@ -26,10 +26,22 @@ from tfdist.training.parameter_server.optimizer_updates import OptimizerUpdates
 from tfdist.training.parameter_server.part_buffers import PartBuffers, UpdatesInPlace
 from tfdist.training.parameter_server.worker_step import WorkerStep
 from tfdist.training.replica.part_losses import Totals, part_of_batch
+from tfdist.training.replica.row_sums import is_row_sum
 from tfdist.training.tracing import traced
 
 __all__ = ["PartPrograms", "PartStep"]
 
+_DRAWING = (
+    "Multinomial",
+    "ParameterizedTruncatedNormal",
+    "RandomGamma",
+    "RandomPoissonV2",
+    "RandomShuffle",
+    "RandomStandardNormal",
+    "RandomUniform",
+    "RandomUniformInt",
+    "TruncatedNormal",
+)
 _DRAWS = 1 << 24  # of a part, before it comes to those of the next
 
 
@@ -90,6 +102,13 @@ class PartStep(WorkerStep):
                     "is one update, made after the step: leave backup_workers out"
                 )
             kept.append((optimizer, gradients, variables))
+            for variable in variables:
+                if not self._held.has(variable):
+                    raise PlugError(
+                        f"train_step trains {variable.path!r}, which is none of the model's "
+                        "weights: give the model the layer that has it, or leave "
+                        "backup_workers out"
+                    )
             for variable in [*variables, *self._clock]:
                 outdated[id(variable)] = tf.identity(self._held.current(variable))
                 self._held.hold(variable, outdated[id(variable)])
@@ -119,6 +138,13 @@ class PartStep(WorkerStep):
                 "backup_workers out, or read them before"
             )
         optimizer, gradients, variables = kept[0]
+        for name, value in logs.items():
+            if is_row_sum(value):
+                raise PlugError(
+                    f"the log {name!r} is a sum over rows, but the logs of the parts of a batch "
+                    "are averaged: give a mean over them (tf.reduce_mean), or track it with a "
+                    "keras.metrics.Sum of one value a row"
+                )
         tensors = self._gradients(optimizer, gradients, variables, share)
         tensors += self._changes(state, drawn[self._state_range], share)
         self._buffers.put(ticket[0], tensors, [*self._trained, *self._moved, *self._counted])
@@ -156,12 +182,30 @@ class PartStep(WorkerStep):
             for variable, after, before in zip(self._state, new, old, strict=True)
             if after is not before
         ]
-        moved = [one for one in changed if one[1].dtype.is_floating]
-        counted = [one for one in changed if not one[1].dtype.is_floating]
+        moved: list[Any] = []
+        counted: list[Any] = []
+        for one in changed:
+            adds_up = one[0].aggregation == "sum" or one[1].dtype.is_floating
+            (moved if adds_up else counted).append(one)
         self._moved = [variable for variable, _, _ in moved]
         self._counted = [variable for variable, _, _ in counted]
-        by_share = [(after - before) * tf.cast(share, after.dtype) for _, after, before in moved]
-        return by_share + [after for _, after, _ in counted]
+        parts = [
+            after - before
+            if variable.aggregation == "sum"
+            else (after - before) * tf.cast(share, after.dtype)
+            for variable, after, before in moved
+        ]
+        return parts + [after for _, after, _ in counted]
+
+    def _assign(self, variable: keras.Variable, value: tf.Tensor) -> None:
+        """Assigns to a variable that a step does not hold, in the update alone."""
+        if self._writes is not self._in_place:
+            raise PlugError(
+                f"train_step assigns to {variable.path!r}, which the model does not hold, so that "
+                "each part of a batch would: give it to a layer of the model to hold, or leave "
+                "backup_workers out"
+            )
+        super()._assign(variable, value)
 
     # ------------------------------------------------------------ the update, by the chief
 
@@ -284,4 +328,23 @@ class PartPrograms:
                 "logs": dict(zip(names, found[count:], strict=True)),
             }
 
-        return traced(run).get_concrete_function(*specs)
+        concrete = traced(run).get_concrete_function(*specs)
+        _check_draws(concrete.graph)
+        return concrete
+
+
+def _check_draws(graph: Any) -> None:
+    """Checks that a part that is computed twice draws the same numbers.
+
+    Raises:
+        PlugError: it may not.
+    """
+    definition = graph.as_graph_def()
+    nodes = [*definition.node, *(n for f in definition.library.function for n in f.node_def)]
+    for node in nodes:
+        if node.op in _DRAWING or node.op.startswith("StatefulRandom"):
+            raise PlugError(
+                f"the model draws random numbers by tf.random ({node.op}), which are other ones "
+                "each time, but a part of a batch may be computed twice: use keras.random or "
+                "tf.random.stateless_..., or leave backup_workers out"
+            )

@@ -73,13 +73,13 @@ class WholeBatches(Asynchronous):
         assert spare is not None
         self._parts = self.workers - spare
         self._tasks = BackupTasks(self.workers, spare)
+        keras_build.make_global_seeds(self.strategy)
         self._number = 0
         self._told_of_tasks = ""
         self._work = WorkQueue(self.coordinator)
 
     @functools.cached_property
     def _part_programs(self) -> PartPrograms:
-        keras_build.make_global_seeds(self.strategy)
         writes = ServerUpdates(self._parts, repeatable=True)
         buffers = PartBuffers(self._parts, writes)
         options, tables, rest = self._options, self._tables, self._totals.rest
@@ -150,6 +150,7 @@ class WholeBatches(Asynchronous):
         membership = registry.membership_of(self.strategy)
         if membership is not None:
             tasks.gone(task.index for task in membership.absent() if task.type == "worker")
+        self._function(parts[0][0])  # what traces it is no work of a worker's
         tasks.begin(range(len(parts)), time.monotonic())
         came: dict[int, dict[str, Any]] = {}
         try:
@@ -207,6 +208,17 @@ class WholeBatches(Asynchronous):
             cut = functools.partial(_rows, low=low, high=high)
             yield map_leaves(cut, batch), (high - low) / max(1, rows)
 
+    def _function(self, rows: Any) -> Any:
+        """The program that computes a part of such rows."""
+        return self._part_programs.part(
+            [
+                types_of(rows),
+                tf.TensorSpec([], tf.float64),
+                tf.TensorSpec([2], tf.int64),
+                tf.TensorSpec([self.workers], tf.bool),
+            ]
+        )
+
     def _hand_out(
         self,
         parts: list[tuple[Any, float]],
@@ -215,16 +227,11 @@ class WholeBatches(Asynchronous):
         probe: bool = False,
     ) -> None:
         rows, share = parts[part]
-        specs = [
-            types_of(rows),
-            tf.TensorSpec([], tf.float64),
-            tf.TensorSpec([2], tf.int64),
-            tf.TensorSpec([self.workers], tf.bool),
-        ]
-        function = self._part_programs.part(specs)
         ticket = tf.constant([part, self._number], tf.int64)
         arguments = [rows, tf.constant(share, tf.float64), ticket, tf.constant(left_out)]
-        self._work.start(function, arguments, tag=(self._number, NO_PART if probe else part))
+        self._work.start(
+            self._function(rows), arguments, tag=(self._number, NO_PART if probe else part)
+        )
 
 
 def _rows(leaf: Leaf, low: int, high: int) -> Leaf:

@@ -20,6 +20,7 @@ Outside of a traced step, and on every other thread, Keras is untouched.
     parameter servers' workers compute in step.
 `metrics.py`: metrics of one's own: what a replica adds is its part of one machine's.
 `reductions.py`: whether a number of a step is a mean over rows or a sum.
+`row_sums.py`: the same of a part whose number of rows is not known when it is traced.
 `gradients.py`: gradients are the whole batch's from the tape on; clipping, `apply`, XLA.
 `sparse_gradients.py`: sparse gradients of rows that are looked up once for a batch.
 `replication.py`: which tensors are the same on all replicas, which vary or are random.

@@ -17,7 +17,8 @@ import tensorflow as tf
 
 from tfdist.compat import keras_trainer, patches
 from tfdist.errors import PlugError
-from tfdist.structures import Count
+from tfdist.structures import Count, Nest
+from tfdist.training.replica.row_sums import is_row_sum
 
 __all__ = ["Totals", "part_of_batch"]
 
@@ -127,8 +128,8 @@ def _average_loss(
 ) -> tf.Tensor:
     """`tf.nn.compute_average_loss`, which may be told the whole batch's size."""
     loss = patches.original("average_loss")(per_example_loss, sample_weight, global_batch_size)
-    if _current.share is None or global_batch_size is None:
-        return loss
+    if _current.share is None or tf.get_static_value(global_batch_size) is None:
+        return loss  # none, or made of the part's own rows
     return _of_the_batch(loss)
 
 
@@ -138,8 +139,35 @@ def _samplewise_values(
     """A scalar given to a Mean or Sum metric stands for the batch: it counts by the share."""
     scalar = len(getattr(values, "shape", (1,))) == 0
     if _current.share is not None and sample_weight is None and scalar:
+        _check_is_no_sum(values)
         sample_weight = tf.cast(_current.share, dtype)
     return patches.original("samplewise_values")(values, sample_weight, reduce_fn, dtype)
+
+
+def _tape_gradient(
+    self: tf.GradientTape, target: Nest, sources: Nest, *args: object, **named: object
+) -> Nest:
+    """`tf.GradientTape.gradient`, of what may be weighted by the share."""
+    if _current.totals is not None and not _current.totals.known:
+        for one in tf.nest.flatten(target):
+            if isinstance(one, tf.Tensor) and one.shape.rank != 0:
+                raise PlugError(
+                    "train_step takes gradients of a loss that has a number for each row, but a "
+                    "part of a batch is weighted by its share of the rows: give a mean over them "
+                    "(tf.reduce_mean), or leave backup_workers out"
+                )
+            _check_is_no_sum(one)
+    return patches.original("tape_gradient")(self, target, sources, *args, **named)
+
+
+def _check_is_no_sum(value: object) -> None:
+    known = _current.totals is None or _current.totals.known
+    if not known and isinstance(value, tf.Tensor) and is_row_sum(value):
+        raise PlugError(
+            f"{value.name} is a sum over rows that train_step makes itself, but a part of a batch "
+            "is weighted by its share of the rows: give a mean over them (tf.reduce_mean), or a "
+            "keras.losses.Loss with reduction='sum', or leave backup_workers out"
+        )
 
 
 _PATCHES = patches.Patches(
@@ -148,5 +176,6 @@ _PATCHES = patches.Patches(
         "reduce_values": _reduce_values,
         "average_loss": _average_loss,
         "samplewise_values": _samplewise_values,
+        "tape_gradient": _tape_gradient,
     }
 )
