@@ -1,4 +1,4 @@
-"""TensorFlow's draws that keep a state of their own, which no seed of an operation fixes."""
+"""TensorFlow's draws: which a graph has, and another function for those of a state of their own."""
 
 from __future__ import annotations
 
@@ -7,9 +7,31 @@ from typing import Any
 
 from tfdist.compat.names import tf_random_ops
 
-__all__ = ["replace_draw"]
+__all__ = ["drawing_operations", "replace_draw"]
+
+_DRAWING = (
+    "Multinomial",
+    "ParameterizedTruncatedNormal",
+    "Random",
+    "StatefulRandom",
+    "StatefulStandardNormal",
+    "StatefulTruncatedNormal",
+    "StatefulUniform",
+    "TruncatedNormal",
+)
 
 Draw = Callable[..., Any]
+
+
+def drawing_operations(graph: Any) -> list[str]:
+    """The operations of a function's graph that draw random numbers, "Stateless..." ones too.
+
+    Args:
+        graph: of a concrete function.
+    """
+    definition = graph.as_graph_def()
+    nodes = [*definition.node, *(n for f in definition.library.function for n in f.node_def)]
+    return [n.op for n in nodes if n.op.removeprefix("Stateless").startswith(_DRAWING)]
 
 
 def replace_draw(name: str, made: Callable[[Draw], Draw]) -> None:

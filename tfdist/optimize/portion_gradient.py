@@ -15,6 +15,7 @@ import keras
 import tensorflow as tf
 
 from tfdist.compat import keras_weights, patches
+from tfdist.compat.tf_random import drawing_operations
 from tfdist.errors import PlugError
 from tfdist.optimize.server_vectors import ServerVectors
 from tfdist.strategies import server_variables
@@ -212,24 +213,9 @@ def _check_draws_nothing(graph: Any) -> None:
     Raises:
         PlugError: it does.
     """
-    definition = graph.as_graph_def()
-    nodes = [*definition.node, *(n for f in definition.library.function for n in f.node_def)]
-    for node in nodes:
-        if node.op.removeprefix("Stateless").startswith(_DRAWING):
-            raise PlugError(
-                f"the model draws random numbers ({node.op}) while its loss is computed, so that "
-                "the loss is another one each time, and a line search finds nothing: leave them "
-                "out, or use fit"
-            )
-
-
-_DRAWING = (
-    "Multinomial",
-    "ParameterizedTruncatedNormal",
-    "Random",
-    "StatefulRandom",
-    "StatefulStandardNormal",
-    "StatefulTruncatedNormal",
-    "StatefulUniform",
-    "TruncatedNormal",
-)
+    for operation in drawing_operations(graph):
+        raise PlugError(
+            f"the model draws random numbers ({operation}) while its loss is computed, so that "
+            "the loss is another one each time, and a line search finds nothing: leave them "
+            "out, or use fit"
+        )

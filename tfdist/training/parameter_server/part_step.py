@@ -17,6 +17,7 @@ import keras
 import tensorflow as tf
 
 from tfdist.compat import keras_build, keras_weights
+from tfdist.compat.tf_random import drawing_operations
 from tfdist.errors import PlugError
 from tfdist.strategies import server_variables
 from tfdist.strategies.server_variables import place_of
@@ -31,17 +32,6 @@ from tfdist.training.tracing import traced
 
 __all__ = ["PartPrograms", "PartStep"]
 
-_DRAWING = (
-    "Multinomial",
-    "ParameterizedTruncatedNormal",
-    "RandomGamma",
-    "RandomPoissonV2",
-    "RandomShuffle",
-    "RandomStandardNormal",
-    "RandomUniform",
-    "RandomUniformInt",
-    "TruncatedNormal",
-)
 _DRAWS = 1 << 24  # of a part, before it comes to those of the next
 
 
@@ -339,12 +329,10 @@ def _check_draws(graph: Any) -> None:
     Raises:
         PlugError: it may not.
     """
-    definition = graph.as_graph_def()
-    nodes = [*definition.node, *(n for f in definition.library.function for n in f.node_def)]
-    for node in nodes:
-        if node.op in _DRAWING or node.op.startswith("StatefulRandom"):
+    for operation in drawing_operations(graph):
+        if not operation.startswith("Stateless"):
             raise PlugError(
-                f"the model draws random numbers by tf.random ({node.op}), which are other ones "
+                f"the model draws random numbers by tf.random ({operation}), which are other ones "
                 "each time, but a part of a batch may be computed twice: use keras.random or "
                 "tf.random.stateless_..., or leave backup_workers out"
             )
