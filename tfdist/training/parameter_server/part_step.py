@@ -187,15 +187,14 @@ class PartStep(WorkerStep):
         ]
         return parts + [after for _, after, _ in counted]
 
-    def _assign(self, variable: keras.Variable, value: tf.Tensor) -> None:
-        """Assigns to a variable that a step does not hold, in the update alone."""
+    def _check_assigned(self, variable: keras.Variable) -> None:
+        """Checks that a variable which a step does not hold is assigned to in the update alone."""
         if self._writes is not self._in_place:
             raise PlugError(
                 f"train_step assigns to {variable.path!r}, which the model does not hold, so that "
                 "each part of a batch would: give it to a layer of the model to hold, or leave "
                 "backup_workers out"
             )
-        super()._assign(variable, value)
 
     # ------------------------------------------------------------ the update, by the chief
 

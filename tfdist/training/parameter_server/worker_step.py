@@ -248,10 +248,14 @@ class WorkerStep:
 
     def _assign(self, variable: keras.Variable, value: tf.Tensor) -> None:
         """Assigns to a variable that a step does not hold."""
+        self._check_assigned(variable)
         if self._is_written_once(variable):
             self._writes.assign([variable], [tf.cast(value, variable.value.dtype)])
         else:
             patches.original("assign")(variable, value)
+
+    def _check_assigned(self, variable: keras.Variable) -> None:
+        """Any may be assigned to."""
 
     def _is_written_once(self, variable: keras.Variable) -> bool:
         """Whether a write to a variable is to be made by its server, and is not yet."""
