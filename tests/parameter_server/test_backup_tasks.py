@@ -158,7 +158,7 @@ def test_what_will_never_come_is_forgotten() -> None:
 
 
 @pytest.mark.parametrize("spare", [0, 1, 3])
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 def test_every_update_ends_whoever_is_slow_and_whoever_takes_a_part_first(
     spare: int, seed: int
 ) -> None:
@@ -167,7 +167,7 @@ def test_every_update_ends_whoever_is_slow_and_whoever_takes_a_part_first(
     busy: list[tuple[float, int, int, int, float]] = []
     waiting: list[tuple[int, int, list[bool]]] = []
     free = set(range(workers))
-    for update in range(60):
+    for update in range(30):
         parts = workers - spare
         tasks.begin(range(parts), now)
         waiting += [(update, part, tasks.left_out) for part in range(parts)]
@@ -189,4 +189,4 @@ def test_every_update_ends_whoever_is_slow_and_whoever_takes_a_part_first(
                 tasks.came(part if number == update else NO_PART, worker, took, now)
             waiting += [(update, one, tasks.left_out) for one in tasks.again()]
             waiting += [(update, one, [False] * workers) for one in tasks.late(now)]
-            assert now < 60 * 8
+            assert now < 30 * 8

@@ -105,7 +105,7 @@ def test_after_an_error_it_trains_on(found: dict[str, Any]) -> None:
         ("no_number", "PlugError: train_step takes gradients of a loss that has a number for each"),
         ("tells_sums", "PlugError: the log 'sum' is a sum over rows"),
         ("draws_anew", "PlugError: the model draws random numbers by tf.random (RandomStandardNo"),
-        ("masked", "PlugError: a loss over the steps that a mask leaves"),
+        ("masked", "a loss over the steps that a mask leaves"),
         ("normalized", "PlugError: train_step, or a layer, assigns to "),
         ("warms_up", "PlugError: train_step, or a layer, assigns to "),
         ("uneven", "PlugError: a batch with 16 rows in one tensor and 1 in another"),
