@@ -8,21 +8,17 @@
 from __future__ import annotations
 
 import json
-import os
 import statistics
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from absl import app, flags
 
 from tests.benchmarks.machine import describe
+from tests.benchmarks.own_job import run_with_servers
 
 FLAGS = flags.FLAGS
 RESULTS = Path(__file__).with_name("results")
-ROOT = Path(__file__).parents[2]
 WORKERS = 8
 _TIMEOUT = 1800.0
 _WAYS = {"None": "all are waited for", "0": "`0`", "1": "`1`", "2": "`2`"}
@@ -31,17 +27,6 @@ _SLOW = {
     "worker": "one worker four times slower",
     "parts": "a tenth of all parts ten times slower",
 }
-
-
-def _measured(rounds: int) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "measured.json"
-        command = [sys.executable, "-m", "tfdist", "run", "--workers", str(WORKERS), "--ps", "1"]
-        command += ["-m", "tests.benchmarks.backup_workers_job", str(file), str(rounds)]
-        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-        subprocess.run(command, cwd=ROOT, check=True, timeout=_TIMEOUT, env=environment)
-        measured: dict[str, Any] = json.loads(file.read_text())
-        return measured
 
 
 def _table(measured: dict[str, Any], machine: str) -> list[str]:
@@ -70,7 +55,8 @@ def _table(measured: dict[str, Any], machine: str) -> list[str]:
 
 
 def main(_: list[str]) -> None:
-    measured = {**_measured(FLAGS.rounds), "machine": describe()}
+    measured = run_with_servers("backup_workers_job", WORKERS, _TIMEOUT, FLAGS.rounds)
+    measured["machine"] = describe()
     machine = ", ".join(f"{name} {value}" for name, value in measured["machine"].items())
     lines = _table(measured, machine)
     print("\n".join(lines))

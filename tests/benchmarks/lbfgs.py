@@ -10,11 +10,7 @@ a worker a fixed time, so that two cores do for eight workers.
 from __future__ import annotations
 
 import json
-import os
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -22,29 +18,12 @@ from typing import Any
 from absl import app, flags
 
 from tests.benchmarks.machine import describe
+from tests.benchmarks.own_job import run_with_servers
 
 FLAGS = flags.FLAGS
 RESULTS = Path(__file__).with_name("results")
-ROOT = Path(__file__).parents[2]
 LEVELS = (0.1, 0.03, 0.01)
 _TIMEOUT = 1200.0
-
-
-def _job(workers: int, *arguments: object) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "measured.json"
-        what, *more = arguments
-        command = [sys.executable, "-m", "tfdist", "run", "--workers", str(workers), "--ps", "1"]
-        command += ["-m", "tests.benchmarks.lbfgs_job", str(what), str(file), *map(str, more)]
-        subprocess.run(
-            command,
-            cwd=ROOT,
-            check=True,
-            timeout=_TIMEOUT,
-            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-        )
-        measured: dict[str, Any] = json.loads(file.read_text())
-        return measured
 
 
 def scipy_alone() -> dict[str, Any]:
@@ -151,14 +130,14 @@ def main(_: list[str]) -> None:
     raw: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
     if "learn" in FLAGS.parts:
         alone = scipy_alone()
-        found = _job(2, "learn")
+        found = run_with_servers("lbfgs_job", 2, _TIMEOUT, "learn")
         raw["learnt"] = {
             "`LBFGS().minimize`": found.pop("L-BFGS"),
             "SciPy, one process": alone,
             **{f"`fit`, {name}, momentum 0.9": one for name, one in found.items()},
         }
     if "stragglers" in FLAGS.parts:
-        raw["slowed"] = _job(8, "stragglers", FLAGS.rounds)
+        raw["slowed"] = run_with_servers("lbfgs_job", 8, _TIMEOUT, "stragglers", FLAGS.rounds)
     raw["machine"] = describe()
     machine = ", ".join(f"{name} {value}" for name, value in raw["machine"].items())
     lines = _tables(raw.get("learnt"), raw.get("slowed"), machine)

@@ -1,7 +1,7 @@
 """The jobs of the L-BFGS benchmark; the chief writes what it has measured to FILE.
 
-    tfdist run --workers 2 --ps 1 -m tests.benchmarks.lbfgs_job learn FILE
-    tfdist run --workers 8 --ps 1 -m tests.benchmarks.lbfgs_job stragglers FILE ROUNDS
+    tfdist run --workers 2 --ps 1 -m tests.benchmarks.lbfgs_job FILE learn
+    tfdist run --workers 8 --ps 1 -m tests.benchmarks.lbfgs_job FILE stragglers ROUNDS
 
 `learn`: a network for the handwritten digits, by L-BFGS and by `fit`. `stragglers`: passes over
 data whose every row takes a worker a fixed time, which it sleeps, so that many workers can be
@@ -117,6 +117,6 @@ def stragglers(rounds: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    what, file, *more = sys.argv[1:]
+    file, what, *more = sys.argv[1:]
     measured = learn() if what == "learn" else stragglers(int(more[0]))
     Path(file).write_text(json.dumps(measured))

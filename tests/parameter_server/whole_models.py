@@ -69,6 +69,13 @@ def _loss() -> keras.losses.Loss:
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
+def stepping(kind: type[keras.Sequential], *between: layers.Layer) -> keras.Model:
+    """A network whose class has a step of its own."""
+    model = kind([keras.Input((12,)), *between, layers.Dense(3)])
+    model.compile(keras.optimizers.SGD(0.1))
+    return model
+
+
 def network() -> keras.Model:
     """Adam with a schedule and clipping of all gradients together; weights decay."""
     rate = keras.optimizers.schedules.ExponentialDecay(0.05, 10, 0.9)
@@ -99,34 +106,29 @@ def averaged() -> keras.Model:
     return model
 
 
-def looked_up() -> keras.Model:
-    """An embedding of 320 KB, which is not sharded here."""
+def looking_up(scale: float, ids: int, optimizer: keras.optimizers.Optimizer) -> keras.Model:
+    """An embedding of the rows' scaled numbers."""
     model = keras.Sequential(
         [
             keras.Input((12,)),
-            layers.Lambda(lambda x: tf.cast(x * 1000.0, tf.int32) % 10_000),
-            layers.Embedding(10_000, 8),
+            layers.Lambda(lambda x: tf.cast(x * scale, tf.int32) % ids),
+            layers.Embedding(ids, 8),
             layers.GlobalAveragePooling1D(),
             layers.Dense(3),
         ]
     )
-    model.compile(keras.optimizers.SGD(0.5, momentum=0.9), _loss(), metrics=["accuracy"])
+    model.compile(optimizer, _loss(), metrics=["accuracy"])
     return model
+
+
+def looked_up() -> keras.Model:
+    """An embedding of 320 KB, which is not sharded here."""
+    return looking_up(1000.0, 10_000, keras.optimizers.SGD(0.5, momentum=0.9))
 
 
 def often() -> keras.Model:
     """An embedding whose ids occur many times, which Adam's squares are of, each by itself."""
-    model = keras.Sequential(
-        [
-            keras.Input((12,)),
-            layers.Lambda(lambda x: tf.cast(x * 3.0, tf.int32) % 7),
-            layers.Embedding(7, 8),
-            layers.GlobalAveragePooling1D(),
-            layers.Dense(3),
-        ]
-    )
-    model.compile(keras.optimizers.Adam(0.05, clipnorm=0.1), _loss(), metrics=["accuracy"])
-    return model
+    return looking_up(3.0, 7, keras.optimizers.Adam(0.05, clipnorm=0.1))
 
 
 def summed() -> keras.Model:
@@ -161,9 +163,7 @@ class Tracked(keras.Sequential):
 
 def tracked() -> keras.Model:
     """See `Tracked`."""
-    model = Tracked([keras.Input((12,)), layers.Dense(3)])
-    model.compile(keras.optimizers.SGD(0.1))
-    return model
+    return stepping(Tracked)
 
 
 class OwnStep(keras.Sequential):
@@ -178,9 +178,7 @@ class OwnStep(keras.Sequential):
 
 def own_step() -> keras.Model:
     """A `train_step` of one's own, with a log that is a mean over rows, and one that is none."""
-    model = OwnStep([keras.Input((12,)), layers.Dense(3)])
-    model.compile(keras.optimizers.SGD(0.1))
-    return model
+    return stepping(OwnStep)
 
 
 class ReadsAfter(OwnStep):
@@ -191,9 +189,7 @@ class ReadsAfter(OwnStep):
 
 def reads_after() -> keras.Model:
     """A step that looks at the weights that it has updated."""
-    model = ReadsAfter([keras.Input((12,)), layers.Dense(3)])
-    model.compile(keras.optimizers.SGD(0.1))
-    return model
+    return stepping(ReadsAfter)
 
 
 class Unbuilt(keras.Sequential):
@@ -204,9 +200,7 @@ class Unbuilt(keras.Sequential):
 
 def unbuilt() -> keras.Model:
     """An optimizer that is not told what it trains, as Keras refuses."""
-    model = Unbuilt([keras.Input((12,)), layers.Dense(3)])
-    model.compile(keras.optimizers.SGD(0.1))
-    return model
+    return stepping(Unbuilt)
 
 
 SAME = (network, averaged, looked_up, often, summed, tracked, own_step)
@@ -221,9 +215,7 @@ class Draws(OwnStep):
 
 def draws() -> keras.Model:
     """A step that draws a number by a seed that the model keeps, and tells it."""
-    model = Draws([keras.Input((12,)), layers.Dropout(0.5, seed=4), layers.Dense(3)])
-    model.compile(keras.optimizers.SGD(0.1))
-    return model
+    return stepping(Draws, layers.Dropout(0.5, seed=4))
 
 
 class First(layers.Layer):
@@ -261,9 +253,7 @@ class WarmsUp(OwnStep):
 
 def warms_up() -> keras.Model:
     """A step that sets the learning rate."""
-    model = WarmsUp([keras.Input((12,)), layers.Dense(3)])
-    model.compile(keras.optimizers.SGD(0.1))
-    return model
+    return stepping(WarmsUp)
 
 
 def by_loss(loss: Any) -> keras.Model:
@@ -290,9 +280,7 @@ class TellsSums(OwnStep):
 
 def tells_sums() -> keras.Model:
     """A step whose log is a sum over the rows."""
-    model = TellsSums([keras.Input((12,)), layers.Dense(3)])
-    model.compile(keras.optimizers.SGD(0.1))
-    return model
+    return stepping(TellsSums)
 
 
 class DrawsAnew(OwnStep):
@@ -303,9 +291,7 @@ class DrawsAnew(OwnStep):
 
 def draws_anew() -> keras.Model:
     """A step with noise that nobody can draw again."""
-    model = DrawsAnew([keras.Input((12,)), layers.Dense(3)])
-    model.compile(keras.optimizers.SGD(0.1))
-    return model
+    return stepping(DrawsAnew)
 
 
 class Fails(OwnStep):
@@ -316,9 +302,7 @@ class Fails(OwnStep):
 
 def fails() -> keras.Model:
     """A step that fails for large numbers."""
-    model = Fails([keras.Input((12,)), layers.Dense(3)])
-    model.compile(keras.optimizers.SGD(0.1))
-    return model
+    return stepping(Fails)
 
 
 class Gan(OwnStep):
@@ -329,9 +313,7 @@ class Gan(OwnStep):
 
 def gan() -> keras.Model:
     """Two updates in a step."""
-    model = Gan([keras.Input((12,)), layers.Dense(3)])
-    model.compile(keras.optimizers.SGD(0.1))
-    return model
+    return stepping(Gan)
 
 
 class Untrained(keras.Sequential):
@@ -341,9 +323,7 @@ class Untrained(keras.Sequential):
 
 def untrained() -> keras.Model:
     """No update in a step."""
-    model = Untrained([keras.Input((12,)), layers.Dense(3)])
-    model.compile(keras.optimizers.SGD(0.1))
-    return model
+    return stepping(Untrained)
 
 
 REFUSED = (

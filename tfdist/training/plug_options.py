@@ -135,20 +135,13 @@ class TrainingOptions:
             raise PlugError(
                 f"backup_workers={spare!r}: give a number of workers, 0 or more, or None"
             )
-        alone = ("fetch_every", "push_every", "local_learning_rate", "warm_start", "max_staleness")
-        tables = ("embedding_shards", "exact_embeddings")
-        clash = [
-            field.name
-            for field in dataclasses.fields(self)
-            if field.name in alone + tables and getattr(self, field.name) != field.default
-        ]
-        if self.shard_embeddings_from not in (type(self).shard_embeddings_from, None):
-            clash.append("shard_embeddings_from")
-        if spare is not None and clash:
-            raise PlugError(
-                f"backup_workers with {clash[0]}: each batch is one update that workers make "
-                "together, of embeddings that are whole; choose one of the two"
-            )
+        for name in FAMILY_OPTIONS["parameter_server"] if spare is not None else ():
+            value, default = getattr(self, name), getattr(type(self), name)
+            if name != "backup_workers" and value not in (default, None):
+                raise PlugError(
+                    f"backup_workers with {name}: each batch is one update that workers make "
+                    "together, of embeddings that are whole; choose one of the two"
+                )
         for name in ("shard_embeddings_from", "embedding_shards", "virtual_replicas"):
             value = getattr(self, name)
             if value is not None and not is_count(value):

@@ -57,6 +57,12 @@ class MetricTotals:
             for total, state, rest in zip(self._sums, self._last, self.rest, strict=True)
         ]
 
+    def add_flat(self, numbers: np.ndarray) -> None:
+        """Adds what a chunk has left, all variables' numbers one behind the other."""
+        ends = np.cumsum([value.size for value in self.rest])
+        flat = np.split(numbers, ends[:-1])
+        self.add([n.reshape(r.shape) for n, r in zip(flat, self.rest, strict=False)])
+
     def states(self) -> list[tuple[keras.Variable, tf.Tensor]]:
         """The variables and their values over all workers, as their `aggregation` says."""
         return [

@@ -15,8 +15,6 @@ from tfdist.training.parameter_server.server_updates import Sent, ServerUpdates,
 
 __all__ = ["PartBuffers", "UpdatesInPlace"]
 
-Sums = list[tuple[keras.Variable, Gradient]]
-
 
 class PartBuffers:
     """Keeps for each part of an update what is to be added to variables, next to them.
@@ -65,29 +63,28 @@ class PartBuffers:
 
         self._writes.write({place: [*pairs, (part, None)] for place, pairs in own.items()}, update)
 
-    def sums(self, variables: Sequence[keras.Variable], parts: tf.Tensor) -> Sums:
-        """Adds up, on the servers, what was put; to be called in a graph.
+    def sums(self, variables: Sequence[keras.Variable], parts: tf.Tensor) -> list[Gradient]:
+        """Adds up, on the servers, what was put for each; to be called in a graph.
 
         Args:
             variables: of which something was put.
             parts: how many this update has, an int32 scalar: the first ones.
         """
-        found: Sums = []
+        found: list[Gradient] = []
         for variable in variables:
             with tf.device(place_of(variable)):
                 if id(variable) in self._rows:
-                    found.append((variable, self._joined(variable, parts)))
+                    found.append(self._joined(variable, parts))
                 else:
-                    every = self._buffers[id(variable)][:parts]
-                    found.append((variable, tf.reduce_sum(every, 0)))
+                    found.append(tf.reduce_sum(self._buffers[id(variable)][:parts], 0))
         return found
 
-    def first(self, variables: Sequence[keras.Variable]) -> Sums:
-        """What the first part has put, for what is the same in all parts."""
-        found: Sums = []
+    def first(self, variables: Sequence[keras.Variable]) -> list[tf.Tensor]:
+        """What the first part has put for each, where it is the same in all parts."""
+        found = []
         for variable in variables:
             with tf.device(place_of(variable)):
-                found.append((variable, self._buffers[id(variable)][0]))
+                found.append(self._buffers[id(variable)][0])
         return found
 
     def _make(self, tensor: Gradient, variable: keras.Variable) -> None:

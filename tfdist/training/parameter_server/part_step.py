@@ -216,18 +216,17 @@ class PartStep(WorkerStep):
         return tf.constant(0)
 
     def _make_update(self, optimizer: keras.optimizers.Optimizer, parts: tf.Tensor) -> None:
-        writes = self._in_place
         with tf.device(place_of(optimizer.iterations)):  # what clips sees all gradients
             summed = self._buffers.sums(self._trained, parts)
             moved = self._buffers.sums(self._moved, parts)
             counted = self._buffers.first(self._counted)
             clock = zip(self._clock, server_variables.fetch(self._clock), strict=True)
             with keras_weights.held(list(clock), self._assign) as self._held, self._updating(None):
-                gradients = [*(gradient for _, gradient in summed), *(None for _ in self._without)]
+                gradients = [*summed, *(None for _ in self._without)]
                 variables = [*self._trained, *self._without]
                 self._updates.apply(optimizer, gradients, variables, self._held)
-            writes.add([v for v, _ in moved], [amount for _, amount in moved])
-            writes.assign([v for v, _ in counted], [value for _, value in counted])
+            self._in_place.add(self._moved, moved)
+            self._in_place.assign(self._counted, counted)
 
 
 def _weighted(gradient: Gradient, share: tf.Tensor) -> Gradient:
@@ -267,9 +266,8 @@ class PartPrograms:
         """
         key = key_of(specs)
         if key not in self._functions:
-            shapes: dict[str, list[tf.TensorSpec]] = {}
-            self._trace(specs, shapes)
-            self._functions[key] = self._trace(specs, shapes)  # now its results are known
+            _, results = self._trace(specs, None)
+            self._functions[key], _ = self._trace(specs, results)
         return self._functions[key]
 
     def update(self, parts: int, number: int) -> None:
@@ -278,15 +276,23 @@ class PartPrograms:
             self._update = traced(self._step.update)
         self._update(tf.constant(parts), tf.constant(number, tf.int64))
 
-    def _trace(self, specs: Sequence[Any], shapes: dict[str, list[tf.TensorSpec]]) -> Any:
-        known = {name: list(those) for name, those in shapes.items()}
+    def _trace(
+        self, specs: Sequence[Any], known: Sequence[tf.TensorSpec] | None
+    ) -> tuple[Any, list[tf.TensorSpec]]:
+        """Traces a part's function; returns it, and the types of what `compute` has found.
+
+        Args:
+            specs: as in `part`.
+            known: these types; None where nobody knows them, for a function that nobody declines.
+        """
         names: list[str] = []
+        types: list[tf.TensorSpec] = []
 
         def computed(batch: Any, share: tf.Tensor, ticket: tf.Tensor) -> list[tf.Tensor]:
             metrics, logs = self._step.compute(batch, share, ticket)
             names[:] = logs
             found = [*(tf.cast(value, tf.float64) for value in metrics), *logs.values()]
-            shapes["found"] = [tf.TensorSpec(one.shape, one.dtype) for one in found]
+            types[:] = [tf.TensorSpec(one.shape, one.dtype) for one in found]
             return found
 
         def run(
@@ -295,15 +301,15 @@ class PartPrograms:
             began = tf.timestamp()
             worker = tf.distribute.coordinator.experimental_get_current_worker_index()
             declines = tf.gather(left_out, worker)
-            if known:
+            if known is not None:
                 # A loop of no step or one, not a condition, in which TensorFlow does not find the
                 # number of the worker, should the model ask for it.
-                nothing = [tf.zeros([n or 0 for n in s.shape], s.dtype) for s in known["found"]]
+                nothing = [tf.zeros([n or 0 for n in s.shape], s.dtype) for s in known]
                 found = tf.while_loop(
                     lambda more, *_: more,
                     lambda *_: [tf.constant(False), *computed(batch, share, ticket)],
                     [tf.logical_not(declines), *nothing],
-                    [tf.TensorShape([]), *(spec.shape for spec in known["found"])],
+                    [tf.TensorShape([]), *(spec.shape for spec in known)],
                 )[1:]
             else:
                 found = computed(batch, share, ticket)
@@ -319,7 +325,7 @@ class PartPrograms:
 
         concrete = traced(run).get_concrete_function(*specs)
         _check_draws(concrete.graph)
-        return concrete
+        return concrete, types
 
 
 def _check_draws(graph: Any) -> None:

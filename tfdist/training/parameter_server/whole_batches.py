@@ -20,7 +20,6 @@ from tfdist import log
 from tfdist.compat import keras_build
 from tfdist.errors import PlugError
 from tfdist.strategies import registry
-from tfdist.structures import Leaf
 from tfdist.training.data.stream import (
     Step,
     Stream,
@@ -169,11 +168,8 @@ class WholeBatches(Asynchronous):
             self._work = WorkQueue(self.coordinator)  # what still comes to the other is nobody's
             raise
         self._part_programs.update(len(parts), self._number)
-        ends = np.cumsum([value.size for value in self._totals.rest])
         for part in range(len(parts)):
-            flat = np.split(came[part]["told"][3:], ends[:-1])
-            shapes = [value.shape for value in self._totals.rest]
-            self._totals.add([v.reshape(s) for v, s in zip(flat, shapes, strict=False)])
+            self._totals.add_flat(came[part]["told"][3:])
         shares = [share for _, share in parts]
         logs = [came[part]["logs"] for part in range(len(parts))]
         return count_rows(batch), _averaged(logs, shares)
@@ -205,7 +201,7 @@ class WholeBatches(Asynchronous):
         count = max(1, min(self._parts, rows))
         borders = [rows * i // count for i in range(count + 1)]
         for low, high in itertools.pairwise(borders):
-            cut = functools.partial(_rows, low=low, high=high)
+            cut = functools.partial(slice_rows, low=low, high=high)
             yield map_leaves(cut, batch), (high - low) / max(1, rows)
 
     def _function(self, rows: Any) -> Any:
@@ -232,10 +228,6 @@ class WholeBatches(Asynchronous):
         self._work.start(
             self._function(rows), arguments, tag=(self._number, NO_PART if probe else part)
         )
-
-
-def _rows(leaf: Leaf, low: int, high: int) -> Leaf:
-    return slice_rows(leaf, low, high)
 
 
 def _averaged(logs: list[dict[str, Any]], shares: list[float]) -> dict[str, Any]:
