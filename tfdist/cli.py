@@ -151,6 +151,7 @@ def _run_job(parser: RunParser, given: list[str]) -> int:
         print(told_options(parser, own, command), end="")
         return 0
 
+    from tfdist.cluster.crew_size import Size
     from tfdist.launch import GpuSupply, ThisMachine, check_jobs, held_ports, make_plan
     from tfdist.launch.crew.crew_options import CrewOptions
     from tfdist.launch.live.chosen_view import live_view
@@ -165,8 +166,9 @@ def _run_job(parser: RunParser, given: list[str]) -> int:
         rendezvous_timeout=options.rendezvous_timeout,
         stall_timeout=options.stall_timeout,
     )
+    counts = {"worker": options.workers, "ps": options.ps}
     crew = CrewOptions(
-        None if isinstance(options.workers, int) else options.workers,
+        {job: size for job, size in counts.items() if isinstance(size, Size)},
         options.max_restarts,
         options.settle,
         options.crew_port,
@@ -227,6 +229,7 @@ def _tasks_here(
 ) -> tuple[Cluster, tuple[Task, ...], bool]:
     """Finds the cluster and the tasks that this machine runs, and whether it is one of several."""
     from tfdist.cluster import Cluster, Task
+    from tfdist.cluster.crew_size import most_of
     from tfdist.launch import check_all_here, local_cluster
 
     cluster: Cluster | None
@@ -244,13 +247,11 @@ def _tasks_here(
 
         cluster = detect_cluster(os.environ)  # a platform has said it already
     if cluster is None:
-        workers = (
-            1 if options.workers is None else getattr(options.workers, "most", options.workers)
-        )
+        workers, ps = most_of(options.workers), most_of(options.ps)
         # An evaluator of a parameter-server job works beside the cluster, not in it.
-        beside = (Task("evaluator", 0),) if options.ps and options.evaluator else ()
+        beside = (Task("evaluator", 0),) if ps and options.evaluator else ()
         inside = options.evaluator and not beside
-        cluster = stack.enter_context(local_cluster(workers, options.ps, options.chief, inside))
+        cluster = stack.enter_context(local_cluster(workers, ps, options.chief, inside))
         return cluster, cluster.tasks + beside, False
     if cluster.task is None:
         return cluster, cluster.tasks, False

@@ -277,15 +277,24 @@ def number(text: str) -> int:
 
 def workers(text: str) -> int | Size:
     """Reads a number of workers, or the fewest and the most, as in 1:4."""
+    return _count_or_size(text, "worker")
+
+
+def servers(text: str) -> int | Size:
+    """Reads a number of parameter servers, or the fewest and the most, as in 1:4."""
+    return _count_or_size(text, "ps")
+
+
+def _count_or_size(text: str, job: str) -> int | Size:
     if ":" not in text:
         return count(text)
-    from tfdist.cluster.crew_size import Size
+    from tfdist.cluster.crew_size import Size, nouns_of
 
-    words = text.split(":")
+    nouns, words = nouns_of(job), text.split(":")
     if len(words) != 2 or not all(word.isdecimal() for word in words):
-        raise argparse.ArgumentTypeError(f"{text!r} is no range of workers; give 1:4, say")
+        raise argparse.ArgumentTypeError(f"{text!r} is no range of {nouns}; give 1:4, say")
     try:
-        return Size(*map(int, words))
+        return Size(int(words[0]), int(words[1]), nouns)
     except ClusterError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

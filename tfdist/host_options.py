@@ -104,6 +104,11 @@ def _check_rendezvous(parser: Parser, options: argparse.Namespace) -> None:
             "--rendezvous with a range of --workers, or none; give the number of each host's, or "
             "--hosts or --cluster for a job that changes its size"
         )
+    if not isinstance(options.ps, int):
+        parser.error(
+            "--rendezvous with a range of --ps; give their number, or --hosts or --cluster for a "
+            "job that changes its size"
+        )
     if options.isolate == "on":
         parser.error("--isolate on with --rendezvous, whose tasks reach each other; leave it out")
     if options.dry_run:

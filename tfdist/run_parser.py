@@ -150,11 +150,12 @@ def run_parser() -> RunParser:
     parser.option(
         here,
         "--ps",
-        "how many parameter servers (0); they bring a chief",
-        type=command_line.count,
+        "how many parameter servers (0); they bring a chief; MIN:MAX",
+        type=command_line.servers,
         default=0,
         metavar="N",
-        help="how many parameter servers; they bring a chief with them (default: 0)",
+        help="how many parameter servers; they bring a chief with them (default: 0); MIN:MAX as "
+        "for the workers",
     )
     parser.option(here, "--chief", action="store_true", help="a chief beside the workers")
     parser.option(here, "--evaluator", action="store_true", help="an evaluator beside them all")
@@ -276,8 +277,8 @@ def run_parser() -> RunParser:
         type=command_line.seconds,
         default=10.0,
         metavar="SECONDS",
-        help="with --workers MIN:MAX: how long workers are waited for at the start, and when one "
-        "that was lost, or has come, is taken in (default: 10)",
+        help="with --workers or --ps MIN:MAX: how long these are waited for at the start, and "
+        "when one that was lost, or has come, is taken in (default: 10)",
     )
     live_options.add_options(parser)
     parser.option(

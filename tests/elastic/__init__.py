@@ -1,1 +1,1 @@
-"""Jobs whose workers change in number, and the launchers that decide it together."""
+"""Jobs whose workers, or servers, change in number, and the launchers that decide it together."""

@@ -10,6 +10,7 @@ from tfdist.launch.crew.cause import Cause
 from tfdist.launch.crew.foreman import Foreman
 from tfdist.launch.crew.foreman_link import join_message
 from tfdist.launch.crew.roll import OWN
+from tfdist.launch.crew.strength import Strength
 from tfdist.launch.restarts import Restarts
 
 __all__ = [
@@ -35,25 +36,28 @@ class Play:
         workers: int,
         size: tuple[int, int],
         max_restarts: int | None = None,
+        servers: tuple[int, int] | None = None,
         **others: tuple[str, ...],
     ) -> None:
         ports = range(41001, 41001 + workers)
         self.cluster = Cluster({"worker": tuple(f"127.0.0.1:{port}" for port in ports), **others})
-        self.size = Size(*size)
+        ranges = {"worker": Size(*size)}
+        if servers is not None:
+            ranges["ps"] = Size(*servers, "ps")
+        self.strength = Strength(self.cluster, ranges)
         self.restarts = Restarts(
             3 if max_restarts is None else max_restarts, False, max_restarts is not None
         )
         self.now = 0.0
-        self.foreman = Foreman(self.cluster, self.size, self.restarts, SETTLE, PATIENCE, self.now)
+        self.foreman = Foreman(self.strength, self.restarts, SETTLE, PATIENCE, self.now)
         self.told: dict[str, list[dict[str, Any]]] = {}
         self.silent: set[str] = set()
         self.generation = 0
         self.tasks: dict[str, dict[str, str]] = {}  # of each launcher's places, now
 
     def come(self, who: str, *places: str, **changed: Any) -> None:
-        size = (self.size.least, self.size.most)
         tasks = [Task.parse(place) for place in places]
-        message = join_message(self.cluster, tasks, size, self.restarts.most)
+        message = join_message(self.strength, tasks, self.restarts.most)
         self.told[who] = []
         self.foreman.hear(who, {**message, **changed})
 
@@ -136,7 +140,7 @@ def on_hosts(
 
 
 def with_servers(max_restarts: int = 1) -> Play:
-    play = Play(2, (4, 4), max_restarts, chief=("127.0.0.1:42001",), ps=("127.0.0.1:43001",))
+    play = Play(2, (2, 2), max_restarts, chief=("127.0.0.1:42001",), ps=("127.0.0.1:43001",))
     play.come(OWN, "chief:0")
     for place in ("worker:0", "worker:1", "ps:0"):
         play.come(place, place)

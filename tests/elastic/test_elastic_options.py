@@ -13,6 +13,7 @@ from tfdist.cluster.crew_size import Size
 from tfdist.errors import ClusterError
 from tfdist.launch.crew.crew_options import CrewOptions
 from tfdist.launch.crew.front_door import FrontDoor, meeting_place
+from tfdist.launch.crew.strength import Strength
 
 HOSTS = Cluster({"worker": ("a:2222", "b:2222", "a:2230")})
 
@@ -29,7 +30,13 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["--workers", "0:2"], "workers from 0 to 2; give the fewest"),
         (["--workers", "1:"], "'1:' is no range of workers; give 1:4, say"),
         (["--workers", "1:2:3"], "'1:2:3' is no range of workers"),
-        (["--workers", "1:2", "--ps", "1"], "a range of workers with parameter servers, whose"),
+        (["--ps", "2:1"], "ps from 2 to 1; give the fewest, 1 or more, and then the"),
+        (["--ps", "0:1"], "ps from 0 to 1; give the fewest"),
+        (["--ps", "1:two"], "'1:two' is no range of ps; give 1:4, say"),
+        (
+            ["--rendezvous", "a:1", "--nnodes", "2", "--ps", "1:2"],
+            "--rendezvous with a range of --ps; give their number, or --hosts",
+        ),
         (["--workers", "1:2", "--settle", "-1"], "'-1' is not a number of seconds"),
         (["--crew_port", "70000"], "'70000' is no port; give 1 to 65535"),
     ],
@@ -74,13 +81,14 @@ def test_a_meeting_place_that_is_taken_is_named() -> None:
 
     with listen(0, host="127.0.0.1") as taken:
         port = taken.getsockname()[1]
-        foreman = Foreman(HOSTS, Size(3, 3), Restarts(1, False), 1.0, 1.0, 0.0)
+        foreman = Foreman(Strength(HOSTS), Restarts(1, False), 1.0, 1.0, 0.0)
         with pytest.raises(ClusterError, match=f"port {port}, where the launchers of this job"):
             FrontDoor(foreman, Address("127.0.0.1", port))
 
 
 def crew(size: Size | None, tasks: tuple[Task, ...], restarts: int | None) -> bool:
-    return CrewOptions(size, restarts).are_needed(HOSTS, tasks)
+    ranges = {} if size is None else {"worker": size}
+    return CrewOptions(ranges, restarts).are_needed(HOSTS, tasks)
 
 
 def test_who_has_something_to_decide_together() -> None:

@@ -15,12 +15,11 @@ from tests.elastic.play import (
     lost,
     on_hosts,
     on_one_machine,
-    with_servers,
 )
 from tfdist.launch.crew.cause import Cause
 from tfdist.launch.crew.roll import OWN, wanted_alike
 
-ALIKE = wanted_alike(Play(2, (2, 2), 1).cluster, (2, 2), 1)
+ALIKE = wanted_alike(Play(2, (2, 2), 1).strength, 1)
 
 
 def test_all_that_have_come_begin_at_once() -> None:
@@ -162,42 +161,6 @@ def test_a_host_that_is_cut_is_waited_for() -> None:
     assert play.restarts.used == 1
 
 
-def test_servers_go_on_without_the_host_of_a_worker_which_comes_back_as_it_was() -> None:
-    play = with_servers()
-    play.gone("worker:1")
-    play.wait(PATIENCE + 60)  # nobody waits for it
-    assert "is gone: the others go on without it, and it may come back" in play.said
-    assert [message["say"] for message in play.told["worker:0"]] == ["start"]
-    play.come("again", "worker:1")
-    play.wait(1)
-    assert play.last("again")["say"] == "start"
-    assert play.last("again")["tasks"] == {"worker:1": "worker:1"}
-    assert (play.generation, play.restarts.used) == (1, 0)
-    play.ends("again", well=True)
-    play.wait(10)
-    assert [message["say"] for message in play.told["again"]] == ["start"]  # once
-    play.ends(OWN, well=True)
-    assert play.last("again")["say"] == "end"
-    assert play.last("ps:0")["say"] == "free"
-
-
-@pytest.mark.parametrize("gone", [["ps:0"], ["worker:1", "worker:0"]])
-def test_servers_do_not_go_on_without_a_ps_or_without_any_worker(gone: list[str]) -> None:
-    play = with_servers()
-    for place in gone:
-        play.gone(place)
-    assert play.last(OWN)["say"] == "hurry"
-    play.ends(OWN, FOLLOWS)
-    for place in {"worker:0", "worker:1", "ps:0"}.difference(gone):
-        play.ends(place, FOLLOWS)
-    play.wait(1)
-    for place in gone:
-        play.come(place, place)
-    play.wait(1)
-    assert (play.generation, play.restarts.used) == (2, 1)
-    assert play.last("worker:0")["say"] == play.last("ps:0")["say"] == "start"
-
-
 def test_a_host_that_does_not_come_back_ends_the_job_by_name() -> None:
     play = on_hosts(2, max_restarts=2)
     play.gone("host1")
@@ -274,6 +237,18 @@ def test_the_chiefs_host_always_has_a_task() -> None:
     assert play.members["worker:0"] == "worker:0"
     assert play.restarts.used == 1
     assert len(play.members) == 3
+
+
+def test_a_chief_beside_the_workers_is_never_left_out() -> None:
+    """Though there are enough others, at the same launcher."""
+    play = Play(3, (1, 3), chief=("127.0.0.1:42001",))
+    play.come(OWN, "chief:0", "worker:0", "worker:1", "worker:2")
+    play.wait(1)
+    play.ends(OWN, lost("chief:0"), FOLLOWS)
+    play.wait(1)
+    assert (play.generation, play.restarts.used) == (2, 1)
+    assert play.members["chief:0"] == "chief:0"
+    assert len(play.members) == 4
 
 
 def test_a_second_launcher_of_a_place_is_refused_while_the_first_one_lives() -> None:

@@ -13,8 +13,8 @@ Nothing here imports TensorFlow.
     as a number or as digits, "did you mean".
 `secret.py`: the job's secret: 16 to 4,096 characters, or a file that nobody else can open (chmod
     600).
-`crew_size.py`: `--workers 1:4`: the fewest and the most; the settling time of a changing job (10
-    s).
+`crew_size.py`: `--workers 1:4`, `--ps 1:2`: the fewest and the most; the settling time of a
+    changing job (10 s).
 """
 
 from __future__ import annotations

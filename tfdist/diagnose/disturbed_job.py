@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tfdist.cluster import Cluster
+from tfdist.cluster.crew_size import Size, most_of
 from tfdist.command_line import Parser
 from tfdist.diagnose.namespace_hosts import Hosts
 from tfdist.errors import ClusterError
@@ -89,8 +90,7 @@ def spread(parser: Parser, words: Sequence[str], count: int) -> tuple[list[str],
             "--hosts spreads the tasks of --workers, --ps and --chief over hosts that it makes: "
             "leave out --cluster and --evaluator"
         )
-    workers = getattr(options.workers, "most", options.workers)
-    shape = (1 if workers is None else workers, options.ps, options.chief)
+    shape = (most_of(options.workers), most_of(options.ps), options.chief)
     ports = range(_PORT, _PORT + Cluster.task_count(*shape, False))
     tasks = [str(task) for task in Cluster.local(*shape, ports=ports).tasks]
     if not 2 <= count <= len(tasks):
@@ -98,12 +98,13 @@ def spread(parser: Parser, words: Sequence[str], count: int) -> tuple[list[str],
             f"--hosts {count} for a job of {len(tasks)} tasks ({', '.join(tasks)}); give 2 or more "
             "hosts, and a task for each"
         )
+    ranges = {"--workers": options.workers, "--ps": options.ps}
     kept: list[str] = []
     left = list(words)
     while left:
         name, equals, _ = left[0].partition("=")
         length = 2 if parser.takes_value[name] and not equals else 1
-        elastic = name == "--workers" and getattr(options.workers, "most", None) is not None
+        elastic = isinstance(ranges.get(name), Size)
         if name not in _SHAPE or elastic:
             kept += left[:length]
         left = left[length:]

@@ -37,7 +37,8 @@ is a `CrewJob`. Nothing here imports TensorFlow.
 `result.py`: `JobResult`: exit code, failure, logs; the error of its `check`.
 `job_secret.py`: which secret the tasks get: the user's, else a new one where all start here, else
     none.
-`crew/`: all launchers of a job decide together: numbers of workers that change, `--workers 1:4`.
+`crew/`: all launchers of a job decide together: numbers of workers and servers that change,
+    `--workers 1:4`, `--ps 1:2`.
 `hosts/`: tasks on other hosts, over SSH: `--hosts`.
 `nodes/`: the same command on each host: `--rendezvous`, `--nnodes`.
 `secure/`: tasks that reach each other through stunnel: `--secure`.

@@ -141,12 +141,14 @@ def generation(plan: JobPlan, places: Mapping[str, Task], log_dir: Path) -> str:
         places: The place of each task.
         log_dir: The folder of the logs.
     """
-    count = plan.cluster.num_workers
+    jobs = plan.cluster.jobs
+    servers = len(jobs.get("ps", ()))
+    count = len(jobs.get("worker", ())) if servers else plan.cluster.num_workers
     here = [
         name if str(place) == name else f"{name} (place {place})" for name, place in places.items()
     ]
-    workers = f"{count} worker{'s' if count > 1 else ''}"
-    return _with_gpus(plan, f"{workers}: starting {', '.join(here)}; logs in {log_dir}")
+    tasks = f"{count} worker{'s' if count > 1 else ''}" + f" and {servers} ps" * bool(servers)
+    return _with_gpus(plan, f"{tasks}: starting {', '.join(here)}; logs in {log_dir}")
 
 
 def back(place: Task, restarts: Restarts) -> str:

@@ -6,13 +6,15 @@
         └──────────────── FrontDoor ◄────────────┴────────────────────┘
 
 A job's tasks cannot change in number while they run: TensorFlow fixes them at the start. So a job
-that loses a worker, or gets one, ends its tasks at a border and starts others, a *generation*, with
-the places that there are. The foreman says which. It is told what happens and tells what to do,
-and knows no sockets; a job on one machine has it in its own launcher, with no network at all.
+that loses a worker or a parameter server, or gets one, ends its tasks at a border and starts
+others, a *generation*, with the places that there are. The foreman says which. It is told what
+happens and tells what to do, and knows no sockets; a job on one machine has it in its own launcher,
+with no network at all.
 
-`foreman.py`: what is done where a worker (of parameter servers, too: alone) is lost,
-    comes or goes: which places train next, when a
-    border is asked for, when the job ends.
+`foreman.py`: what is done where a worker (of parameter servers, too: alone) or a ps is lost, comes
+    or goes: which places train next, when a border is asked for, when the job ends.
+`strength.py`: how many places of each kind a generation needs, and may have (`--workers 1:4`,
+    `--ps 1:2`); which of those that are here take part.
 `cause.py`: why a generation ended: hopeless, failed, lost, follows; which of them counts.
 `generation.py`: its places, numbered anew without gaps.
 `roll.py`: which launchers are here, with which places; who is refused, who replaced; nothing is

@@ -174,6 +174,8 @@ class CrewJob(Job):
             self._leave()
 
     def _replace_lost_workers(self, starter: Starter) -> None:
+        if self._is_planned:
+            return  # it has not been lost: the chief has saved, and ended
         used = self._restarts.used
         super()._replace_lost_workers(starter)
         for _ in range(self._restarts.used - used):

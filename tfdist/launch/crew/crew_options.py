@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from tfdist import process
@@ -15,6 +15,7 @@ from tfdist.launch.crew.crew_job import CrewJob
 from tfdist.launch.crew.foreman import Foreman
 from tfdist.launch.crew.foreman_link import ForemanLink, LinkHere, LinkThere, join_message
 from tfdist.launch.crew.front_door import meeting_place
+from tfdist.launch.crew.strength import Strength
 from tfdist.launch.job import Job
 from tfdist.launch.plan import JobPlan
 from tfdist.launch.restarts import DEFAULT_RESTARTS, Restarts
@@ -27,7 +28,8 @@ class CrewOptions:
     """How the launchers of a job decide.
 
     Attributes:
-        size: How many workers there may be; None for all of the cluster, no fewer.
+        ranges: How many workers, and parameter servers, there may be, by job; all of the cluster,
+            and no fewer, of those that are not in it.
         max_restarts: How many restarts the job has; None for 3 where its size may change, or where
             it has parameter servers, else 0.
         settle: Seconds in which workers that come are waited for, and after which a lost one is
@@ -41,7 +43,7 @@ class CrewOptions:
         ClusterError: A number is out of range.
     """
 
-    size: Size | None = None
+    ranges: Mapping[str, Size] = field(default_factory=dict)
     max_restarts: int | None = None
     settle: float = DEFAULT_SETTLE
     port: int | None = None
@@ -63,7 +65,7 @@ class CrewOptions:
         elsewhere = set(cluster.tasks) > set(tasks)
         restarts = elsewhere and bool(self.max_restarts)
         takes_part = any(one.type != "evaluator" for one in tasks)  # it works beside the others
-        return takes_part and (self.size is not None or restarts)
+        return takes_part and (bool(self.ranges) or restarts)
 
     def job(
         self,
@@ -83,44 +85,27 @@ class CrewOptions:
             options: As for `Job`.
 
         Raises:
-            ClusterError: The size does not fit the cluster, or the port is taken.
+            ClusterError: The ranges do not fit the cluster, or the port is taken.
         """
         if not self.are_needed(cluster, tasks):
             return Job(plan, max_restarts=self.max_restarts, **options)
         every = cluster.tasks_that_meet
         places = [task for task in tasks if task in every]
-        size = self._size(cluster, len(every))
-        elastic = not size.is_fixed
+        strength = Strength(cluster, self.ranges)
+        elastic = not strength.is_fixed
         restarts = Restarts.of(self.max_restarts, "ps" in cluster.jobs)
         if elastic and self.max_restarts is None:
-            restarts = Restarts(DEFAULT_RESTARTS, False, asked_for=False)
+            restarts = Restarts(DEFAULT_RESTARTS, "ps" in cluster.jobs, asked_for=False)
         patience = self.patience or process.rendezvous_timeout()
         alone = len(places) == len(every)
         where = None if alone else meeting_place(cluster, self.port)
-        join = join_message(cluster, places, (size.least, size.most), restarts.most)
+        join = join_message(strength, places, restarts.most)
         link: ForemanLink
         if cluster.chief in places:
-            foreman = Foreman(cluster, size, restarts, self.settle, patience, time.monotonic())
+            foreman = Foreman(strength, restarts, self.settle, patience, time.monotonic())
             link = LinkHere(foreman, join, where, process.secret())
         else:
             assert where is not None
             link = LinkThere(where, join, patience, process.secret())
         beside = [task for task in tasks if task not in every]
         return CrewJob(plan, link, make, beside=beside, max_restarts=restarts.most, **options)
-
-    def _size(self, cluster: Cluster, places: int) -> Size:
-        """How many places may take part: the workers, and the chief where there is one beside."""
-        if self.size is None:
-            return Size(places, places)
-        if "ps" in cluster.jobs:
-            raise ClusterError(
-                "a range of workers with parameter servers, whose jobs go on without the workers "
-                "that they lose as they are; give the number of workers"
-            )
-        workers = len(cluster.jobs.get("worker", ()))
-        if self.size.most > workers:
-            raise ClusterError(
-                f"up to {self.size.most} workers, and {workers} in the cluster; give at most these"
-            )
-        beside = places - workers
-        return Size(self.size.least + beside, self.size.most + beside)

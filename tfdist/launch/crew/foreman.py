@@ -14,7 +14,9 @@ that take part are numbered anew, without gaps: place worker:2 may be task worke
     job of one      a lost task         all begin again once every place is there, as one restart
     size            a host that goes    ends the job for all
     with servers    a lost worker host  the others go on; it comes back as soon as it is there
-    both            an error (exit 1)   all begin again, as one restart, if these were asked for
+                    a lost ps           as a lost worker of an elastic job, where their number may
+                                        change; else all begin again
+    all             an error (exit 1)   all begin again, as one restart, if these were asked for
 
 At a border means that all tasks save and end with exit code 75 (`Preempted`), so no step is taken
 twice. Where they cannot save, nobody is taken in.
@@ -27,12 +29,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tfdist.cluster import Cluster, Task
-from tfdist.cluster.crew_size import Size
+from tfdist.cluster import Task
 from tfdist.errors import RendezvousError, TaskLost
 from tfdist.launch.crew.cause import Cause, worst_of
 from tfdist.launch.crew.generation import Generation
 from tfdist.launch.crew.roll import OWN, Launcher, Roll, wanted_alike
+from tfdist.launch.crew.strength import Strength
 from tfdist.launch.restarts import Restarts
 from tfdist.rendezvous.messages import Message
 
@@ -49,8 +51,7 @@ class Foreman:
     """Decides for all launchers of a job.
 
     Attributes:
-        cluster: All places, and where they are.
-        size: How many may take part, the chief among them.
+        strength: All places, and how many of them take part.
         restarts: Those of the job.
         settle: Seconds; see `DEFAULT_SETTLE`.
         patience: Seconds for which it is waited for those who are missing.
@@ -59,8 +60,7 @@ class Foreman:
         notes: What the chief's launcher is to show.
     """
 
-    cluster: Cluster
-    size: Size
+    strength: Strength
     restarts: Restarts
     settle: float
     patience: float
@@ -72,10 +72,9 @@ class Foreman:
     )
 
     def __post_init__(self) -> None:
-        self._places = self.cluster.tasks_that_meet
-        size = (self.size.least, self.size.most)
-        wants = wanted_alike(self.cluster, size, self.restarts.most)
-        self._roll = Roll(self._places, wants)
+        cluster = self.strength.cluster
+        wants = wanted_alike(self.strength, self.restarts.most)
+        self._roll = Roll(cluster.tasks_that_meet, wants)
         self._resting: dict[Task, float] = {}  # until when
         self._causes: list[Cause] = []
         self._generation = Generation()
@@ -153,7 +152,7 @@ class Foreman:
             if place.type == "worker" and one.runs
         }
         places = set(lost.places)
-        has_servers = "ps" in self.cluster.jobs
+        has_servers = "ps" in self.strength.cluster.jobs
         return has_servers and self.phase == "training" and places < workers
 
     def tick(self, now: float) -> None:
@@ -176,7 +175,7 @@ class Foreman:
 
     def missing(self) -> tuple[Task, ...]:
         """The places whose launchers are waited for, since the job cannot go on without."""
-        waits = self.phase == "gathering" and len(self._ready()) < self.size.least
+        waits = self.phase == "gathering" and not self.strength.is_enough(self._ready())
         return self._roll.missing() if waits else ()
 
     def _admit(self) -> None:
@@ -195,7 +194,7 @@ class Foreman:
 
     def _leave(self, who: str, launcher: Launcher, text: str, code: int) -> None:
         launcher.leaves = True
-        if who == OWN or self.size.is_fixed:
+        if who == OWN or not all(map(self.strength.may_lack, launcher.places)):
             self._end(code, text)
         elif self.phase == "training" and launcher.runs:
             self._planned, self._asked = True, self.now
@@ -206,15 +205,14 @@ class Foreman:
 
     def _gather(self) -> None:
         ready = self._ready()
-        enough = len(ready) >= self.size.least
-        if len(ready) == min(self.size.most, len(self._places)) or (
-            enough and self.now >= self._settled
-        ):
+        enough = self.strength.is_enough(ready)
+        if self.strength.is_full(ready) or (enough and self.now >= self._settled):
             self._start(ready)
         elif not enough and not self._may_come():
             self._end_by_causes()
         elif not enough and self.now > self._begun + self.patience:
-            names = ", ".join(f"{one} ({self.cluster.address(one)})" for one in self.missing())
+            at = self.strength.cluster.address
+            names = ", ".join(f"{one} ({at(one)})" for one in self.missing())
             text = (
                 f"not all came within {self.patience:g} s: no launcher of {names}; start it there, "
                 "with the same options"
@@ -229,26 +227,27 @@ class Foreman:
         fit = {place for place in here if place not in self._resting}
         fit |= {place for place in back if self.now >= self._resting[place]}
         for place in back:  # without it nobody can go on: then it need not rest
-            if len(fit) < self.size.least or (place in own and not fit.intersection(own)):
+            short = self.strength.is_short_of(place.type, fit)
+            if short or (place in own and not fit.intersection(own)):
                 fit.add(place)
         if not fit.intersection(own):
             return ()  # the chief is here, and perhaps only here are the checkpoints
-        return tuple(place for place in self._places if place in fit)[: self.size.most]
+        return self.strength.chosen(fit)
 
     def _may_come(self) -> bool:
         """Whether there may be enough places, sooner or later."""
         own, left = self._roll.own(), self.restarts.left
-        resting = sum(place in self._resting for place in self._roll.here(self.now))
-        lasting = len(self._places) - resting + min(resting, left)
+        rest = [place for place in self._roll.here(self.now) if place in self._resting]
+        lasting = set(self._roll.places).difference(rest[left:])
         leads = left > 0 or not own or not all(place in self._resting for place in own)
-        return leads and lasting >= self.size.least
+        return leads and self.strength.is_enough(lasting)
 
     def _start(self, members: tuple[Task, ...]) -> None:
         again = [place for place in members if place in self._resting]
         self.restarts.used += len(again)
         for place in again:
             del self._resting[place]
-        self._generation = self._generation.next(self.cluster, members)
+        self._generation = self._generation.next(self.strength.cluster, members)
         self._causes, self._away = [], set()
         self._planned, self._well = False, False
         self.phase, self._changed = "training", self.now
@@ -273,25 +272,24 @@ class Foreman:
     def _take_in(self) -> None:
         """Has all save and end where there are places that could take part."""
         own = self._roll.launchers.get(OWN)
-        if own is None or not own.runs or self.size.is_fixed:
+        if own is None or not own.runs or self.strength.is_fixed:
             return
         if self._planned:
             if own.saves and self.now > self._asked + _ASK_AGAIN_SECONDS:
                 self._ask_to_save()  # between two fits nobody has heard it
             return
-        new = [place for place in self._ready() if place not in self._generation.members]
+        members, has_room = self._generation.members, self.strength.has_room_for
+        new = [one for one in self._ready() if one not in members and has_room(one, members)]
         due = self._changed + self.settle
-        if not new or self.now < due or len(self._generation.members) >= self.size.most:
+        if not new or self.now < due:
             return
         names = ", ".join(map(str, new))
         if own.saves:
             self._planned = True
             self._ask_to_save()
-            self.notes.append(
-                f"{names} can take part: all save, and go on with "
-                f"{min(len(self._generation.members) + len(new), self.size.most)} instead of "
-                f"{len(self._generation.members)} workers"
-            )
+            all_then = self.strength.chosen([*members, *new])
+            how_many = self.strength.told(all_then, "instead of", members)
+            self.notes.append(f"{names} can take part: all save, and go on with {how_many}")
         elif not self._told_of_no_border and self.now > due + self.settle:
             self._told_of_no_border = True
             self.notes.append(
@@ -345,7 +343,7 @@ class Foreman:
             pass  # all have saved
         elif worst.kind == "hopeless" or self._well:
             self._end(worst.code, worst.text)
-        elif lost and worst.kind == "lost" and not self.size.is_fixed:
+        elif lost and worst.kind == "lost" and not self.strength.is_fixed:
             for cause in lost:
                 if cause.place is not None:
                     self._resting[cause.place] = self.now + self.settle
@@ -360,29 +358,29 @@ class Foreman:
     def _will_go_on(self, worst: Cause) -> bool:
         """Whether another generation will probably follow."""
         mended = worst.kind != "hopeless" and self._is_mended(worst)
-        return mended or (worst.kind == "lost" and not self.size.is_fixed)
+        return mended or (worst.kind == "lost" and not self.strength.is_fixed)
 
     def _is_mended(self, worst: Cause) -> bool:
-        elastic = not self.size.is_fixed and worst.kind in ("lost", "follows")
+        elastic = not self.strength.is_fixed and worst.kind in ("lost", "follows")
         asked = self.restarts.asked_for or elastic
         return asked and self.restarts.used < self.restarts.most
 
     def _tell_of_loss(self, lost: Sequence[Cause]) -> None:
-        ready = len(self._ready())
-        if ready >= self.size.least:
+        ready = self._ready()
+        if self.strength.is_enough(ready):
             said = "; ".join(dict.fromkeys(one.text for one in lost))
             how = "from the last checkpoint" if self._saved else _FROM_THE_BEGINNING
             if not self.restarts.left and any(one.place for one in lost):
                 how += "; no restart is left for who was lost"
-            there = f"{ready} of {len(self._generation.members)} workers"
+            there = self.strength.told(ready, "of", self._generation.members)
             self.notes.append(f"{said}: going on with {there}, {how}")
 
     def _end_by_causes(self) -> None:
         worst = worst_of(self._causes)
-        here = len(self._ready())
         text = f"{worst.text}, and " if worst else ""
         code = worst.code if worst else TaskLost.exit_code
-        self._end(code, f"{text}{here} workers are left where {self.size.least} are the fewest")
+        few = self.strength.lacking(self._ready())
+        self._end(code, f"{text}{few}")
 
     def _end(self, code: int, text: str) -> None:
         if self.phase != "over":

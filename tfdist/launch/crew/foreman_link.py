@@ -10,13 +10,14 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
-from tfdist.cluster import Cluster, Task
+from tfdist.cluster import Task
 from tfdist.cluster.address import Address
 from tfdist.cluster.secret import NO_SECRET, Secret
 from tfdist.errors import RendezvousError, TaskLost
 from tfdist.launch.crew.foreman import Foreman
 from tfdist.launch.crew.front_door import BEAT, SILENCE, FrontDoor, launcher_handshake
 from tfdist.launch.crew.roll import OWN, wanted_alike
+from tfdist.launch.crew.strength import Strength
 from tfdist.rendezvous.greeting import Newcomer
 from tfdist.rendezvous.messages import Connection, Gone, Message, Refusal, Stranger
 from tfdist.rendezvous.reach import reach
@@ -28,18 +29,15 @@ _CONNECT = 0.5  # seconds that one try to connect may take
 _PAUSE = 0.5  # between two
 
 
-def join_message(
-    cluster: Cluster, places: Sequence[Task], size: Sequence[int], max_restarts: int
-) -> Message:
+def join_message(strength: Strength, places: Sequence[Task], max_restarts: int) -> Message:
     """What a launcher says of itself.
 
     Args:
-        cluster: The whole job.
+        strength: The whole job, and how many of it take part.
         places: Those that it brings.
-        size: The fewest and the most places that take part.
         max_restarts: How many restarts the job has.
     """
-    wants = wanted_alike(cluster, size, max_restarts)
+    wants = wanted_alike(strength, max_restarts)
     return {
         "say": "join",
         "places": [str(place) for place in places],
@@ -106,7 +104,9 @@ class LinkHere:
             orders = [message for _, message in self._foreman.orders]
             self._foreman.orders.clear()
         if missing := self._foreman.missing():
-            waiting = WaitingLog(self._said.append, self._foreman.cluster, self._foreman.patience)
+            waiting = WaitingLog(
+                self._said.append, self._foreman.strength.cluster, self._foreman.patience
+            )
             self._waiting = self._waiting or waiting
             self._waiting.tick(missing)
         else:

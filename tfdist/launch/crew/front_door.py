@@ -75,7 +75,7 @@ class FrontDoor:
 
     def __post_init__(self) -> None:
         self._strangers = StrangerLog(self.foreman.notes.append)
-        self._own = launcher_handshake(self.foreman.cluster.chief)
+        self._own = launcher_handshake(self.foreman.strength.cluster.chief)
         host = "127.0.0.1" if self.place.is_loopback else None
         try:
             self._server = listen(self.place.port, host=host, backlog=_MOST_GUESTS)

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tfdist.cluster import Cluster, Task
+from tfdist.cluster import Task
+from tfdist.launch.crew.strength import Strength
 from tfdist.rendezvous.messages import Message
 from tfdist.version import __version__
 
@@ -19,18 +20,17 @@ _SILENT_SECONDS = 3.0  # with whom was not heard of for so long, nothing is begu
 _REJOIN_SECONDS = 3.0  # so long a place's launcher has to show that it lives, if another one comes
 
 
-def wanted_alike(cluster: Cluster, size: Sequence[int], max_restarts: int) -> dict[str, Any]:
+def wanted_alike(strength: Strength, max_restarts: int) -> dict[str, Any]:
     """What all launchers of a job must have alike, by name.
 
     Args:
-        cluster: The whole job.
-        size: The fewest and the most places that take part.
+        strength: The whole job, and how many of it take part.
         max_restarts: How many restarts it has.
     """
     return {
         "version of tfdist": __version__,
-        "cluster": cluster.digest(),
-        "size": list(size),
+        "cluster": strength.cluster.digest(),
+        "size": {job: [size.least, size.most] for job, size in strength.ranges.items()},
         "max_restarts": max_restarts,
     }
 

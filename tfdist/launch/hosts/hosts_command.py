@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from tfdist import process
 from tfdist.cluster import Cluster, Task
+from tfdist.cluster.crew_size import most_of
 from tfdist.host_options import NOT_SECURE, SSH_VARIABLE
 from tfdist.launch.crew.crew_options import CrewOptions
 from tfdist.launch.hosts.host_ground import Connecting, HostGround, Planner
@@ -45,11 +46,10 @@ def run_on_hosts(
         ClusterError: Something is wrong with an option or a host.
         RendezvousError: A host does not answer.
     """
-    workers = options.workers
     spread = Spread.of(
         hosts_of(options.hosts),
-        getattr(workers, "most", workers),
-        options.ps,
+        None if options.workers is None else most_of(options.workers),
+        most_of(options.ps),
         options.chief,
         options.evaluator,
     )
@@ -62,7 +62,7 @@ def run_on_hosts(
         options.grace,
         # The others wait for it meanwhile, and an elastic job would go on without it: there as long
         # as what ran on it may still be at its ports.
-        patience / 2 if crew.size is None else options.grace + _ENDING_SECONDS,
+        options.grace + _ENDING_SECONDS if crew.ranges else patience / 2,
         options.gpus_per_task,
         options.gpu_memory,
         options.secure,
