@@ -1,4 +1,4 @@
-"""A timeline of all tasks in one file, which Perfetto (ui.perfetto.dev) and chrome://tracing open.
+"""A timeline of all tasks in one file, which Perfetto (ui.perfetto.dev) opens.
 
 Source: "Trace Event Format", the JSON array format, in which the closing bracket may be missing: so
 the file can be read whatever becomes of the launcher. Perfetto's page "Visualizing external trace
@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -23,6 +23,7 @@ __all__ = ["NAME", "TraceFile"]
 
 NAME = "timeline{}.trace.json"
 
+_JOB = 1  # what the format calls a process; tasks are 2, 3, ...
 _FIT, _BESIDE = 1, 2  # rows of a task
 
 
@@ -46,6 +47,8 @@ class TraceFile(Watcher):
         self._pids: dict[str, int] = {}
         self._last: dict[str, Record] = {}
         self._saving: dict[str, float] = {}
+        self._shown: dict[str, Mapping[Any, float]] = {}  # the shares of a fit that goes on
+        self._until: dict[tuple[str, int], int] = {}  # where the last span of a row ends
         self._latest = 0.0
 
     def open(self, say: Callable[[str], None]) -> None:
@@ -63,7 +66,7 @@ class TraceFile(Watcher):
                 "give another folder with --tensorboard"
             ) from None
         self._file.write("[\n")
-        self._meta("process_name", 0, 0, {"name": "the job"})
+        self._meta("process_name", _JOB, 0, {"name": "the job"})
         say(f"timeline of all tasks: {self._path}")
 
     def began(self, task: str, again: bool) -> None:
@@ -71,11 +74,11 @@ class TraceFile(Watcher):
         self._last.pop(task, None)
         if task in self._pids:
             return
-        pid = self._pids[task] = len(self._pids) + 1
+        pid = self._pids[task] = _JOB + len(self._pids) + 1
         self._meta("process_name", pid, 0, {"name": task})
         self._meta("process_sort_index", pid, 0, {"sort_index": pid})
-        self._meta("thread_name", pid, _FIT, {"name": "fit"})
-        self._meta("thread_name", pid, _BESIDE, {"name": "checkpoints"})
+        self._meta("thread_name", pid, _row(pid, _FIT), {"name": "fit"})
+        self._meta("thread_name", pid, _row(pid, _BESIDE), {"name": "checkpoints"})
 
     def heard(self, task: str, records: Sequence[Record], offset: float) -> None:
         """See `Watcher`."""
@@ -90,6 +93,7 @@ class TraceFile(Watcher):
         last = self._last.get(task)
         if last is None:
             return
+        self._no_shares(task, self._until.get((task, _FIT), 0) / 1e6)
         # What it did since its last word is not known, but by then it had told half a second.
         self._write(
             name=describe(result, explained=False),
@@ -97,7 +101,7 @@ class TraceFile(Watcher):
             s="p",
             ts=_micros(self._latest),
             pid=self._pids[task],
-            tid=_FIT,
+            tid=_row(self._pids[task], _FIT),
         )
 
     def look(self, view: JobView, now: float) -> None:
@@ -113,7 +117,7 @@ class TraceFile(Watcher):
         for task in list(self._saving):
             self._checkpoint(task, now, False)
         self._write(
-            name="the job has ended", ph="i", s="g", ts=_micros(now), pid=0, tid=0, last=True
+            name="the job has ended", ph="i", s="p", ts=_micros(now), pid=_JOB, tid=0, last=True
         )
         with self._or_end() as file:
             file.write("]\n")
@@ -121,26 +125,30 @@ class TraceFile(Watcher):
 
     def _phases(self, task: str, record: Record, offset: float) -> None:
         for span in record.spans:
-            self._write(
-                name=span.phase,
-                cat="phase",
-                ph="X",
-                ts=_micros(span.began + offset),
-                dur=_micros(span.seconds),
-                pid=self._pids[task],
-                tid=_FIT,
-                args={"epoch": record.epoch + 1, "step": span.step},
-            )
+            began = span.began + offset
+            at = {"epoch": record.epoch + 1, "step": span.step}
+            self._span(task, _FIT, span.phase, "phase", began, began + span.seconds, args=at)
 
     def _shares(self, task: str, record: Record, offset: float) -> None:
         last = self._last.get(task)
         if last is None or last.fit != record.fit or not record.phase:
+            self._no_shares(task, record.at + offset)
             return
         shares = record.seconds.since(last.seconds).shares()
+        self._count(task, record.at + offset, shares)
+
+    def _no_shares(self, task: str, at: float) -> None:
+        """Has the tracks end where a fit has: else its last shares would seem to go on."""
+        if shares := self._shown.pop(task, None):
+            self._count(task, at, dict.fromkeys(shares, 0.0))
+            del self._shown[task]
+
+    def _count(self, task: str, at: float, shares: Mapping[Any, float]) -> None:
+        self._shown[task] = shares
         self._write(
             name="shares",
             ph="C",
-            ts=_micros(record.at + offset),
+            ts=_micros(at),
             pid=self._pids[task],
             args={name: round(share, 4) for name, share in shares.items()},
         )
@@ -150,15 +158,28 @@ class TraceFile(Watcher):
             self._saving.setdefault(task, at)
         elif task in self._saving:
             began = self._saving.pop(task)
-            self._write(
-                name="writes a checkpoint",
-                cat="checkpoint",
-                ph="X",
-                ts=_micros(began),
-                dur=_micros(at - began),
-                pid=self._pids[task],
-                tid=_BESIDE,
-            )
+            self._span(task, _BESIDE, "writes a checkpoint", "checkpoint", began, at)
+
+    def _span(
+        self, task: str, row: int, name: str, kind: str, began: float, ended: float, **more: Any
+    ) -> None:
+        """A span of a row, which begins no earlier than the last one has ended.
+
+        Spans that overlap by a microsecond, as both ends are rounded, are dropped by Perfetto.
+        """
+        start = max(_micros(began), self._until.get((task, row), 0))
+        self._until[task, row] = end = max(_micros(ended), start)
+        pid = self._pids[task]
+        self._write(
+            name=name,
+            cat=kind,
+            ph="X",
+            ts=start,
+            dur=end - start,
+            pid=pid,
+            tid=_row(pid, row),
+            **more,
+        )
 
     def _meta(self, name: str, pid: int, tid: int, args: dict[str, Any]) -> None:
         self._write(name=name, ph="M", pid=pid, tid=tid, args=args)
@@ -180,6 +201,11 @@ class TraceFile(Watcher):
         if file is not None:
             with contextlib.suppress(OSError):
                 file.close()
+
+
+def _row(pid: int, row: int) -> int:
+    """The number of a task's row: what Perfetto calls a thread, which no two processes share."""
+    return 1000 * pid + row
 
 
 def _micros(seconds: float) -> int:
