@@ -42,12 +42,12 @@ def run(assignment: Assignment, turns: Turns) -> None:
         loop_in_turns(turns, assignment, loop)
         return
     with strategy.scope():
-        network = compiled(keras, model)
+        network = compiled(keras, model, jit_compile=way == "tfdist_fit_jit")
     if way == "tfdist_fit_bfloat16":
         tfdist.plug(network, gradient_dtype="bfloat16")
     elif way.startswith("tfdist_fit_virtual"):
         tfdist.plug(network, virtual_replicas=int(way.rpartition("_")[2]))
-    elif way == "tfdist_fit":
+    elif way in ("tfdist_fit", "tfdist_fit_jit"):
         tfdist.plug(network)
     turns.stage("build")
     fit = functools.partial(network.fit, data, verbose=1)

@@ -64,6 +64,7 @@ VARIANTS = {
             "keras3",
             "tfdist_fit_bfloat16",
         ),
+        Variant("tfdist_fit_jit", "tfdist fit, jit_compile", WORKERS, "keras3", "tfdist_fit_jit"),
         *(
             Variant(
                 f"tfdist_fit_virtual_{count}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import re
 
@@ -57,6 +58,15 @@ def test_the_job_is_over_its_tasks() -> None:
         "✗ worker:2 was ended by SIGKILL",
         "  worker:3 starts",
     ]
+
+
+def test_epochs_of_one_step_are_not_told_twice() -> None:
+    """As the iterations of L-BFGS, or of a dataset of one batch."""
+    record = dataclasses.replace(RECORD, step=1, steps=1, epoch=11, epochs=50, batch=None)
+    head, *_ = drawn(JobView(record, 12, 50, 0.5, 76.0, ()), 110)
+    assert re.fullmatch(
+        r"epoch 12/50 [━╺╸ ]+ 0\.5 steps/s · loss 0\.3121, accuracy 0\.9 · 1:16 left", head
+    )
 
 
 @pytest.mark.parametrize("width", [20, 40, 60])

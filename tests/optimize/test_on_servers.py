@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,12 @@ pytestmark = pytest.mark.timeout(300)
 
 def _run(run_job: RunJob, folder: Path, workers: int) -> dict[str, Any]:
     script = Path(__file__).with_name("job.py")
-    options = ["--workers", workers, "--ps", 2, "--max_restarts", 1]
+    options = ["--workers", workers, "--ps", 2, "--max_restarts", 1, "--tensorboard", folder]
     ran = run_job([*options, script, folder], timeout=240)
     assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-4000:]
     found: dict[str, Any] = pickle.loads((folder / "found.pickle").read_bytes())
-    return {**found, "output": ran.stdout + ran.stderr}
+    timeline = json.loads((folder / "timeline.trace.json").read_text())
+    return {**found, "output": ran.stdout + ran.stderr, "timeline": timeline}
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +83,15 @@ def test_no_vector_passes_through_the_chief(several: dict[str, Any]) -> None:
     for count, passes in zip(found["bytes"], found["passes"], strict=True):
         # An iteration works with a dozen vectors, and each pass has five gradients.
         assert count < 0.1 * passes * found["weights"], found
+
+
+def test_the_live_view_follows_it(several: dict[str, Any]) -> None:
+    """Iterations are epochs; what the chief reads and waits for are phases."""
+    spans = [event for event in several["timeline"] if event.get("cat") == "phase"]
+    assert {one["name"] for one in spans} == {"input", "compute", "callbacks"}
+    iterations = {one["args"]["epoch"] for one in spans}
+    assert iterations == set(range(1, max(iterations) + 1))
+    assert max(iterations) > 2
 
 
 def test_sharded_tables_are_weights_as_others(several: dict[str, Any]) -> None:

@@ -15,8 +15,9 @@ from tfdist.errors import PlugError
 from tfdist.optimize.descent import Descent, Ending, Iteration, NotFinite
 from tfdist.optimize.descent_folder import DescentFolder
 from tfdist.optimize.whole_batch import WholeBatch
+from tfdist.strategies.stall_watch import note
 from tfdist.structures import Callbacks
-from tfdist.training.loop import callback_routing
+from tfdist.training.loop import callback_routing, fit_progress
 
 __all__ = ["DescentRun", "Minimum", "ended"]
 
@@ -85,7 +86,7 @@ class DescentRun:
             PlugError: the loss is not finite where it begins, or where a callback has put it.
             CheckpointError: the folder cannot be written, or is another descent's.
         """
-        model, descent = self._model, self._descent
+        model = self._model
         callback_list = keras.callbacks.CallbackList(
             callback_routing.callbacks_for(callbacks, True),
             add_history=True,
@@ -94,6 +95,21 @@ class DescentRun:
             model=model,
         )
         model.stop_training = False
+        # An iteration is an epoch of one step. The chief reads the data; what workers do, it waits
+        # for, and "compute" is.
+        told = fit_progress.fitting(
+            lambda: {"input"},
+            callback_list.callbacks,
+            epochs=self._max_iterations,
+            steps=1,
+            batch=None,
+        )
+        with told:
+            return self._go(callback_list, verbose)
+
+    def _go(self, callback_list: keras.callbacks.CallbackList, verbose: int | str) -> Minimum:
+        model, descent = self._model, self._descent
+        _note_callbacks("the descent begins")
         callback_list.on_train_begin()
         with _told_if_not_finite():
             gradient = self._begin()
@@ -104,6 +120,8 @@ class DescentRun:
         stopped = False
         while descent.ending is None and descent.iterations < self._max_iterations and not stopped:
             number = descent.iterations
+            _note_callbacks(f"iteration {number + 1} begins")
+            fit_progress.tell_epoch(number, 0)
             callback_list.on_epoch_begin(number)
             began = time.monotonic()
             with _told_if_not_finite():
@@ -111,7 +129,9 @@ class DescentRun:
             if made is None:
                 break
             gradient = made.gradient
+            _note_callbacks(f"iteration {number + 1} ends")
             logs = self._logs(made)
+            fit_progress.tell_steps(1, 1, logs, 0, 0)
             if verbose:
                 _tell(logs, number + 1, self._max_iterations, time.monotonic() - began)
             callback_list.on_epoch_end(number, logs)
@@ -181,6 +201,10 @@ def ended(whole: WholeBatch) -> Iterator[None]:
             whole.end()
         raise
     whole.end()
+
+
+def _note_callbacks(when: str) -> None:
+    note(f"in its callbacks, as {when}", "callbacks", alone=True)
 
 
 def _tell(logs: Mapping[str, float], number: int, most: int, seconds: float) -> None:

@@ -116,6 +116,7 @@ class WholeBatch:
             if seconds is not None and seconds <= 0:
                 self._start(ledger.copy(time.monotonic()))
                 continue
+            note("in minimize, where portions come back", "compute")
             came = self._crew.wait(seconds)
             if came is not None:
                 self._came(*came)
@@ -144,6 +145,7 @@ class WholeBatch:
 
     def _take(self) -> Any:
         """The next portion; None at the end."""
+        note("in the input pipeline", "input", alone=True)
         steps = self._data.take(1, _alone)
         return without_optionals(steps[0].parts[0]) if steps else None
 
@@ -153,7 +155,6 @@ class WholeBatch:
         self._crew.start(self._gradient.function(types_of(batch)), (batch, ticket), given.number)
 
     def _came(self, number: int, result: Any) -> None:
-        note("in minimize, where portions come back")
         given, counts = self.ledger.came(number, time.monotonic())
         if not counts:
             return

@@ -25,7 +25,9 @@ def figures(view: JobView) -> list[str]:
     record = view.record
     if record is None:
         return []
-    found = [f"step {record.step}" + (f"/{record.steps}" if record.steps else "")]
+    found = []
+    if record.steps != 1:
+        found.append(f"step {record.step}" + (f"/{record.steps}" if record.steps else ""))
     if view.examples_per_second is not None:
         found.append(f"{_count(view.examples_per_second)} examples/s")
     elif view.steps_per_second is not None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 import keras
 
@@ -51,7 +52,9 @@ def tell_epoch(epoch: int, step: int) -> None:
         own.update(epoch=int(epoch), step=int(step))
 
 
-def tell_steps(step: int, steps: int | None, logs: Logs, count: int, rows: int) -> None:
+def tell_steps(
+    step: int, steps: int | None, logs: Mapping[str, Any], count: int, rows: int
+) -> None:
     """Steps were taken.
 
     Args:
