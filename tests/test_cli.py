@@ -45,6 +45,27 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return err
 
 
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("train.py --workers 2", "--workers"),
+        ("train.py --epochs 3 --plug", "--plug"),
+        ("-m package --ps=1", "--ps"),
+        ("--workers 2 train.py --workers 4", ""),
+        ("train.py --max_restarts 3", ""),
+        ("train.py workers", ""),
+    ],
+)
+def test_options_behind_the_script_are_told_to_be_its_own(
+    line: str, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else who types them there trains on one worker, and wonders."""
+    assert cli.main(["run", "--dry-run", *line.split()]) == 0
+    script = "package" if "-m" in line.split() else "train.py"
+    told = f"[tfdist] {name} stands behind {script}, which gets it: options of tfdist run stand "
+    assert capsys.readouterr().err == (f"{told}before the script\n" if name else "")
+
+
 # What it accepts
 
 

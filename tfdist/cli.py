@@ -145,6 +145,8 @@ def _run_job(parser: RunParser, given: list[str]) -> int:
     if options.plug_options and not options.plug and "--no_plug" in own:
         parser.error("--no_plug with --plug_options, which are for --plug; leave one of them out")
     _check_combination(parser, options, command)
+    if note := parser.behind_the_script(own, command):
+        print(f"[tfdist] {note}", file=sys.stderr)
     if options.print_config:
         from tfdist.told_options import told_options
 
@@ -154,6 +156,7 @@ def _run_job(parser: RunParser, given: list[str]) -> int:
     from tfdist.cluster.crew_size import Size
     from tfdist.launch import GpuSupply, ThisMachine, check_jobs, held_ports, make_plan
     from tfdist.launch.crew.crew_options import CrewOptions
+    from tfdist.launch.crew.strength import Strength
     from tfdist.launch.live.chosen_view import live_view
     from tfdist.launch.secure import SecureMachine
 
@@ -177,6 +180,7 @@ def _run_job(parser: RunParser, given: list[str]) -> int:
 
     def check(cluster: Cluster) -> None:
         check_jobs(cluster)
+        Strength(cluster, crew.ranges)  # refuses ranges that do not fit
         _check_plug_options(options.plug_options, cluster)
 
     if options.hosts is not None:

@@ -1,7 +1,7 @@
 """How a process ends: with the exit code of the tfdist error that nobody caught, and well or badly.
 
 A scheduler can then tell a wrong cluster spec (64: do not try again) from a lost machine (75: try
-again). The traceback is printed as ever.
+again). Tracebacks are printed as ever, but for tfdist's own errors.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from types import FrameType, TracebackType
 from typing import NoReturn
 
 from tfdist.errors import TfdistError
+from tfdist.user_frames import FULL_VARIABLE, short_traceback
 
 __all__ = [
     "add_hint",
@@ -40,7 +41,8 @@ _hints: list[Callable[[BaseException], str]] = []
 def tell_by_exit_code() -> None:
     """Has an uncaught `TfdistError` end this process with its `exit_code`, not with 1.
 
-    One that only hands on what another task has said (its `told` is True) is shown without frames.
+    It is shown with the frames of the user's program alone; one that only hands on what another
+    task has said (its `told` is True) without any.
     """
     before = sys.excepthook
     if getattr(before, "tells_exit_codes", False):
@@ -49,6 +51,8 @@ def tell_by_exit_code() -> None:
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if getattr(error, "told", False):
             sys.stderr.write("".join(traceback.format_exception_only(kind, error)))
+        elif isinstance(error, TfdistError) and not os.environ.get(FULL_VARIABLE):
+            sys.stderr.write(short_traceback(kind, error, trace))
         else:
             before(kind, error, trace)
         for hint in filter(None, (why(error) for why in _hints)):

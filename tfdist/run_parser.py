@@ -34,6 +34,7 @@ _MORE_EXAMPLES = """\
 """
 
 
+_SAYS_WHICH_JOB = frozenset({"--workers", "--ps", "--cluster", "--hosts", "--rendezvous", "--plug"})
 _NOT_IN_A_FILE = ("config", "print_config", "help_all", "debug")
 
 
@@ -109,6 +110,29 @@ class RunParser(command_line.Parser):
         if len(paths) > 1:
             self.error(f"--config {' and '.join(paths)}; give one file")
         return left, paths[0] if paths else None
+
+    def behind_the_script(self, own: Sequence[str], command: Sequence[str]) -> str:
+        """What is to be said of options that stand behind the script, where they are its own.
+
+        Args:
+            own: The launcher's own arguments, as `split` gives them.
+            command: The script's.
+
+        Returns:
+            A line; "" where nothing looks like an option of the launcher that it was not given.
+        """
+        given = {word.partition("=")[0] for word in own}
+        if given.intersection(_SAYS_WHICH_JOB):
+            return ""
+        script, *its_own = command[1:] if command[0] == "-m" else command
+        for word in its_own:
+            name = word.partition("=")[0]
+            if name.replace("-", "_").replace("__", "--", 1) in _SAYS_WHICH_JOB:
+                return (
+                    f"{name} stands behind {script}, which gets it: options of tfdist run "
+                    "stand before the script"
+                )
+        return ""
 
     def with_origins(self, message: str) -> str:
         """Returns a message that tells which of its options the file has given.

@@ -41,7 +41,8 @@ def test_a_job_is_accepted(
     monkeypatch.setenv("TFDIST_SSH", CLIENT)
     Path("hosts.txt").write_text("a slots=2\nb\n")
     Path("cluster_specs").symlink_to(ROOT / "cluster_specs")
-    Path("spec.json").write_text('{"cluster": {"worker": ["127.0.0.1:29871", "127.0.0.1:29872"]}}')
+    workers = [f"127.0.0.1:{port}" for port in range(29871, 29875)]
+    Path("spec.json").write_text(json.dumps({"cluster": {"worker": workers}}))
     Path("job.toml").write_text(job_of_the_pages())
     assert cli.main(["run", "--dry-run", *shlex.split(command)[2:]]) == 0, capfd.readouterr().err
     shown = capfd.readouterr().out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.elastic.play import FOLLOWS, PATIENCE, SETTLE, Play, lost, with_servers
+from tests.elastic.play import FOLLOWS, PATIENCE, SETTLE, Play, lost, on_hosts, with_servers
 from tfdist.launch.crew.roll import OWN
 
 
@@ -92,7 +92,7 @@ def test_servers_that_may_change_never_go_on_without_the_chief_or_too_few_worker
         play.ends(who, FOLLOWS)
     play.wait(SETTLE + 5)
     assert play.generation == 2  # two workers were asked for
-    assert [str(one) for one in play.foreman.missing()] == ["worker:1", "ps:0"]
+    assert [str(one) for one in play.foreman.missing()] == ["worker:1"]  # ps:1 would do
     play.come("again", "worker:1")
     play.wait(SETTLE + 1)
     assert play.generation == 3
@@ -132,6 +132,108 @@ def test_a_server_that_goes_has_all_save_and_a_worker_that_is_needed_ends_the_jo
     assert (play.generation, play.restarts.used) == (2, 0)
     play.say("worker:1", "leave", code=143, text="SIGTERM at worker:1")
     assert (play.last(OWN)["code"], play.last(OWN)["text"]) == (143, "SIGTERM at worker:1")
+
+
+def test_no_border_is_asked_for_beyond_which_nobody_could_go_on() -> None:
+    """A worker's host is gone, whose work the others do; a new server would end all that."""
+    play = elastic_servers()
+    play.ends("ps:1", lost("ps:1"))
+    for who in (OWN, "worker:0", "worker:1", "ps:0", "ps:2"):
+        play.ends(who, FOLLOWS)
+    play.wait(1)
+    play.say(OWN, "saves", yes=True)
+    play.gone("worker:1")
+    play.wait(PATIENCE)
+    assert (play.generation, play.last(OWN)["say"]) == (2, "start")
+    play.come("again", "worker:1")
+    play.wait(1)
+    assert play.last("again")["say"] == "start"  # as it was
+    play.wait(SETTLE)
+    assert play.last(OWN)["say"] == "save"
+
+
+def test_a_worker_that_returns_while_all_save_takes_part_in_what_begins_then() -> None:
+    play = elastic_servers()
+    play.gone("worker:1")
+    play.wait(1)
+    play.say("ps:2", "leave", code=143, text="SIGTERM at ps:2")
+    play.come("again", "worker:1")
+    play.wait(2)
+    assert play.told["again"] == []
+    for who in (OWN, "worker:0", "ps:0", "ps:1", "ps:2"):
+        play.ends(who, FOLLOWS)
+    play.gone("ps:2")
+    play.wait(SETTLE + 1)
+    assert (play.generation, play.last("again")["say"]) == (2, "start")
+    assert play.restarts.used == 0
+
+
+@pytest.mark.parametrize("servers", [True, False])
+def test_a_host_that_is_switched_off_while_all_save_is_not_waited_for(servers: bool) -> None:
+    """It has said that it goes, and never that its tasks have ended."""
+    play = elastic_servers() if servers else on_hosts(3, (1, 3))
+    leaver = "ps:1" if servers else "host1"
+    play.say(leaver, "leave", code=143, text=f"SIGTERM at {leaver}")
+    for who in [who for who in play.tasks if who != leaver]:
+        play.ends(who, FOLLOWS)
+    play.gone(leaver)
+    play.wait(SETTLE + 1)
+    assert (play.generation, play.foreman.phase) == (2, "training")
+
+
+def test_the_last_restart_is_for_whom_nobody_can_do_without() -> None:
+    play = elastic_servers()
+    play.restarts.used = 2
+    play.ends("ps:1", lost("ps:1"))
+    for who in (OWN, "worker:0", "worker:1", "ps:0", "ps:2"):
+        play.ends(who, FOLLOWS)
+    play.wait(1)
+    assert play.generation == 2
+    play.ends(OWN, lost("chief:0"))  # while the server still rests
+    for who in ("worker:0", "worker:1", "ps:0", "ps:2"):
+        play.ends(who, FOLLOWS)
+    play.wait(1)
+    assert (play.generation, play.restarts.used) == (3, 3)
+    assert {"chief:0", "ps:0", "ps:2"} < set(play.members)
+    play.ends("ps:0", lost("ps:0"))
+    for who in (OWN, "worker:0", "worker:1", "ps:2"):
+        play.ends(who, FOLLOWS)
+    play.wait(1)
+    assert play.generation == 4  # one server is enough
+    play.ends(OWN, lost("chief:0"))
+    for who in ("worker:0", "worker:1", "ps:2"):
+        play.ends(who, FOLLOWS)
+    play.wait(1)
+    assert play.last(OWN)["text"].endswith(
+        "chief:0 was ended by SIGKILL, and 0 chiefs are left where 1 are the fewest"
+    )
+
+
+def test_spare_places_are_not_needed_and_take_the_room_of_who_is_gone() -> None:
+    ps = ("127.0.0.1:43001", "127.0.0.1:43002")
+    play = Play(3, (1, 2), None, (1, 1), chief=("127.0.0.1:42001",), ps=ps)
+    play.come(OWN, "chief:0")
+    for place in ("worker:0", "worker:1", "ps:0", "ps:1"):
+        play.come(place, place)
+    play.wait(1)
+    assert set(play.members) == {"chief:0", "worker:0", "worker:1", "ps:0"}
+    play.say(OWN, "saves", yes=True)
+    play.gone("worker:1")
+    play.come("worker:2", "worker:2")
+    play.wait(SETTLE + 1)
+    assert "worker:2 can take part: all save, and go on with 2 instead of 1 workers" in play.said
+    play.all_saved()
+    play.wait(1)
+    assert set(play.members) == {"chief:0", "worker:0", "worker:2", "ps:0"}
+    play.say("ps:1", "leave", code=143, text="SIGTERM at ps:1")
+    assert play.foreman.phase == "training"
+    play.gone("ps:1")
+    play.ends("ps:0", lost("ps:0"))
+    for who in (OWN, "worker:0", "worker:2"):
+        play.ends(who, FOLLOWS)
+    play.wait(1)
+    assert play.generation == 3  # the only one comes back at once
+    assert play.members["ps:0"] == "ps:0"
 
 
 def test_too_few_servers_end_the_job_in_a_sentence() -> None:

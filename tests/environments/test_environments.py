@@ -34,6 +34,18 @@ def test_a_process_without_an_environment_is_alone() -> None:
     assert detect_cluster({"TF_CONFIG": "{}", "TFDIST_CLUSTER": "", "TFDIST_TASK": ""}) is None
 
 
+@pytest.mark.parametrize("name", ["TF_CONFG", "TFCONFIG", "tf_config", "TF_CONFIGS", "TF_CONIFG"])
+def test_a_misspelt_tf_config_is_no_reason_to_train_alone(name: str) -> None:
+    value = TWO.to_tf_config("worker:1")
+    with pytest.raises(ClusterError, match=f"{name} holds a cluster, and TF_CONFIG is not set: "):
+        detect_cluster({name: value})
+    assert detect_cluster({name: value, "TFDIST_ENVIRONMENT": "alone"}) is None
+    assert detect_cluster({name: "{}", "TF_CONF_DIR": "/etc"}) is None
+    assert detect_cluster({"KF_CONFIG": "3", "MY_TF_CONFIG_OF_OLD": value}) is None
+    own = {name: value, "TF_CONFIG": TWO.to_tf_config("worker:0")}
+    assert detect_cluster(own) == TWO.with_task("worker:0")
+
+
 def test_tf_config_is_found() -> None:
     assert detect_cluster({"TF_CONFIG": TWO.to_tf_config("worker:1")}) == TWO.with_task("worker:1")
 

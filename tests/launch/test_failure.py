@@ -200,6 +200,30 @@ def test_a_long_traceback_keeps_its_last_frames_and_its_message(tmp_path: Path) 
     assert len(lines) == 23
 
 
+def test_a_long_traceback_keeps_the_last_line_of_the_users_program(tmp_path: Path) -> None:
+    """However deep in a library the error was, and without what is cut in the middle."""
+    library = "/venv/lib/python3.11/site-packages/keras/src/layer.py"
+    frames = [
+        '  File "/home/me/train.py", line 1, in <module>\n    main()\n    ^^^^^^\n',
+        '  File "/home/me/train.py", line 9, in main\n    model.fit(x)\n    ^^^^^^^^^^^^\n',
+        *(f'  File "{library}", line {n}, in g\n    g()\n    ^^^\n\n' for n in range(9)),
+    ]
+    end = "ValueError: it\n\n\t [[{{node PyFunc}}]] [Op:Get]\n"
+    lines = shown(tmp_path, "Traceback (most recent call last):\n" + "".join(frames) + end)
+    assert lines == [
+        "Traceback (most recent call last):",
+        "  ...",
+        '  File "/home/me/train.py", line 9, in main',
+        "    model.fit(x)",
+        "    ^^^^^^^^^^^^",
+        "  ...",
+        f'  File "{library}", line 8, in g',
+        "    g()",
+        "    ^^^",
+        "ValueError: it",
+    ]
+
+
 def test_without_a_traceback_the_last_lines_are_shown(tmp_path: Path) -> None:
     assert shown(tmp_path, "".join(f"{n}\n" for n in range(99)) + "\n\n")[-2:] == ["97", "98"]
 

@@ -87,6 +87,25 @@ def test_the_end_of_a_task_is_in_it_and_a_second_beginning_has_the_same_row(
     assert (end["ts"], end["pid"]) == (2_000_000, span["pid"])
 
 
+def test_nothing_seems_to_go_on_where_a_task_was_killed(trace: TraceFile, tmp_path: Path) -> None:
+    """Its last span may have ended long before, and what it was saving is never whole."""
+    trace.heard("worker:0", [record(10.0, Span("compute", 9.0, 1.0))], 0.0)
+    for at in (10.5, 11.0, 11.5):
+        trace.heard("worker:0", [record(at, saving=True)], 0.0)
+    trace.look(NOTHING, 12.0)
+    result = TaskResult(Task("worker", 0), -9, tmp_path / "log", 0.0, 1.0, False)
+    trace.ended("worker:0", result)
+    trace.began("worker:0", True)
+    trace.heard("worker:0", [record(31.0)], 0.0)
+    trace.close(NOTHING, 40.0)
+    found = events(tmp_path)
+    *_, last = [e for e in found if e["ph"] == "C"]
+    assert last["ts"] == 11_500_000
+    assert set(last["args"].values()) == {0.0}
+    (saving,) = [e for e in found if e["name"] == "writes a checkpoint"]
+    assert saving["ts"] + saving["dur"] == 12_000_000
+
+
 def test_a_launcher_that_is_killed_leaves_what_can_be_read(
     trace: TraceFile, tmp_path: Path
 ) -> None:

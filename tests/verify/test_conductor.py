@@ -11,7 +11,7 @@ import pytest
 from tests.verify import made_records
 from tfdist.diagnose.verify.conductor import Conductor
 from tfdist.diagnose.verify.orders import END, Asked, Order
-from tfdist.diagnose.verify.records import Failure, Note, Part, Record
+from tfdist.diagnose.verify.records import LATE, Failure, Note, Part, Record
 from tfdist.diagnose.verify.verdict import DIFFERS, EQUAL, UNABLE, UNREPEATED, Verdict
 
 
@@ -83,6 +83,14 @@ def test_what_is_equal_takes_one_run(tmp_path: Path) -> None:
     last = Order.read(tmp_path, 2)
     assert last is not None
     assert last.kinds == (END,)
+
+
+def test_a_strategy_that_comes_too_late_is_told(tmp_path: Path) -> None:
+    """Though all is equal: `tfdist run` would refuse it."""
+    verdict = Program({}, (Note(LATE, "train.py, line 5"),)).verdict(tmp_path)
+    assert (verdict.found, verdict.late) == (EQUAL, "train.py, line 5")
+    assert "note     train.py, line 5, makes its strategy after TensorFlow has" in verdict.text()
+    assert Verdict.from_json(verdict.to_json()) == verdict
 
 
 def test_a_cause_is_named_by_the_change_that_takes_the_difference_away(tmp_path: Path) -> None:

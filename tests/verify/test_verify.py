@@ -43,6 +43,21 @@ USUAL = ("unsynchronized batch normalization", "noise on the data", "convolution
 PARTS = 7
 """In so many tests all programs are verified: a session ends where one test takes too long."""
 
+LATE = """
+import keras
+import tensorflow as tf
+import tfdist
+
+keras.utils.set_random_seed(1)
+data = tf.data.Dataset.from_tensor_slices((tf.ones((64, 4)), tf.ones((64, 1)))).batch(16)
+strategy = tfdist.strategy()
+with strategy.scope():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+tfdist.plug(model)
+model.fit(data)
+"""
+
 
 @pytest.fixture(scope="module")
 def usual(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Verdict]:
@@ -127,6 +142,22 @@ def test_a_script_that_fails_by_itself_is_told(tmp_path: Path) -> None:
     assert (told["found"], told["exit_code"]) == ("unable", 1)
     assert told["failure"]["message"] == "no data here"
     assert told["failure"]["line"] == "train.py, line 2"
+
+
+@pytest.mark.timeout(120)
+def test_a_script_that_runs_on_workers_under_plug_alone_is_told(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(LATE)
+    ran = subprocess.run(
+        [sys.executable, "-m", "tfdist", "verify", "--json", "--steps", "2", str(script)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+    assert ran.returncode == 0, ran.stderr
+    told = json.loads(ran.stdout)
+    assert (told["found"], told["late"]) == ("equal", "train.py, line 8")
 
 
 @pytest.mark.parametrize(

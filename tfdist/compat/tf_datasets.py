@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
@@ -22,6 +23,7 @@ from tfdist.structures import Nest, T
 __all__ = [
     "DatasetMap",
     "MappedBatches",
+    "batch_size",
     "depends_on_the_pass_before",
     "draws_anew",
     "has_cache",
@@ -68,13 +70,8 @@ def maps_before_batch(dataset: tf.data.Dataset) -> MappedBatches | None:
     """Takes a dataset apart whose batches hold mapped elements; None if it is not of that kind."""
     if dataset.options().deterministic is False:
         return None
-    repeats = []
-    around = (tf_prefetch._PrefetchDataset, tf_dataset._OptionsDataset, tf_repeat._RepeatDataset)
-    while isinstance(dataset, around):
-        if isinstance(dataset, tf_repeat._RepeatDataset):
-            repeats.append(tf.get_static_value(dataset._count))
-        dataset = dataset._input_dataset
-    if not isinstance(dataset, tf_batch._BatchDataset | tf_batch._ParallelBatchDataset):
+    dataset, repeats = _batching(dataset)
+    if dataset is None:
         return None
     size = tf.get_static_value(dataset._batch_size)
     drop_remainder = tf.get_static_value(dataset._drop_remainder)
@@ -90,6 +87,28 @@ def maps_before_batch(dataset: tf.data.Dataset) -> MappedBatches | None:
     return MappedBatches(
         base, tuple(maps[::-1]), int(size), bool(drop_remainder), tuple(map(int, repeats[::-1]))
     )
+
+
+def batch_size(dataset: tf.data.Dataset) -> int | None:
+    """The rows of a dataset's full batches, where its last step but `prefetch` is `batch`."""
+    batching, _ = _batching(dataset)
+    size = None if batching is None else tf.get_static_value(batching._batch_size)
+    return None if size is None else int(size)
+
+
+def _batching(dataset: tf.data.Dataset) -> tuple[Any, list[Any]]:
+    """The step that makes the batches, and how often what comes of it is repeated.
+
+    None and what was seen where something else is done to the batches.
+    """
+    repeats = []
+    around = (tf_prefetch._PrefetchDataset, tf_dataset._OptionsDataset, tf_repeat._RepeatDataset)
+    while isinstance(dataset, around):
+        if isinstance(dataset, tf_repeat._RepeatDataset):
+            repeats.append(tf.get_static_value(dataset._count))
+        dataset = dataset._input_dataset
+    makes = isinstance(dataset, tf_batch._BatchDataset | tf_batch._ParallelBatchDataset)
+    return (dataset if makes else None), repeats
 
 
 def skip_batches(dataset: tf.data.Dataset, count: int) -> tf.data.Dataset:

@@ -5,7 +5,7 @@ TFDIST_ENVIRONMENT and the refusal of a spec of fewer tasks than a scheduler has
 imports TensorFlow.
 
 `base.py`: what an environment is: a name, whether it is there, the cluster.
-`tf_config.py`: TF_CONFIG.
+`tf_config.py`: TF_CONFIG; a cluster in a variable of nearly that name.
 `file.py`: TFDIST_CLUSTER, a JSON file, and TFDIST_TASK.
 `hosts_variable.py`: TFDIST_HOSTS with a rank of Open MPI, an indexed Job or TFDIST_RANK; the
     refusal of a rank that nothing tells hosts of.
@@ -34,7 +34,7 @@ from tfdist.environments.kubernetes import TrainJobEnvironment, VolcanoEnvironme
 from tfdist.environments.local import LocalEnvironment
 from tfdist.environments.skypilot import SkyPilotEnvironment
 from tfdist.environments.slurm import SlurmEnvironment
-from tfdist.environments.tf_config import TFConfigEnvironment
+from tfdist.environments.tf_config import TFConfigEnvironment, check_spelling
 from tfdist.errors import ClusterError
 
 __all__ = [
@@ -93,8 +93,8 @@ def detect_cluster(environ: Mapping[str, str] | None = None) -> Cluster | None:
         that the process is alone.
 
     Raises:
-        ClusterError: The first environment that is there says something wrong, or a spec and a
-            scheduler disagree on how many tasks there are.
+        ClusterError: The first environment that is there says something wrong, a spec and a
+            scheduler disagree on how many tasks there are, or the name of TF_CONFIG is misspelt.
     """
     variables = os.environ if environ is None else environ
     choice = variables.get(_CHOICE, "").strip()
@@ -102,6 +102,7 @@ def detect_cluster(environ: Mapping[str, str] | None = None) -> Cluster | None:
         return None if choice == _ALONE else _chosen(choice).cluster(variables)
     found = next((one for one in ENVIRONMENTS if one.detect(variables)), None)
     if found is None:
+        check_spelling(variables)
         return None
     cluster = found.cluster(variables)
     if found in _SPECS and LAUNCHED_VARIABLE not in variables:

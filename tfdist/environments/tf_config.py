@@ -2,12 +2,43 @@
 
 from __future__ import annotations
 
+import difflib
+import json
 from collections.abc import Mapping
 
 from tfdist.cluster import Cluster
 from tfdist.errors import ClusterError
 
-__all__ = ["TFConfigEnvironment"]
+__all__ = ["TFConfigEnvironment", "check_spelling"]
+
+_NAME = "TF_CONFIG"
+_ALIKE = 0.8  # of difflib's ratio: a letter that is missing, wrong or swapped, another case
+
+
+def check_spelling(environ: Mapping[str, str]) -> None:
+    """Refuses a cluster in a variable whose name is nearly TF_CONFIG: its task would train alone.
+
+    Args:
+        environ: The variables of a process for which no cluster was found.
+
+    Raises:
+        ClusterError: There is one.
+    """
+    for name, value in environ.items():
+        likeness = difflib.SequenceMatcher(None, name.upper(), _NAME).ratio()
+        if name != _NAME and likeness >= _ALIKE and _is_spec(value):
+            raise ClusterError(
+                f"{name} holds a cluster, and {_NAME} is not set: call the variable {_NAME}, or "
+                "set TFDIST_ENVIRONMENT=alone to train alone"
+            )
+
+
+def _is_spec(text: str) -> bool:
+    try:
+        tree = json.loads(text)
+    except ValueError:
+        return False
+    return isinstance(tree, dict) and bool({"cluster", "task"} & tree.keys())
 
 
 class TFConfigEnvironment:

@@ -20,6 +20,7 @@ is a `CrewJob`. Nothing here imports TensorFlow.
 `failure.py`: which task failed first, so that its exit code is the job's; the lines of its log that
     are shown; hints, as for SIGKILL.
 `stopped_tasks.py`: tasks that are stopped: named after 6 s, ended after the stall timeout.
+`no_show.py`: "no strategy was made by worker:0, worker:1 in 30 s": told while there is time.
 `presence.py`: which tasks listen at their ports: who never has is told, "NO STRATEGY was made by
     ..." (Linux).
 `running_task.py`: a task as a launcher sees it: running, ended, gone; asked to save and end.

@@ -120,6 +120,20 @@ def alone(tasks: Sequence[Task], *, plugged: bool) -> str:
     )
 
 
+def no_strategy_yet(tasks: Sequence[Task], seconds: float) -> str:
+    """Said while tasks run of which none has taken part in its job.
+
+    Args:
+        tasks: Which.
+        seconds: For how long they have run.
+    """
+    return (
+        f"no strategy was made by {_names([str(task) for task in tasks])} in {seconds:.0f} s: "
+        "where the script makes none, each of them trains by itself; make tfdist.strategy() at its "
+        "top, or run it with --plug"
+    )
+
+
 def starting_again(result: TaskResult, restarts: Restarts, *, everybody: bool) -> str:
     """Said when a task, or with it the whole job, is started again after a failure.
 

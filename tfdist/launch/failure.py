@@ -23,6 +23,7 @@ from tfdist import errors
 from tfdist.cluster import Task
 from tfdist.errors import EXIT_CODES, TaskLost, TfdistError
 from tfdist.launch.terminal import TerminalLine, is_premature_log
+from tfdist.user_frames import is_library
 
 __all__ = [
     "Failure",
@@ -57,6 +58,7 @@ _NATIVE_END = re.compile(
     r"|(double free|free\(\)|malloc|munmap_chunk|realloc\(\)|corrupted )"
 )
 _NATIVE_LINES = 4
+_NODE = re.compile(r"\s*\[\[\{\{node ")  # where in a graph it was, for who knows TensorFlow's
 _HINTS: dict[int, str] = {
     signal.SIGKILL: "not by tfdist: often the machine has run out of memory",
     signal.SIGSEGV: "a crash in native code",
@@ -212,18 +214,46 @@ def last_lines(log: Path, start: int = 0) -> tuple[str, ...]:
     end = _exception_line(lines, trace)
     if end is None:  # cut off: the process was killed while it wrote
         return (_TRACEBACK, *lines[trace + 1 :][-_PLAIN_LINES:])
-    frames = lines[trace + 1 : end]
+    frames = _telling_frames([line for line in lines[trace + 1 : end] if line.strip()])
     shown = [_TRACEBACK]
-    if len(frames) > _FRAME_LINES:
-        shown.append("  ...")
-        frames = frames[-_FRAME_LINES:]
-    message = lines[end:]
+    message = [line for line in lines[end:] if line.strip() and not _NODE.match(line)]
     if native:
         message = [line for line in message if line not in native]
     shown += frames + message[:_MESSAGE_LINES]
     if len(message) > _MESSAGE_LINES:
         shown.append("...")
     return (*shown, *native)
+
+
+def _telling_frames(lines: Sequence[str]) -> list[str]:
+    """The last frames of a traceback, and the last one of the user's program."""
+    if len(lines) <= _FRAME_LINES:
+        return list(lines)
+    frames: list[list[str]] = []
+    for line in lines:
+        if not frames or line.startswith('  File "'):
+            frames.append([])
+        frames[-1].append(line)
+    own = [number for number, frame in enumerate(frames) if not is_library(_file_of(frame[0]))]
+    shown, room = [own[-1]] if own else [], _FRAME_LINES
+    room -= sum(len(frames[number]) for number in shown)
+    for number in range(len(frames) - 1, -1, -1):
+        if number in shown:
+            continue
+        room -= len(frames[number])
+        if room < 0 and shown:
+            break
+        shown.append(number)
+    told: list[str] = []
+    last = -1
+    for number in sorted(shown):
+        told += ["  ..."] * (number > last + 1) + frames[number]
+        last = number
+    return told + ["  ..."] * (last < len(frames) - 1)
+
+
+def _file_of(line: str) -> str:
+    return line.partition('"')[2].partition('"')[0]
 
 
 def _native_end(lines: Sequence[str], begin: int) -> tuple[str, ...]:

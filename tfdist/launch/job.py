@@ -41,6 +41,7 @@ from tfdist.launch.failure import (
 from tfdist.launch.ground import Ground, Starter, ThisMachine, Witness
 from tfdist.launch.job_secret import secret_variables
 from tfdist.launch.live import LiveView
+from tfdist.launch.no_show import NoShow
 from tfdist.launch.output import Display, display_for, log_folder
 from tfdist.launch.plan import JobPlan
 from tfdist.launch.presence import Presence
@@ -145,6 +146,7 @@ class Job:
         self._chief_ended_at: float | None = None  # well, in a parameter-server job
         self._stopped = StoppedTasks(self.plan, self._environ)
         self._witness: Witness = Presence(self.plan.cluster, ())
+        self._no_show = NoShow(self.plan)
 
     def run(self) -> JobResult:
         """Runs the job to its end, once.
@@ -168,7 +170,7 @@ class Job:
             while (plan := self._next_plan(log_dir)) is not None:
                 self.plan = plan
                 self._begin()
-                self._witness = starter.witness(plan)
+                self._witness, self._no_show = starter.witness(plan), NoShow(plan)
                 self._live.plan(plan)
                 for task in plan.tasks:
                     self._processes.append(starter.start(task))
@@ -195,6 +197,7 @@ class Job:
     def _look_around(self) -> None:
         """What else is to be looked at meanwhile."""
         self._stopped.look(self._processes, self._is_needed, self._display.say)
+        self._no_show.look(self._witness.absent(), self._display.say)
 
     def _is_needed(self, task: Task) -> bool:
         """Whether the job cannot go on without a task; a worker of servers may be spared."""

@@ -102,6 +102,7 @@ class WholeBatch:
                 if batch is None:
                     more = False
                     break
+                note("in minimize, where portions are handed out", "compute")
                 if not given and self._checks:
                     self._check(batch)
                 given += 1

@@ -28,7 +28,7 @@ from tfdist.diagnose.verify.comparison import (
 )
 from tfdist.diagnose.verify.gathered import Gathered
 from tfdist.diagnose.verify.orders import END, Asked, Order
-from tfdist.diagnose.verify.records import Failure, Record
+from tfdist.diagnose.verify.records import LATE, Failure, Record
 from tfdist.diagnose.verify.repeating import first_unrepeated
 from tfdist.diagnose.verify.rounding import Rounding
 from tfdist.diagnose.verify.verdict import DIFFERS, EQUAL, UNABLE, UNREPEATED, Verdict
@@ -77,6 +77,7 @@ class Conductor:
         self._records = records
         self._runs = 0
         self._rounding = Rounding()
+        self._late = ""
         self._began = time.monotonic()
 
     def conduct(self) -> Verdict:
@@ -102,6 +103,7 @@ class Conductor:
 
     def _verdict(self) -> Verdict:
         one, many = self._run(("one", "many"))
+        self._late = next((note.line for note in one.notes if note.what == LATE), "")
         for failure in (one.failure, many.failure):
             if failure is not None and failure.own and failure.kind == "StrategyError":
                 return self._tell(UNABLE, failure=_of_strategy(failure))
@@ -179,6 +181,7 @@ class Conductor:
             layer=layer,
             causes=causes,
             failure=failure,
+            late=self._late,
             tried=tried,
             compared=0 if comparison is None else comparison.compared,
             left_out=0 if comparison is None else comparison.left_out,

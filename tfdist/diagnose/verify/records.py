@@ -8,9 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["Failure", "LayerCall", "Note", "Part", "Record", "Result", "StepRecord"]
+__all__ = ["LATE", "Failure", "LayerCall", "Note", "Part", "Record", "Result", "StepRecord"]
 
 Numbers = dict[str, np.ndarray]
+
+
+LATE = "makes its strategy after TensorFlow has run operations"
+"""What a program does that runs on several workers under `tfdist run --plug` alone."""
 
 
 @dataclasses.dataclass(frozen=True)

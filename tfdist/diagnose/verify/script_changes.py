@@ -22,6 +22,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+import tfdist
+from tfdist.compat.first_operation import before_the_first_operation
 from tfdist.diagnose.verify.change_names import (
     ALONE,
     DRAWS_STILL,
@@ -31,9 +33,18 @@ from tfdist.diagnose.verify.change_names import (
     SAME_RANK,
 )
 from tfdist.diagnose.verify.recorder import Recorder
+from tfdist.diagnose.verify.records import LATE, Record
 from tfdist.diagnose.verify.user_lines import asker, line_of
 
-__all__ = ["give_all_to_one", "install", "install_options", "stands_still"]
+__all__ = [
+    "give_all_to_one",
+    "install",
+    "install_options",
+    "note_late_strategies",
+    "stands_still",
+]
+
+_OF_WORKERS = (None, "multi_worker_mirrored")
 
 _STILL = tuple(
     kind
@@ -144,6 +155,30 @@ def install_options(recorder: Recorder, plain: bool) -> None:
         original(self, model, options)
 
     Plugged.__init__ = init  # type: ignore[method-assign]
+
+
+def note_late_strategies(record: Record) -> None:
+    """Has a strategy noted that comes too late for several workers, in a run of one process.
+
+    A run of several has theirs made before the first operation, as under `tfdist run --plug`.
+    """
+    has_run: list[bool] = []
+
+    def note_operation() -> bool:
+        has_run.append(True)
+        return True
+
+    before_the_first_operation(note_operation)
+    original = tfdist.strategy
+
+    @functools.wraps(original)
+    def strategy(*args: Any, **kwargs: Any) -> tf.distribute.Strategy:
+        kind = args[0] if args else kwargs.get("kind")
+        if has_run and kind in _OF_WORKERS:
+            record.note(LATE, line_of())
+        return original(*args, **kwargs)
+
+    tfdist.strategy = strategy
 
 
 class _Questions:

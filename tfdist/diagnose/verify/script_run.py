@@ -72,6 +72,8 @@ def run_script(asked: Asked, order: Order, kind: str, worker: int) -> Record:
     script_changes.install_options(recorder, PLAIN_OPTIONS in order.changes)
     if together:
         _plug()
+    else:
+        script_changes.note_late_strategies(record)
     try:
         with contextlib.suppress(EnoughError):
             _run(asked.command)

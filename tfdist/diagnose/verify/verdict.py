@@ -8,7 +8,7 @@ from typing import Any
 
 from tfdist.diagnose.verify.causes import Cause
 from tfdist.diagnose.verify.comparison import END, LAYER, ROWS, Difference
-from tfdist.diagnose.verify.records import Failure
+from tfdist.diagnose.verify.records import LATE, Failure
 
 __all__ = ["DIFFERS", "EQUAL", "UNABLE", "UNREPEATED", "Verdict"]
 
@@ -33,6 +33,7 @@ class Verdict:
         layer: the first layer whose output differs, in the same step.
         causes: found by experiment.
         failure: of the run on workers, or of the script itself.
+        late: the line that makes the strategy where operations were run before; "" for none.
         tried: the changes that have changed nothing.
         seconds: it took.
         compared: how many arrays were compared.
@@ -50,6 +51,7 @@ class Verdict:
     layer: str = ""
     causes: tuple[Cause, ...] = ()
     failure: Failure | None = None
+    late: str = ""
     tried: tuple[str, ...] = ()
     seconds: float = 0.0
     compared: int = 0
@@ -130,8 +132,12 @@ class Verdict:
         return f"nothing to compare: {why}"
 
     def _end(self) -> str:
+        note = (
+            f"  note     {self.late}, {LATE}: `tfdist run` refuses that on several workers; make "
+            "it before any tensor or dataset, or run it with --plug\n"
+        )
         arrays = f" ({self.compared} arrays)" if self.compared else ""
-        return (
+        return note * bool(self.late) + (
             f"{self.steps} steps{arrays}, 1 process and {self.workers} workers; {self.runs} runs, "
             f"{self.seconds:.0f} s"
         )

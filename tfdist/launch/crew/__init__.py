@@ -17,6 +17,8 @@ with no network at all.
     `--ps 1:2`); which of those that are here take part.
 `cause.py`: why a generation ended: hopeless, failed, lost, follows; which of them counts.
 `generation.py`: its places, numbered anew without gaps.
+`muster.py`: who can take part next: who was lost rests, and comes back by a restart; for whom the
+    last restart is.
 `roll.py`: which launchers are here, with which places; who is refused, who replaced; nothing is
     begun with one that is silent for 3 s.
 `crew_job.py`: a launcher's own job: starts and ends what the foreman orders.

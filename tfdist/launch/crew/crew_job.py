@@ -174,12 +174,15 @@ class CrewJob(Job):
             self._leave()
 
     def _replace_lost_workers(self, starter: Starter) -> None:
-        if self._is_planned:
-            return  # it has not been lost: the chief has saved, and ended
         used = self._restarts.used
         super()._replace_lost_workers(starter)
         for _ in range(self._restarts.used - used):
             self._link.say({"say": "replaced"})
+
+    def _is_replaceable(self, result: TaskResult) -> bool:
+        """As for any job, but who ends as all save has not been lost."""
+        saved = self._is_planned and result.returncode == Preempted.exit_code
+        return not saved and super()._is_replaceable(result)
 
     def _decide_by_results(self, now: float) -> None:
         """As for any job, but to save and end is no failure, and takes the time that it takes."""

@@ -33,6 +33,7 @@ from tfdist.cluster import Task
 from tfdist.errors import RendezvousError, TaskLost
 from tfdist.launch.crew.cause import Cause, worst_of
 from tfdist.launch.crew.generation import Generation
+from tfdist.launch.crew.muster import Muster
 from tfdist.launch.crew.roll import OWN, Launcher, Roll, wanted_alike
 from tfdist.launch.crew.strength import Strength
 from tfdist.launch.restarts import Restarts
@@ -75,7 +76,7 @@ class Foreman:
         cluster = self.strength.cluster
         wants = wanted_alike(self.strength, self.restarts.most)
         self._roll = Roll(cluster.tasks_that_meet, wants)
-        self._resting: dict[Task, float] = {}  # until when
+        self._muster = Muster(self.strength, self._roll, self.restarts)
         self._causes: list[Cause] = []
         self._generation = Generation()
         self._away: set[Task] = set()  # of lost hosts, without which this generation goes on
@@ -165,18 +166,17 @@ class Foreman:
         self._admit()
         if self.phase == "gathering":
             self._gather()
+        elif self.phase != "over" and not any(one.runs for one in self._roll.launchers.values()):
+            self._conclude()
         elif self.phase == "training":
             self._take_back()
             self._take_in()
-        elif self.phase == "ending" and not any(one.runs for one in self._roll.launchers.values()):
-            self._conclude()
 
     # ------------------------------------------------------------ who is here
 
     def missing(self) -> tuple[Task, ...]:
         """The places whose launchers are waited for, since the job cannot go on without."""
-        waits = self.phase == "gathering" and not self.strength.is_enough(self._ready())
-        return self._roll.missing() if waits else ()
+        return self._muster.missing(self.now) if self.phase == "gathering" else ()
 
     def _admit(self) -> None:
         """Lets in who has come."""
@@ -199,16 +199,18 @@ class Foreman:
         elif self.phase == "training" and launcher.runs:
             self._planned, self._asked = True, self.now
             self._tell_all({"say": "saving"})
-            self.notes.append(f"{text}: all save, and the others go on")
+            enough = self.strength.is_enough(self._muster.ready(self.now))
+            then = "the others go on" if enough else "wait for others to come"
+            self.notes.append(f"{text}: all save, and {then}")
 
     # ------------------------------------------------------------ a generation begins
 
     def _gather(self) -> None:
-        ready = self._ready()
+        ready = self._muster.ready(self.now)
         enough = self.strength.is_enough(ready)
         if self.strength.is_full(ready) or (enough and self.now >= self._settled):
             self._start(ready)
-        elif not enough and not self._may_come():
+        elif not enough and not self._muster.may_come(self.now):
             self._end_by_causes()
         elif not enough and self.now > self._begun + self.patience:
             at = self.strength.cluster.address
@@ -219,34 +221,8 @@ class Foreman:
             )
             self._end((TaskLost if self._generation.number else RendezvousError).exit_code, text)
 
-    def _ready(self) -> tuple[Task, ...]:
-        """The places that can take part, in the cluster's order."""
-        here, own = self._roll.here(self.now), self._roll.own()
-        rest = sorted((p for p in here if p in self._resting), key=lambda p: self._resting[p])
-        back = rest[: self.restarts.left]
-        fit = {place for place in here if place not in self._resting}
-        fit |= {place for place in back if self.now >= self._resting[place]}
-        for place in back:  # without it nobody can go on: then it need not rest
-            short = self.strength.is_short_of(place.type, fit)
-            if short or (place in own and not fit.intersection(own)):
-                fit.add(place)
-        if not fit.intersection(own):
-            return ()  # the chief is here, and perhaps only here are the checkpoints
-        return self.strength.chosen(fit)
-
-    def _may_come(self) -> bool:
-        """Whether there may be enough places, sooner or later."""
-        own, left = self._roll.own(), self.restarts.left
-        rest = [place for place in self._roll.here(self.now) if place in self._resting]
-        lasting = set(self._roll.places).difference(rest[left:])
-        leads = left > 0 or not own or not all(place in self._resting for place in own)
-        return leads and self.strength.is_enough(lasting)
-
     def _start(self, members: tuple[Task, ...]) -> None:
-        again = [place for place in members if place in self._resting]
-        self.restarts.used += len(again)
-        for place in again:
-            del self._resting[place]
+        again = self._muster.begin(members)
         self._generation = self._generation.next(self.strength.cluster, members)
         self._causes, self._away = [], set()
         self._planned, self._well = False, False
@@ -262,6 +238,8 @@ class Foreman:
 
     def _take_back(self) -> None:
         """Has hosts without which the job went on start their tasks."""
+        if self._planned:
+            return  # all are about to end; they take part in what begins then
         for who, launcher in self._roll.launchers.items():
             if self._away.issuperset(launcher.places) and not launcher.leaves:
                 self._away.difference_update(launcher.places)
@@ -278,17 +256,19 @@ class Foreman:
             if own.saves and self.now > self._asked + _ASK_AGAIN_SECONDS:
                 self._ask_to_save()  # between two fits nobody has heard it
             return
-        members, has_room = self._generation.members, self.strength.has_room_for
-        new = [one for one in self._ready() if one not in members and has_room(one, members)]
+        members, ready = self._generation.members, self._muster.ready(self.now)
+        there = [place for place in members if place not in self._away]
+        new = [
+            one for one in ready if one not in members and self.strength.has_room_for(one, there)
+        ]
         due = self._changed + self.settle
-        if not new or self.now < due:
+        if not new or self.now < due or not self.strength.is_enough(ready):
             return
         names = ", ".join(map(str, new))
         if own.saves:
             self._planned = True
             self._ask_to_save()
-            all_then = self.strength.chosen([*members, *new])
-            how_many = self.strength.told(all_then, "instead of", members)
+            how_many = self.strength.told(ready, "instead of", there)
             self.notes.append(f"{names} can take part: all save, and go on with {how_many}")
         elif not self._told_of_no_border and self.now > due + self.settle:
             self._told_of_no_border = True
@@ -346,7 +326,7 @@ class Foreman:
         elif lost and worst.kind == "lost" and not self.strength.is_fixed:
             for cause in lost:
                 if cause.place is not None:
-                    self._resting[cause.place] = self.now + self.settle
+                    self._muster.rest(cause.place, self.now + self.settle)
             self._tell_of_loss(lost)
         elif self._is_mended(worst):
             self.restarts.used += 1
@@ -366,7 +346,7 @@ class Foreman:
         return asked and self.restarts.used < self.restarts.most
 
     def _tell_of_loss(self, lost: Sequence[Cause]) -> None:
-        ready = self._ready()
+        ready = self._muster.ready(self.now)
         if self.strength.is_enough(ready):
             said = "; ".join(dict.fromkeys(one.text for one in lost))
             how = "from the last checkpoint" if self._saved else _FROM_THE_BEGINNING
@@ -379,7 +359,10 @@ class Foreman:
         worst = worst_of(self._causes)
         text = f"{worst.text}, and " if worst else ""
         code = worst.code if worst else TaskLost.exit_code
-        few = self.strength.lacking(self._ready())
+        few = (
+            self.strength.lacking(self._muster.fit(self.now))
+            or "no task of the chief's launcher is left"
+        )
         self._end(code, f"{text}{few}")
 
     def _end(self, code: int, text: str) -> None:

@@ -40,7 +40,7 @@ class Strength:
     @property
     def is_fixed(self) -> bool:
         """Whether all places are needed."""
-        return all(size.is_fixed for size in self._sizes.values())
+        return not any(map(self.may_lack, self.cluster.tasks_that_meet))
 
     @property
     def _sizes(self) -> dict[str, Size]:
@@ -54,8 +54,9 @@ class Strength:
         }
 
     def may_lack(self, place: Task) -> bool:
-        """Whether this place's job goes on with fewer."""
-        return not self._sizes[place.type].is_fixed
+        """Whether the job goes on with fewer places of this kind."""
+        places = self.cluster.tasks_that_meet
+        return _count(place.type, places) > self._sizes[place.type].least
 
     def is_enough(self, places: Collection[Task]) -> bool:
         """Whether a generation may begin with these."""

@@ -47,7 +47,7 @@ class TraceFile(Watcher):
         self._pids: dict[str, int] = {}
         self._last: dict[str, Record] = {}
         self._saving: dict[str, float] = {}
-        self._shown: dict[str, Mapping[Any, float]] = {}  # the shares of a fit that goes on
+        self._shown: dict[str, tuple[float, Mapping[Any, float]]] = {}  # of a fit that goes on
         self._until: dict[tuple[str, int], int] = {}  # where the last span of a row ends
         self._latest = 0.0
 
@@ -94,6 +94,7 @@ class TraceFile(Watcher):
         if last is None:
             return
         self._no_shares(task, self._until.get((task, _FIT), 0) / 1e6)
+        self._checkpoint(task, self._latest, False)
         # What it did since its last word is not known, but by then it had told half a second.
         self._write(
             name=describe(result, explained=False),
@@ -139,12 +140,13 @@ class TraceFile(Watcher):
 
     def _no_shares(self, task: str, at: float) -> None:
         """Has the tracks end where a fit has: else its last shares would seem to go on."""
-        if shares := self._shown.pop(task, None):
-            self._count(task, at, dict.fromkeys(shares, 0.0))
+        if shown := self._shown.pop(task, None):
+            last, shares = shown
+            self._count(task, max(at, last), dict.fromkeys(shares, 0.0))
             del self._shown[task]
 
     def _count(self, task: str, at: float, shares: Mapping[Any, float]) -> None:
-        self._shown[task] = shares
+        self._shown[task] = at, shares
         self._write(
             name="shares",
             ph="C",

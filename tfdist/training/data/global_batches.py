@@ -228,6 +228,8 @@ class GlobalBatches(Stream):
     def batch_size(self) -> int | None:
         """Rows of a full global batch, where it is known beforehand."""
         size = self._adapter.batch_size
+        if size is None and isinstance(self._data, tf.data.Dataset):
+            size = tf_datasets.batch_size(self._data)
         return None if size is None else int(size)
 
     @property

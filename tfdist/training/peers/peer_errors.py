@@ -111,9 +111,15 @@ def _explain(
             f"{again}"
         )
     if failed:
+        others = ", ".join(failed)
+        if of_others:
+            return (
+                f"{task} lost {others}, which failed while this one was in {call}: see its log, "
+                f"then {again}"
+            )
         return (
-            f"{task} lost {', '.join(failed)}, which failed while this one was in {call}: see its "
-            f"log, then {again}"
+            f"{task} lost {others}, which failed while this one was in {call}: mend what its log "
+            f"says, then {again}"
         )
     silent = [] if touch is None else touch.silent(_SILENT_SECONDS)
     if gone := [] if touch is None else [name for name in touch.absent() if name not in ended]:

@@ -153,7 +153,7 @@ def _tell_of_normalization(model: keras.Model) -> None:
     ]
     if own:
         more = f" and {len(own) - 1} more" if len(own) > 1 else ""
-        log.info(
+        log.warning(
             "%s%s: each replica normalizes by its own rows, so results are not those of one "
             "machine; BatchNormalization(synchronized=True) takes all",
             own[0],

@@ -1,0 +1,67 @@
+"""Tells the frames of a user's program from those of libraries, and shows errors by the former.
+
+What tfdist says of a mistake is one sentence; above it belong the user's own lines, not how tfdist
+came to say it.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import sysconfig
+import traceback
+from types import TracebackType
+
+__all__ = ["FULL_VARIABLE", "is_library", "short_traceback"]
+
+FULL_VARIABLE = "TFDIST_FULL_TRACEBACKS"
+"""Set to anything, it has errors of tfdist be shown with all frames."""
+
+_INSTALLED = re.compile(r"[/\\](site|dist)-packages[/\\]|[/\\]lib[/\\]python3\.\d+[/\\]")
+_OWN = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_EXAMPLES = os.path.join(_OWN, "examples") + os.sep  # a user's program, as far as users see
+_MADE = ("<frozen ", "<string>")
+
+
+@functools.cache
+def _standard() -> tuple[str, ...]:
+    paths = sysconfig.get_paths()
+    return tuple(os.path.abspath(paths[name]) + os.sep for name in ("stdlib", "platstdlib"))
+
+
+def is_library(file: str) -> bool:
+    """Whether a frame's file is no user's.
+
+    Args:
+        file: as a traceback gives it, of this machine or another one.
+    """
+    if file.startswith(_EXAMPLES):
+        return False
+    made = file.startswith(_MADE) or "__autograph_generated_file" in file
+    return made or bool(_INSTALLED.search(file)) or file.startswith((_OWN, *_standard()))
+
+
+def short_traceback(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> str:
+    """An error as Python shows it, with the user's frames alone.
+
+    What it came of is shown where the user's own line has raised it.
+
+    Args:
+        kind: its class.
+        error: the error.
+        trace: where it was raised.
+    """
+    told = traceback.TracebackException(kind, error, trace)
+    one: traceback.TracebackException | None = told
+    while one is not None:
+        own = [frame for frame in one.stack if not is_library(frame.filename)]
+        if own:
+            one.stack = traceback.StackSummary.from_list(own)
+        before = one.__cause__ or (None if one.__suppress_context__ else one.__context__)
+        if before is None or not before.stack or is_library(before.stack[-1].filename):
+            one.__cause__ = one.__context__ = before = None
+        one = before
+    return "".join(told.format())
