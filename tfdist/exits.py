@@ -49,14 +49,15 @@ def tell_by_exit_code() -> None:
         return
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if getattr(error, "told", False):
-            sys.stderr.write("".join(traceback.format_exception_only(kind, error)))
-        elif isinstance(error, TfdistError) and not os.environ.get(FULL_VARIABLE):
-            sys.stderr.write(short_traceback(kind, error, trace))
-        else:
-            before(kind, error, trace)
-        for hint in filter(None, (why(error) for why in _hints)):
-            sys.stderr.write(f"[tfdist] {hint}\n")
+        with contextlib.suppress(Exception):  # nobody reads it: the exit code tells it all the same
+            if getattr(error, "told", False):
+                sys.stderr.write("".join(traceback.format_exception_only(kind, error)))
+            elif isinstance(error, TfdistError) and not os.environ.get(FULL_VARIABLE):
+                sys.stderr.write(short_traceback(kind, error, trace))
+            else:
+                before(kind, error, trace)
+            for hint in filter(None, (why(error) for why in _hints)):
+                sys.stderr.write(f"[tfdist] {hint}\n")
         if isinstance(error, TfdistError):
             _end(error)  # Python gives a hook no other way to choose the code
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import itertools
+import os
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -122,10 +124,10 @@ class RunParser(command_line.Parser):
             A line; "" where nothing looks like an option of the launcher that it was not given.
         """
         given = {word.partition("=")[0] for word in own}
-        if given.intersection(_SAYS_WHICH_JOB):
+        if given.intersection(_SAYS_WHICH_JOB) or "TF_CONFIG" in os.environ:
             return ""
         script, *its_own = command[1:] if command[0] == "-m" else command
-        for word in its_own:
+        for word in itertools.takewhile(lambda word: word != "--", its_own):
             name = word.partition("=")[0]
             if name.replace("-", "_").replace("__", "--", 1) in _SAYS_WHICH_JOB:
                 return (

@@ -18,7 +18,20 @@ __all__ = ["FULL_VARIABLE", "is_library", "short_traceback"]
 FULL_VARIABLE = "TFDIST_FULL_TRACEBACKS"
 """Set to anything, it has errors of tfdist be shown with all frames."""
 
-_INSTALLED = re.compile(r"[/\\](site|dist)-packages[/\\]|[/\\]lib[/\\]python3\.\d+[/\\]")
+_PACKAGES = (
+    "tensorflow|keras|tf_keras|numpy|absl|h5py|optree|wrapt|google|grpc|cloudpickle|ray|jax|"
+    "IPython|ipykernel|traitlets|tornado|tfdist|pytest|_pytest|pluggy"
+)
+"""Whose frames tell users nothing; other installed packages may be their own."""
+
+_INSTALLED = re.compile(rf"[/\\](site|dist)-packages[/\\]({_PACKAGES})[/\\.]")
+_STANDARD = re.compile(
+    r"([/\\]lib(64)?[/\\]python3(\.\d+t?)?|[/\\]Lib)[/\\](?!.*(site|dist)-packages)"
+)
+_ROOMS = re.compile(
+    r"[/\\]tfdist[/\\]((training|strategies|rendezvous|launch|cluster|environments|compat|callbacks|"
+    r"machine|functions|optimize|pipeline)[/\\]|(process|exits|cli)\.py)"
+)
 _OWN = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _EXAMPLES = os.path.join(_OWN, "examples") + os.sep  # a user's program, as far as users see
 _MADE = ("<frozen ", "<string>")
@@ -39,7 +52,12 @@ def is_library(file: str) -> bool:
     if file.startswith(_EXAMPLES):
         return False
     made = file.startswith(_MADE) or "__autograph_generated_file" in file
-    return made or bool(_INSTALLED.search(file)) or file.startswith((_OWN, *_standard()))
+    if made or file.startswith(_OWN):
+        return True
+    if "site-packages" in file or "dist-packages" in file:
+        return bool(_INSTALLED.search(file))
+    known = _STANDARD.search(file) or _ROOMS.search(file)  # of another machine, perhaps
+    return bool(known) or file.startswith(_standard())
 
 
 def short_traceback(
@@ -47,7 +65,7 @@ def short_traceback(
 ) -> str:
     """An error as Python shows it, with the user's frames alone.
 
-    What it came of is shown where the user's own line has raised it.
+    What it came of is shown where the user's own lines have a part in it.
 
     Args:
         kind: its class.
@@ -56,12 +74,14 @@ def short_traceback(
     """
     told = traceback.TracebackException(kind, error, trace)
     one: traceback.TracebackException | None = told
+    left_out = ""
     while one is not None:
         own = [frame for frame in one.stack if not is_library(frame.filename)]
         if own:
             one.stack = traceback.StackSummary.from_list(own)
         before = one.__cause__ or (None if one.__suppress_context__ else one.__context__)
-        if before is None or not before.stack or is_library(before.stack[-1].filename):
+        if before is not None and all(is_library(frame.filename) for frame in before.stack):
             one.__cause__ = one.__context__ = before = None
+            left_out = f"[tfdist] {FULL_VARIABLE}=1 shows what this came of, too:\n"
         one = before
-    return "".join(told.format())
+    return left_out + "".join(told.format())

@@ -17,5 +17,7 @@ def test_the_size_of_batches_is_known_where_they_are_made_last() -> None:
         numbers.batch(4, drop_remainder=True, num_parallel_calls=2),
     ):
         assert batch_size(data) == 4
+    assert batch_size(numbers.batch(64)) == 10
+    assert batch_size(numbers.filter(lambda n: n > 3).batch(64)) == 64
     for data in (numbers, batches.map(lambda n: n[:2]), batches.rebatch(2)):
         assert batch_size(data) is None

@@ -168,6 +168,22 @@ def test_a_worker_that_returns_while_all_save_takes_part_in_what_begins_then() -
     assert play.restarts.used == 0
 
 
+def test_a_worker_that_returns_is_started_where_nobody_saves() -> None:
+    """A host has gone, and a script without checkpoints goes on as if it had not."""
+    play = Play(3, (1, 3), None, chief=("127.0.0.1:42001",), ps=("127.0.0.1:43001",))
+    play.come(OWN, "chief:0", "ps:0")
+    for place in ("worker:0", "worker:1", "worker:2"):
+        play.come(place, place)
+    play.wait(1)
+    play.say("worker:1", "leave", code=143, text="SIGTERM at worker:1")
+    play.ends("worker:1", FOLLOWS)
+    play.gone("worker:1")
+    play.gone("worker:2")
+    play.come("again", "worker:2")
+    play.wait(1)
+    assert play.last("again")["say"] == "start"
+
+
 @pytest.mark.parametrize("servers", [True, False])
 def test_a_host_that_is_switched_off_while_all_save_is_not_waited_for(servers: bool) -> None:
     """It has said that it goes, and never that its tasks have ended."""

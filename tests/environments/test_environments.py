@@ -41,7 +41,10 @@ def test_a_misspelt_tf_config_is_no_reason_to_train_alone(name: str) -> None:
         detect_cluster({name: value})
     assert detect_cluster({name: value, "TFDIST_ENVIRONMENT": "alone"}) is None
     assert detect_cluster({name: "{}", "TF_CONF_DIR": "/etc"}) is None
-    assert detect_cluster({"KF_CONFIG": "3", "MY_TF_CONFIG_OF_OLD": value}) is None
+    assert detect_cluster({name: '{"cluster": "prod", "task": "classify"}'}) is None
+    for other in ("TF_CONFIG_OLD", "TF_CONFIG_FILE", "CONFIG", "HF_TASK_CONFIG"):
+        assert detect_cluster({other: value}) is None
+    assert detect_cluster({name: value, "TF_CONFIG": "{}"}) is None
     own = {name: value, "TF_CONFIG": TWO.to_tf_config("worker:0")}
     assert detect_cluster(own) == TWO.with_task("worker:0")
 

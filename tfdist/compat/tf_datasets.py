@@ -90,10 +90,13 @@ def maps_before_batch(dataset: tf.data.Dataset) -> MappedBatches | None:
 
 
 def batch_size(dataset: tf.data.Dataset) -> int | None:
-    """The rows of a dataset's full batches, where its last step but `prefetch` is `batch`."""
+    """The rows of a dataset's largest batches, where its last step but `prefetch` is `batch`."""
     batching, _ = _batching(dataset)
     size = None if batching is None else tf.get_static_value(batching._batch_size)
-    return None if size is None else int(size)
+    if batching is None or size is None:
+        return None
+    elements = int(batching._input_dataset.cardinality())
+    return int(size) if elements < 0 else min(int(size), elements)
 
 
 def _batching(dataset: tf.data.Dataset) -> tuple[Any, list[Any]]:

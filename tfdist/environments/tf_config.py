@@ -12,7 +12,7 @@ from tfdist.errors import ClusterError
 __all__ = ["TFConfigEnvironment", "check_spelling"]
 
 _NAME = "TF_CONFIG"
-_ALIKE = 0.8  # of difflib's ratio: a letter that is missing, wrong or swapped, another case
+_ALIKE = 0.86  # of difflib's ratio: a letter that is missing, wrong or swapped, another case
 
 
 def check_spelling(environ: Mapping[str, str]) -> None:
@@ -24,9 +24,11 @@ def check_spelling(environ: Mapping[str, str]) -> None:
     Raises:
         ClusterError: There is one.
     """
+    if _NAME in environ:
+        return
     for name, value in environ.items():
         likeness = difflib.SequenceMatcher(None, name.upper(), _NAME).ratio()
-        if name != _NAME and likeness >= _ALIKE and _is_spec(value):
+        if likeness >= _ALIKE and _is_spec(value):
             raise ClusterError(
                 f"{name} holds a cluster, and {_NAME} is not set: call the variable {_NAME}, or "
                 "set TFDIST_ENVIRONMENT=alone to train alone"
@@ -38,7 +40,8 @@ def _is_spec(text: str) -> bool:
         tree = json.loads(text)
     except ValueError:
         return False
-    return isinstance(tree, dict) and bool({"cluster", "task"} & tree.keys())
+    cluster = tree.get("cluster") if isinstance(tree, dict) else None
+    return isinstance(cluster, dict) and all(isinstance(one, list) for one in cluster.values())
 
 
 class TFConfigEnvironment:

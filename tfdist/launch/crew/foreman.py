@@ -238,7 +238,8 @@ class Foreman:
 
     def _take_back(self) -> None:
         """Has hosts without which the job went on start their tasks."""
-        if self._planned:
+        own = self._roll.launchers.get(OWN)
+        if self._planned and own is not None and own.saves:
             return  # all are about to end; they take part in what begins then
         for who, launcher in self._roll.launchers.items():
             if self._away.issuperset(launcher.places) and not launcher.leaves:

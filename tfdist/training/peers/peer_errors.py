@@ -111,14 +111,14 @@ def _explain(
             f"{again}"
         )
     if failed:
-        others = ", ".join(failed)
+        names = ", ".join(failed)
         if of_others:
             return (
-                f"{task} lost {others}, which failed while this one was in {call}: see its log, "
+                f"{task} lost {names}, which failed while this one was in {call}: see its log, "
                 f"then {again}"
             )
         return (
-            f"{task} lost {others}, which failed while this one was in {call}: mend what its log "
+            f"{task} lost {names}, which failed while this one was in {call}: mend what its log "
             f"says, then {again}"
         )
     silent = [] if touch is None else touch.silent(_SILENT_SECONDS)
