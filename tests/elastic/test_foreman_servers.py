@@ -249,6 +249,7 @@ def test_spare_places_are_not_needed_and_take_the_room_of_who_is_gone() -> None:
         play.ends(who, FOLLOWS)
     play.wait(1)
     assert play.generation == 3  # the only one comes back at once
+    assert "going on with 2 of 2 workers and 1 of 1 ps, from the last checkpoint" in play.said
     assert play.members["ps:0"] == "ps:0"
 
 

@@ -90,7 +90,8 @@ class Strength:
             word: What stands between the two numbers.
             others: The others; jobs of which there are as many are left out, where some differ.
         """
-        jobs = [job for job, size in self._sizes.items() if not size.is_fixed]
+        every = self.cluster.tasks_that_meet
+        jobs = [job for job, size in self._sizes.items() if _count(job, every) > size.least]
         differ = [job for job in jobs if _count(job, places) != _count(job, others)]
         return " and ".join(
             f"{_count(job, places)} {word} {_count(job, others)} {self._sizes[job].nouns}"
