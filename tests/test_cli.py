@@ -66,6 +66,16 @@ def test_options_behind_the_script_are_told_to_be_its_own(
     assert capsys.readouterr().err == (f"{told}before the script\n" if name else "")
 
 
+def test_a_module_that_is_not_there_starts_nothing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    told = refused(capsys, "run", "--workers", "2", "-m", "nosuchpackage.train")
+    assert "no module 'nosuchpackage.train' here; give one that `python -m` finds" in told
+    (tmp_path / "nosuchpackage").mkdir()
+    (tmp_path / "nosuchpackage" / "train.py").write_text("print('here')")
+    assert cli.main(["run", "--isolate", "off", "-m", "nosuchpackage.train"]) == 0
+
+
 # What it accepts
 
 

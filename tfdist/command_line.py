@@ -168,6 +168,10 @@ class Parser(argparse.ArgumentParser):
             self.error("no script; give script.py or -m package.module after the options")
         if is_here and command[0] != "-m" and not os.path.isfile(command[0]):
             self.error(f"no script {command[0]!r} here; give the path of a Python file")
+        if is_here and command[0] == "-m" and not _is_importable(command[1].partition(".")[0]):
+            self.error(
+                f"no module {command[1]!r} here; give one that `python -m` finds from this folder"
+            )
 
     def split(self, given: Sequence[str]) -> tuple[list[str], list[str]]:
         """Cuts a command line where the script, or `-m` and the module, begin.
@@ -259,6 +263,19 @@ def one_of(choices: Sequence[str]) -> Callable[[str], str]:
         return text
 
     return read
+
+
+def _is_importable(package: str) -> bool:
+    """Whether there is such a module or package, as `python -m` would look for it."""
+    import importlib.util
+
+    sys.path.insert(0, os.getcwd())
+    try:
+        return importlib.util.find_spec(package) is not None
+    except (ImportError, ValueError, AttributeError):
+        return True  # a hook of somebody's: Python itself will tell
+    finally:
+        sys.path.remove(os.getcwd())
 
 
 def count(text: str) -> int:
