@@ -330,5 +330,5 @@ def _counts(workers: int, ps: int, chief: bool, evaluator: bool) -> dict[str, in
         "evaluator": int(evaluator),
     }
     if not workers and not counts["chief"]:
-        raise ClusterError("no worker and no chief; ask for one or more, for example workers=2")
+        raise ClusterError("no worker and no chief; give one worker or more, or a chief")
     return counts
