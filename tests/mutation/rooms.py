@@ -68,6 +68,10 @@ ROOMS = {
         _tests("schedules", "drawing", "interleaved"),
         _PICTURES,
     ),
+    "crew": Room(
+        ("tfdist/launch/crew/strength.py", "tfdist/launch/crew/muster.py"),
+        _tests("elastic", "foreman", "foreman_servers", "elastic_options", "muster"),
+    ),
     "einsum": Room(
         ("tfdist/training/tensor_parallel/einsum_axes.py",),
         _tests("tensor_parallel", "einsum_axes"),

@@ -68,7 +68,7 @@ class Muster:
         fit = {place for place in self.roll.here(now) if place not in self._resting}
         left = self.restarts.left - self._take_needed(fit, now)
         rested = [one for one in self._rest(now) if one not in fit and now >= self._resting[one]]
-        return fit | set(rested[: max(0, left)])
+        return fit | set(rested[:left])
 
     def may_come(self, now: float) -> bool:
         """Whether there may be enough of them, sooner or later."""
