@@ -93,6 +93,46 @@ def test_who_is_hardly_slower_is_not_left_out() -> None:
     assert tasks.describe() == ""
 
 
+def test_who_takes_a_little_more_than_one_and_a_half_times_as_long_is_slow() -> None:
+    tasks = BackupTasks(3, 1)
+    _warm(tasks, {0: 1.0, 1: 1.6, 2: 1.0})
+    assert tasks.left_out == [False, True, False]
+
+
+def test_a_worker_that_is_gone_is_a_spare_one() -> None:
+    """So a slow one is needed then; of one that comes back nobody knows how fast it is."""
+    tasks = BackupTasks(3, 1)
+    now = _warm(tasks, {0: 1.0, 1: 4.0, 2: 1.0})
+    tasks.gone([2])
+    tasks.begin(range(3), now)
+    assert tasks.left_out == [False] * 3
+    assert tasks.came(0, 0, 1.0, now + 1)
+    assert tasks.came(1, 0, 1.0, now + 2)
+    assert tasks.late(now + 2.1) == []  # the last part was begun at 1, when one of two was free
+    assert tasks.late(now + 9) == [2]
+    tasks = BackupTasks(3, 1)
+    _warm(tasks, {0: 1.0, 1: 4.0, 2: 1.0})
+    tasks.gone([1])
+    tasks.gone([])
+    tasks.begin(range(2), 0.0)
+    assert tasks.left_out == [False] * 3
+
+
+def test_a_slow_worker_is_asked_in_every_eighth_update() -> None:
+    tasks = BackupTasks(3, 1)
+    now = _warm(tasks, {0: 1.0, 1: 4.0, 2: 1.0}, 4)
+    asked = []
+    for update in range(5, 25):
+        tasks.begin(range(2), now)
+        if tasks.to_probe() is not None:
+            asked.append(update)
+            assert not tasks.came(NO_PART, 1, 4.0, now)
+        for part, worker in enumerate((0, 2)):
+            assert tasks.came(part, worker, 1.0, now + 1)
+        now += 1
+    assert asked == [8, 16, 24]
+
+
 def test_the_first_part_of_a_worker_does_not_count_as_it_makes_all_ready() -> None:
     tasks = BackupTasks(3, 1)
     _warm(tasks, {0: 1.0, 1: 9.0, 2: 1.0}, 1)
