@@ -91,6 +91,11 @@ class Play:
             self.say(who, "failed", generation=self.generation, causes=trees)
         self.say(who, "at rest", generation=self.generation, causes=trees, well=well)
 
+    def the_others_end(self, *but: str) -> None:
+        """All launchers of the generation that are here end, as they have lost another one."""
+        for who in [who for who in self.tasks if who in self.told and who not in but]:
+            self.ends(who, FOLLOWS)
+
     def all_saved(self) -> None:
         for who in list(self.tasks):
             self.ends(who, Cause("follows", 75, "saved"))

@@ -60,8 +60,7 @@ def elastic_servers(workers: tuple[int, int] = (2, 2)) -> Play:
 def test_a_job_goes_on_with_the_servers_that_are_left_and_takes_others_in() -> None:
     play = elastic_servers()
     play.ends("ps:1", lost("ps:1"))
-    for who in (OWN, "worker:0", "worker:1", "ps:0", "ps:2"):
-        play.ends(who, FOLLOWS)
+    play.the_others_end("ps:1")
     play.wait(1)
     assert "going on with 2 of 3 ps, from the last checkpoint" in play.said
     assert (play.members["ps:0"], play.members["ps:2"]) == ("ps:0", "ps:1")
@@ -79,8 +78,7 @@ def test_a_job_goes_on_with_the_servers_that_are_left_and_takes_others_in() -> N
 def test_servers_that_may_change_never_go_on_without_the_chief_or_too_few_workers() -> None:
     play = elastic_servers()
     play.ends(OWN, lost("chief:0"))
-    for who in ("worker:0", "worker:1", "ps:0", "ps:1", "ps:2"):
-        play.ends(who, FOLLOWS)
+    play.the_others_end(OWN)
     play.wait(1)
     assert (play.generation, play.restarts.used) == (2, 1)
     assert len(play.members) == 6
@@ -88,8 +86,7 @@ def test_servers_that_may_change_never_go_on_without_the_chief_or_too_few_worker
     play.wait(SETTLE + 5)
     assert play.generation == 2
     play.gone("ps:0")
-    for who in (OWN, "worker:0", "ps:1", "ps:2"):
-        play.ends(who, FOLLOWS)
+    play.the_others_end()
     play.wait(SETTLE + 5)
     assert play.generation == 2  # two workers were asked for
     assert [str(one) for one in play.foreman.missing()] == ["worker:1"]  # ps:1 would do
@@ -102,8 +99,7 @@ def test_servers_that_may_change_never_go_on_without_the_chief_or_too_few_worker
 def test_a_host_with_a_worker_and_a_server_may_be_lost_where_both_may_change() -> None:
     play = elastic_servers((1, 2))
     play.gone("ps:2")
-    for who in (OWN, "worker:0", "worker:1", "ps:0", "ps:1"):
-        play.ends(who, FOLLOWS)
+    play.the_others_end()
     play.gone("worker:0")
     play.wait(SETTLE + 1)
     assert play.members == {
@@ -138,8 +134,7 @@ def test_no_border_is_asked_for_beyond_which_nobody_could_go_on() -> None:
     """A worker's host is gone, whose work the others do; a new server would end all that."""
     play = elastic_servers()
     play.ends("ps:1", lost("ps:1"))
-    for who in (OWN, "worker:0", "worker:1", "ps:0", "ps:2"):
-        play.ends(who, FOLLOWS)
+    play.the_others_end("ps:1")
     play.wait(1)
     play.say(OWN, "saves", yes=True)
     play.gone("worker:1")
@@ -160,8 +155,7 @@ def test_a_worker_that_returns_while_all_save_takes_part_in_what_begins_then() -
     play.come("again", "worker:1")
     play.wait(2)
     assert play.told["again"] == []
-    for who in (OWN, "worker:0", "ps:0", "ps:1", "ps:2"):
-        play.ends(who, FOLLOWS)
+    play.the_others_end()
     play.gone("ps:2")
     play.wait(SETTLE + 1)
     assert (play.generation, play.last("again")["say"]) == (2, "start")
@@ -190,8 +184,7 @@ def test_a_host_that_is_switched_off_while_all_save_is_not_waited_for(servers: b
     play = elastic_servers() if servers else on_hosts(3, (1, 3))
     leaver = "ps:1" if servers else "host1"
     play.say(leaver, "leave", code=143, text=f"SIGTERM at {leaver}")
-    for who in [who for who in play.tasks if who != leaver]:
-        play.ends(who, FOLLOWS)
+    play.the_others_end(leaver)
     play.gone(leaver)
     play.wait(SETTLE + 1)
     assert (play.generation, play.foreman.phase) == (2, "training")
@@ -201,24 +194,20 @@ def test_the_last_restart_is_for_whom_nobody_can_do_without() -> None:
     play = elastic_servers()
     play.restarts.used = 2
     play.ends("ps:1", lost("ps:1"))
-    for who in (OWN, "worker:0", "worker:1", "ps:0", "ps:2"):
-        play.ends(who, FOLLOWS)
+    play.the_others_end("ps:1")
     play.wait(1)
     assert play.generation == 2
     play.ends(OWN, lost("chief:0"))  # while the server still rests
-    for who in ("worker:0", "worker:1", "ps:0", "ps:2"):
-        play.ends(who, FOLLOWS)
+    play.the_others_end(OWN)
     play.wait(1)
     assert (play.generation, play.restarts.used) == (3, 3)
     assert {"chief:0", "ps:0", "ps:2"} < set(play.members)
     play.ends("ps:0", lost("ps:0"))
-    for who in (OWN, "worker:0", "worker:1", "ps:2"):
-        play.ends(who, FOLLOWS)
+    play.the_others_end("ps:0")
     play.wait(1)
     assert play.generation == 4  # one server is enough
     play.ends(OWN, lost("chief:0"))
-    for who in ("worker:0", "worker:1", "ps:2"):
-        play.ends(who, FOLLOWS)
+    play.the_others_end(OWN)
     play.wait(1)
     assert play.last(OWN)["text"].endswith(
         "chief:0 was ended by SIGKILL, and 0 chiefs are left where 1 are the fewest"
@@ -245,8 +234,7 @@ def test_spare_places_are_not_needed_and_take_the_room_of_who_is_gone() -> None:
     assert play.foreman.phase == "training"
     play.gone("ps:1")
     play.ends("ps:0", lost("ps:0"))
-    for who in (OWN, "worker:0", "worker:2"):
-        play.ends(who, FOLLOWS)
+    play.the_others_end("ps:0")
     play.wait(1)
     assert play.generation == 3  # the only one comes back at once
     assert "going on with 2 of 2 workers and 1 of 1 ps, from the last checkpoint" in play.said
@@ -258,7 +246,6 @@ def test_too_few_servers_end_the_job_in_a_sentence() -> None:
     play.restarts.used = 3
     for place in ("ps:0", "ps:1", "ps:2"):
         play.ends(place, lost(place))
-    for who in (OWN, "worker:0", "worker:1"):
-        play.ends(who, FOLLOWS)
+    play.the_others_end("ps:0", "ps:1", "ps:2")
     play.wait(1)
     assert play.last(OWN)["text"].endswith("and 0 ps are left where 1 are the fewest")

@@ -126,17 +126,22 @@ def test_the_sound_programs_are_those_that_there_are() -> None:
     assert {name for name in sound if not name.startswith("keras_hub")} == set(SOUND_KNOWN)
 
 
-@pytest.mark.timeout(120)
-def test_a_script_that_fails_by_itself_is_told(tmp_path: Path) -> None:
-    script = tmp_path / "train.py"
-    script.write_text("import keras\nraise ValueError('no data here')\n")
-    ran = subprocess.run(
-        [sys.executable, "-m", "tfdist", "verify", "--json", str(script)],
+def verified(folder: Path, text: str, *options: str) -> subprocess.CompletedProcess[str]:
+    """Runs `tfdist verify` on a script."""
+    script = folder / "train.py"
+    script.write_text(text)
+    return subprocess.run(
+        [sys.executable, "-m", "tfdist", "verify", "--json", *options, str(script)],
         capture_output=True,
         text=True,
         timeout=100,
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
     )
+
+
+@pytest.mark.timeout(120)
+def test_a_script_that_fails_by_itself_is_told(tmp_path: Path) -> None:
+    ran = verified(tmp_path, "import keras\nraise ValueError('no data here')\n")
     assert ran.returncode == 1, ran.stderr
     told = json.loads(ran.stdout)
     assert (told["found"], told["exit_code"]) == ("unable", 1)
@@ -146,15 +151,7 @@ def test_a_script_that_fails_by_itself_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(120)
 def test_a_script_that_runs_on_workers_under_plug_alone_is_told(tmp_path: Path) -> None:
-    script = tmp_path / "train.py"
-    script.write_text(LATE)
-    ran = subprocess.run(
-        [sys.executable, "-m", "tfdist", "verify", "--json", "--steps", "2", str(script)],
-        capture_output=True,
-        text=True,
-        timeout=100,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-    )
+    ran = verified(tmp_path, LATE, "--steps", "2")
     assert ran.returncode == 0, ran.stderr
     told = json.loads(ran.stdout)
     assert (told["found"], told["late"]) == ("equal", "train.py, line 8")

@@ -47,13 +47,12 @@ class Size:
         return self.least == self.most
 
 
-def most_of(count: int | Size | None, default: int = 1) -> int:
+def most_of(count: int | Size | None) -> int:
     """How many tasks there are at most, by an option.
 
     Args:
-        count: What it was given: a number, a range, or nothing.
-        default: The number where it was given nothing.
+        count: What it was given: a number, a range, or nothing, which is one.
     """
     if count is None:
-        return default
+        return 1
     return count.most if isinstance(count, Size) else count

@@ -197,7 +197,7 @@ class Job:
     def _look_around(self) -> None:
         """What else is to be looked at meanwhile."""
         self._stopped.look(self._processes, self._is_needed, self._display.say)
-        self._no_show.look(self._witness.absent(), self._display.say)
+        self._no_show.look(self._witness, self._display.say)
 
     def _is_needed(self, task: Task) -> bool:
         """Whether the job cannot go on without a task; a worker of servers may be spared."""

@@ -6,10 +6,10 @@ At the end it is told of any task; but then the hours are lost.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
-from tfdist.cluster import Task
 from tfdist.launch import announcing
+from tfdist.launch.ground import Witness
 from tfdist.launch.plan import JobPlan
 
 __all__ = ["NoShow"]
@@ -32,15 +32,15 @@ class NoShow:
         self._seconds = seconds
         self._due = time.monotonic() + seconds
 
-    def look(self, absent: Collection[Task], say: Callable[[str], None]) -> None:
+    def look(self, witness: Witness, say: Callable[[str], None]) -> None:
         """Says it, once, where it is time and nobody has come.
 
         Args:
-            absent: The tasks that were never seen; see `Witness.absent`.
+            witness: Knows who was never seen.
             say: Shows a line.
         """
         if not self._tasks or time.monotonic() < self._due:
             return
-        if self._tasks.issubset(absent):
+        if self._tasks.issubset(witness.absent()):
             say(announcing.no_strategy_yet(sorted(self._tasks), self._seconds))
         self._tasks = frozenset()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
@@ -37,26 +39,30 @@ class Strength:
                     "these"
                 )
 
-    @property
+    @functools.cached_property
     def is_fixed(self) -> bool:
         """Whether all places are needed."""
-        return not any(map(self.may_lack, self.cluster.tasks_that_meet))
+        return not any(map(self._may_lack, self._sizes))
 
-    @property
+    @functools.cached_property
+    def _counts(self) -> Counter[str]:
+        """How many places there are of each job, in the cluster's order."""
+        return Counter(place.type for place in self.cluster.tasks_that_meet)
+
+    @functools.cached_property
     def _sizes(self) -> dict[str, Size]:
-        """Of every job that meets, in the cluster's order."""
-        counts: dict[str, int] = {}
-        for place in self.cluster.tasks_that_meet:
-            counts[place.type] = counts.get(place.type, 0) + 1
+        """Of each job: asked for all places of a large job, many times a second."""
         return {
             job: self.ranges.get(job, Size(count, count, nouns_of(job)))
-            for job, count in counts.items()
+            for job, count in self._counts.items()
         }
 
     def may_lack(self, place: Task) -> bool:
         """Whether the job goes on with fewer places of this kind."""
-        places = self.cluster.tasks_that_meet
-        return _count(place.type, places) > self._sizes[place.type].least
+        return self._may_lack(place.type)
+
+    def _may_lack(self, job: str) -> bool:
+        return self._counts[job] > self._sizes[job].least
 
     def is_enough(self, places: Collection[Task]) -> bool:
         """Whether a generation may begin with these."""
@@ -77,8 +83,10 @@ class Strength:
     def chosen(self, places: Collection[Task]) -> tuple[Task, ...]:
         """Those of these that take part, in the cluster's order."""
         chosen: list[Task] = []
+        counts = Counter[str]()
         for place in self.cluster.tasks_that_meet:
-            if place in places and self.has_room_for(place, chosen):
+            if place in places and counts[place.type] < self._sizes[place.type].most:
+                counts[place.type] += 1
                 chosen.append(place)
         return tuple(chosen)
 
@@ -90,8 +98,7 @@ class Strength:
             word: What stands between the two numbers.
             others: The others; jobs of which there are as many are left out, where some differ.
         """
-        every = self.cluster.tasks_that_meet
-        jobs = [job for job, size in self._sizes.items() if _count(job, every) > size.least]
+        jobs = [job for job in self._sizes if self._may_lack(job)]
         differ = [job for job in jobs if _count(job, places) != _count(job, others)]
         return " and ".join(
             f"{_count(job, places)} {word} {_count(job, others)} {self._sizes[job].nouns}"
