@@ -81,6 +81,12 @@ def test_before_the_chiefs_launcher_is_here_it_may_come() -> None:
     assert one.missing(1.0) == CLUSTER.tasks_that_meet
 
 
+def test_a_full_generation_has_no_room() -> None:
+    strength = Strength(CLUSTER, {"worker": Size(1, 2)})
+    assert strength.has_room_for(WORKERS[2], WORKERS[:1])
+    assert not strength.has_room_for(WORKERS[2], WORKERS[:2])
+
+
 def test_what_a_job_needs_does_not_change() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Strength(CLUSTER).ranges = {}  # type: ignore[misc]
