@@ -37,11 +37,14 @@ def _train(folder: Path, width: int, rounds: int, ways: list[str]) -> None:
     import numpy as np
     import tensorflow as tf
 
+    from tfdist.compat import tf_collectives
     from tfdist.strategies import registry
     from tfdist.training.slot_shards.cut import Cut
     from tfdist.training.slot_shards.share_exchange import ShareExchange
 
-    exchange = ShareExchange(strategy, registry.layout_of(strategy))
+    layout = registry.layout_of(strategy)
+    tf_collectives.learn_order(strategy, layout.first)
+    exchange = ShareExchange(strategy, layout)
     cut = Cut.of((width, width), strategy.num_replicas_in_sync)
     start = np.random.default_rng(0).normal(size=(_LAYERS, width, width)).astype("float32")
     start *= (2 / width) ** 0.5

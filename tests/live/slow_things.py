@@ -21,6 +21,7 @@ import tensorflow as tf
 import tfdist
 
 STEPS, EPOCHS, BATCH, PAUSE = 20, 2, 8, 0.05
+LONG = 4  # pauses where data are read, far above what a step computes meanwhile on a busy machine
 x = np.random.RandomState(0).normal(size=(BATCH * STEPS, 16)).astype("float32")
 y = x.sum(axis=1, keepdims=True)
 
@@ -30,9 +31,12 @@ class Sleeper:
 
     seconds = 0.0
 
+    def __init__(self, pauses: int = 1) -> None:
+        self._pause = pauses * PAUSE
+
     def sleep(self) -> None:
         began = time.monotonic()
-        time.sleep(PAUSE)
+        time.sleep(self._pause)
         self.seconds += time.monotonic() - began
 
 
@@ -102,16 +106,16 @@ def main(folder: Path) -> None:
         }
 
     whole = tf.data.Dataset.from_tensor_slices((x, y)).batch(BATCH)
-    reader, idler, saver, stepper = (Sleeper() for _ in range(4))
+    reader, idler, saver, stepper = Sleeper(LONG), Sleeper(), Sleeper(), Sleeper()
 
     def rows() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for begin in range(0, BATCH * STEPS, BATCH):
+        for part in np.split(np.arange(BATCH * STEPS), STEPS // 2):
             reader.sleep()
-            yield x[begin : begin + BATCH], y[begin : begin + BATCH]
+            yield x[part], y[part]
 
-    specs = (tf.TensorSpec([BATCH, 16]), tf.TensorSpec([BATCH, 1]))
+    specs = (tf.TensorSpec([2 * BATCH, 16]), tf.TensorSpec([2 * BATCH, 1]))
     slow_rows = tf.data.Dataset.from_generator(rows, output_signature=specs)
-    known = slow_rows.apply(tf.data.experimental.assert_cardinality(STEPS))
+    known = slow_rows.apply(tf.data.experimental.assert_cardinality(STEPS // 2))
     fit("input in a graph", reader, known)
     reader.seconds = 0.0
     fit("input that Python reads", reader, slow_rows)

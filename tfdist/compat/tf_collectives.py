@@ -20,6 +20,7 @@ __all__ = [
     "gather_small_sums",
     "lane",
     "lanes",
+    "learn_order",
     "open_lanes",
     "separate_collectives",
     "widen_integers",
@@ -224,8 +225,45 @@ def _in_pairs(tensor: tf.Tensor) -> tf.Tensor:
     return tf.bitcast(tf.reshape(flat, [-1, 2]), tf.int32)
 
 
+def learn_order(strategy: tf.distribute.Strategy, first: int) -> None:
+    """Learns in which order TensorFlow gathers, once for a strategy; all processes call it.
+
+    That is not the order of the replicas: tasks are sorted by their names, task:10 before task:2,
+    and GPUs of a process by the links between them.
+
+    Args:
+        strategy: one that this process trains on.
+        first: the number, in the job, of this process's first replica.
+    """
+    launchers = _launchers(strategy)
+    if not launchers or hasattr(strategy.extended, "_tfdist_order"):
+        return
+    if launchers[0]._group_size == 1:
+        strategy.extended._tfdist_order = [0]
+        return
+
+    def on_replica() -> tf.Tensor:
+        number = tf.distribute.get_replica_context().replica_id_in_sync_group
+        static = tf.get_static_value(number)
+        launcher = launchers[0 if len(launchers) == 1 else int(static) - first]
+        with tf.device(launcher._device):
+            own = tf.reshape(tf.cast(number, tf.int64), [1, 1])
+            return _gathered(launcher, own, tf.distribute.experimental.CommunicationOptions())
+
+    with tf_strategies.out_of_scope():
+        run = tf.function(lambda: strategy.run(on_replica), autograph=False)()
+    found = strategy.experimental_local_results(run)[0]
+    strategy.extended._tfdist_order = [int(one) for one in found.numpy().reshape(-1)]
+
+
+def _order(strategy: tf.distribute.Strategy) -> list[int]:
+    """The replicas, as TensorFlow gathers them."""
+    order: list[int] = strategy.extended._tfdist_order  # of `learn_order`
+    return order
+
+
 def gather(strategy: tf.distribute.Strategy, tensor: tf.Tensor, here: int = 0) -> tf.Tensor:
-    """Returns the tensors of all replicas, one behind the other.
+    """Returns the tensors of all replicas, one behind the other; `learn_order` comes before.
 
     Args:
         strategy: a mirrored or multi-worker strategy, in whose replica's context it is called.
@@ -237,11 +275,22 @@ def gather(strategy: tf.distribute.Strategy, tensor: tf.Tensor, here: int = 0) -
     """
     launcher = _launchers(strategy)[here]
     with tf.device(launcher._device):
-        return _gathered(launcher, tensor, tf.distribute.experimental.CommunicationOptions())
+        options = tf.distribute.experimental.CommunicationOptions()
+        return _taken(_gathered(launcher, tensor, options), _inverse(_order(strategy)))
+
+
+def _taken(rows: tf.Tensor, places: list[int]) -> tf.Tensor:
+    if places == sorted(places):
+        return rows
+    return tf.gather(rows, places)
+
+
+def _inverse(order: list[int]) -> list[int]:
+    return sorted(range(len(order)), key=order.__getitem__)
 
 
 def all_to_all(strategy: tf.distribute.Strategy, tensor: tf.Tensor, here: int = 0) -> tf.Tensor:
-    """Gives each replica the row of its number of every replica's tensor.
+    """Gives each replica the row of its number of every replica's tensor; after `learn_order`.
 
     Args:
         strategy: a mirrored or multi-worker strategy, in whose replica's context it is called.
@@ -255,9 +304,10 @@ def all_to_all(strategy: tf.distribute.Strategy, tensor: tf.Tensor, here: int = 
     options = launcher._options
     key = launcher._next_instance_key()
     token = launcher._get_ordering_token()
+    order = _order(strategy)
     with tf.device(launcher._device):
-        return tf.raw_ops.CollectiveAllToAllV2(
-            input=tensor,
+        received = tf.raw_ops.CollectiveAllToAllV2(
+            input=_taken(tensor, order),
             group_size=launcher._group_size,
             group_key=launcher._group_key,
             instance_key=key,
@@ -265,6 +315,7 @@ def all_to_all(strategy: tf.distribute.Strategy, tensor: tf.Tensor, here: int = 
             communication_hint=options.implementation.value.lower(),
             timeout_seconds=options.timeout_seconds or 0,
         )
+        return _taken(received, _inverse(order))
 
 
 def _launchers(strategy: tf.distribute.Strategy) -> Sequence[Any]:

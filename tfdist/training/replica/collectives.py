@@ -92,17 +92,32 @@ def _all_reduce(
 def _all_gather(
     self: tf.distribute.ReplicaContext, value: T, axis: int, options: object = None
 ) -> T:
-    """A gather along the rows: each replica's, between zeros, are summed over the replicas.
+    """A gather: each replica's, between zeros, are summed over the replicas.
 
-    TensorFlow's own needs `merge_call`, which a traced step must do without, and
-    would gather stand-ins, too.
+    TensorFlow's own needs `merge_call`, which a traced step must do without, would gather
+    stand-ins, too, and has worker:10 before worker:2.
     """
     step = current()
-    if step is None or axis != 0:
+    if step is None:
         return patches.original("all_gather")(self, value, axis, options)
     parts = [tf.convert_to_tensor(part) for part in tf.nest.flatten(value)]
-    gathered = [_gathered(step, part) for part in parts]
+    gathered = [_gathered_along(step, part, axis) for part in parts]
     return tf.nest.pack_sequence_as(value, gathered)
+
+
+def _gathered_along(step: ReplicaStep, part: tf.Tensor, axis: int) -> tf.Tensor:
+    rank = part.shape.rank
+    if axis == 0 or not rank:
+        return _gathered(step, part)
+    if not -rank <= axis < rank:
+        raise ValueError(
+            f"a gather over the replicas along axis {axis} of a tensor of shape {part.shape}: give "
+            f"an axis from {-rank} to {rank - 1}"
+        )
+    order = list(range(rank))
+    order.insert(0, order.pop(axis))
+    back = sorted(range(len(order)), key=order.__getitem__)
+    return tf.transpose(_gathered(step, tf.transpose(part, order)), back)
 
 
 def _gathered(step: ReplicaStep, part: tf.Tensor) -> tf.Tensor:

@@ -80,6 +80,7 @@ class SlotTransport:
         if key not in self._functions:
             self._functions[key] = traced(self._gathered)
         with stall_watch.meeting():
+            tf_collectives.learn_order(self._strategy, self._layout.first)
             table: np.ndarray = self._functions[key](tf.constant(own)).numpy()
         return table
 

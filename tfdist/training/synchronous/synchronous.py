@@ -238,6 +238,7 @@ class Synchronous:
         """The program of this kind ("one" or "loop"), written once."""
         key = (kind, mode, may_be_absent, step_clock.is_running())
         if key not in self._functions:
+            tf_collectives.learn_order(self.strategy, self.layout.first)
             if kind == "one":
                 self._functions[key] = self.programs.one(mode, may_be_absent)
             else:
