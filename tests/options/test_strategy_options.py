@@ -186,10 +186,10 @@ def test_without_a_timeout_the_environment_tells_the_deadline(
 
 def test_an_unknown_communication_is_refused() -> None:
     said = refused(lambda: Options(communication="gloo"))
-    assert said == "communication='gloo': give one of auto, ring, nccl"
+    assert said == "communication='gloo': give one of auto, ring, hierarchical, nccl"
 
 
-@pytest.mark.parametrize("value", ["auto", "ring", "nccl"])
+@pytest.mark.parametrize("value", ["auto", "ring", "hierarchical", "nccl"])
 def test_every_communication_that_is_named_is_taken(value: str) -> None:
     assert Options(communication=value).communication == value
 

@@ -94,6 +94,7 @@ def test_workers_compute_on_the_gpus_that_they_see(monkeypatch: pytest.MonkeyPat
         ("auto", "slices", "ring"),
         ("auto", "none", "ring"),
         ("ring", "own", "ring"),
+        ("hierarchical", "own", "ring"),
         ("nccl", "own", "nccl"),
     ],
 )

@@ -24,6 +24,7 @@ what it calls is called as Keras or TensorFlow call it themselves.
 `tf_functions.py`: functions of a chief that Python may not let go of (garbage) while a server is
     lost, which would hold all of it up.
 `tf_graphs.py`: constants, captures, loops, tapes, seeds; operations that wait for others.
+`tf_levels.py`: collectives in groups of replicas: sums level by level.
 `tf_random.py`: draws: which a graph has; those with a state of their own, by another function.
 `tf_saving.py`: checkpoints over several machines without a warning; objects that have changed, and
     `model.export`.

@@ -210,6 +210,7 @@ PARTS: tuple[tuple[Owner, tuple[str, ...]], ...] = (
             *("_next_instance_key", "_options", "all_reduce"),
         ),
     ),
+    (of(tf_launchers, "CollectiveKeys"), ("get_group_key",)),
     (of(tf_one_device, "OneDeviceExtended"), ("_create_variable", "_device", "_update")),
     (of(tf_remote, "PerWorkerValues"), ("_type_spec",)),
     (of(tf_remote, "RemoteValueImpl"), ("_type_spec",)),

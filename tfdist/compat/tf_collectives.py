@@ -22,7 +22,9 @@ __all__ = [
     "lanes",
     "learn_order",
     "open_lanes",
+    "sent_to_each",
     "separate_collectives",
+    "taken",
     "widen_integers",
 ]
 
@@ -105,7 +107,12 @@ def open_lanes(strategy: tf.distribute.Strategy, count: int) -> None:
         strategy: one that this process trains on.
         count: lanes.
     """
-    for launcher in _launchers(strategy):
+    of_groups = [
+        group.launcher
+        for launcher in _launchers(strategy)
+        for group in getattr(launcher, "tfdist_groups", ())
+    ]
+    for launcher in [*_launchers(strategy), *of_groups]:
         if "CPU" in launcher._device and not hasattr(launcher, "tfdist_more_tokens"):
             launcher.__class__ = _in_lanes(launcher.__class__)
             with tf.init_scope(), tf_strategies.out_of_scope(), tf.device(launcher._device):
@@ -276,10 +283,11 @@ def gather(strategy: tf.distribute.Strategy, tensor: tf.Tensor, here: int = 0) -
     launcher = _launchers(strategy)[here]
     with tf.device(launcher._device):
         options = tf.distribute.experimental.CommunicationOptions()
-        return _taken(_gathered(launcher, tensor, options), _inverse(_order(strategy)))
+        return taken(_gathered(launcher, tensor, options), _inverse(_order(strategy)))
 
 
-def _taken(rows: tf.Tensor, places: list[int]) -> tf.Tensor:
+def taken(rows: tf.Tensor, places: list[int]) -> tf.Tensor:
+    """Rows in another order."""
     if places == sorted(places):
         return rows
     return tf.gather(rows, places)
@@ -300,14 +308,20 @@ def all_to_all(strategy: tf.distribute.Strategy, tensor: tf.Tensor, here: int = 
     Returns:
         `[replicas, ...]`, in the order of the replicas that have sent the rows.
     """
-    launcher = _launchers(strategy)[here]
+    launcher, order = _launchers(strategy)[here], _order(strategy)
+    with tf.device(launcher._device):
+        received = sent_to_each(launcher, taken(tensor, order))
+        return taken(received, _inverse(order))
+
+
+def sent_to_each(launcher: Any, tensor: tf.Tensor) -> tf.Tensor:
+    """`all_to_all` by what starts collectives, in whose order the rows are and come."""
     options = launcher._options
     key = launcher._next_instance_key()
     token = launcher._get_ordering_token()
-    order = _order(strategy)
     with tf.device(launcher._device):
-        received = tf.raw_ops.CollectiveAllToAllV2(
-            input=_taken(tensor, order),
+        return tf.raw_ops.CollectiveAllToAllV2(
+            input=tensor,
             group_size=launcher._group_size,
             group_key=launcher._group_key,
             instance_key=key,
@@ -315,7 +329,6 @@ def all_to_all(strategy: tf.distribute.Strategy, tensor: tf.Tensor, here: int = 
             communication_hint=options.implementation.value.lower(),
             timeout_seconds=options.timeout_seconds or 0,
         )
-        return _taken(received, _inverse(order))
 
 
 def _launchers(strategy: tf.distribute.Strategy) -> Sequence[Any]:

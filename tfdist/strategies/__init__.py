@@ -20,6 +20,7 @@
 `logical_devices.py`: `logical_devices=2`: one device cut into several, and its memory.
 `small_sums.py`: which sums go by a gather and not by the ring, by bytes (256 KiB at most) and
     replicas. Pure.
+`sum_levels.py`: which sums of six replicas and more go level by level, within hosts first. Pure.
 `stall_watch.py`: who stands still or is silent, of all kinds: whom it asks, after 6 s "it waits for
     worker:1, which ...", after `stall_timeout` (60 s) the end, by `TaskLost`.
 `own_code.py`: the line of the user's code at which a process stands.

@@ -63,8 +63,10 @@ def strategy(
             many devices, so that `mirrored`, `pipeline` and `tensor_parallel` can be tried on any
             machine; "CPU:2" or "GPU:2" says which. By default it stays whole.
         communication: how gradients travel between the workers of `multi_worker_mirrored`: "ring",
+            "hierarchical" (on CPUs: within each host first, and between many hosts level by level),
             "nccl" (a GPU for each), or "auto": NCCL where every worker has GPUs of its own, else
-            the ring.
+            the ring, and for sums that wait for fewer messages so, of six workers and more,
+            level by level. Take "hierarchical" where links between hosts are slow.
         rendezvous_timeout: seconds to wait for the other tasks before training; by default 120, or
             what the environment variable TFDIST_RENDEZVOUS_TIMEOUT says. Raise it where a
             scheduler starts the tasks minutes apart.

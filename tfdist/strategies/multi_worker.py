@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import tensorflow as tf
 
 from tfdist import exits, log, process
 from tfdist.cluster import Cluster
-from tfdist.compat import tf_collectives, tf_graphs
+from tfdist.cluster.address import Address
+from tfdist.compat import tf_collectives, tf_graphs, tf_levels
 from tfdist.errors import StrategyError
 from tfdist.machine.signals import take_back
 from tfdist.rendezvous.agreement import Agreement
@@ -19,6 +21,7 @@ from tfdist.strategies import own_gpus, registry, stall_watch
 from tfdist.strategies.small_sums import is_gathered
 from tfdist.strategies.startup import come_together, tell_who_is_here
 from tfdist.strategies.strategy_options import Options
+from tfdist.strategies.sum_levels import levels_of
 
 __all__ = ["KIND", "LocalGpusResolver", "communication_for", "joined", "make_multi_worker_mirrored"]
 
@@ -117,6 +120,8 @@ def make_multi_worker_mirrored(cluster: Cluster, options: Options) -> tf.distrib
             cluster_resolver=resolver, communication_options=communication
         )
         tf_collectives.gather_small_sums(strategy, is_gathered)
+        if options.communication != "ring" and communication.implementation.value == "RING":
+            _sum_by_levels(strategy, jobs, options.communication == "hierarchical")
     if agreement.holding != "none" and cluster.is_chief:
         how = communication.implementation.value
         why = "--secure carries no NCCL" if process.is_secure() else _HOLDINGS[agreement.holding]
@@ -124,12 +129,33 @@ def make_multi_worker_mirrored(cluster: Cluster, options: Options) -> tf.distrib
     return strategy
 
 
+def _sum_by_levels(
+    strategy: tf.distribute.Strategy, jobs: Mapping[str, Sequence[str]], wanted: bool
+) -> None:
+    """Has many CPUs sum by levels, where that waits for fewer messages or is wanted."""
+    hosts = [Address.parse(one).host for addresses in jobs.values() for one in addresses]
+    layout = registry.layout_of(strategy)
+    on_cpus = own_gpus.of_replicas(strategy) == () and layout.replicas == layout.workers
+    levels = levels_of(hosts, wanted) if on_cpus else None
+    if levels is None:
+        if wanted:
+            why = "workers with GPUs" if not on_cpus else f"{len(hosts)} workers on these hosts"
+            log.warning("communication='hierarchical': %s sum by one ring", why)
+        return
+    own = layout.worker
+    groups = [levels.group(own, level) for level in range(len(levels.sizes))]
+    with stall_watch.meeting():
+        tf_levels.sum_by_levels(
+            strategy, groups, own, functools.partial(levels.takes, wanted=wanted)
+        )
+
+
 def communication_for(asked: str, holding: Holding) -> str:
     """Returns how gradients are to travel: "ring" or "nccl".
 
     Args:
-        asked: "ring", "nccl", or "auto": NCCL where every worker has GPUs of its own, and no
-            tunnels are between them.
+        asked: "ring", "hierarchical" (rings and more of the kind), "nccl", or "auto": NCCL where
+            every worker has GPUs of its own, and no tunnels are between them.
         holding: how the workers hold their GPUs.
 
     Raises:
@@ -147,7 +173,7 @@ def communication_for(asked: str, holding: Holding) -> str:
         )
     if asked == "auto":
         return "nccl" if holding == "own" and not process.is_secure() else "ring"
-    return asked
+    return "nccl" if asked == "nccl" else "ring"
 
 
 class LocalGpusResolver(tf.distribute.cluster_resolver.SimpleClusterResolver):

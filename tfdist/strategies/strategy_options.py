@@ -23,7 +23,7 @@ TENSOR_PARALLEL = ("replicas", "tensor_parallel_size", "layout_map")
 """Those of a pipeline and of tensor parallelism, which it checks, too."""
 
 _KIND_AND_COUNT = re.compile(r"(CPU|GPU):[1-9][0-9]*", re.ASCII | re.IGNORECASE)
-_COMMUNICATION = ("auto", "ring", "nccl")
+_COMMUNICATION = ("auto", "ring", "hierarchical", "nccl")
 _ONLY_FOR = {
     "device": ("one_device",),
     "devices": ("mirrored",),

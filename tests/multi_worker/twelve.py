@@ -1,6 +1,6 @@
-"""Trains on the eleven workers of this job; the chief notes what comes of it.
+"""Trains on the twelve workers of this job; the chief notes what comes of it.
 
-tfdist run --workers 11 eleven.py FILE
+tfdist run --workers 12 twelve.py FILE
 """
 
 from __future__ import annotations
@@ -13,13 +13,16 @@ import tfdist
 
 strategy = tfdist.strategy(rendezvous_timeout=120)
 
-from tests.multi_worker.eleven_programs import Spread, train  # noqa: E402
+from tests.multi_worker.twelve_programs import Spread, train  # noqa: E402
 
 found = {
     "whole": train(strategy.scope(), None, shard_optimizer=False),
     "shared": train(strategy.scope(), None, shard_optimizer=True),
-    "virtual": train(strategy.scope(), None, virtual_replicas=22),
+    "virtual": train(strategy.scope(), None, virtual_replicas=24),
     "gathered": train(strategy.scope(), Spread),
+    "levels": [
+        group.size for group in strategy.extended._cross_device_ops._launchers[0].tfdist_groups
+    ],
 }
 if tfdist.is_chief():
     Path(sys.argv[1]).write_bytes(pickle.dumps(found))

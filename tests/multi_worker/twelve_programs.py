@@ -1,4 +1,4 @@
-"""What eleven workers train, and one process."""
+"""What twelve workers train, and one process."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import tensorflow as tf
 
 import tfdist
 
-WORKERS = 11
-X = np.random.RandomState(0).normal(size=(88, 24)).astype("float32")
+WORKERS = 12
+X = np.random.RandomState(0).normal(size=(96, 24)).astype("float32")
 Y = X.sum(axis=1, keepdims=True)
 
 
@@ -33,7 +33,7 @@ class Spread(keras.Model):
         context, columns = tf.distribute.get_replica_context(), tf.transpose(y - y_pred)
         if context is not None and tf.distribute.has_strategy():
             columns = context.all_gather(columns, axis=1)
-        return tf.reduce_mean(tf.square(columns) * tf.range(1.0, 45.0))
+        return tf.reduce_mean(tf.square(columns) * tf.range(1.0, 49.0))
 
 
 def train(
@@ -51,5 +51,5 @@ def train(
         model.compile(keras.optimizers.Adam(0.01), "mse")
     if options or kind is not None:
         tfdist.plug(model, **{name: value for name, value in options.items() if value})
-    history = model.fit(X, Y, batch_size=44, epochs=2, shuffle=False, verbose=0).history
+    history = model.fit(X, Y, batch_size=48, epochs=2, shuffle=False, verbose=0).history
     return model.get_weights(), history["loss"]

@@ -1,4 +1,4 @@
-"""Of eleven workers TensorFlow gathers the last before worker:2, by its name; nobody notices."""
+"""Twelve workers: they sum level by level, and gather in an order that is not TensorFlow's."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import pytest
 
 import tfdist
 from tests.conftest import RunJob
-from tests.multi_worker.eleven_programs import WORKERS, Spread, train
+from tests.multi_worker.twelve_programs import WORKERS, Spread, train
+from tests.training import comparing
 
 
 @pytest.fixture(scope="module")
 def found(run_job: RunJob, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    path = tmp_path_factory.mktemp("eleven") / "found"
-    script = Path(__file__).with_name("eleven.py")
+    path = tmp_path_factory.mktemp("twelve") / "found"
+    script = Path(__file__).with_name("twelve.py")
     ran = run_job(["--workers", WORKERS, "--threads", 1, script, path], timeout=300)
     assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-4000:]
     told: dict[str, Any] = pickle.loads(path.read_bytes())
@@ -27,8 +28,12 @@ def found(run_job: RunJob, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 def assert_near(found: Any, wanted: Any) -> None:
     for a, b in zip(found[0], wanted[0], strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=2e-6)
+        np.testing.assert_allclose(a, b, rtol=0, atol=comparing.ADAM_WEIGHTS)
     np.testing.assert_allclose(found[1], wanted[1], rtol=1e-5)
+
+
+def test_sums_go_level_by_level(found: dict[str, Any]) -> None:
+    assert found["levels"] == [4, 3]
 
 
 def test_whole_and_shared_slots_are_one_machines(found: dict[str, Any]) -> None:
@@ -38,7 +43,7 @@ def test_whole_and_shared_slots_are_one_machines(found: dict[str, Any]) -> None:
 
 
 def test_virtual_replicas_have_the_bits_of_one_process(found: dict[str, Any]) -> None:
-    alone = train(tfdist.strategy().scope(), None, virtual_replicas=22)
+    alone = train(tfdist.strategy().scope(), None, virtual_replicas=24)
     assert [a.tobytes() for a in found["virtual"][0]] == [b.tobytes() for b in alone[0]]
 
 
