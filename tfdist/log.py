@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging as python_logging
 import sys
 
-__all__ = ["info", "logger", "set_task", "warning"]
+__all__ = ["info", "logger", "set_task", "warning", "warning_once"]
 
 logger = python_logging.getLogger("tfdist")
 
@@ -58,3 +58,13 @@ def info(message: str, *args: object) -> None:
 def warning(message: str, *args: object) -> None:
     """Shows a line about what the user may want to change."""
     _prepared().warning(message, *args)
+
+
+def warning_once(message: str, *args: object) -> None:
+    """Warns, unless this process has said the same already."""
+    if (message, args) not in _said:
+        _said.add((message, args))
+        warning(message, *args)
+
+
+_said: set[tuple[object, ...]] = set()

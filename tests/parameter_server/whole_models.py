@@ -265,7 +265,12 @@ def by_loss(loss: Any) -> keras.Model:
 
 def own_sum() -> keras.Model:
     """A loss of one's own that is a sum over the rows."""
-    return by_loss(lambda y, p: tf.reduce_sum((p[:, 0] - tf.cast(y, p.dtype)) ** 2))
+    return by_loss(lambda y, p: tf.reduce_sum((p[:, :1] - tf.cast(y, p.dtype)) ** 2))
+
+
+def pairs() -> keras.Model:
+    """A loss that compares each row with all others."""
+    return by_loss(lambda y, p: tf.reduce_mean((p[:, 0] - tf.cast(y, p.dtype)) ** 2))
 
 
 def no_number() -> keras.Model:
@@ -333,6 +338,7 @@ REFUSED = (
     no_number,
     normalized,
     own_sum,
+    pairs,
     reads_after,
     tells_sums,
     untrained,

@@ -52,7 +52,11 @@ keras_backend = module("keras.src.backend")
 keras_variables = module("keras.src.backend.common.variables")
 keras_masking = module("keras.src.backend.common.masking")
 keras_tf_optimizer = module("keras.src.backend.tensorflow.optimizer")
+keras_image_layer = module(
+    "keras.src.layers.preprocessing.image_preprocessing.base_image_preprocessing_layer"
+)
 keras_loss = module("keras.src.losses.loss")
+keras_losses = module("keras.src.losses.losses")
 keras_reduction = module("keras.src.metrics.reduction_metrics")
 keras_functional = module("keras.src.models.functional")
 keras_function = module("keras.src.ops.function")
@@ -97,6 +101,7 @@ tf_control = module("tensorflow.python.framework.auto_control_deps")
 tf_func_graph = module("tensorflow.python.framework.func_graph")
 tf_ops = module("tensorflow.python.framework.ops")
 tf_seeds = module("tensorflow.python.framework.random_seed")
+tf_conditions = module("tensorflow.python.ops.cond_v2")
 tf_func_graphs = module("tensorflow.python.ops.control_flow_v2_func_graphs")
 tf_stateless = module("tensorflow.python.ops.gen_stateless_random_ops")
 tf_counted = module("tensorflow.python.ops.gen_stateless_random_ops_v2")
@@ -211,6 +216,7 @@ PARTS: tuple[tuple[Owner, tuple[str, ...]], ...] = (
         ),
     ),
     (of(tf_launchers, "CollectiveKeys"), ("get_group_key",)),
+    (tf_conditions, ("get_func_graphs",)),
     (of(tf_one_device, "OneDeviceExtended"), ("_create_variable", "_device", "_update")),
     (of(tf_remote, "PerWorkerValues"), ("_type_spec",)),
     (of(tf_remote, "RemoteValueImpl"), ("_type_spec",)),

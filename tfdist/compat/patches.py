@@ -14,7 +14,9 @@ from tfdist.compat import names
 from tfdist.compat.names import (
     Owner,
     keras_functional,
+    keras_image_layer,
     keras_loss,
+    keras_losses,
     keras_optimizer,
     keras_reduction,
     keras_seed,
@@ -70,6 +72,8 @@ _keras_variable = names.of(keras_variables, "Variable")
 
 _distributed_variable = names.of(tf_values, "DistributedVariable")
 
+_UNCONNECTED = ("unconnected_gradients", "parallel_iterations", "experimental_use_pfor")
+
 _COUNTED = ("shape", "key", "counter", "alg")
 """Of an operation that draws random numbers by their places."""
 
@@ -99,6 +103,27 @@ POINTS: Mapping[str, Point] = {
         tf.GradientTape,
         "gradient",
         ("self", "target", "sources", "output_gradients", "unconnected_gradients"),
+    ),
+    "tape_jacobian": Point(
+        tf.GradientTape,
+        "jacobian",
+        ("self", "target", "sources", *_UNCONNECTED),
+    ),
+    "tape_batch_jacobian": Point(
+        tf.GradientTape,
+        "batch_jacobian",
+        ("self", "target", "source", *_UNCONNECTED),
+    ),
+    "vectorized_map": Point(
+        tf, "vectorized_map", ("fn", "elems", "fallback_to_while_loop", "warn")
+    ),
+    "call_loss": Point(
+        names.of(keras_losses, "LossFunctionWrapper"), "call", ("self", "y_true", "y_pred")
+    ),
+    "call_image_layer": Point(
+        names.of(keras_image_layer, "BaseImagePreprocessingLayer"),
+        "call",
+        ("self", "data", "training"),
     ),
     "call_functional": Point(
         names.of(keras_functional, "Functional"),

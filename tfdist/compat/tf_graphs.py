@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfdist.compat import names
 from tfdist.compat.names import (
+    tf_conditions,
     tf_context,
     tf_control,
     tf_func_graphs,
@@ -20,6 +21,7 @@ from tfdist.compat.names import (
 from tfdist.structures import Gradient
 
 __all__ = [
+    "branches",
     "captured",
     "constant_value",
     "has_seed_of_this_run",
@@ -71,6 +73,14 @@ def captured(placeholder: tf.Tensor) -> tf.Tensor | None:
         if inner is placeholder:
             return outer
     return None
+
+
+def branches(operation: tf.Operation) -> Sequence[tf.Graph] | None:
+    """Returns the graphs of a condition's branches, whose captures are its inputs; else None."""
+    if operation.type not in ("If", "StatelessIf", "Case", "StatelessCase"):
+        return None
+    graphs: Sequence[tf.Graph] = tf_conditions.get_func_graphs(operation)
+    return graphs
 
 
 def is_in_a_loop(graph: tf.Graph) -> bool:

@@ -26,8 +26,7 @@ from tfdist.training.parameter_server.batch_messages import key_of
 from tfdist.training.parameter_server.optimizer_updates import OptimizerUpdates
 from tfdist.training.parameter_server.part_buffers import PartBuffers, UpdatesInPlace
 from tfdist.training.parameter_server.worker_step import WorkerStep
-from tfdist.training.replica.part_losses import Totals, part_of_batch
-from tfdist.training.replica.row_sums import is_row_sum
+from tfdist.training.replica.part_losses import Totals, is_sum, part_of_batch
 from tfdist.training.tracing import traced
 
 __all__ = ["PartPrograms", "PartStep"]
@@ -111,10 +110,12 @@ class PartStep(WorkerStep):
         ]
         values = list(zip([*self._fetched, *self.metrics], [*drawn, *rest], strict=True))
         before = {id(v): value for v, value in values}
-        with part_of_batch(share, Totals(known=False)):
+        rows = [one for one in tf.nest.flatten(batch) if isinstance(one, tf.Tensor)]
+        with part_of_batch(share, Totals(known=False), [one for one in rows if one.shape.rank]):
             logs, now, state = self._traced(
                 "train", batch, values, keep, lambda: self._check_as_fetched(before)
             )
+            sums = [name for name, value in logs.items() if is_sum(value)]
         if not kept:
             raise PlugError(
                 "train_step applies no optimizer, but with backup_workers a step is one update of "
@@ -128,13 +129,12 @@ class PartStep(WorkerStep):
                 "backup_workers out, or read them before"
             )
         optimizer, gradients, variables = kept[0]
-        for name, value in logs.items():
-            if is_row_sum(value):
-                raise PlugError(
-                    f"the log {name!r} is a sum over rows, but the logs of the parts of a batch "
-                    "are averaged: give a mean over them (tf.reduce_mean), or track it with a "
-                    "keras.metrics.Sum of one value a row"
-                )
+        if sums:
+            raise PlugError(
+                f"the log {sums[0]!r} is a sum over rows, but the logs of the parts of a batch "
+                "are averaged: give a mean over them (tf.reduce_mean), or track it with a "
+                "keras.metrics.Sum of one value a row"
+            )
         tensors = self._gradients(optimizer, gradients, variables, share)
         tensors += self._changes(state, drawn[self._state_range], share)
         self._buffers.put(ticket[0], tensors, [*self._trained, *self._moved, *self._counted])

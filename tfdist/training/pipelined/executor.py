@@ -252,18 +252,16 @@ class StepWriting:
         tape = tf.GradientTape(watch_accessed_variables=False)
         with (
             keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope,
-            losses.part_of_batch(part.share, self.totals),
+            losses.part_of_batch(part.share, self.totals, part.with_rows(watched.values())),
             tape,
         ):
             tape.watch([*watched.values(), *added.values(), *penalties.values()])
             predicted = self._structured(part.values)
             extra = [*added.values(), *penalties.values()]
             loss = self._compute_loss(part.x, part.y, predicted, part.sample_weight, extra)
-            part.loss = loss * tf.cast(part.share, loss.dtype)
-            objective = part.loss
+            objective = part.loss = losses.weighed(loss)
             if self.training:
-                objective = self.model.optimizer.scale_loss(loss)
-                objective *= tf.cast(part.share, objective.dtype)
+                objective = losses.weighed(self.model.optimizer.scale_loss(loss))
         for (key, variable), (_, old) in zip(metrics.items(), mapping, strict=True):
             value = scope.get_current_value(variable)
             self.loss_state[key] = self.rows.unless_absent(part, value, old)

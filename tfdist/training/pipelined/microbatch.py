@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 import keras
@@ -72,6 +72,11 @@ class Part:
     tapes: dict[Segment | str, Any] = dataclasses.field(default_factory=dict)
     later: dict[Segment, Later] = dataclasses.field(default_factory=dict)
     loss: tf.Tensor | None = None
+
+    def with_rows(self, outputs: Iterable[tf.Tensor]) -> list[tf.Tensor]:
+        """What has a row for each example, the model's outputs among it."""
+        given = tf.nest.flatten((self.inputs, self.x, self.y, self.sample_weight))
+        return [one for one in [*given, *outputs] if isinstance(one, tf.Tensor) and one.shape.rank]
 
     def give_back(self, keys: list[Key], found: list[Gradient | None]) -> None:
         """Notes the gradients for some values; None is none."""

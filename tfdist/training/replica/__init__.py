@@ -20,7 +20,11 @@ Outside of a traced step, and on every other thread, Keras is untouched.
     parameter servers' workers compute in step.
 `metrics.py`: metrics of one's own: what a replica adds is its part of one machine's.
 `reductions.py`: whether a number of a step is a mean over rows or a sum.
-`row_sums.py`: the same of a part whose number of rows is not known when it is traced.
+`terms.py`: a number taken apart into sums and means; what is told of losses that look across rows.
+`row_flow.py`: where rows go in a step's graph: what has them, sums them up, averages them.
+`row_rules.py`: which rule says what an operation makes of rows.
+`row_entries.py`, `row_shapes.py`, `row_products.py`: the rules.
+`whole_batch.py`: Keras' losses and layers that look across the rows: Dice, Circle, MixUp.
 `gradients.py`: gradients are the whole batch's from the tape on; clipping, `apply`, XLA.
 `sparse_gradients.py`: sparse gradients of rows that are looked up once for a batch.
 `replication.py`: which tensors are the same on all replicas, which vary or are random.
@@ -44,7 +48,14 @@ from collections.abc import Iterator
 import tensorflow as tf
 
 from tfdist.compat import tf_strategies
-from tfdist.training.replica import collectives, gradients, losses, random_numbers, state
+from tfdist.training.replica import (
+    collectives,
+    gradients,
+    losses,
+    random_numbers,
+    state,
+    whole_batch,
+)
 from tfdist.training.replica.gradients import compiled
 from tfdist.training.replica.metrics import known_metrics
 from tfdist.training.replica.replication import Kind, Replication
@@ -67,6 +78,7 @@ _PATCHES = (
     | state.PATCHES
     | collectives.PATCHES
     | random_numbers.PATCHES
+    | whole_batch.PATCHES
 )
 
 

@@ -13,15 +13,18 @@ its mean by the shares is taken then, and of what is random the first replica's.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 
 import keras
 import tensorflow as tf
 
+from tfdist import log
 from tfdist.compat import keras_optimizers, patches, tf_graphs
 from tfdist.compat.patches import Patches
+from tfdist.errors import PlugError
 from tfdist.structures import Gradient, Nest, T, Variable
-from tfdist.training.replica.reductions import parts_of
+from tfdist.training.replica.reductions import flow_of, parts_of, warn_of
 from tfdist.training.replica.replication import Kind
 from tfdist.training.replica.sparse_gradients import Lookup, lookup_of, once_each
 from tfdist.training.replica.step import ReplicaStep, current, on_numbers, replica_step
@@ -41,7 +44,10 @@ def _gradient(
     plain = patches.original("tape_gradient")
     flat = tf.nest.flatten(sources)
     ours = [i for i, source in enumerate(flat) if isinstance(source, keras.Variable | tf.Variable)]
-    if step is None or not ours or tf_graphs.is_in_a_loop(step.graph):
+    if step is None or not ours or step.row_by_row:
+        return plain(self, target, sources, output_gradients, unconnected_gradients)
+    if tf_graphs.is_in_a_loop(step.graph):
+        step.has_looped = True
         return plain(self, target, sources, output_gradients, unconnected_gradients)
     targets = tf.nest.flatten(target)
     # Weighted first, a scaled loss does not overflow where one machine's would not, and what flows
@@ -75,10 +81,11 @@ def _parts(
     owns = [None] * len(targets) if given is None else tf.nest.flatten(given)
     terms, gradients, factors = [], [], set()
     for target, own in zip(targets, owns, strict=True):
-        for term, weight, by_share in parts_of(step, target):
-            terms.append(term)
-            gradients.append(weight * (tf.ones_like(term) if own is None else own))
-            factors.add("share" if by_share else "one")
+        warn_of(step, target, "the loss of a step")
+        for term in parts_of(step, target):
+            terms.append(term.value)
+            gradients.append(term.weight * (tf.ones_like(term.value) if own is None else own))
+            factors.add("share" if term.by_share else "one")
     return terms, gradients, factors
 
 
@@ -157,6 +164,34 @@ def _sum_the_batchs(
     return [i for i in places if lookups[i] is Lookup.EXAMPLES]
 
 
+def _row_by_row(name: str) -> Callable[..., Nest]:
+    """A function of TensorFlow's that asks for a gradient of each row: they are the replica's own.
+
+    TensorFlow writes what it calls once, and then makes it one for all rows: no sum over the
+    replicas may stand in it.
+    """
+
+    def call(*args: object, **kwargs: object) -> Nest:
+        step = current()
+        if step is None:
+            return patches.original(name)(*args, **kwargs)
+        outer, step.row_by_row = step.row_by_row, True
+        try:
+            found = patches.original(name)(*args, **kwargs)
+        finally:
+            step.row_by_row = outer
+        of_what = args[1] if len(args) > 1 else kwargs.get("target", kwargs.get("elems"))
+        if all(flow_of(step, one).axis == 0 for one in _tensors(of_what)):
+            step.with_rows.update({id(one): one for one in _tensors(found) if one.shape.rank})
+        return found
+
+    return call
+
+
+def _tensors(nest: Nest) -> list[tf.Tensor]:
+    return [one for one in tf.nest.flatten(nest) if isinstance(one, tf.Tensor)]
+
+
 def _agreed(
     step: ReplicaStep, gradients: list[Gradient | None], variables: Sequence[Variable]
 ) -> list[Gradient | None]:
@@ -171,12 +206,56 @@ def _agreed(
     varying = [i for i, kind in enumerate(kinds) if kind is Kind.VARYING]
     random = [i for i, kind in enumerate(kinds) if kind is Kind.RANDOM]
     if varying:
-        _exchange(step, step.weighted, agreed, variables, varying)
+        if step.has_looped and not all(_is_as_a_loop_left_it(agreed[i]) for i in varying):
+            log.warning_once(_CHANGED_AFTER_A_LOOP)
+        _exchange(step, functools.partial(_part_of, step), agreed, variables, varying)
     if random:
         dense = [tf.convert_to_tensor(gradients[i]) for i in random]
         for i, first in zip(random, step.first_of_replicas(dense), strict=True):
             agreed[i] = first
     return agreed
+
+
+def _part_of(step: ReplicaStep, gradient: Gradient) -> Gradient:
+    """This replica's part of a gradient of any origin: of a sum over rows all of it."""
+    is_dense = isinstance(gradient, tf.Tensor) and tf_graphs.is_symbolic(gradient)
+    if is_dense and flow_of(step, gradient).degree == 1:
+        return step.if_present(gradient)
+    return step.weighted(gradient)
+
+
+_CHANGED_AFTER_A_LOOP = (
+    "train_step changes gradients that a loop of TensorFlow's (tf.range) has taken, before it "
+    "applies them: there each replica has its own rows' gradients, so that clipping, say, is not "
+    "one machine's; write the loop with Python's range, which TensorFlow unrolls"
+)
+
+
+_LOOPS = ("While", "StatelessWhile", "TensorListStack")
+
+
+def _is_as_a_loop_left_it(gradient: Gradient) -> bool:
+    """Whether only sums and factors lie between a gradient and the loop that has taken it.
+
+    What a loop over rows has stacked has a gradient for each of them, as it should.
+    """
+    waiting = [gradient.values if isinstance(gradient, tf.IndexedSlices) else gradient]
+    while waiting:
+        one = waiting.pop()
+        if not tf_graphs.is_symbolic(one) or one.op.type in _LOOPS:
+            continue
+        if one.op.type in ("Mul", "RealDiv"):
+            scales = [scale for scale in one.op.inputs if scale.op.type == "Const"]
+            if not scales:
+                return False
+            waiting += [other for other in one.op.inputs if other.op.type != "Const"]
+        elif one.op.type in ("AddN", "AddV2", "Cast", "Identity", "Neg"):
+            waiting += one.op.inputs
+        elif one.op.type in ("Mean", "Reshape", "Sum"):
+            waiting.append(one.op.inputs[0])
+        elif one.op.inputs:
+            return False
+    return True
 
 
 def _applying(name: str) -> Callable[..., object]:
@@ -190,6 +269,13 @@ def _applying(name: str) -> Callable[..., object]:
         step = current()
         if step is None or step.applies:
             return patches.original(name)(self, grads, trainable_variables)
+        if tf_graphs.is_in_a_loop(step.graph) and step.shares_a_process:
+            raise PlugError(
+                "optimizer.apply in a loop of TensorFlow's (tf.range, a while of a tf.function), "
+                "but several replicas share this process, and would wait for each other for ever: "
+                "write the loop with Python's range, which TensorFlow unrolls, or start a worker "
+                "for each device (tfdist run --workers 2)"
+            )
         grads = list(grads)
         if step.postponed is not None:
             step.postponed.append((self, grads, trainable_variables))
@@ -277,6 +363,9 @@ def compiled(step: ReplicaStep, step_function: Callable[[Nest], T], data: Nest) 
 PATCHES = Patches(
     {
         "tape_gradient": _gradient,
+        "tape_jacobian": _row_by_row("tape_jacobian"),
+        "tape_batch_jacobian": _row_by_row("tape_batch_jacobian"),
+        "vectorized_map": _row_by_row("vectorized_map"),
         "apply": _applying("apply"),
         "scaled_apply": _applying("scaled_apply"),
         "reduce_gradients": _reduce_gradients,

@@ -9,10 +9,15 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tfdist.compat import keras_trainer, patches
+from tfdist.compat import keras_trainer, patches, tf_graphs
 from tfdist.compat.patches import Patches
 from tfdist.structures import Count
-from tfdist.training.replica.reductions import weighted_part
+from tfdist.training.replica.reductions import (
+    flow_of,
+    may_count_rows,
+    warn_of,
+    weighted_part,
+)
 from tfdist.training.replica.step import ReplicaStep, current
 
 __all__ = ["PATCHES"]
@@ -89,14 +94,39 @@ def _regularization_loss(regularization_loss: tf.Tensor) -> tf.Tensor:
 
 
 def _samplewise_values(
-    values: tf.Tensor | float, sample_weight: tf.Tensor | None, reduce_fn: object, dtype: str
+    values: tf.Tensor | float,
+    sample_weight: tf.Tensor | float | None,
+    reduce_fn: object,
+    dtype: str,
 ) -> tuple[tf.Tensor, tf.Tensor | None]:
-    """A scalar given to a Mean or Sum metric stands for the batch: it counts by the share."""
+    """A scalar given to a Mean or Sum metric stands for the batch: it counts by the share.
+
+    A weight that is the number of rows, as Keras gives with a loss, has the share in it already.
+    """
     step = current()
-    if step is not None and sample_weight is None and len(getattr(values, "shape", (1,))) == 0:
-        values = step.undo_share(weighted_part(step, tf.convert_to_tensor(values)))
-        sample_weight = tf.cast(step.share, dtype)
-    return patches.original("samplewise_values")(values, sample_weight, reduce_fn, dtype)
+    whole = patches.original("samplewise_values")
+    if step is None or not (_is_scalar(values) and _is_scalar(sample_weight)):
+        return whole(values, sample_weight, reduce_fn, dtype)
+    values = tf.convert_to_tensor(values)
+    warn_of(step, values, "a number that a step gives to a metric")
+    values = step.undo_share(weighted_part(step, values))
+    share = tf.cast(step.share, dtype)
+    if sample_weight is None:
+        sample_weight = share
+    elif not _counts_rows(step, sample_weight):
+        sample_weight = share * tf.cast(sample_weight, dtype)
+    return whole(values, sample_weight, reduce_fn, dtype)
+
+
+def _is_scalar(value: object) -> bool:
+    return value is None or len(getattr(value, "shape", ())) == 0
+
+
+def _counts_rows(step: ReplicaStep, weight: tf.Tensor | float) -> bool:
+    weight = tf.convert_to_tensor(weight)
+    if step.rows is not None and may_count_rows(step, weight):
+        return True
+    return tf_graphs.is_symbolic(weight) and flow_of(step, weight).degree == 1
 
 
 PATCHES = Patches(

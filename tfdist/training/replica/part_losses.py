@@ -11,16 +11,19 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import tensorflow as tf
 
-from tfdist.compat import keras_trainer, patches
+from tfdist.compat import keras_trainer, patches, tf_graphs
 from tfdist.errors import PlugError
 from tfdist.structures import Count, Nest
-from tfdist.training.replica.row_sums import is_row_sum
+from tfdist.training.replica import row_entries
+from tfdist.training.replica.row_flow import RowFlow
+from tfdist.training.replica.row_rules import RULES
+from tfdist.training.replica.terms import Terms
 
-__all__ = ["Totals", "part_of_batch"]
+__all__ = ["Totals", "is_sum", "part_of_batch", "weighed"]
 
 
 @dataclasses.dataclass
@@ -40,30 +43,63 @@ class _Current(threading.local):
     share: tf.Tensor | None = None
     totals: Totals | None = None
     asked: int = 0
+    terms: Terms | None = None
+    means: dict[int, tf.Tensor] | None = None
 
 
 _current = _Current()
 
 
 @contextlib.contextmanager
-def part_of_batch(share: tf.Tensor | None, totals: Totals) -> Iterator[None]:
+def part_of_batch(
+    share: tf.Tensor | None, totals: Totals, rows: Sequence[tf.Tensor] = ()
+) -> Iterator[None]:
     """Has the loss that is computed in the block be that of a part of the batch.
 
     Args:
         share: float64 scalar: the part's rows over the batch's; None rehearses the loss of
             the whole batch, and notes in `totals` what it divides by.
         totals: what the rehearsal has found.
+        rows: tensors that have a row for each example of the part, first.
 
     Raises:
         PlugError: the loss divides by what nobody knows.
     """
-    before = (_current.share, _current.totals, _current.asked)
-    _current.share, _current.totals, _current.asked = share, totals, 0
+    before = dict(vars(_current))
+    means: dict[int, tf.Tensor] = {}
+    known = {id(one): one for one in rows}
+    static = {one.shape[0] for one in rows if one.shape.rank}
+    flow = RowFlow(
+        RULES,
+        row_entries.otherwise,
+        static.pop() if len(static) == 1 else None,
+        lambda one: one is share,
+        lambda one: id(one) in means,
+        lambda one: id(one) in known,
+    )
+    _current.share, _current.totals, _current.asked, _current.means = share, totals, 0, means
+    _current.terms = None if share is None else Terms(flow, share)
     try:
         with _PATCHES:
             yield
     finally:
-        _current.share, _current.totals, _current.asked = before
+        vars(_current).clear()
+        vars(_current).update(before)
+
+
+def weighed(loss: tf.Tensor) -> tf.Tensor:
+    """Returns what a part's loss is of the whole batch's: a mean by the share, a sum all of it."""
+    assert _current.terms is not None
+    cure = "write a train_step of your own, which sees the whole batch"
+    _current.terms.warn(loss, "the loss", cure)
+    return _current.terms.weighed(loss)
+
+
+def is_sum(value: tf.Tensor) -> bool:
+    """Whether a number of a part is a sum over its rows, or has one among its terms."""
+    if _current.terms is None or not tf_graphs.is_symbolic(value):
+        return False
+    return not all(term.by_share for term in _current.terms.of(value, slopes=False))
 
 
 def _next(found: Callable[[], tf.Tensor]) -> tf.Tensor | None:
@@ -78,13 +114,22 @@ def _next(found: Callable[[], tf.Tensor]) -> tf.Tensor | None:
             "but a part of a batch does not know those of the others: leave mask_zero and Masking "
             "out, or leave backup_workers out"
         )
+    if _current.asked == len(_current.totals.found):
+        raise PlugError(
+            "a loss that makes a mask of its own (as Circle does), but a microbatch does not know "
+            "the whole batch's: write a train_step of your own, which sees the whole batch, or "
+            "train on another kind of strategy"
+        )
     _current.asked += 1
     return _current.totals.found[_current.asked - 1]
 
 
 def _of_the_batch(part: tf.Tensor) -> tf.Tensor:
     """A part of the whole batch's loss, as the share that it will be weighed by makes of it."""
-    return tf.math.divide_no_nan(part, tf.cast(_current.share, part.dtype))
+    mean = tf.math.divide_no_nan(part, tf.cast(_current.share, part.dtype))
+    assert _current.means is not None
+    _current.means[id(mean)] = mean
+    return mean
 
 
 def _apply_mask(
@@ -162,12 +207,22 @@ def _tape_gradient(
 
 def _check_is_no_sum(value: object) -> None:
     known = _current.totals is None or _current.totals.known
-    if not known and isinstance(value, tf.Tensor) and is_row_sum(value):
+    if known or not isinstance(value, tf.Tensor):
+        return
+    if is_sum(value):
         raise PlugError(
             f"{value.name} is a sum over rows that train_step makes itself, but a part of a batch "
             "is weighted by its share of the rows: give a mean over them (tf.reduce_mean), or a "
             "keras.losses.Loss with reduction='sum', or leave backup_workers out"
         )
+    if _current.terms is not None and tf_graphs.is_symbolic(value):
+        flow = _current.terms.flow.of(value)
+        if not (flow.exact and flow.degree == 0):
+            raise PlugError(
+                f"{value.name} is computed across the rows of a batch, or tfdist cannot tell that "
+                "it is not, but each part of a batch is computed by itself: write it as a mean of "
+                "what each row gives (tf.reduce_mean), or leave backup_workers out"
+            )
 
 
 _PATCHES = patches.Patches(

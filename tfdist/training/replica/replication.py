@@ -54,6 +54,11 @@ class Replication:
         """Those that are in sync."""
         return list(self._in_sync.values())
 
+    @property
+    def marks(self) -> int:
+        """How many tensors have been marked."""
+        return len(self._marked)
+
     def mark(self, tensors: Iterable[Gradient], kind: Kind = Kind.REPLICATED) -> None:
         """Notes what tensors are, whatever they come from."""
         for tensor in tensors:

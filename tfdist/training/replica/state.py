@@ -14,7 +14,8 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
-from tfdist.compat import patches, tf_strategies
+from tfdist import log
+from tfdist.compat import patches, tf_graphs, tf_strategies
 from tfdist.compat.patches import Patches
 from tfdist.training.replica.local_state import write
 from tfdist.training.replica.reductions import may_count_rows
@@ -33,9 +34,37 @@ def _assign(self: keras.Variable, value: tf.Tensor) -> None:
     variable = self.value
     value = tf.cast(value, variable.dtype)
     if tf_strategies.is_on_read(variable):  # a metric's: each replica has it for itself
+        is_summed = step.counted is not None and self.aggregation == "sum"
+        if is_summed and not _is_added_to(variable, value):
+            log.warning_once(
+                "a metric of your own assigns to its state %s, and the states of the replicas are "
+                "added up: add to it (assign_add) what the rows bring, or take tfdist.gather_batch "
+                "and aggregation='mean' for it",
+                self.name,
+            )
         variable.assign(tf.where(step.present, value, variable) if step.may_be_absent else value)
     else:
         _write(step, variable, "assign", value)
+
+
+def _is_added_to(variable: tf.Variable, value: tf.Tensor) -> bool:
+    """Whether what is assigned is a sum, of which the variable's own value is one term."""
+    if not tf_graphs.is_symbolic(value):
+        return True  # nobody can tell
+    handles = {id(handle) for handle in tf_strategies.handles_of(variable)}
+    waiting = [value]
+    while waiting:
+        operation = waiting.pop().op
+        if operation.type == "ReadVariableOp":
+            handle = operation.inputs[0]
+            outer = tf_graphs.captured(handle) if handle.op.type == "Placeholder" else handle
+            if id(outer) in handles:
+                return True
+        elif operation.type in ("Add", "AddN", "AddV2", "Cast", "Identity"):
+            waiting += operation.inputs
+        elif operation.type == "Sub":
+            waiting.append(operation.inputs[0])
+    return False
 
 
 def _adding(name: str) -> Callable[..., tf.Tensor]:

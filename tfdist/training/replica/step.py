@@ -16,6 +16,7 @@ from tfdist.structures import Count, Gradient, Nest, T, Variable
 from tfdist.training.peers import packing
 from tfdist.training.replica.lockstep import Lockstep
 from tfdist.training.replica.replication import Replication
+from tfdist.training.replica.terms import Terms
 
 __all__ = [
     "Exchange",
@@ -159,6 +160,10 @@ class ReplicaStep:
         counted: inside of that of a metric of one's own: what it has added to which variables.
         postponed: where the forward and backward passes are being compiled by XLA: the calls of
             optimizers' `apply` that must wait until they are out of it.
+        with_rows: what is known to have a row for each example, first, by identity.
+        row_by_row: inside of what TensorFlow makes one of for all rows (a Jacobian).
+        has_looped: whether gradients were taken in a loop of TensorFlow's: they are the replica's.
+        terms: what takes numbers apart into sums and means, and by which marks.
     """
 
     strategy: tf.distribute.Strategy
@@ -176,12 +181,21 @@ class ReplicaStep:
     waiting: dict[int, Waiting] = dataclasses.field(default_factory=dict)
     counted: list[tuple[keras.Variable, tf.Tensor | float]] | None = None
     postponed: list[Applying] | None = None
+    terms: tuple[object, Terms] | None = None
+    with_rows: dict[int, tf.Tensor] = dataclasses.field(default_factory=dict)
+    row_by_row: bool = False
+    has_looped: bool = False
     graph: tf.Graph = dataclasses.field(default_factory=tf.compat.v1.get_default_graph)
 
     @property
     def present(self) -> tf.Tensor:
         """Bool scalar: whether this replica has any examples in this step."""
         return self.share > 0.0
+
+    @property
+    def shares_a_process(self) -> bool:
+        """Whether other replicas are in this process."""
+        return self.lockstep is not None or len(self.strategy.extended.worker_devices) > 1
 
     @property
     def replica(self) -> Count:

@@ -1,0 +1,175 @@
+"""Where the rows of a batch go in the graph of a step: what has one for each, what sums them up.
+
+Each tensor is asked for three things: along which dimension the rows lie; if they lie along none,
+by which power it would grow if every row were there twice (its degree: a mean has 0, a sum over
+rows 1, a quotient of two sums 0); and whether it is exact, that is, put together from what each row
+gives by itself, so that the parts of several replicas make up the whole. The squared mean is not,
+nor is the largest of the rows.
+
+The rules of single operations are in `row_rules`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import tensorflow as tf
+
+from tfdist.compat import tf_graphs
+
+__all__ = ["FIXED", "UNKNOWN", "Flow", "Node", "RowFlow", "Rule"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Flow:
+    """What a tensor has of the rows.
+
+    Attributes:
+        axis: the dimension along which they lie; None for none.
+        degree: the power by which it, or each of its entries, grows with the number of rows; None
+            if nobody can tell.
+        exact: whether the replicas' parts make up the whole.
+        varies: whether it depends on the rows at all.
+        is_count: whether it is the number of rows, perhaps times a constant.
+        counts: of a shape: which of its numbers is that of the rows.
+        divided: whether its entries are divided by a constant that may be the number of rows.
+    """
+
+    axis: int | None = None
+    degree: float | None = 0
+    exact: bool = True
+    varies: bool = True
+    is_count: bool = False
+    counts: int | None = None
+    divided: bool = False
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether rows lie along a dimension."""
+        return self.axis is not None
+
+
+FIXED = Flow(varies=False)
+"""What is the same whatever the rows are."""
+
+UNKNOWN = Flow(degree=None, exact=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Node:
+    """A tensor that an operation computes of inputs, at least one of which varies.
+
+    Attributes:
+        output: the tensor.
+        flows: of the operation's inputs.
+        static: the number of rows, where the graph knows it.
+    """
+
+    output: tf.Tensor
+    flows: Sequence[Flow]
+    static: int | None
+
+    @property
+    def operation(self) -> tf.Operation:
+        """What computes it."""
+        return self.output.op
+
+    @property
+    def inputs(self) -> Sequence[tf.Tensor]:
+        """The operation's."""
+        return self.output.op.inputs
+
+
+Rule: TypeAlias = Callable[[Node], Flow]
+"""What an operation makes of its inputs."""
+
+
+class RowFlow:
+    """Follows rows through a graph.
+
+    Args:
+        rules: of operations, by type.
+        otherwise: of all others.
+        static: the number of rows, where the graph knows it.
+        is_fixed: whether a tensor is known to be the same on all replicas.
+        is_mean: whether a tensor is known to be a mean over the rows.
+        has_rows: whether a tensor is known to have them first.
+    """
+
+    def __init__(
+        self,
+        rules: dict[str, Rule],
+        otherwise: Rule,
+        static: int | None,
+        is_fixed: Callable[[tf.Tensor], bool],
+        is_mean: Callable[[tf.Tensor], bool],
+        has_rows: Callable[[tf.Tensor], bool],
+    ) -> None:
+        self._static = static
+        self._rules = rules
+        self._otherwise = otherwise
+        self._is_fixed = is_fixed
+        self._is_mean = is_mean
+        self._has_rows = has_rows
+        self._found: dict[int, Flow] = {}
+        self._kept: list[tf.Tensor] = []  # what an identity stands for must live
+
+    def of(self, tensor: tf.Tensor) -> Flow:
+        """Returns what a tensor has of the rows; visits what it comes from, each once."""
+        waiting = [tensor]
+        while waiting:
+            one = waiting[-1]
+            if id(one) not in self._found:
+                own, sources = self._look_at(one)
+                left = [source for source in sources if id(source) not in self._found]
+                if left:
+                    waiting += left
+                    continue
+                if own is None:
+                    own = self._ruled(one, [self._found[id(source)] for source in sources])
+                self._found[id(one)] = own
+                self._kept.append(one)
+            waiting.pop()
+        return self._found[id(tensor)]
+
+    def _look_at(self, tensor: tf.Tensor) -> tuple[Flow | None, list[tf.Tensor]]:
+        """Returns what is known of a tensor at once, or what it comes from."""
+        if not tf_graphs.is_symbolic(tensor) or self._is_fixed(tensor):
+            return FIXED, []
+        if self._is_mean(tensor):
+            return Flow(), []
+        if self._has_rows(tensor):
+            return Flow(axis=0), []
+        operation = tensor.op
+        if operation.type == "Placeholder":
+            outer = tf_graphs.captured(tensor)
+            return (self._by_shape(tensor), []) if outer is None else (None, [outer])
+        if operation.type.startswith(("Iterator", "Optional")):
+            return self._by_shape(tensor), []
+        branches = tf_graphs.branches(operation)
+        if branches is not None:
+            return None, [graph.outputs[tensor.value_index] for graph in branches]
+        return None, list(operation.inputs)
+
+    def _ruled(self, tensor: tf.Tensor, flows: Sequence[Flow]) -> Flow:
+        operation = tensor.op
+        if operation.type == "Placeholder":  # of what is captured
+            return flows[0]
+        if tf_graphs.branches(operation) is not None:
+            same = len({(flow.axis, flow.degree) for flow in flows}) == 1
+            exact = all(flow.exact for flow in flows)
+            return dataclasses.replace(flows[0], exact=exact) if same else UNKNOWN
+        if not any(flow.varies for flow in flows):
+            return FIXED
+        return self._rules.get(operation.type, self._otherwise)(Node(tensor, flows, self._static))
+
+    def _by_shape(self, tensor: tf.Tensor) -> Flow:
+        """What the shape alone tells: rows come first."""
+        rank = tensor.shape.rank
+        if rank == 0:
+            return FIXED
+        if rank is not None and tensor.shape[0] == self._static:
+            return Flow(axis=0)
+        return UNKNOWN

@@ -1,0 +1,143 @@
+"""A number of a step, taken apart into the sums and the means over rows that it is made of.
+
+With the share of the rows that they were computed of, these make a part of the whole batch's
+number: a mean by the share, a sum as it is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import tensorflow as tf
+
+from tfdist import log
+from tfdist.compat import tf_graphs
+from tfdist.training.replica.row_flow import RowFlow
+
+__all__ = ["Term", "Terms"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Term:
+    """A term of a number.
+
+    Attributes:
+        value: what it is.
+        weight: what it is to be multiplied by to be a part of the whole.
+        by_share: whether the share is in that.
+    """
+
+    value: tf.Tensor
+    weight: tf.Tensor
+    by_share: bool
+
+    @classmethod
+    def of(
+        cls, value: tf.Tensor, share: tf.Tensor, factor: tf.Tensor | None, adds_up: bool
+    ) -> Term:
+        """Returns a sum, or a mean, times a factor."""
+        weight = tf.ones((), value.dtype) if adds_up else tf.cast(share, value.dtype)
+        return cls(value, weight if factor is None else weight * factor, not adds_up)
+
+
+@dataclasses.dataclass(frozen=True)
+class Terms:
+    """Takes numbers apart.
+
+    Attributes:
+        flow: follows the rows through their graph.
+        share: of the rows of the whole batch.
+    """
+
+    flow: RowFlow
+    share: tf.Tensor
+
+    def weighed(self, value: tf.Tensor) -> tf.Tensor:
+        """Returns a number's part of the whole."""
+        return tf.add_n([term.value * term.weight for term in self.of(value, slopes=False)])
+
+    def warn(self, value: tf.Tensor, what: str, cure: str) -> None:
+        """Says so where parts do not make up a number, as far as tfdist can tell.
+
+        Args:
+            value: the number.
+            what: it is, in a few words.
+            cure: what to do where it looks across the rows.
+        """
+        for term in self.of(value, slopes=False):
+            if not tf_graphs.is_symbolic(term.value):
+                continue
+            flow, name = self.flow.of(term.value), term.value.op.type
+            if flow.has_rows or (flow.exact and flow.degree in (0, 1)):
+                continue
+            if flow.degree == 0:
+                log.warning_once(
+                    "%s (%s) is computed across the rows of a batch, but of each part of it by "
+                    "itself: %s, or see by tfdist verify what it changes",
+                    what,
+                    name,
+                    cure,
+                )
+            else:
+                log.warning_once(
+                    "%s (%s) may be a mean over the rows of a batch or a sum over them, and counts "
+                    "as a mean: write it with tf.reduce_mean or tf.reduce_sum, or see by tfdist "
+                    "verify what it changes",
+                    what,
+                    name,
+                )
+
+    def of(
+        self, value: tf.Tensor, factor: tf.Tensor | None = None, slopes: bool = True
+    ) -> list[Term]:
+        """The terms of a tensor, times a factor.
+
+        Args:
+            value: the tensor, of any shape.
+            factor: what it is to be multiplied by; None for 1.
+            slopes: whether it is the gradients that are to be the whole's, or the number: what
+                varies with a variable beside it is a term of the former only.
+        """
+        flow = self.flow.of(value)
+        if flow.degree is not None or flow.has_rows or value.shape.rank != 0:
+            adds_up = flow.has_rows or flow.degree == 1
+            return [Term.of(value, self.share, factor, adds_up)]
+        operation = value.op
+        inputs = list(operation.inputs)
+        if operation.type in ("AddN", "AddV2", "Add", "Identity"):
+            return [term for one in inputs for term in self.of(one, factor, slopes)]
+        if operation.type in ("Neg", "Sub"):
+            minus = -tf.ones((), value.dtype) if factor is None else -factor
+            first = self.of(inputs[0], factor, slopes) if len(inputs) == 2 else []
+            return first + self.of(inputs[-1], minus, slopes)
+        if operation.type in ("Sum", "Mean") and inputs[0].op.type == "Pack":
+            packed = list(inputs[0].op.inputs)
+            if all(one.shape.rank == 0 for one in packed):
+                if operation.type == "Mean":
+                    each = tf.ones((), value.dtype) / len(packed)
+                    factor = each if factor is None else factor * each
+                return [term for one in packed for term in self.of(one, factor, slopes)]
+        if operation.type in ("Mul", "RealDiv", "DivNoNan"):
+            fixed = [not self.flow.of(one).varies for one in inputs]
+            if any(fixed) and all(one.shape.rank == 0 for one in inputs):
+                return self._times(operation, factor, 0 if fixed[0] else 1, slopes)
+        return [Term.of(value, self.share, factor, False)]
+
+    def _times(
+        self, operation: tf.Operation, factor: tf.Tensor | None, fixed: int, slopes: bool
+    ) -> list[Term]:
+        """The terms of a product, or quotient, one input of which is the same for all rows."""
+        number, mixed = operation.inputs[fixed], operation.inputs[1 - fixed]
+        if operation.type == "Mul":
+            times, slope = number, tf.ones((), number.dtype)
+        elif fixed == 1:
+            times = tf.math.divide_no_nan(tf.ones((), number.dtype), number)
+            slope = -times * times
+        else:
+            return [Term.of(operation.outputs[0], self.share, factor, False)]
+        terms = self.of(mixed, times if factor is None else times * factor, slopes)
+        if slopes and tf_graphs.constant_value(number) is None:  # it may depend on variables itself
+            parts = [term.value * term.weight for term in self.of(mixed, factor, slopes=False)]
+            part = tf.stop_gradient(tf.add_n(parts))
+            terms.append(Term(number, slope * part, terms[0].by_share))
+        return terms
