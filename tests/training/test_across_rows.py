@@ -76,6 +76,28 @@ def test_a_loss_function_that_returns_a_sum_is_told_as_one_machines() -> None:
     same(make, use)
 
 
+class DropsItsKernel(keras.layers.Layer):
+    """DropConnect, where the kernel is as high as a replica has rows."""
+
+    def build(self, shape: Any) -> None:
+        self.kernel = self.add_weight(shape=(shape[-1], 5))
+        self.seed = keras.random.SeedGenerator(1)
+
+    def call(self, x: Any) -> Any:
+        return x @ keras.random.dropout(self.kernel, 0.4, seed=self.seed)
+
+
+def test_weights_that_are_dropped_are_the_same_on_all_replicas() -> None:
+    data = tf.data.Dataset.from_tensor_slices((X, TWO)).batch(24, drop_remainder=True)
+
+    def make() -> keras.Model:
+        model = keras.Sequential([keras.Input((8,)), DropsItsKernel(), layers.Dense(3)])
+        model.compile(keras.optimizers.SGD(0.1), "mse")
+        return model
+
+    same(make, lambda model: model.fit(data, epochs=2, verbose=0).history)
+
+
 class Largest(keras.metrics.Metric):
     """Keeps what no sum over the replicas makes."""
 

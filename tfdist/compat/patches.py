@@ -141,6 +141,11 @@ POINTS: Mapping[str, Point] = {
         )
         for name in ("assign", "assign_add", "assign_sub")
     },
+    "dropout": Point(
+        tf.nn.experimental,
+        "stateless_dropout",
+        ("x", "rate", "seed", "rng_alg", "noise_shape", "name"),
+    ),
     "uniform": Point(tf_counted, "stateless_random_uniform_v2", (*_COUNTED, "dtype", "name")),
     "uniform_int": Point(
         tf_counted, "stateless_random_uniform_int_v2", (*_COUNTED, "minval", "maxval", "name")

@@ -23,8 +23,10 @@ Outside of a traced step, and on every other thread, Keras is untouched.
 `terms.py`: a number taken apart into sums and means; what is told of losses that look across rows.
 `row_flow.py`: where rows go in a step's graph: what has them, sums them up, averages them.
 `row_rules.py`: which rule says what an operation makes of rows.
-`row_entries.py`, `row_shapes.py`, `row_products.py`: the rules.
-`whole_batch.py`: Keras' losses and layers that look across the rows: Dice, Circle, MixUp.
+`row_entries.py`: the rules of what works entry by entry, and of what has no rule.
+`row_shapes.py`: those of what moves, sums or picks along dimensions.
+`row_products.py`: those of products of matrices, and of lookups.
+`across_rows.py`: Keras' losses and layers that look across the rows: Dice, Circle, MixUp.
 `gradients.py`: gradients are the whole batch's from the tape on; clipping, `apply`, XLA.
 `sparse_gradients.py`: sparse gradients of rows that are looked up once for a batch.
 `replication.py`: which tensors are the same on all replicas, which vary or are random.
@@ -49,12 +51,12 @@ import tensorflow as tf
 
 from tfdist.compat import tf_strategies
 from tfdist.training.replica import (
+    across_rows,
     collectives,
     gradients,
     losses,
     random_numbers,
     state,
-    whole_batch,
 )
 from tfdist.training.replica.gradients import compiled
 from tfdist.training.replica.metrics import known_metrics
@@ -78,7 +80,7 @@ _PATCHES = (
     | state.PATCHES
     | collectives.PATCHES
     | random_numbers.PATCHES
-    | whole_batch.PATCHES
+    | across_rows.PATCHES
 )
 
 

@@ -28,6 +28,7 @@ import tensorflow as tf
 from tfdist.compat import patches, tf_graphs
 from tfdist.compat.patches import Patches
 from tfdist.structures import Count
+from tfdist.training.replica.reductions import flow_of
 from tfdist.training.replica.replication import Kind
 from tfdist.training.replica.step import ReplicaStep, current
 
@@ -59,7 +60,7 @@ class _Place:
 def _place_of(shape: tf.Tensor) -> _Place | None:
     """Returns where a draw of this shape belongs; None where all replicas draw the same."""
     step = current()
-    if step is None or step.rows is None:
+    if step is None or step.rows is None or step.draws_alike:
         return None
     rows = step.rows
     shape = tf.convert_to_tensor(shape)
@@ -324,8 +325,24 @@ def _global_seeds() -> keras.random.SeedGenerator:
     return _seeds[-1] if current() is not None and _seeds else patches.original("global_seeds")()
 
 
+def _dropout(x: tf.Tensor, *args: object, **kwargs: object) -> tf.Tensor:
+    """Drops weights alike on all replicas, as many as they are: they are no rows."""
+    step = current()
+    drop = patches.original("dropout")
+    if step is None:
+        return drop(x, *args, **kwargs)
+    x = tf.convert_to_tensor(x)
+    is_weight = tf_graphs.is_symbolic(x) and not flow_of(step, x).varies
+    outer, step.draws_alike = step.draws_alike, is_weight
+    try:
+        return drop(x, *args, **kwargs)
+    finally:
+        step.draws_alike = outer
+
+
 PATCHES = Patches(
     {
+        "dropout": _dropout,
         "global_seeds": _global_seeds,
         "uniform": _counted("uniform"),
         "uniform_int": _counted("uniform_int"),

@@ -163,6 +163,7 @@ class ReplicaStep:
         with_rows: what is known to have a row for each example, first, by identity.
         row_by_row: inside of what TensorFlow makes one of for all rows (a Jacobian).
         has_looped: whether gradients were taken in a loop of TensorFlow's: they are the replica's.
+        draws_alike: whether random numbers are for what no rows have a part in (weights).
         terms: what takes numbers apart into sums and means, and by which marks.
     """
 
@@ -185,6 +186,7 @@ class ReplicaStep:
     with_rows: dict[int, tf.Tensor] = dataclasses.field(default_factory=dict)
     row_by_row: bool = False
     has_looped: bool = False
+    draws_alike: bool = False
     graph: tf.Graph = dataclasses.field(default_factory=tf.compat.v1.get_default_graph)
 
     @property
