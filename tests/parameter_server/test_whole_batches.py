@@ -102,7 +102,6 @@ def test_after_an_error_it_trains_on(found: dict[str, Any]) -> None:
         ("gan", "PlugError: train_step applies gradients twice (a GAN's?)"),
         ("untrained", "PlugError: train_step applies no optimizer"),
         ("own_sum", "is a sum over rows that train_step makes itself"),
-        ("pairs", "is computed across the rows of a batch, or tfdist cannot tell that it is not"),
         ("no_number", "PlugError: train_step takes gradients of a loss that has a number for each"),
         ("tells_sums", "PlugError: the log 'sum' is a sum over rows"),
         ("draws_anew", "PlugError: the model draws random numbers by tf.random (RandomStandardNo"),

@@ -268,11 +268,6 @@ def own_sum() -> keras.Model:
     return by_loss(lambda y, p: tf.reduce_sum((p[:, :1] - tf.cast(y, p.dtype)) ** 2))
 
 
-def pairs() -> keras.Model:
-    """A loss that compares each row with all others."""
-    return by_loss(lambda y, p: tf.reduce_mean((p[:, 0] - tf.cast(y, p.dtype)) ** 2))
-
-
 def no_number() -> keras.Model:
     """A loss without a reduction."""
     return by_loss(keras.losses.MeanSquaredError(reduction=None))
@@ -338,7 +333,6 @@ REFUSED = (
     no_number,
     normalized,
     own_sum,
-    pairs,
     reads_after,
     tells_sums,
     untrained,

@@ -77,6 +77,37 @@ class ChoosesASum(HalfOfTwoSums):
         )
 
 
+class ByHandWithDecay(Base):
+    """Gradients that no tape has made: a sum over rows, and what decays."""
+
+    def train_step(self, data: Any) -> Any:
+        x, y = data
+        hidden = self.hidden(x)
+        errors = self.out(hidden) - y
+        self.optimizer.apply(
+            [
+                0.01 * tf.matmul(hidden, errors, transpose_a=True) + 0.1 * self.out.kernel.value,
+                0.01 * tf.reduce_sum(errors, 0) - 0.1 * tf.reduce_mean(errors, 0),
+            ],
+            [self.out.kernel, self.out.bias],
+        )
+        return {"loss": tf.reduce_mean(tf.square(errors))}
+
+
+class AfterARecurrence(HalfOfTwoSums):
+    """A sum over the steps of a recurrent layer, as many as a replica has rows."""
+
+    def build(self, shape: Any) -> None:
+        super().build(shape)
+        self.recurrent = keras.layers.LSTM(3, return_sequences=True)
+        self.recurrent.build((None, 8, 1))
+
+    def loss_of(self, x: Any, y: Any) -> Any:
+        steps = self.recurrent(x[:, :, None])
+        own = tf.reduce_mean(tf.reduce_sum(tf.square(steps), [1, 2]))
+        return super().loss_of(x, y) + own + 0.1 * tf.reduce_sum(steps)
+
+
 class ClipsEachRow(Base):
     """Differentially private: each row's gradient is clipped by itself."""
 
@@ -112,7 +143,15 @@ class MapsEachRow(ClipsEachRow):
 
 KINDS = [
     *(HalfOfTwoSums, ScalesByWhatItLearns, DividesByWhatItLearns, AnnealsByAVariable),
-    *(ChoosesASum, LogsTheRows, ClipsEachRow, SumsEachRow, MapsEachRow),
+    *(
+        AfterARecurrence,
+        ByHandWithDecay,
+        ChoosesASum,
+        LogsTheRows,
+        ClipsEachRow,
+        SumsEachRow,
+        MapsEachRow,
+    ),
 ]
 
 
@@ -121,7 +160,7 @@ def test_an_own_sum_is_one_machines(kind: type[Base]) -> None:
     same(*trained(kind))
 
 
-@pytest.mark.parametrize("kind", KINDS[:4])
+@pytest.mark.parametrize("kind", KINDS[:6])
 def test_an_own_sum_over_rows_that_the_graph_knows(kind: type[Base]) -> None:
     data = tf.data.Dataset.from_tensor_slices((X, TARGETS)).batch(24, drop_remainder=True)
     make, _ = trained(kind)

@@ -25,6 +25,16 @@ KERNEL = RNG.normal(size=(WIDTH, 3)).astype("float32")
 ROWS = 7
 
 
+RECURRENT = keras.layers.LSTM(3, return_sequences=True)
+RECURRENT.build((None, WIDTH, 1))
+
+
+def over_time(x: Any) -> Any:
+    """Each step of time, of all rows, by itself, `[time, rows, 1]`."""
+    flat = tf.reshape(tf.transpose(x), [-1, 1])
+    return tf.reshape(tf.square(flat), [WIDTH, -1, 1])
+
+
 def square(x: Any) -> Any:
     return tf.reduce_sum(tf.square(x), axis=1)
 
@@ -69,6 +79,14 @@ SUMS: dict[str, Number] = {
         tf.math.unsorted_segment_sum(x[:, 0], tf.cast(y[:, 0] > 0, tf.int32), 2)
     ),
     "mapped": lambda x, y: tf.reduce_sum(tf.map_fn(tf.reduce_sum, x)),
+    "of some rows, of some columns": lambda x, y: tf.reduce_sum(
+        tf.transpose(tf.boolean_mask(x, y[:, 0] > 0))[1:3]
+    ),
+    "recurrent": lambda x, y: tf.reduce_sum(RECURRENT(x[:, :, None])),
+    "a half": lambda x, y: tf.reduce_sum(tf.concat([x, x * x], 0)[: tf.shape(x)[0]]),
+    "with a condition's zero": lambda x, y: tf.cond(
+        tf.constant(KERNEL[0, 0]) > 9, lambda: 0.0, lambda: tf.reduce_sum(x)
+    ),
     "looked up": lambda x, y: tf.reduce_sum(
         tf.gather(KERNEL, tf.cast(y[:, 0] > 0, tf.int32)) * x[:, :3]
     ),
@@ -100,6 +118,11 @@ MEANS: dict[str, Number] = {
     "stacked": lambda x, y: tf.reduce_sum(
         tf.stack([tf.reduce_mean(x * float(i)) for i in range(ROWS)]) * np.arange(7.0, dtype="f4")
     ),
+    "recurrent": lambda x, y: tf.reduce_mean(tf.reduce_sum(RECURRENT(x[:, :, None]), [1, 2])),
+    "a half": lambda x, y: tf.reduce_mean(tf.concat([x, x * x], 0)[: tf.shape(x)[0]]),
+    "scanned over time": lambda x, y: tf.reduce_mean(
+        tf.reduce_sum(tf.scan(tf.add, tf.transpose(tf.tile(x, [1, 2])[:, :ROWS])), 0)
+    ),
     "no_nan": lambda x, y: tf.math.divide_no_nan(tf.reduce_sum(x), rows_of(x)),
 }
 ACROSS: dict[str, Number] = {
@@ -109,6 +132,19 @@ ACROSS: dict[str, Number] = {
     "quotient of sums": lambda x, y: tf.reduce_sum(x) / tf.reduce_sum(tf.abs(y)),
     "pairs": lambda x, y: tf.reduce_mean(tf.matmul(x, x, transpose_b=True) ** 2),
     "differences of pairs": lambda x, y: tf.reduce_sum((x[:, None, 0] - x[None, :, 0]) ** 2),
+    "a mean of some rows": lambda x, y: tf.reduce_mean(tf.boolean_mask(x, y[:, 0] > 0)),
+    "a mean without the first": lambda x, y: tf.reduce_mean(tf.square(x[1:])),
+    "softmax of pairs": lambda x, y: tf.reduce_mean(
+        -tf.linalg.diag_part(tf.nn.log_softmax(tf.matmul(x, x, transpose_b=True)))
+    ),
+    "softmax over the rows": lambda x, y: tf.reduce_sum(tf.nn.softmax(x, axis=0) * x),
+    "a condition on the rows": lambda x, y: tf.cond(
+        tf.reduce_mean(y) > 0, lambda: tf.reduce_mean(x), lambda: 2.0 * tf.reduce_mean(x) + 1.0
+    ),
+    "over those that are left": lambda x, y: (
+        tf.reduce_sum(tf.boolean_mask(x, y[:, 0] > 0))
+        / tf.cast(tf.size(tf.boolean_mask(x, y[:, 0] > 0)), tf.float32)
+    ),
     "the hardest": lambda x, y: tf.reduce_mean(tf.math.top_k(square(x), 3).values),
     "the first": lambda x, y: tf.reduce_sum(x[0]),
     "cumulative": lambda x, y: tf.cumsum(square(x))[-1],
@@ -120,9 +156,12 @@ ACROSS: dict[str, Number] = {
 }
 
 
-def batch(rows: int) -> tuple[Any, Any]:
-    x = RNG.normal(size=(rows, WIDTH)).astype("float32")
-    return x, RNG.normal(size=(rows, 1)).astype("float32")
+def batches() -> tuple[Any, Any, Any, Any]:
+    """The rows of two batches, of 7 and of 3, which have little in common."""
+    rng = np.random.default_rng(5)
+    x, v = (rng.normal(size=(rows, WIDTH)).astype("float32") for rows in (ROWS, 3))
+    y = rng.normal(size=(ROWS, 1)).astype("float32") + 0.5
+    return x, y, 3 * v + 2, np.array([[0.5], [-2.0], [-3.0]], "float32")
 
 
 def never(tensor: Any) -> bool:
@@ -173,11 +212,17 @@ def test_what_parts_cannot_make_up_is_not_called_exact(name: str, rows: int | No
     assert not (flow.exact and flow.degree in (0, 1))
 
 
+@pytest.mark.parametrize("rows", [None, ROWS], ids=["any rows", "rows known"])
+def test_a_dimension_that_was_merged_with_the_rows_is_none_of_them(rows: int | None) -> None:
+    flow = told(lambda x, y: tf.reduce_mean(tf.reduce_sum(over_time(x), 0)), rows)
+    assert flow.degree is None  # a mean, which is not called a sum
+
+
 @pytest.mark.parametrize("name", [*SUMS, *(f"mean: {name}" for name in MEANS)])
 def test_the_numbers_are_what_this_file_calls_them(name: str) -> None:
     is_mean = name.startswith("mean: ")
     number = MEANS[name.removeprefix("mean: ")] if is_mean else SUMS[name]
-    (x, y), (v, w) = batch(ROWS), batch(3)
+    x, y, v, w = batches()
     one, other = float(number(x, y)), float(number(v, w))
     whole = float(number(np.concatenate([x, v]), np.concatenate([y, w])))
     parts = (ROWS * one + 3 * other) / (ROWS + 3) if is_mean else one + other
@@ -189,7 +234,7 @@ def test_no_parts_make_up_what_looks_across_the_rows(name: str) -> None:
     if name in ("cumulative", "folded"):
         pytest.skip("sums, which nobody can tell to be one")
     number = ACROSS[name]
-    (x, y), (v, w) = batch(ROWS), batch(3)
+    x, y, v, w = batches()
     one, other = float(number(x, y)), float(number(v, w))
     whole = float(number(np.concatenate([x, v]), np.concatenate([y, w])))
     for parts in ((ROWS * one + 3 * other) / (ROWS + 3), one + other):

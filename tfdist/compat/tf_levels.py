@@ -18,9 +18,7 @@ _TYPES = (tf.float32, tf.float64)
 """Those that are summed so: a half of them would be rounded at each level."""
 
 _FIRST_KEY = 1 << 20
-"""Of the groups: TensorFlow counts those of strategies from 1."""
-
-_keys_used = 0
+"""Of the groups: TensorFlow counts those of strategies from 1, and a process has one of several."""
 
 
 def sum_by_levels(
@@ -70,17 +68,15 @@ class _Group:
 def _groups(
     launcher: Any, groups: Sequence[Sequence[int]], replica: int, replicas: int
 ) -> list[_Group]:
-    global _keys_used
     found = []
     for level, members in enumerate(groups):
-        key = _FIRST_KEY + _keys_used + level * replicas + min(members)
+        key = _FIRST_KEY + level * replicas + min(members)
         keys = tf_launchers.CollectiveKeys(key)
         keys.get_group_key([launcher._device])
         own = tf_launchers.CollectiveReplicaLauncher(
             key, len(members), keys, launcher._device, launcher._options
         )
         found.append(_Group(own, members.index(replica)))
-    _keys_used += len(groups) * replicas
 
     def orders() -> list[tf.Tensor]:
         return [_gathered(one, tf.constant([one.place], tf.int64), None) for one in found]

@@ -56,6 +56,8 @@ def _gradient(
     if all(isinstance(one, tf.Tensor) for one in targets):
         terms, weights, factors = _parts(step, targets, output_gradients)
     first = factors is not None and (len(ours) == len(flat) or len(factors) == 1)
+    if factors is not None and not first:
+        log.warning_once(_OF_BOTH)
     if first:
         target, output_gradients = terms, weights
     found = plain(self, target, sources, output_gradients, unconnected_gradients)
@@ -218,11 +220,30 @@ def _agreed(
 
 def _part_of(step: ReplicaStep, gradient: Gradient) -> Gradient:
     """This replica's part of a gradient of any origin: of a sum over rows all of it."""
-    is_dense = isinstance(gradient, tf.Tensor) and tf_graphs.is_symbolic(gradient)
-    if is_dense and flow_of(step, gradient).degree == 1:
-        return step.if_present(gradient)
-    return step.weighted(gradient)
+    if not isinstance(gradient, tf.Tensor) or not tf_graphs.is_symbolic(gradient):
+        return step.weighted(gradient)
+    parts, waiting = [], [(gradient, 1)]
+    while waiting:
+        one, sign = waiting.pop()
+        degree = flow_of(step, one).degree
+        if degree is None and one.op.type in ("AddN", "AddV2"):
+            waiting += [(addend, sign) for addend in one.op.inputs]
+        elif degree is None and one.op.type == "Sub":
+            waiting += [(one.op.inputs[0], sign), (one.op.inputs[1], -sign)]
+        else:
+            part = step.if_present(one) if degree == 1 else step.weighted(one)
+            parts.append(part if sign > 0 else -part)
+    if len(parts) == 1:
+        return parts[0]
+    shape = tf.shape(gradient)  # an addend may be broadcast
+    return tf.add_n([tf.broadcast_to(part, shape) for part in parts])
 
+
+_OF_BOTH = (
+    "train_step asks a tape for gradients with respect to variables and other tensors at once, of "
+    "a loss that has sums and means over rows: its sums count as means; ask twice, of a persistent "
+    "tape"
+)
 
 _CHANGED_AFTER_A_LOOP = (
     "train_step changes gradients that a loop of TensorFlow's (tf.range) has taken, before it "

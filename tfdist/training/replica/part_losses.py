@@ -126,10 +126,14 @@ def _next(found: Callable[[], tf.Tensor]) -> tf.Tensor | None:
 
 def _of_the_batch(part: tf.Tensor) -> tf.Tensor:
     """A part of the whole batch's loss, as the share that it will be weighed by makes of it."""
-    mean = tf.math.divide_no_nan(part, tf.cast(_current.share, part.dtype))
-    assert _current.means is not None
-    _current.means[id(mean)] = mean
-    return mean
+    return _a_mean(tf.math.divide_no_nan(part, tf.cast(_current.share, part.dtype)))
+
+
+def _a_mean(loss: tf.Tensor) -> tf.Tensor:
+    """Notes that a loss is one that the share is to weigh, and returns it."""
+    if _current.means is not None:
+        _current.means[id(loss)] = loss
+    return loss
 
 
 def _apply_mask(
@@ -163,7 +167,8 @@ def _reduce_values(
             return _of_the_batch(part)
     elif reduction == "sum" and _current.share is not None:
         return _of_the_batch(tf.reduce_sum(values))
-    return original(values, sample_weight, reduction)
+    found = original(values, sample_weight, reduction)
+    return found if reduction in ("sum", "none", None) else _a_mean(found)
 
 
 def _average_loss(
@@ -174,7 +179,7 @@ def _average_loss(
     """`tf.nn.compute_average_loss`, which may be told the whole batch's size."""
     loss = patches.original("average_loss")(per_example_loss, sample_weight, global_batch_size)
     if _current.share is None or tf.get_static_value(global_batch_size) is None:
-        return loss  # none, or made of the part's own rows
+        return _a_mean(loss)  # none, or made of the part's own rows
     return _of_the_batch(loss)
 
 
@@ -216,13 +221,7 @@ def _check_is_no_sum(value: object) -> None:
             "keras.losses.Loss with reduction='sum', or leave backup_workers out"
         )
     if _current.terms is not None and tf_graphs.is_symbolic(value):
-        flow = _current.terms.flow.of(value)
-        if not (flow.exact and flow.degree == 0):
-            raise PlugError(
-                f"{value.name} is computed across the rows of a batch, or tfdist cannot tell that "
-                "it is not, but each part of a batch is computed by itself: write it as a mean of "
-                "what each row gives (tf.reduce_mean), or leave backup_workers out"
-            )
+        _current.terms.warn(value, "the loss of a step", "leave backup_workers out")
 
 
 _PATCHES = patches.Patches(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfdist.compat import tf_graphs
-from tfdist.training.replica.row_flow import UNKNOWN, Flow, Node, Rule
+from tfdist.training.replica.row_flow import UNKNOWN, Flow, Node, Rule, one_of
 
 __all__ = [
     "added",
@@ -13,10 +13,12 @@ __all__ = [
     "homogeneous",
     "kept",
     "may_count",
+    "normalized_along_last",
     "otherwise",
     "over",
     "power",
     "selected",
+    "tiled",
     "times",
 ]
 
@@ -35,7 +37,7 @@ def may_count(value: tf.Tensor, static: int | None, inverse: bool = False) -> bo
     number = float(found.item())
     if inverse:
         return static > 1 and abs(number * static - 1) < 1e-6
-    return number > 0 and number % static == 0
+    return static > 1 and number > 0 and number % static == 0
 
 
 def otherwise(node: Node) -> Flow:
@@ -47,9 +49,9 @@ def otherwise(node: Node) -> Flow:
         return Flow(axis=counted[0]) if rank is not None and rank > counted[0] else UNKNOWN
     rowed = [(i, flow) for i, flow in enumerate(node.flows) if flow.has_rows]
     plain = all(flow.degree == 0 for flow in node.flows if flow.varies)
-    if not rowed and plain:
-        return Flow(exact=False)
-    degree = 0 if plain or not rowed else None
+    if not rowed:
+        return Flow(exact=False) if plain else UNKNOWN
+    degree = 0 if plain else None
     for i, flow in rowed:
         axis = flow.axis
         assert axis is not None
@@ -178,10 +180,26 @@ def power(exponent: float) -> Rule:
 def selected(node: Node) -> Flow:
     """`SelectV2`: of two, one for each entry."""
     axis = _axis_among(node)
-    degrees = {flow.degree for flow in node.flows[1:]}
-    if axis is None or len(degrees) != 1:
+    if axis is None:
         return UNKNOWN
-    if axis >= 0:
-        return Flow(axis=axis, degree=degrees.pop())
-    exact = not node.flows[0].varies and all(flow.exact for flow in node.flows[1:])
-    return Flow(degree=degrees.pop(), exact=exact)
+    if axis < 0:
+        choices = list(zip(node.inputs[1:], node.flows[1:], strict=True))
+        return one_of(node.flows[0], choices)
+    degrees = {flow.degree for flow in node.flows[1:]}
+    return Flow(axis=axis, degree=degrees.pop()) if len(degrees) == 1 else UNKNOWN
+
+
+def normalized_along_last(node: Node) -> Flow:
+    """`Softmax`, `LogSoftmax`."""
+    flow, rank = node.flows[0], node.inputs[0].shape.rank
+    if flow.axis is None:
+        return each(node)
+    return UNKNOWN if rank is None or flow.axis == rank - 1 else each(node)
+
+
+def tiled(node: Node) -> Flow:
+    """`Tile`: as often as there are rows, what has none gets some."""
+    flow, times = node.flows
+    if times.counts is not None:
+        return UNKNOWN if flow.varies else Flow(axis=times.counts, exact=False)
+    return flow

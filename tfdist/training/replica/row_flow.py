@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from tfdist.compat import tf_graphs
 
-__all__ = ["FIXED", "UNKNOWN", "Flow", "Node", "RowFlow", "Rule"]
+__all__ = ["FIXED", "UNKNOWN", "Flow", "Node", "RowFlow", "Rule", "one_of"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +35,8 @@ class Flow:
         is_count: whether it is the number of rows, perhaps times a constant.
         counts: of a shape: which of its numbers is that of the rows.
         divided: whether its entries are divided by a constant that may be the number of rows.
+        some: whether it has some of the rows only, how many the replica's data tell.
+        merged: whether other dimensions, which came first, lie along its rows' dimension, too.
     """
 
     axis: int | None = None
@@ -44,6 +46,8 @@ class Flow:
     is_count: bool = False
     counts: int | None = None
     divided: bool = False
+    some: bool = False
+    merged: bool = False
 
     @property
     def has_rows(self) -> bool:
@@ -84,6 +88,27 @@ class Node:
 
 Rule: TypeAlias = Callable[[Node], Flow]
 """What an operation makes of its inputs."""
+
+
+def one_of(which: Flow, choices: Sequence[tuple[tf.Tensor, Flow]]) -> Flow:
+    """What is one of several tensors; a zero is none of them, as it is a sum and a mean.
+
+    Args:
+        which: what chooses has of the rows.
+        choices: the tensors, and what they have.
+    """
+    flows = [flow for value, flow in choices if flow.varies or not _is_zero(value)]
+    if len({(flow.axis, flow.degree) for flow in flows}) > 1:
+        return UNKNOWN
+    if not flows or not (which.varies or any(flow.varies for flow in flows)):
+        return Flow(exact=False) if which.varies else FIXED
+    exact = not which.varies and all(flow.exact for flow in flows)
+    return dataclasses.replace(flows[0], exact=exact, varies=True)
+
+
+def _is_zero(value: tf.Tensor) -> bool:
+    found = tf_graphs.constant_value(value)
+    return found is not None and not found.any()
 
 
 class RowFlow:
@@ -150,20 +175,27 @@ class RowFlow:
             return self._by_shape(tensor), []
         branches = tf_graphs.branches(operation)
         if branches is not None:
-            return None, [graph.outputs[tensor.value_index] for graph in branches]
+            outputs = [graph.outputs[tensor.value_index] for graph in branches]
+            return None, [operation.inputs[0], *outputs]
         return None, list(operation.inputs)
 
     def _ruled(self, tensor: tf.Tensor, flows: Sequence[Flow]) -> Flow:
         operation = tensor.op
         if operation.type == "Placeholder":  # of what is captured
             return flows[0]
-        if tf_graphs.branches(operation) is not None:
-            same = len({(flow.axis, flow.degree) for flow in flows}) == 1
-            exact = all(flow.exact for flow in flows)
-            return dataclasses.replace(flows[0], exact=exact) if same else UNKNOWN
+        branches = tf_graphs.branches(operation)
+        if branches is not None:
+            outputs = [graph.outputs[tensor.value_index] for graph in branches]
+            return one_of(flows[0], list(zip(outputs, flows[1:], strict=True)))
         if not any(flow.varies for flow in flows):
             return FIXED
-        return self._rules.get(operation.type, self._otherwise)(Node(tensor, flows, self._static))
+        rule = self._rules.get(operation.type, self._otherwise)
+        found = rule(Node(tensor, flows, self._static))
+        if not found.has_rows:
+            return found
+        some = found.some or any(flow.some for flow in flows)
+        merged = found.merged or any(flow.merged for flow in flows)
+        return dataclasses.replace(found, some=some, merged=merged)
 
     def _by_shape(self, tensor: tf.Tensor) -> Flow:
         """What the shape alone tells: rows come first."""

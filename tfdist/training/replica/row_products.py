@@ -130,7 +130,7 @@ def gathered(node: Node) -> Flow:
     if params.axis > place:
         return dataclasses.replace(params, axis=params.axis + into - batch - 1)
     if indices.axis is not None:  # some of the rows, picked by what the rows say
-        return dataclasses.replace(params, axis=place + indices.axis)
+        return dataclasses.replace(params, axis=place + indices.axis, some=True)
     return picked(params) if into == 0 else UNKNOWN
 
 

@@ -9,7 +9,7 @@ __all__ = ["RULES"]
 
 _KEPT = (
     *("Cast", "CheckNumerics", "CheckNumericsV2", "DebugGradientIdentity", "Identity", "Neg"),
-    *("PreventGradient", "Snapshot", "StopGradient", "Tile", "ReverseV2"),
+    *("PreventGradient", "Snapshot", "StopGradient", "ReverseV2", "TensorListFromTensor"),
 )
 _LARGER = ("Abs", "LeakyRelu", "Maximum", "Minimum", "Relu")
 _EACH = (
@@ -62,5 +62,9 @@ RULES: dict[str, Rule] = {
     ),
     **dict.fromkeys(("Cumsum", "Cumprod", "CumulativeLogsumexp"), row_shapes.along),
     "Where": row_shapes.listed,
+    "Tile": row_entries.tiled,
+    **dict.fromkeys(("Softmax", "LogSoftmax"), row_entries.normalized_along_last),
+    **dict.fromkeys(("While", "StatelessWhile"), row_shapes.looped),
+    "TensorListStack": row_shapes.stacked,
     "TopKV2": row_shapes.along_last,
 }

@@ -18,6 +18,7 @@ __all__ = [
     "joined",
     "like",
     "listed",
+    "looped",
     "normalized",
     "packed",
     "picked",
@@ -30,6 +31,7 @@ __all__ = [
     "size_of",
     "sliced",
     "squeezed",
+    "stacked",
     "summed",
     "transposed",
     "unpacked",
@@ -78,7 +80,7 @@ def summed(flow: Flow) -> Flow:
 
 def averaged(flow: Flow) -> Flow:
     """A mean along the rows."""
-    return UNKNOWN if flow.degree is None else Flow(degree=flow.degree)
+    return UNKNOWN if flow.degree is None else Flow(degree=flow.degree, exact=not flow.some)
 
 
 def picked(flow: Flow) -> Flow:
@@ -139,6 +141,8 @@ def reshaped(node: Node) -> Flow:
         return flow if flow.varies else FIXED
     if given.rank is None or not node.output.shape.rank:
         return UNKNOWN
+    if flow.merged and node.output.shape.rank > given.rank:
+        return UNKNOWN
     if node.flows[1].counts is not None:
         return dataclasses.replace(flow, axis=node.flows[1].counts)
     before = given[: flow.axis].num_elements()
@@ -148,14 +152,14 @@ def reshaped(node: Node) -> Flow:
             return UNKNOWN
         last = place == node.output.shape.rank - 1
         if size is None or last or made * size > (before or 1):
-            return dataclasses.replace(flow, axis=place)
+            return dataclasses.replace(flow, axis=place, merged=flow.merged or made != before)
         made *= size
     return UNKNOWN
 
 
 def listed(node: Node) -> Flow:
     """`Where`: a line for each place that is true."""
-    return Flow(axis=0) if node.flows[0].has_rows else Flow(exact=False)
+    return Flow(axis=0, some=True) if node.flows[0].has_rows else Flow(exact=False)
 
 
 def packed(node: Node) -> Flow:
@@ -248,10 +252,23 @@ def sliced(node: Node) -> Flow:
         elif given == flow.axis:
             if has("shrink_axis", at):
                 return picked(flow)
-            return dataclasses.replace(flow, axis=made)
+            whole = all(has(name, at) or _is_whole(node, name, at) for name in ("begin", "end"))
+            return dataclasses.replace(flow, axis=made, some=flow.some or not whole)
         else:
             given, made = given + 1, made + (not has("shrink_axis", at))
     return dataclasses.replace(flow, axis=made + flow.axis - given)
+
+
+def _is_whole(node: Node, bound: str, at: int) -> bool:
+    """Whether a slice begins, or ends, where a batch does: at 0, or at a number of rows."""
+    place = 1 if bound == "begin" else 2
+    found = tf_graphs.constant_value(node.inputs[place])
+    if found is None:
+        return node.flows[place].varies
+    number = int(found[at])
+    return (number == 0 and bound == "begin") or bool(
+        node.static and number > 0 and number % node.static == 0
+    )
 
 
 def _number_of(node: Node, flow: Flow) -> Flow:
@@ -274,13 +291,16 @@ def _number_of(node: Node, flow: Flow) -> Flow:
 
 def shape_of(node: Node) -> Flow:
     """`Shape`."""
-    axis = node.flows[0].axis
-    return FIXED if axis is None else Flow(counts=axis)
+    flow = node.flows[0]
+    if flow.some:
+        return UNKNOWN
+    return FIXED if flow.axis is None else Flow(counts=flow.axis)
 
 
 def size_of(node: Node) -> Flow:
     """`Size`."""
-    return Flow(degree=1, is_count=True) if node.flows[0].has_rows else FIXED
+    flow = node.flows[0]
+    return Flow(degree=1, is_count=not flow.some) if flow.has_rows else FIXED
 
 
 def product_of_shape(node: Node) -> Flow:
@@ -326,3 +346,29 @@ def along_last(node: Node) -> Flow:
     if flow.axis is None:
         return dataclasses.replace(flow, exact=False)
     return UNKNOWN if rank is None or flow.axis == rank - 1 else dataclasses.replace(flow)
+
+
+# ---------------------------------------------------------------- loops
+
+
+def looped(node: Node) -> Flow:
+    """A loop, which is taken to work row by row: `tf.map_fn`, `tf.scan`, recurrent layers.
+
+    What it hands on has rows where it has had them; a list, where the lists have that it takes from
+    (along the dimension that they will have once they are stacked).
+    """
+    own = node.flows[node.output.value_index]
+    if node.output.dtype != tf.variant:
+        return own if own.has_rows else UNKNOWN
+    axes = {
+        flow.axis
+        for one, flow in zip(node.inputs, node.flows, strict=True)
+        if one.dtype == tf.variant and flow.has_rows
+    }
+    return Flow(axis=axes.pop()) if len(axes) == 1 else UNKNOWN
+
+
+def stacked(node: Node) -> Flow:
+    """`TensorListStack`."""
+    flow, rank = node.flows[0], node.output.shape.rank
+    return flow if flow.axis is not None and rank is not None and flow.axis < rank else UNKNOWN

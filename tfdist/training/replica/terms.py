@@ -98,18 +98,32 @@ class Terms:
             slopes: whether it is the gradients that are to be the whole's, or the number: what
                 varies with a variable beside it is a term of the former only.
         """
-        flow = self.flow.of(value)
-        if flow.degree is not None or flow.has_rows or value.shape.rank != 0:
-            adds_up = flow.has_rows or flow.degree == 1
-            return [Term.of(value, self.share, factor, adds_up)]
+        found: list[Term] = []
+        waiting = [(value, factor)]
+        while waiting:  # additions are many, one behind the other
+            one, times = waiting.pop()
+            flow = self.flow.of(one)
+            if flow.degree is not None or flow.has_rows or one.shape.rank != 0:
+                adds_up = flow.has_rows or flow.degree == 1
+                found.append(Term.of(one, self.share, times, adds_up))
+                continue
+            inputs = list(one.op.inputs)
+            if one.op.type in ("AddN", "AddV2", "Add", "Identity"):
+                waiting += [(addend, times) for addend in reversed(inputs)]
+            elif one.op.type in ("Neg", "Sub"):
+                minus = -tf.ones((), one.dtype) if times is None else -times
+                waiting.append((inputs[-1], minus))
+                waiting += [(inputs[0], times)] if len(inputs) == 2 else []
+            elif one.op.type in ("Reshape", "Squeeze") and inputs[0].shape.rank == 0:
+                waiting.append((inputs[0], times))
+            else:
+                found += self._other(one, times, slopes)
+        return found
+
+    def _other(self, value: tf.Tensor, factor: tf.Tensor | None, slopes: bool) -> list[Term]:
+        """The terms of what is no sum of two numbers."""
         operation = value.op
         inputs = list(operation.inputs)
-        if operation.type in ("AddN", "AddV2", "Add", "Identity"):
-            return [term for one in inputs for term in self.of(one, factor, slopes)]
-        if operation.type in ("Neg", "Sub"):
-            minus = -tf.ones((), value.dtype) if factor is None else -factor
-            first = self.of(inputs[0], factor, slopes) if len(inputs) == 2 else []
-            return first + self.of(inputs[-1], minus, slopes)
         if operation.type in ("Sum", "Mean") and inputs[0].op.type == "Pack":
             packed = list(inputs[0].op.inputs)
             if all(one.shape.rank == 0 for one in packed):
