@@ -133,8 +133,8 @@ def _ways(measured: Measured, hosts: Hosts) -> str:
 
 _WAYS = """\
 {tasks} tasks on each host; between hosts: {link}.
-ring: in step, all on one ring, as tfdist sums.
-hosts: the tasks of each host sum first, then the hosts; tfdist does not by itself.
+ring: in step, all on one ring, as tfdist sums large tensors.
+hosts: the tasks of each host sum first, then the hosts (communication="hierarchical").
 shares: shard_optimizer=True, on the ring; each worker has its share of the update, of
   dense gradients ({update}).
 pipelines: of {stages} tasks, {microbatches} microbatches, 1F1B; replicas of a stage share hosts,
