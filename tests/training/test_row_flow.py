@@ -35,6 +35,15 @@ def over_time(x: Any) -> Any:
     return tf.reshape(tf.square(flat), [WIDTH, -1, 1])
 
 
+def slopes(x: Any, y: Any) -> Any:
+    """The gradient of a score with respect to each row."""
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        hidden = tf.nn.conv1d(x[:, :, None], KERNEL[:3, None, :2], 1, "SAME")
+        scores = tf.reduce_sum(tf.tanh(hidden), [1, 2])[:, None] * y + KERNEL[0, 0]
+    return tape.gradient(scores, x)
+
+
 def square(x: Any) -> Any:
     return tf.reduce_sum(tf.square(x), axis=1)
 
@@ -122,6 +131,9 @@ MEANS: dict[str, Number] = {
     "a half": lambda x, y: tf.reduce_mean(tf.concat([x, x * x], 0)[: tf.shape(x)[0]]),
     "scanned over time": lambda x, y: tf.reduce_mean(
         tf.reduce_sum(tf.scan(tf.add, tf.transpose(tf.tile(x, [1, 2])[:, :ROWS])), 0)
+    ),
+    "a penalty of gradients": lambda x, y: tf.reduce_mean(
+        (tf.norm(slopes(tf.convert_to_tensor(x), y), axis=1) - 1) ** 2
     ),
     "no_nan": lambda x, y: tf.math.divide_no_nan(tf.reduce_sum(x), rows_of(x)),
 }

@@ -52,6 +52,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("MatMul", "BatchMatMulV2", "BatchMatMulV3"), row_products.multiplied),
     "Einsum": row_products.einsum,
     "Shape": row_shapes.shape_of,
+    **dict.fromkeys(("BroadcastGradientArgs", "ShapeN"), row_shapes.shape_of_each),
     "Size": row_shapes.size_of,
     **dict.fromkeys(("OnesLike", "ZerosLike"), row_shapes.like),
     "Range": row_shapes.range_of,

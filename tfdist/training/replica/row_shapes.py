@@ -28,6 +28,7 @@ __all__ = [
     "reshaped",
     "segments",
     "shape_of",
+    "shape_of_each",
     "size_of",
     "sliced",
     "squeezed",
@@ -58,6 +59,9 @@ def reduced(along_rows: Callable[[Flow], Flow], linear: bool) -> Rule:
         flow, operation = node.flows[0], node.operation
         if flow.axis is None:
             return flow if linear else dataclasses.replace(flow, exact=False)
+        if operation.inputs[1].op.type == "BroadcastGradientArgs":
+            left = node.flows[1].counts  # the gradient of what had rows, or was the same for all
+            return along_rows(flow) if left is None else dataclasses.replace(flow, axis=left)
         axes = _axes(operation, operation.inputs[0].shape.rank)
         if axes is None:
             return UNKNOWN
@@ -295,6 +299,14 @@ def shape_of(node: Node) -> Flow:
     if flow.some:
         return UNKNOWN
     return FIXED if flow.axis is None else Flow(counts=flow.axis)
+
+
+def shape_of_each(node: Node) -> Flow:
+    """`ShapeN`, and `BroadcastGradientArgs`: along which dimensions a gradient is summed."""
+    flow = node.flows[node.output.value_index]
+    if node.operation.type == "ShapeN":
+        return UNKNOWN if flow.some else Flow(counts=flow.axis, varies=flow.has_rows)
+    return Flow(counts=flow.counts, exact=False)
 
 
 def size_of(node: Node) -> Flow:
