@@ -14,7 +14,6 @@ from tfdist.compat.patches import Patches
 from tfdist.structures import Count
 from tfdist.training.replica.reductions import (
     flow_of,
-    may_count_rows,
     warn_of,
     weighted_part,
 )
@@ -123,10 +122,16 @@ def _is_scalar(value: object) -> bool:
 
 
 def _counts_rows(step: ReplicaStep, weight: tf.Tensor | float) -> bool:
+    """Whether a weight is the number of the replica's rows; Keras takes it from a static shape."""
+    static = None if step.rows is None else step.rows.static
     weight = tf.convert_to_tensor(weight)
-    if step.rows is not None and may_count_rows(step, weight):
-        return True
-    return tf_graphs.is_symbolic(weight) and flow_of(step, weight).degree == 1
+    known = tf_graphs.constant_value(weight)
+    if known is not None:
+        return float(known) == static
+    if not tf_graphs.is_symbolic(weight):
+        return False
+    flow = flow_of(step, weight)
+    return flow.degree == 1 or (weight.dtype.is_integer and flow.varies)  # of ragged rows
 
 
 PATCHES = Patches(
