@@ -21,6 +21,7 @@ Outside of a traced step, and on every other thread, Keras is untouched.
 `metrics.py`: metrics of one's own: what a replica adds is its part of one machine's.
 `reductions.py`: whether a number of a step is a mean over rows or a sum.
 `terms.py`: a number taken apart into sums and means; what is told of losses that look across rows.
+`graph_walk.py`: how a graph is walked through, from a tensor to what it comes from.
 `row_flow.py`: where rows go in a step's graph: what has them, sums them up, averages them.
 `row_rules.py`: which rule says what an operation makes of rows.
 `row_entries.py`: the rules of what works entry by entry, and of what has no rule.

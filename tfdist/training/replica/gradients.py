@@ -83,8 +83,9 @@ def _parts(
     owns = [None] * len(targets) if given is None else tf.nest.flatten(given)
     terms, gradients, factors = [], [], set()
     for target, own in zip(targets, owns, strict=True):
-        warn_of(step, target, "the loss of a step")
-        for term in parts_of(step, target):
+        parts = parts_of(step, target)
+        warn_of(step, parts, "the loss of a step")
+        for term in parts:
             terms.append(term.value)
             gradients.append(term.weight * (tf.ones_like(term.value) if own is None else own))
             factors.add("share" if term.by_share else "one")

@@ -14,6 +14,7 @@ from tfdist.compat.patches import Patches
 from tfdist.structures import Count
 from tfdist.training.replica.reductions import (
     flow_of,
+    parts_of,
     warn_of,
     weighted_part,
 )
@@ -107,7 +108,8 @@ def _samplewise_values(
     if step is None or not (_is_scalar(values) and _is_scalar(sample_weight)):
         return whole(values, sample_weight, reduce_fn, dtype)
     values = tf.convert_to_tensor(values)
-    warn_of(step, values, "a number that a step gives to a metric")
+    parts = parts_of(step, values, slopes=False)
+    warn_of(step, parts, "a number that a step gives to a metric")
     values = step.undo_share(weighted_part(step, values))
     share = tf.cast(step.share, dtype)
     if sample_weight is None:

@@ -91,8 +91,9 @@ def weighed(loss: tf.Tensor) -> tf.Tensor:
     """Returns what a part's loss is of the whole batch's: a mean by the share, a sum all of it."""
     assert _current.terms is not None
     cure = "write a train_step of your own, which sees the whole batch"
-    _current.terms.warn(loss, "the loss", cure)
-    return _current.terms.weighed(loss)
+    terms = _current.terms.of(loss, slopes=False)
+    _current.terms.warn(terms, "the loss", cure)
+    return tf.add_n([term.value * term.weight for term in terms])
 
 
 def is_sum(value: tf.Tensor) -> bool:
@@ -221,7 +222,8 @@ def _check_is_no_sum(value: object) -> None:
             "keras.losses.Loss with reduction='sum', or leave backup_workers out"
         )
     if _current.terms is not None and tf_graphs.is_symbolic(value):
-        _current.terms.warn(value, "the loss of a step", "leave backup_workers out")
+        terms = _current.terms.of(value, slopes=False)
+        _current.terms.warn(terms, "the loss of a step", "leave backup_workers out")
 
 
 _PATCHES = patches.Patches(

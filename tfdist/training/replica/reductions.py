@@ -11,6 +11,8 @@ constant may be one by the rows: a sum that is divided by a multiple of them cou
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from tfdist.compat import tf_graphs
@@ -71,16 +73,16 @@ def weighted_part(step: ReplicaStep, value: tf.Tensor) -> tf.Tensor:
     return tf.add_n([step.if_present(term.value * term.weight) for term in terms])
 
 
-def warn_of(step: ReplicaStep, value: tf.Tensor, what: str) -> None:
+def warn_of(step: ReplicaStep, terms: Sequence[Term], what: str) -> None:
     """Says so where the replicas' parts do not make up a number, as far as tfdist can tell.
 
     Args:
         step: the current step.
-        value: the number.
+        terms: of the number.
         what: it is, in a few words.
     """
-    if step.rows is not None and tf_graphs.is_symbolic(value):
-        _terms(step).warn(value, what, "take tfdist.gather_batch first")
+    if step.rows is not None:
+        _terms(step).warn(terms, what, "take tfdist.gather_batch first")
 
 
 def may_count_rows(step: ReplicaStep, number: tf.Tensor) -> bool:

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from tfdist.compat import tf_graphs, tf_strategies
 from tfdist.structures import Gradient
+from tfdist.training.replica.graph_walk import found_out
 
 __all__ = ["READS", "Kind", "Replication"]
 
@@ -105,23 +106,13 @@ class Replication:
             return Kind.REPLICATED  # a number of Python's
         if not isinstance(value, tf.Tensor) or not tf_graphs.is_symbolic(value):
             return Kind.VARYING
-        return self._walk(value)
-
-    def _walk(self, tensor: tf.Tensor) -> Kind:
-        """Visits what a tensor comes from, each once, without recursion: graphs are deep."""
-        waiting = [tensor]
-        while waiting:
-            one = waiting[-1]
-            if id(one) not in self._found:
-                own, sources = self._look_at(one)
-                left = [source for source in sources if id(source) not in self._found]
-                if left:
-                    waiting += left
-                    continue
-                self._found[id(one)] = max([own, *(self._found[id(s)] for s in sources)])
-                self._kept.append(one)
-            waiting.pop()
-        return self._found[id(tensor)]
+        return found_out(
+            value,
+            self._found,
+            self._kept,
+            self._look_at,
+            lambda _, own, sources: max([own, *sources]),
+        )
 
     def _look_at(self, tensor: tf.Tensor) -> tuple[Kind, list[tf.Tensor]]:
         """Returns what a tensor's own operation makes of it, and what else it comes from."""

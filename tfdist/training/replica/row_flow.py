@@ -18,6 +18,7 @@ from typing import TypeAlias
 import tensorflow as tf
 
 from tfdist.compat import tf_graphs
+from tfdist.training.replica.graph_walk import found_out
 
 __all__ = ["FIXED", "UNKNOWN", "Flow", "Node", "RowFlow", "Rule", "one_of"]
 
@@ -139,25 +140,14 @@ class RowFlow:
         self._is_mean = is_mean
         self._has_rows = has_rows
         self._found: dict[int, Flow] = {}
-        self._kept: list[tf.Tensor] = []  # what an identity stands for must live
+        self._kept: list[object] = []
 
     def of(self, tensor: tf.Tensor) -> Flow:
-        """Returns what a tensor has of the rows; visits what it comes from, each once."""
-        waiting = [tensor]
-        while waiting:
-            one = waiting[-1]
-            if id(one) not in self._found:
-                own, sources = self._look_at(one)
-                left = [source for source in sources if id(source) not in self._found]
-                if left:
-                    waiting += left
-                    continue
-                if own is None:
-                    own = self._ruled(one, [self._found[id(source)] for source in sources])
-                self._found[id(one)] = own
-                self._kept.append(one)
-            waiting.pop()
-        return self._found[id(tensor)]
+        """Returns what a tensor has of the rows."""
+        return found_out(tensor, self._found, self._kept, self._look_at, self._told)
+
+    def _told(self, tensor: tf.Tensor, known: Flow | None, flows: Sequence[Flow]) -> Flow:
+        return self._ruled(tensor, flows) if known is None else known
 
     def _look_at(self, tensor: tf.Tensor) -> tuple[Flow | None, list[tf.Tensor]]:
         """Returns what is known of a tensor at once, or what it comes from."""

@@ -7,6 +7,7 @@ number: a mean by the share, a sum as it is.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import tensorflow as tf
 
@@ -52,19 +53,15 @@ class Terms:
     flow: RowFlow
     share: tf.Tensor
 
-    def weighed(self, value: tf.Tensor) -> tf.Tensor:
-        """Returns a number's part of the whole."""
-        return tf.add_n([term.value * term.weight for term in self.of(value, slopes=False)])
-
-    def warn(self, value: tf.Tensor, what: str, cure: str) -> None:
+    def warn(self, terms: Sequence[Term], what: str, cure: str) -> None:
         """Says so where parts do not make up a number, as far as tfdist can tell.
 
         Args:
-            value: the number.
+            terms: of the number.
             what: it is, in a few words.
             cure: what to do where it looks across the rows.
         """
-        for term in self.of(value, slopes=False):
+        for term in terms:
             if not tf_graphs.is_symbolic(term.value):
                 continue
             flow, name = self.flow.of(term.value), term.value.op.type
