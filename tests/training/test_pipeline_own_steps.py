@@ -276,6 +276,17 @@ def test_a_step_that_leaves_the_model_out_is_refused() -> None:
         piped(TWO, lambda: built(ByLayers)).fit(X, LABELS, **FIT)
 
 
+def test_a_layer_that_assigns_what_is_trained_is_refused() -> None:
+    def normalized() -> keras.Model:
+        spectral = layers.SpectralNormalization(layers.Dense(8))
+        model = keras.Sequential([keras.Input((8,)), spectral, layers.Dense(3)])
+        model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        return model
+
+    with pytest.raises(PlugError, match="kernel is trained, and a layer assigns it in its call"):
+        piped(TWO, normalized).fit(X, LABELS, **FIT)
+
+
 def tied() -> keras.Model:
     """A table that the first stage looks up and the last multiplies with."""
     inputs = keras.Input((6,), dtype="int32")

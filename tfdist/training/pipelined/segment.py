@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from tfdist.compat import keras_layers
+from tfdist.errors import PlugError
 from tfdist.training.pipelined.layer_graph import Segment
 from tfdist.training.pipelined.microbatch import Key, is_float
 
@@ -59,6 +60,9 @@ def run_segment(
         state: the values of its variables, by their identities.
         training: as Keras' layers take it.
         keep: whether to record what a backward needs.
+
+    Raises:
+        PlugError: a layer assigns a weight that is trained, as SpectralNormalization does.
     """
     trainable = {id(v) for v in model.trainable_weights}
     variables = {id(v): v for v in segment.variables}
@@ -68,6 +72,7 @@ def run_segment(
     values = {id(symbol): v for symbol, v in zip(segment.inputs, given, strict=True)}
     mapping = [(variables[key], value) for key, value in state.items()]
     with keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope:
+        before = {key: scope.get_current_value(variables[key]) for key in keys}
         with contextlib.nullcontext() if tape is None else tape:
             if tape is not None:
                 tape.watch([*sources, *(state[key] for key in keys)])
@@ -77,6 +82,14 @@ def run_segment(
                     values[id(symbol)] = value
         changed = {key: scope.get_current_value(variables[key]) for key in state}
         added = list(scope.losses)
+    for key in keys:
+        if changed[key] is not before[key]:
+            raise PlugError(
+                f"{variables[key].path} is trained, and a layer assigns it in its call (as "
+                "SpectralNormalization does), but in a pipeline only weights that are not trained "
+                'can be: train on another kind of strategy ("mirrored", "multi_worker"), or leave '
+                "that layer out"
+            )
     return Ran(
         outputs=[values[id(symbol)] for symbol in segment.outputs],
         state={key: changed[key] for key in state if key not in trainable},
