@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Iterator
 from typing import Any
 
@@ -337,6 +338,19 @@ def test_an_endless_generator() -> None:
         lambda m: m.fit(generated(), steps_per_epoch=4, epochs=3, verbose=0).history,
         on=EVERY,
     )
+
+
+def test_losses_of_several_outputs_by_batches_of_differing_sizes() -> None:
+    """Each output's is what Keras logs where no batch has a static number of rows."""
+
+    def batches() -> Iterator[Any]:
+        for rows in itertools.cycle([slice(0, 16), slice(16, 32), slice(32, 41)]):
+            yield tf.nest.map_structure(operator.itemgetter(rows), (TWO_IN, TWO_OUT))
+
+    def use(model: keras.Model) -> Any:
+        return model.fit(batches(), steps_per_epoch=3, **STREAM).history
+
+    same(two_in_two_out, use, on=EVERY)
 
 
 def test_a_generator_that_ends() -> None:

@@ -19,6 +19,7 @@ __all__ = [
     "class_weight_to_sample_weights",
     "data_adapter",
     "gather_rows",
+    "makes_ahead",
     "number_of_rows",
     "smallest_batch",
     "split_validation",
@@ -65,6 +66,11 @@ def data_adapter(
         shuffle=shuffle,
         class_weight=class_weight,
     )
+
+
+def makes_ahead(adapter: DataAdapter) -> bool:
+    """Whether threads or processes make the batches ahead: a `PyDataset` with `workers`."""
+    return getattr(adapter, "enqueuer", None) is not None
 
 
 def smallest_batch(adapter: DataAdapter) -> int | None:

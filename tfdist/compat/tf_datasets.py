@@ -169,6 +169,24 @@ def _keeps_state(function: tf.types.experimental.ConcreteFunction) -> bool:
     return any(op.op_def.is_stateful and op.type not in _READERS for op in operations)
 
 
+def variables_written(dataset: tf.data.Dataset) -> list[tf.Variable]:
+    """Returns the variables that a dataset's functions write: a seed's, a generator's, counters."""
+    found: dict[int, tf.Variable] = {}
+    for one in dataset._inputs():
+        found.update({id(variable): variable for variable in variables_written(one)})
+    for wrapper in dataset._functions():
+        graph = wrapper.function.graph
+        outside = {id(inside): id(given) for given, inside in graph.captures}
+        written = {
+            outside.get(id(tensor))
+            for op in graph.get_operations()
+            if op.op_def.is_stateful and op.type not in _READERS
+            for tensor in op.inputs
+        }
+        found.update({id(one): one for one in graph.variables if id(one.handle) in written})
+    return list(found.values())
+
+
 _RANDOM = ("Random", "TruncatedNormal", "Multinomial", "Stateful", "Rng", "Assign")
 """How the names of operations begin that draw random numbers, Keras' own by a seed's variable."""
 

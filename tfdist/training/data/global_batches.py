@@ -24,6 +24,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfdist import log
 from tfdist.compat import keras_data, tf_datasets
 from tfdist.errors import DataError
 from tfdist.strategies import own_gpus
@@ -178,6 +179,7 @@ class GlobalBatches(Stream):
             class_weight=class_weight,
         )
         self._data = x
+        self._made_ahead = keras_data.makes_ahead(self._adapter)
         # Keras draws the order of a PyDataset's batches from Python's own random numbers.
         self._shuffles_in_python = bool(shuffle) and isinstance(x, keras.utils.PyDataset)
         self._shuffle = shuffle
@@ -259,8 +261,12 @@ class GlobalBatches(Stream):
         """Starts an epoch: from the beginning, or where the last one stopped with `steps` given."""
         if self._shuffles_in_python and self.layout.workers > 1:
             python_random.follow_the_chief(all_gather)
+        before = python_random.get_state() if self._made_ahead else None
         self._call_hook("on_epoch_begin")
         super().begin_epoch(all_gather)
+        if before is not None and self._python is not None and not self._seen:
+            # The enqueuer's thread, which the hook has started, draws the order at once.
+            self._python = [before[0], self._python[1]]
 
     def end_epoch(self) -> None:
         """Ends an epoch."""
@@ -276,6 +282,19 @@ class GlobalBatches(Stream):
         self._events.append(name)
         getattr(self._adapter, name)()
 
+    def _hook_again(self, name: str) -> None:
+        """Calls a hook that was called in a run before this one.
+
+        That of the data alone where threads or processes make the batches ahead: what they have
+        made and nobody has taken is the next pass's, for Keras, and an earlier pass takes nothing
+        here.
+        """
+        if not self._made_ahead:
+            self._call_hook(name)
+        else:
+            self._events.append(name)
+            getattr(self._data, name)()
+
     def make_iterator(self, skip: int = 0) -> tf.data.Iterator:
         """Begins the stream anew, after its first batches."""
         self._python = python_random.get_state()
@@ -283,6 +302,11 @@ class GlobalBatches(Stream):
             if skip and not self._cached:
                 return iter(self._shared_out(skip).prefetch(2))
             return iter((self._steps.skip(skip) if skip else self._steps).prefetch(2))
+
+    @property
+    def step_spec(self) -> Step:
+        """Specs of every step."""
+        return self._steps.element_spec
 
     # ------------------------------------------------------------ to resume
 
@@ -301,6 +325,11 @@ class GlobalBatches(Stream):
         """Whether only the batches of a pass tell how the next one goes."""
         hooks_do = isinstance(self._data, keras.utils.PyDataset)
         return not hooks_do and super().makes_every_batch_again
+
+    @property
+    def passes_are_alike(self) -> bool:
+        """Whether an earlier pass leaves nothing that the next one would take up."""
+        return self._made_ahead
 
     @functools.cached_property
     def _is_python(self) -> bool:
@@ -324,6 +353,15 @@ class GlobalBatches(Stream):
                 self._read([resident.HOST] * self.layout.local * position.numbers, position.numbers)
                 self._steps = self._shared_out(0)
         super().go_to(position)
+        self._python = position.python or self._python
+        if self._made_ahead and self.steps_asked not in (None, self.num_batches):
+            log.warning(
+                "a PyDataset with workers=... and steps_per_epoch=%d of its %s batches keeps those "
+                "that an epoch has left for the next one, as Keras does, but not in a checkpoint: "
+                "if on_epoch_end changes the data, the resumed run gets them as they are now",
+                self.steps_asked,
+                self.num_batches,
+            )
 
     def _prepare_last_pass(self, position: Position) -> None:
         if position.python is not None:

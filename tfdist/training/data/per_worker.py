@@ -70,6 +70,20 @@ class PerWorkerData(Stream):
         return self._dataset.element_spec
 
     @property
+    def step_spec(self) -> Step:
+        """Specs of every step."""
+        local = self.layout.local
+        of_each = tf.TensorSpec([local], tf.int64)
+        return Step(
+            parts=(self._dataset.element_spec,) * local,
+            shares=tf.TensorSpec([local], tf.float64),
+            starts=of_each,
+            sizes=of_each,
+            total=tf.TensorSpec([], tf.int64),
+            fingerprint=tf.TensorSpec([], tf.int64),
+        )
+
+    @property
     def source(self) -> tf.data.Dataset:
         """The dataset that the stream is made of."""
         return self._dataset

@@ -5,6 +5,9 @@ the orders of its shuffles one after the other, and a `PyDataset` is told of the
 a position is the list of what has been done; doing it again costs little, as no batch of an earlier
 pass is made (unless only that tells how the next pass goes), and those of the last are skipped.
 
+Random numbers that a `map` draws from a variable (those of Keras' layers) depend on all elements
+before: the variable's value at the beginning of the last pass is kept.
+
 A stream without a seed cannot be made to do the same again: its iterator's own state is kept.
 """
 
@@ -39,6 +42,8 @@ class Position:
         iterator: the last pass's, where nobody can draw its order again; else None.
         batch_size: rows of a global batch, where it is known.
         steps_asked: steps of an epoch, where the user has said so.
+        drawn: the values of the variables from which the data draw, as the last pass began; those
+            of now where the pass is not begun again.
         numbers: whether `iterator` has numbers of rows, and not rows, in its buffers.
     """
 
@@ -51,6 +56,7 @@ class Position:
     iterator: list[np.ndarray] | None = None
     batch_size: int | None = None
     steps_asked: int | None = None
+    drawn: tuple[np.ndarray, ...] = ()
     numbers: bool = False
 
     def to_tree(self) -> dict[str, object]:
@@ -64,4 +70,10 @@ class Position:
         Raises:
             TypeError: it is something else.
         """
-        return cls(**{**entry, "events": tuple(entry["events"])})
+        return cls(
+            **{
+                **entry,
+                "events": tuple(entry["events"]),
+                "drawn": tuple(entry.get("drawn", ())),  # earlier checkpoints lack them
+            }
+        )

@@ -91,12 +91,13 @@ class Stream:
         self.counted = False
         self.ended = False
         self.on_devices: tuple[Any, ...] = ()
-        self._iterator: Iterator[Step] | None = None
+        self._iterator: tf.data.Iterator | None = None
         self._pulled: list[Any] = []
         self._seen = 0
         self._begun = 0
         self._events: list[Event] = []
         self._pass = 0
+        self._drawn: tuple[np.ndarray, ...] = ()
         self.rows = 0
 
     # What each kind of stream has of its own.
@@ -113,6 +114,11 @@ class Stream:
 
     def sample_batch(self) -> Nest:
         """Specs or tensors of one batch, to build the model with."""
+        raise NotImplementedError
+
+    @property
+    def step_spec(self) -> Step:
+        """Specs of every step."""
         raise NotImplementedError
 
     @property
@@ -137,6 +143,16 @@ class Stream:
         source = self.source
         depends = source is not None and tf_datasets.depends_on_the_pass_before(source)
         return self.is_cached or depends
+
+    @functools.cached_property
+    def _drawn_from(self) -> list[tf.Variable]:
+        """The variables of random numbers, and others, that a pass over the data changes."""
+        return [] if self.source is None else tf_datasets.variables_written(self.source)
+
+    @property
+    def passes_are_alike(self) -> bool:
+        """Whether an earlier pass leaves nothing that the next one would take up."""
+        return False
 
     def make_iterator(self, skip: int = 0) -> tf.data.Iterator:
         """Begins the stream anew, after its first batches."""
@@ -180,6 +196,7 @@ class Stream:
         self._drop_iterator()
         self._pass = len(self._events)
         self._events.append(skip)
+        self._drawn = self._values()
         self._iterator = self.make_iterator(skip)
         self._pulled = []
         self._seen = 0
@@ -194,6 +211,7 @@ class Stream:
         state = None
         if is_open and self.draws_anew and not self._pulled:
             state = iterator_state.save(self.iterator)
+        goes_on = is_open and state is None
         return Position(
             tuple(self._events),
             begun,
@@ -203,6 +221,7 @@ class Stream:
             iterator=state,
             batch_size=self.batch_size,
             steps_asked=self.steps_asked,
+            drawn=self._drawn if goes_on else self._values(),
         )
 
     def go_to(self, position: Position) -> None:
@@ -223,19 +242,39 @@ class Stream:
         passes = [i for i, event in enumerate(position.events) if not isinstance(event, str)]
         for i, event in list(enumerate(position.events))[len(self._events) :]:
             if isinstance(event, str):
-                self._call_hook(event)
+                self._hook_again(event)
             elif i == passes[-1] and position.iterator is not None:
                 self._start_over()
                 iterator_state.restore(self.iterator, position.iterator)
                 self._events[-1] = event
             elif i == passes[-1] and position.is_open:
                 self._prepare_last_pass(position)
+                self._draw_from(position)
                 self._start_over(event)
-            elif position.iterator is not None:
-                self._events.append(event)  # what it has drawn is in the iterator's state
+            elif position.iterator is not None or self.passes_are_alike:
+                self._events.append(event)  # an iterator's state has what was drawn before
             else:
                 self._pass_again(event)
+        if position.iterator is not None or not position.is_open:
+            self._draw_from(position)
         self._seen, self._begun = position.seen, position.begun
+
+    def _values(self) -> tuple[np.ndarray, ...]:
+        return tuple(variable.numpy() for variable in self._drawn_from)
+
+    def _draw_from(self, position: Position) -> None:
+        """Sets the variables that the data draw from."""
+        shapes = [value.shape for value in position.drawn]
+        if shapes == [tuple(variable.shape) for variable in self._drawn_from]:
+            for variable, value in zip(self._drawn_from, position.drawn, strict=True):
+                variable.assign(value)
+        elif position.begun:
+            raise CheckpointError(
+                f"the data of the checkpoint draw from {len(shapes)} variables (of seeds, of "
+                f"generators), these from {len(self._drawn_from)}, in the middle of an epoch: "
+                "train on the data of the run that wrote it, or resume from the end of an epoch "
+                "(put the later checkpoints away), or begin anew with resume=False"
+            )
 
     def _check_same(self, what: str, before: int | None, now: int | None) -> None:
         if before is not None and now is not None and before != now:
@@ -259,8 +298,8 @@ class Stream:
     def _prepare_last_pass(self, position: Position) -> None:
         """Sees that the pass that goes on begins as it did."""
 
-    def _call_hook(self, name: str) -> None:
-        """Calls a hook of the data's adapter."""
+    def _hook_again(self, name: str) -> None:
+        """Calls a hook of the data's adapter that was called in a run before this one."""
         raise NotImplementedError
 
     def rewind(self) -> None:

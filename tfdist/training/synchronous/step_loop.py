@@ -19,7 +19,7 @@ from tfdist.training.data import resident
 from tfdist.training.data.stream import Step, rows_in
 from tfdist.training.tracing import traced
 
-__all__ = ["logs_of", "step_loop", "taken"]
+__all__ = ["logs_of", "spec_like", "step_loop", "taken"]
 
 Logs: TypeAlias = dict[str, tf.Tensor]
 
@@ -27,6 +27,18 @@ Logs: TypeAlias = dict[str, tf.Tensor]
 def taken(step: Step) -> tuple[Nest, ...]:
     """What a step's function takes of a `Step`, or of its specs."""
     return step.parts, step.shares, step.starts, step.sizes, step.total
+
+
+def spec_like(step: Step, spec: Step) -> Step:
+    """The specs of a `Step` and of those of its stream that have other numbers of rows."""
+
+    def one(value: tf.Tensor, declared: tf.TypeSpec) -> tf.TypeSpec:
+        if not isinstance(declared, tf.TensorSpec):
+            return declared
+        rows = declared.shape[0] if declared.shape.rank else None
+        return tf.TensorSpec([rows, *value.shape[1:]], declared.dtype)
+
+    return spec._replace(parts=tf.nest.map_structure(one, step.parts, spec.parts))
 
 
 def step_loop(one: Traced, gpus: Sequence[str], alone: bool) -> Traced:

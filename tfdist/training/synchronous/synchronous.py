@@ -13,7 +13,7 @@ import time
 from collections import ChainMap
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import keras
 import numpy as np
@@ -22,7 +22,7 @@ import tensorflow as tf
 from tfdist.compat import tf_collectives
 from tfdist.strategies import fit_clock, own_gpus, step_clock
 from tfdist.strategies.layout import ReplicaLayout
-from tfdist.structures import Logs
+from tfdist.structures import Logs, Traced
 from tfdist.training.data import resident
 from tfdist.training.data.stream import Step, Stream, count_rows
 from tfdist.training.loop.chunking import ChunkLength
@@ -46,7 +46,7 @@ from tfdist.training.synchronous.replica_programs import (
     ReplicaPrograms,
     TraceAgain,
 )
-from tfdist.training.synchronous.step_loop import taken
+from tfdist.training.synchronous.step_loop import spec_like, taken
 from tfdist.training.tracing import traced
 
 __all__ = ["Synchronous"]
@@ -147,7 +147,7 @@ class Synchronous:
             ran = self.run_loop(mode, data.iterator, count, absent, data.on_devices)
             data.took(count)
         else:
-            ran = self.run_steps(mode, steps, data.may_leave_replicas_out)
+            ran = self.run_steps(mode, steps, data.may_leave_replicas_out, data.step_spec)
         step_logs, fingerprint, rows = ran
         data.rows += int(rows)
         if mode == "train" and chunk_length.every is not None:
@@ -215,12 +215,25 @@ class Synchronous:
         count = tf.constant(steps, tf.int32)
         return self._call("loop", mode, may_be_absent, iterator, count, on_devices)
 
-    def run_steps(self, mode: Mode, steps: Sequence[Step], may_be_absent: bool) -> Ran:
-        """Runs the given steps one by one; returns as `run_loop`."""
+    def run_steps(
+        self, mode: Mode, steps: Sequence[Step], may_be_absent: bool, spec: Step | None = None
+    ) -> Ran:
+        """Runs the given steps one by one; returns as `run_loop`.
+
+        Args:
+            mode: "train" or "test".
+            steps: of this process's data.
+            may_be_absent: whether some batch may leave a replica without rows.
+            spec: of all steps of their stream. Written for the first one's own shapes, the program
+                would count rows by a constant, where the next ones' count as Keras counts what has
+                no static shape.
+        """
         logs: dict[str, tf.Tensor] = {}
         fingerprint = np.int64(0)
         rows = 0
         alone = self._rows.replicas == 1
+        if spec is not None and not self.model.run_eagerly:
+            self._write(mode, may_be_absent, spec_like(steps[0], spec))
         for step in steps:
             logs = self._call("one", mode, may_be_absent, *taken(step))
             fingerprint += step.fingerprint.numpy()
@@ -233,6 +246,17 @@ class Synchronous:
         except TraceAgain:
             self._functions.clear()
             return self._function(kind, mode, may_be_absent)(*args)
+
+    def _write(self, mode: Mode, may_be_absent: bool, spec: Step) -> None:
+        """Writes the program of one step for batches of this spec, if there is none yet."""
+        asked = ("one", mode, may_be_absent)
+        if (*asked, step_clock.is_running()) in self._functions:
+            return
+        try:
+            cast(Traced, self._function(*asked)).get_concrete_function(*taken(spec))
+        except TraceAgain:
+            self._functions.clear()
+            cast(Traced, self._function(*asked)).get_concrete_function(*taken(spec))
 
     def _function(self, kind: str, mode: Mode, may_be_absent: bool) -> Callable[..., Any]:
         """The program of this kind ("one" or "loop"), written once."""
