@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import TypeGuard
+from typing import TypeGuard, cast
 
 __all__ = ["is_count", "is_number", "is_wait"]
+
+_LARGEST = 2**63 - 1
 
 _LONGEST_WAIT = 1e9
 """Seconds: 31 years. Tasks tell each other how long they wait, and infinity is no JSON."""
 
 
 def is_count(value: object, least: int = 1) -> TypeGuard[int]:
-    """Tells whether a value is a whole number of at least `least`.
+    """Tells whether a value is a whole number of at least `least`, and no larger than int64 holds.
 
     Example:
         >>> is_count(2), is_count(2.0), is_count(True), is_count(0)
@@ -20,7 +22,7 @@ def is_count(value: object, least: int = 1) -> TypeGuard[int]:
     """
     if isinstance(value, bool) or not isinstance(value, Integral):
         return False
-    return int(value) >= least
+    return least <= int(value) <= _LARGEST
 
 
 def is_number(value: object, above: float) -> TypeGuard[float]:
@@ -32,7 +34,7 @@ def is_number(value: object, above: float) -> TypeGuard[float]:
     """
     if isinstance(value, bool) or not isinstance(value, Real):
         return False
-    return float(value) > above
+    return bool(cast(float, value) > above)  # no float holds every integer that there is
 
 
 def is_wait(value: object) -> TypeGuard[float]:
@@ -42,4 +44,4 @@ def is_wait(value: object) -> TypeGuard[float]:
         >>> is_wait(0.5), is_wait(0), is_wait(float("inf"))
         (True, False, False)
     """
-    return is_number(value, above=0) and float(value) < _LONGEST_WAIT
+    return is_number(value, above=0) and bool(value < _LONGEST_WAIT)

@@ -38,6 +38,8 @@ def private_names_used(tree: ast.Module) -> Iterator[tuple[str, bool]]:
         elif isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("getattr", "hasattr"):
             asked = node.args[1]
             name, of = str(getattr(asked, "value", "")), node.args[0]
+        elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
+            name, of = str(node.value.value), node.value  # a name for others to ask for
         else:
             continue
         if name.startswith("_") and not name.startswith(("__", "_tfdist")):

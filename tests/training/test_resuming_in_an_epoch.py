@@ -30,8 +30,8 @@ def two_replicas() -> tf.distribute.Strategy:
 class Rows(keras.utils.PyDataset):
     """Shuffles its rows itself, at the ends of epochs."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, **workers: Any) -> None:
+        super().__init__(**workers)
         self.order = np.arange(len(X))
 
     def __len__(self) -> int:
@@ -51,6 +51,13 @@ def elements() -> tf.data.Dataset:
 
 def noisy(x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return x + tf.random.stateless_normal([8], tf.cast(tf.stack([y, 1]), tf.int32)), y
+
+
+def drawn() -> tf.data.Dataset:
+    """Noise whose state is in variables: of a layer's seed, and of a generator."""
+    layer, rng = keras.layers.GaussianNoise(0.3, seed=3), tf.random.Generator.from_seed(4)
+    noisier = elements().shuffle(50).map(lambda x, y: (layer(x[None], training=True)[0], y))
+    return noisier.batch(15).map(lambda x, y: (x + rng.normal([8]), y))
 
 
 def generator() -> Iterator[Any]:
@@ -77,10 +84,12 @@ DATA: dict[str, Callable[[], dict[str, Any]]] = {
         "steps_per_epoch": 5,
     },
     "shuffled and cached": lambda: {"x": elements().shuffle(50).cache().batch(15)},
+    "drawn from variables": lambda: {"x": drawn()},
     "of unknown length": lambda: {
         "x": elements().shuffle(50).filter(lambda x, _: x[0] < 1).batch(15)
     },
     "a PyDataset": lambda: {"x": Rows(), "shuffle": True},
+    "a PyDataset made ahead": lambda: {"x": Rows(workers=2, max_queue_size=3), "shuffle": True},
     "a generator": lambda: {"x": generator(), "steps_per_epoch": 6},
     "of each worker": lambda: {"x": of_each_worker},
 }
@@ -153,15 +162,22 @@ def train(
     }
 
 
-def check(strategy: tf.distribute.Strategy, folder: Path, kind: str, **plug: Any) -> None:
+def check(
+    strategy: tf.distribute.Strategy,
+    folder: Path,
+    kind: str,
+    at: tuple[int, int] = (1, 3),
+    **plug: Any,
+) -> None:
     def run(name: str, interrupt: tuple[int, int] = (-1, -1)) -> dict[str, Any]:
         keras.utils.set_random_seed(5)
         return train(strategy, folder / name, DATA[kind](), interrupt, **plug)
 
     whole = run("whole")
     with pytest.raises(Interrupted):
-        run("parts", (1, 3))
-    assert (folder / "parts" / "epoch-00001-step-0000002.keras").exists()
+        run("parts", at)
+    last = f"epoch-{at[0]:05d}" + ("-step-0000002" if at[1] else "")
+    assert (folder / "parts" / f"{last}.keras").exists()
     assert run("parts") == whole
     assert whole["epochs"] == [0, 1, 2]
 
@@ -173,7 +189,7 @@ def kinds(*usual: str) -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    "kind", kinds("shuffled, mapped and batched", "a PyDataset", "of each worker")
+    "kind", kinds("shuffled, mapped and batched", "a PyDataset made ahead", "of each worker")
 )
 def test_on_two_replicas(kind: str, two_replicas: tf.distribute.Strategy, tmp_path: Path) -> None:
     check(two_replicas, tmp_path, kind)
@@ -182,6 +198,32 @@ def test_on_two_replicas(kind: str, two_replicas: tf.distribute.Strategy, tmp_pa
 @pytest.mark.parametrize("kind", kinds("shuffled and cached", "a generator"))
 def test_on_one_device(kind: str, tmp_path: Path) -> None:
     check(tfdist.strategy("one_device"), tmp_path, kind)
+
+
+@pytest.mark.parametrize("at", [(1, 3), (2, 0)])
+def test_noise_of_the_data_goes_on(
+    at: tuple[int, int], two_replicas: tf.distribute.Strategy, tmp_path: Path
+) -> None:
+    """In the middle of an epoch, and at the end of one."""
+    check(two_replicas, tmp_path, "drawn from variables", at)
+
+
+def test_averages_that_are_swapped_in_at_the_ends_of_epochs(tmp_path: Path) -> None:
+    def run(name: str, *interrupt: Any) -> Any:
+        keras.utils.set_random_seed(5)
+        model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(1)])
+        model.compile(keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.8), "mse")
+        keep = tfdist.callbacks.Checkpoint(tmp_path / name, every_steps=2)
+        swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
+        tfdist.plug(model)
+        model.fit(X, Y, batch_size=15, epochs=3, verbose=0, callbacks=[swap, keep, *interrupt])
+        return [weight.tolist() for weight in model.get_weights()]
+
+    whole = run("whole")
+    for at in (1, 3), (2, 0):
+        with pytest.raises(Interrupted):
+            run(f"parts {at}", Interrupt(*at))
+        assert run(f"parts {at}") == whole
 
 
 def test_what_gradients_were_rounded_by_is_kept(
@@ -266,12 +308,38 @@ def test_steps_are_asked_of_one_checkpoint_and_of_a_plugged_model(tmp_path: Path
         ({"every_steps": 0}, "every_steps=0: give a number of steps"),
         ({"every_steps": 1.5}, "every_steps=1.5: give a number of steps"),
         ({"every_secs": 0}, "every_secs=0: give a number of seconds"),
+        ({"every": 10**400}, "every=1000"),
+        ({"resume": "no"}, "resume='no': give True or False"),
+        ({"save_on_background": 1}, "save_on_background=1: give True or False"),
         ({"every_secs": "5"}, "every_secs='5': give a number of seconds"),
     ],
 )
 def test_wrong_options_are_named(options: dict[str, Any], said: str, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=said):
         tfdist.callbacks.Checkpoint(tmp_path, **options)
+
+
+def test_a_directory_that_is_none_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for directory, said in (
+        (None, "directory=None: give the path of a folder"),
+        ("", "directory='': give the path of a folder"),
+        (tmp_path / "file", "file is a file: give the path of a folder"),
+    ):
+        with pytest.raises(CheckpointError, match=said):
+            tfdist.callbacks.Checkpoint(directory)  # type: ignore[arg-type]
+
+
+def test_another_optimizer_is_refused(tmp_path: Path) -> None:
+    def fit(optimizer: str) -> None:
+        model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(1)])
+        model.compile(optimizer, "mse")
+        keep = tfdist.callbacks.Checkpoint(tmp_path)
+        tfdist.plug(model).fit(X, Y, epochs=1, verbose=0, callbacks=[keep])
+
+    fit("adam")
+    with pytest.raises(CheckpointError, match="another optimizer: compile with that one"):
+        fit("sgd")
 
 
 def test_seconds_pass_and_a_state_is_kept(tmp_path: Path) -> None:

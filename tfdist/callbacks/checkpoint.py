@@ -101,6 +101,9 @@ class Checkpoint(keras.callbacks.Callback):
         super().__init__()
         if not (sharded is None or isinstance(sharded, bool)):
             raise CheckpointError(f"sharded={sharded!r}: give True, False or None (by the size)")
+        for name, flag in {"resume": resume, "save_on_background": save_on_background}.items():
+            if not isinstance(flag, bool):
+                raise CheckpointError(f"{name}={flag!r}: give True or False")
         for name, value in {"every": every, "every_steps": every_steps}.items():
             if (value is not None or name == "every") and not is_count(value):
                 what = "epochs" if name == "every" else "steps"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import warnings
 from collections.abc import Callable, Iterator
 
 import keras
@@ -90,10 +91,23 @@ def save(model: keras.Model, path: str) -> None:
         keras_writer(model, "save")(path)
 
 
-def load_weights(model: keras.Model, path: str) -> None:
-    """Loads what `save` wrote into a model whose parts are built."""
-    with _taken_for_built(model):
+def load_weights(model: keras.Model, path: str) -> str | None:
+    """Loads what `save` wrote into a model whose parts are built.
+
+    Returns:
+        What Keras says of an optimizer whose variables it has left out, as the file has those of
+        another one; None where it took all.
+    """
+    with _taken_for_built(model), warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
         model.load_weights(path)
+    skipped = None
+    for one in told:
+        if str(one.message).startswith("Skipping variable loading for optimizer"):
+            skipped = str(one.message)
+        else:
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+    return skipped
 
 
 @contextlib.contextmanager
@@ -152,6 +166,10 @@ def compute_loss(
         )
     finally:
         model._losses_override = before
+
+
+AVERAGES_ARE_IN = "_ema_weights_in_model"
+"""Where a SwapEMAWeights callback notes which weights are in the model."""
 
 
 def profiles(callback: keras.callbacks.TensorBoard) -> bool:

@@ -149,6 +149,7 @@ PARTS: tuple[tuple[Owner, tuple[str, ...]], ...] = (
     (of(keras_node, "Node"), ("arguments", "is_input", "operation")),
     (of(keras_arguments, "SymbolicArguments"), ("fill_in",)),
     (of(keras_compile, "CompileLoss"), ("_flat_losses",)),
+    (keras.callbacks.SwapEMAWeights, ("_ema_weights_in_model",)),
     (keras.callbacks.TensorBoard, ("_should_trace",)),
     # variables, tensors, optimizers
     (keras.Variable, ("_direct_assign", "_path", "_value", "handle")),
@@ -179,8 +180,9 @@ PARTS: tuple[tuple[Owner, tuple[str, ...]], ...] = (
     (keras_loss, ("squeeze_or_expand_to_same_rank",)),
     # data
     (keras_data_utils, ("class_weight_to_sample_weights", "unpack_x_y_sample_weight")),
-    (keras_data_adapters, ("ArrayDataAdapter", "get_data_adapter")),
+    (keras_data_adapters, ("ArrayDataAdapter", "PyDatasetAdapter", "get_data_adapter")),
     (of(keras_data_adapters, "ArrayDataAdapter"), ("_inputs", "_num_samples")),
+    (of(keras_data_adapters, "PyDatasetAdapter"), ("enqueuer",)),
     (
         keras_array_slicing,
         (
@@ -263,6 +265,7 @@ PARTS: tuple[tuple[Owner, tuple[str, ...]], ...] = (
     (tf_session, ("TF_TryEvaluateConstant_wrapper",)),
     (tf_context, ("context", "eager_mode", "global_seed")),
     (tf_control, ("ASYNC_STATEFUL_OPS",)),
+    (tf.data.Dataset, ("_functions", "_inputs")),
     (tf.Operation, ("_add_control_inputs",)),
     (tf.GradientTape, ("_persistent",)),
 )

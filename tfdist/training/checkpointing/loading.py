@@ -13,6 +13,7 @@ from tfdist.training.checkpointing.server_copies import on_servers
 from tfdist.training.checkpointing.server_files import blind_servers
 from tfdist.training.checkpointing.server_reading import ServerReading
 from tfdist.training.checkpointing.sharded_folder import is_sharded
+from tfdist.training.model_parts import optimizers_of
 
 __all__ = ["load_variables"]
 
@@ -36,7 +37,12 @@ def load_variables(
         CheckpointError, ValueError, OSError, KeyError, TypeError: it is of another model.
     """
     if not is_sharded(path):
-        keras_trainer.load_weights(model, str(path))
+        skipped = keras_trainer.load_weights(model, str(path))
+        if skipped and any(optimizer.built for optimizer in optimizers_of(model)):
+            raise ValueError(
+                f"it was trained by another optimizer: compile with that one, or train on from the "
+                f"weights alone by model.load_weights and resume=False; Keras says: {skipped}"
+            )
         return None
     by_servers = not blind_servers(path.parent, on_servers(variables.values()))
     damage = ServerReading(path, by_servers).into(variables, whole)

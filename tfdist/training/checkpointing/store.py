@@ -133,6 +133,10 @@ class Store:
     """
 
     def __init__(self, directory: str | os.PathLike[str], keep: int = 3) -> None:
+        if not (directory and isinstance(directory, str | os.PathLike)):
+            raise CheckpointError(f"directory={directory!r}: give the path of a folder")
+        if Path(directory).is_file():
+            raise CheckpointError(f"{directory} is a file: give the path of a folder")
         if not is_count(keep):
             raise CheckpointError(f"keep={keep!r}: give the number of checkpoints, at least 1")
         self.directory = Path(directory)

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from tfdist.compat import keras_trainer
 from tfdist.errors import CheckpointError
 
 __all__ = ["give_back", "states_of"]
@@ -17,8 +18,9 @@ _KEPT: dict[type[keras.callbacks.Callback], tuple[str, ...]] = {
     _callbacks.History: ("history", "epoch"),
     _callbacks.ModelCheckpoint: ("best",),
     _callbacks.ReduceLROnPlateau: ("wait", "best", "cooldown_counter"),
+    _callbacks.SwapEMAWeights: (keras_trainer.AVERAGES_ARE_IN,),
 }
-"""What Keras' own callbacks remember between epochs: their public attributes."""
+"""What Keras' own callbacks remember between epochs, in attributes of theirs."""
 
 
 def states_of(callbacks: Sequence[keras.callbacks.Callback]) -> dict[str, object]:
