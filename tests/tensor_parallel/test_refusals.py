@@ -13,6 +13,7 @@ from keras import layers, optimizers
 
 import tfdist
 from tests.tensor_parallel.test_equals_one_device import deep, fit, strategy
+from tests.training import comparing
 from tfdist.errors import PlugError, StrategyError
 from tfdist.training.tensor_parallel.splitting import split_weights
 
@@ -43,6 +44,11 @@ def dense(**options: Any) -> Callable[[], keras.Model]:
         )
 
     return make
+
+
+def spectral() -> keras.Model:
+    inner = layers.Dense(6, name="column_1")
+    return keras.Sequential([keras.Input((8,)), layers.SpectralNormalization(inner)])
 
 
 REFUSED: dict[str, tuple[Callable[[], keras.Model], Any, str]] = {
@@ -90,6 +96,11 @@ REFUSED: dict[str, tuple[Callable[[], keras.Model], Any, str]] = {
         dense(kernel_constraint="max_norm"),
         COLUMN,
         "kernel_constraint=MaxNorm may look at it as a whole",
+    ),
+    "a weight that another layer assigns": (
+        spectral,
+        COLUMN,
+        "another layer holds it, too, as SpectralNormalization does: leave it whole",
     ),
     "LoRA": (dense(lora_rank=2), COLUMN, "the layer has LoRA"),
 }
@@ -179,3 +190,31 @@ def test_degrees_that_do_not_fit_are_refused() -> None:
         tfdist.strategy("mirrored", layout_map=COLUMN)
     with pytest.raises(StrategyError, match=r"microbatches means nothing to .*'tensor_parallel'"):
         tfdist.strategy("tensor_parallel", logical_devices=3, microbatches=8)
+
+
+def test_a_weight_that_two_layers_hold_stays_whole() -> None:
+    class Normalized(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.wide = [layers.Dense(128, "tanh") for _ in range(2)]
+            self.normalized = layers.SpectralNormalization(layers.Dense(128, "tanh"))
+            self.last = layers.Dense(3, "softmax")
+
+        def call(self, x: Any, training: bool = False) -> Any:
+            for layer in self.wide:
+                x = layer(x)
+            return self.last(self.normalized(x, training=training))
+
+    def make() -> keras.Model:
+        model = Normalized()
+        model.compile(optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+        return model
+
+    plain = comparing.in_plain_keras(make, fit)
+    with comparing.seeded():
+        with strategy(None).scope():
+            model = make()
+        tfdist.plug(model)
+        history = fit(model)
+    assert [whole.path.split("/")[-2] for whole in split_weights(model)] == ["dense_1"] * 2
+    np.testing.assert_allclose(history["loss"], plain.result["loss"], rtol=1e-5)

@@ -287,6 +287,27 @@ def test_a_layer_that_assigns_what_is_trained_is_refused() -> None:
         piped(TWO, normalized).fit(X, LABELS, **FIT)
 
 
+class Summed(layers.Layer):
+    """Adds a sum over the rows to the loss."""
+
+    def call(self, x: Any) -> Any:
+        self.add_loss(0.01 * ops.sum(ops.square(x)))
+        return x
+
+
+def test_a_sum_that_a_layer_adds_counts_the_rows_that_there_are() -> None:
+    """The last batch has fewer rows than there are microbatches."""
+
+    def summing() -> keras.Model:
+        hidden = [layers.Dense(6, "tanh"), Summed(), layers.Dense(5, "tanh"), Summed()]
+        model = keras.Sequential([keras.Input((8,)), *hidden, layers.Dense(3)])
+        model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        return model
+
+    fit: Use = lambda m: m.fit(X[:26], LABELS[:26], **{**FIT, "batch_size": 8}).history  # noqa: E731
+    same(summing, fit, {**TWO, "microbatches": 4})
+
+
 def tied() -> keras.Model:
     """A table that the first stage looks up and the last multiplies with."""
     inputs = keras.Input((6,), dtype="int32")

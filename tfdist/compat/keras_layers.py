@@ -29,6 +29,7 @@ __all__ = [
     "logits_of",
     "mask_of",
     "not_cast",
+    "own_weights",
     "remake_weight",
     "set_embeddings",
     "set_kernel",
@@ -79,6 +80,11 @@ def leaf_layers(model: keras.Model) -> list[keras.layers.Layer]:
 def has_layers(layer: keras.layers.Layer) -> bool:
     """Whether a layer holds others."""
     return bool(layer._layers)
+
+
+def own_weights(layer: keras.layers.Layer) -> list[keras.Variable]:
+    """Returns the weights that a layer holds itself, and not by a layer in it."""
+    return [*layer._trainable_variables, *layer._non_trainable_variables]
 
 
 def remake_weight(layer: keras.layers.Layer, old: keras.Variable, make: Callable[[bool], T]) -> T:

@@ -86,9 +86,9 @@ def run_segment(
         if changed[key] is not before[key]:
             raise PlugError(
                 f"{variables[key].path} is trained, and a layer assigns it in its call (as "
-                "SpectralNormalization does), but in a pipeline only weights that are not trained "
-                'can be: train on another kind of strategy ("mirrored", "multi_worker"), or leave '
-                "that layer out"
+                "SpectralNormalization does), but in a pipeline, and on tensor_parallel, only "
+                "weights that are not trained can be: train on another kind of strategy "
+                '("mirrored", "multi_worker"), or leave that layer out'
             )
     return Ran(
         outputs=[values[id(symbol)] for symbol in segment.outputs],

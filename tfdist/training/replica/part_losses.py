@@ -93,7 +93,11 @@ def weighed(loss: tf.Tensor) -> tf.Tensor:
     cure = "write a train_step of your own, which sees the whole batch"
     terms = _current.terms.of(loss, slopes=False)
     _current.terms.warn(terms, "the loss", cure)
-    return tf.add_n([term.value * term.weight for term in terms])
+    whole = tf.add_n([term.value * term.weight for term in terms])
+    if all(term.by_share for term in terms):
+        return whole
+    # A part without rows has a stand-in, which a share of 0 takes out of a mean, not of a sum.
+    return tf.where(_current.terms.share > 0, whole, tf.zeros_like(whole))
 
 
 def is_sum(value: tf.Tensor) -> bool:

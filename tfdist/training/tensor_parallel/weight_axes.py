@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from typing import Any
 
 import keras
@@ -63,6 +64,7 @@ def cuts_of(model: keras.Model, layout: WeightLayout | None, parts: int) -> list
         return _by_shapes(model, parts)
     layout.check_all_used([str(v.path) for v in model.variables])
     found = []
+    shared = _held_by_several(model)
     for layer in unique(keras_layers.all_layers(model)):
         weight = _weight_of(layer)
         if weight is None:
@@ -72,7 +74,7 @@ def cuts_of(model: keras.Model, layout: WeightLayout | None, parts: int) -> list
         _check_others(layer, layout, weight, axis)
         if axis is None:
             continue
-        if why := _why_whole(layer, axis, parts):
+        if why := _why_whole(layer, axis, parts) or _why_shared(layer, shared):
             raise PlugError(f"layout_map cuts {weight.path!r} along axis {axis}, but {why}")
         found.append(Cut(layer, axis))
     return found
@@ -152,6 +154,21 @@ def _why_whole(layer: keras.layers.Layer, axis: int, parts: int) -> str:
     return ""
 
 
+def _held_by_several(model: keras.Model) -> set[int]:
+    """The identities of the weights that more than one layer holds."""
+    layers = unique(keras_layers.all_layers(model))
+    held = Counter(id(one) for layer in layers for one in unique(keras_layers.own_weights(layer)))
+    return {weight for weight, count in held.items() if count > 1}
+
+
+def _why_shared(layer: keras.layers.Layer, shared: set[int]) -> str:
+    """Says of a weight that several layers hold that it cannot be cut; "" of others."""
+    own = [_weight_of(layer), getattr(layer, "bias", None)]
+    if any(id(one) in shared for one in own):
+        return "another layer holds it, too, as SpectralNormalization does: leave it whole"
+    return ""
+
+
 # ---------------------------------------------------------------- without a layout
 
 
@@ -166,6 +183,7 @@ def _by_shapes(model: keras.Model, parts: int) -> list[Cut]:
             axes.update(cuts)
         else:
             axes.update((key, -1) for key, _ in cuts)
+    shared = _held_by_several(model)
     before: int | None = None  # how many outputs of the product before this layer are cut
     for layer in layers:
         weight = _weight_of(layer)
@@ -177,7 +195,8 @@ def _by_shapes(model: keras.Model, parts: int) -> list[Cut]:
             axes[id(layer)] = _axis_by_shape(layer, weight, before)
         axis = axes[id(layer)]
         small = math.prod(weight.shape) < _SMALLEST and not _continues(layer, axis, before)
-        if axis < 0 or small or _why_whole(layer, axis, parts):
+        whole = _why_whole(layer, axis, parts) or _why_shared(layer, shared)
+        if axis < 0 or small or whole:
             axes[id(layer)] = -1
             before = None
             continue
