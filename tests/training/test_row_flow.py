@@ -48,11 +48,26 @@ def square(x: Any) -> Any:
     return tf.reduce_sum(tf.square(x), axis=1)
 
 
+def mean_of(x: Any) -> Any:
+    return tf.reduce_mean(x)
+
+
+def steepness(x: Any, y: Any) -> Any:
+    """The gradient of a mean's square with respect to each row."""
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        score = tf.square(tf.reduce_mean(square(x) * y[:, 0]))
+    return tape.gradient(score, x)
+
+
 def rows_of(x: Any) -> Any:
     return tf.cast(tf.shape(x)[0], tf.float32)
 
 
 SUMS: dict[str, Number] = {
+    "masked by lengths": lambda x, y: tf.reduce_sum(
+        x * tf.sequence_mask(tf.where(y[:, 0] > 0, WIDTH, 2), dtype="float32")
+    ),
     "all at once": lambda x, y: tf.reduce_sum(tf.square(x)),
     "of a number for each row": lambda x, y: tf.reduce_sum(square(x) * y[:, 0]),
     "of a product with weights": lambda x, y: tf.reduce_sum(tf.square(x @ KERNEL)),
@@ -113,6 +128,18 @@ SUMS: dict[str, Number] = {
     ),
 }
 MEANS: dict[str, Number] = {
+    "rolled along a row": lambda x, y: tf.reduce_mean(x * tf.roll(x, 1, 1)),
+    "reversed along a row": lambda x, y: tf.reduce_mean(x * tf.reverse(x, [1])),
+    "padded along a row": lambda x, y: tf.reduce_mean(tf.square(tf.pad(x, [[0, 0], [1, 0]]))),
+    "transformed along a row": lambda x, y: tf.reduce_mean(
+        tf.abs(tf.signal.fft(tf.complex(x, 0.0)))
+    ),
+    "a slice of each row": lambda x, y: tf.reduce_mean(tf.slice(x, [0, 1], [-1, 2]) ** 2),
+    "with a row for each": lambda x, y: tf.reduce_mean(
+        square(x)
+        * tf.ones(tf.shape(x)[:1])
+        * (1 + 0 * tf.random.stateless_uniform(tf.shape(x), [1, 2])[:, 0])
+    ),
     "all at once": lambda x, y: tf.reduce_mean(tf.square(x)),
     "plus a constant": lambda x, y: tf.reduce_mean(x) + 3.0,
     "difference": lambda x, y: 2.0 * tf.reduce_mean(x) - tf.reduce_mean(y) / 3.0,
@@ -164,6 +191,28 @@ ACROSS: dict[str, Number] = {
     "one row less": lambda x, y: tf.reduce_sum(x) / (rows_of(x) - 1.0),
     "sum and mean": lambda x, y: tf.reduce_sum(x) + tf.reduce_mean(y),
     "root of a sum": lambda x, y: tf.sqrt(tf.reduce_sum(tf.square(x))),
+    "weights over their mean": lambda x, y: tf.reduce_mean(square(x) * y[:, 0] / mean_of(y)),
+    "a sum of weights over their mean": lambda x, y: tf.reduce_sum(
+        square(x) * y[:, 0] / mean_of(y)
+    ),
+    "normalized by its own moments": lambda x, y: tf.reduce_mean(
+        y[:, 0] * (square(x) - mean_of(square(x))) / tf.math.reduce_std(square(x))
+    ),
+    "normalized by nn.moments": lambda x, y: tf.reduce_mean(
+        tf.nn.batch_normalization(x, *tf.nn.moments(x, 0), None, None, 1e-3) ** 3
+    ),
+    "less the first": lambda x, y: tf.reduce_mean(tf.abs(x - x[:1])),
+    "beside the next": lambda x, y: tf.reduce_mean(x * tf.roll(x, 1, 0)),
+    "beside the last": lambda x, y: tf.reduce_mean(x * tf.reverse(x, [0])),
+    "transformed along the rows": lambda x, y: tf.reduce_mean(
+        tf.abs(tf.signal.fft(tf.complex(tf.transpose(x), 0.0)))
+    ),
+    "padded": lambda x, y: tf.reduce_mean(tf.square(tf.pad(x, [[1, 0], [0, 0]]))),
+    "in closed form": lambda x, y: tf.reduce_mean((x @ tf.matmul(x, y, transpose_a=True) - y) ** 2),
+    "a slice": lambda x, y: tf.reduce_mean(tf.slice(x, [1, 0], [-1, 2]) ** 2),
+    "a penalty of a mean's gradients": lambda x, y: tf.reduce_mean(
+        steepness(tf.convert_to_tensor(x), y) ** 2
+    ),
     "log of a sum": lambda x, y: tf.math.log(tf.reduce_sum(tf.square(x))),
 }
 

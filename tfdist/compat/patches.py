@@ -120,6 +120,9 @@ POINTS: Mapping[str, Point] = {
     "call_loss": Point(
         names.of(keras_losses, "LossFunctionWrapper"), "call", ("self", "y_true", "y_pred")
     ),
+    "call_normalization": Point(
+        keras.layers.BatchNormalization, "call", ("self", "inputs", "training", "mask")
+    ),
     "call_image_layer": Point(
         names.of(keras_image_layer, "BaseImagePreprocessingLayer"),
         "call",

@@ -26,6 +26,7 @@ Outside of a traced step, and on every other thread, Keras is untouched.
 `row_rules.py`: which rule says what an operation makes of rows.
 `row_entries.py`: the rules of what works entry by entry, and of what has no rule.
 `row_shapes.py`: those of what moves, sums or picks along dimensions.
+`row_moves.py`: those of what mixes entries along a dimension, or leaves some out.
 `row_products.py`: those of products of matrices, and of lookups.
 `across_rows.py`: Keras' losses and layers that look across the rows: Dice, Circle, MixUp.
 `gradients.py`: gradients are the whole batch's from the tape on; clipping, `apply`, XLA.

@@ -2,6 +2,7 @@
 
 Dice and Tversky are quotients of sums over all rows, unless they are told to leave the rows apart;
 Circle compares each row with all others; MixUp and CutMix mix a row with another one.
+BatchNormalization is left as Keras has it.
 """
 
 from __future__ import annotations
@@ -44,4 +45,24 @@ def _call_image_layer(self: keras.layers.Layer, data: Nest, training: bool = Tru
     return own_rows(call(self, gather_batch(data), training))
 
 
-PATCHES = Patches({"call_loss": _call_loss, "call_image_layer": _call_image_layer})
+def _call_normalization(
+    self: keras.layers.BatchNormalization,
+    inputs: tf.Tensor,
+    training: bool | None = None,
+    mask: tf.Tensor | None = None,
+) -> tf.Tensor:
+    """BatchNormalization, whose rows are told of when a model is plugged in, not in each loss."""
+    found = patches.original("call_normalization")(self, inputs, training, mask)
+    step = current()
+    if step is not None:
+        step.with_rows[id(found)] = found
+    return found
+
+
+PATCHES = Patches(
+    {
+        "call_loss": _call_loss,
+        "call_image_layer": _call_image_layer,
+        "call_normalization": _call_normalization,
+    }
+)

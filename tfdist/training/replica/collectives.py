@@ -60,7 +60,9 @@ def own_rows(value: T) -> T:
     if step is None or step.rows is None:
         return value
     start, stop = step.rows.start, step.rows.start + step.rows.count
-    return tf.nest.map_structure(lambda one: one[start:stop], value)
+    own = tf.nest.map_structure(lambda one: one[start:stop], value)
+    step.with_rows.update({id(one): one for one in tf.nest.flatten(own)})
+    return own
 
 
 def _all_reduce(

@@ -16,6 +16,7 @@ from tfdist.training.replica.reductions import (
     flow_of,
     parts_of,
     warn_of,
+    warn_of_rows,
     weighted_part,
 )
 from tfdist.training.replica.step import ReplicaStep, current
@@ -46,6 +47,7 @@ def _reduce_values(
     whole = patches.original("reduce_values")
     if step is None or values.shape.rank == 0 or reduction in (None, "none"):
         return whole(values, sample_weight, reduction)
+    warn_of_rows(step, values, "a loss")
     if reduction == "sum":
         return step.a_mean(step.undo_share(tf.reduce_sum(values)))
     if reduction == "mean_with_sample_weight" and sample_weight is not None:

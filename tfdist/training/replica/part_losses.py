@@ -25,6 +25,8 @@ from tfdist.training.replica.terms import Terms
 
 __all__ = ["Totals", "is_sum", "part_of_batch", "weighed"]
 
+_CURE = "write a train_step of your own, which sees the whole batch"
+
 
 @dataclasses.dataclass
 class Totals:
@@ -90,9 +92,8 @@ def part_of_batch(
 def weighed(loss: tf.Tensor) -> tf.Tensor:
     """Returns what a part's loss is of the whole batch's: a mean by the share, a sum all of it."""
     assert _current.terms is not None
-    cure = "write a train_step of your own, which sees the whole batch"
     terms = _current.terms.of(loss, slopes=False)
-    _current.terms.warn(terms, "the loss", cure)
+    _current.terms.warn(terms, "the loss", _CURE)
     whole = tf.add_n([term.value * term.weight for term in terms])
     if all(term.by_share for term in terms):
         return whole
@@ -165,6 +166,8 @@ def _reduce_values(
     original = patches.original("reduce_values")
     if _current.totals is None or values.shape.rank == 0:
         return original(values, sample_weight, reduction)
+    if _current.terms is not None and _current.totals.known:
+        _current.terms.warn_of_rows(values, "a loss", _CURE)
     if reduction == "mean_with_sample_weight" and sample_weight is not None:
         total = _next(lambda: tf.reduce_sum(sample_weight))
         if total is not None:

@@ -185,6 +185,7 @@ def _drawn(tensor: tf.Tensor) -> tf.Tensor:
     step = current()
     if step is not None:
         step.replication.mark([tensor], Kind.RANDOM)
+        step.with_rows[id(tensor)] = tensor
     return tensor
 
 

@@ -23,7 +23,9 @@ from tfdist.training.replica.row_rules import RULES
 from tfdist.training.replica.step import ReplicaStep
 from tfdist.training.replica.terms import Term, Terms
 
-__all__ = ["flow_of", "may_count_rows", "parts_of", "warn_of", "weighted_part"]
+__all__ = ["flow_of", "may_count_rows", "parts_of", "warn_of", "warn_of_rows", "weighted_part"]
+
+_CURE = "take tfdist.gather_batch first"
 
 
 def _terms(step: ReplicaStep) -> Terms:
@@ -82,7 +84,19 @@ def warn_of(step: ReplicaStep, terms: Sequence[Term], what: str) -> None:
         what: it is, in a few words.
     """
     if step.rows is not None:
-        _terms(step).warn(terms, what, "take tfdist.gather_batch first")
+        _terms(step).warn(terms, what, _CURE)
+
+
+def warn_of_rows(step: ReplicaStep, values: tf.Tensor, what: str) -> None:
+    """Says so where numbers of the rows are computed of others, too, but of the replica's alone.
+
+    Args:
+        step: the current step.
+        values: a number for each row, or several.
+        what: they are, in a few words.
+    """
+    if step.rows is not None:
+        _terms(step).warn_of_rows(values, what, _CURE)
 
 
 def may_count_rows(step: ReplicaStep, number: tf.Tensor) -> bool:

@@ -201,5 +201,5 @@ def tiled(node: Node) -> Flow:
     """`Tile`: as often as there are rows, what has none gets some."""
     flow, times = node.flows
     if times.counts is not None:
-        return UNKNOWN if flow.varies else Flow(axis=times.counts, exact=False)
+        return UNKNOWN if flow.varies else Flow(axis=times.counts)
     return flow

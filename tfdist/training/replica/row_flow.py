@@ -31,9 +31,11 @@ class Flow:
         axis: the dimension along which they lie; None for none.
         degree: the power by which it, or each of its entries, grows with the number of rows; None
             if nobody can tell.
-        exact: whether the replicas' parts make up the whole.
+        exact: whether the replicas' parts make up the whole; of what has rows, whether each of
+            them is computed of its own row alone.
         varies: whether it depends on the rows at all.
         is_count: whether it is the number of rows, perhaps times a constant.
+        by_count: whether of the rows it depends on nothing but how many numbers there are.
         counts: of a shape: which of its numbers is that of the rows.
         divided: whether its entries are divided by a constant that may be the number of rows.
         some: whether it has some of the rows only, how many the replica's data tell.
@@ -45,6 +47,7 @@ class Flow:
     exact: bool = True
     varies: bool = True
     is_count: bool = False
+    by_count: bool = False
     counts: int | None = None
     divided: bool = False
     some: bool = False
@@ -181,11 +184,21 @@ class RowFlow:
             return FIXED
         rule = self._rules.get(operation.type, self._otherwise)
         found = rule(Node(tensor, flows, self._static))
+        varying = [flow for flow in flows if flow.varies]
+        rowed = [flow for flow in varying if flow.has_rows]
+        exact = found.exact and all(flow.exact for flow in rowed)
         if not found.has_rows:
-            return found
-        some = found.some or any(flow.some for flow in flows)
-        merged = found.merged or any(flow.merged for flow in flows)
-        return dataclasses.replace(found, some=some, merged=merged)
+            counts = found.is_count or found.counts is not None
+            counts = counts or found.by_count or all(flow.by_count for flow in varying)
+            return dataclasses.replace(found, exact=exact, by_count=counts)
+        some = found.some or any(flow.some for flow in rowed)
+        merged = found.merged or any(flow.merged for flow in rowed)
+        if any(not (flow.has_rows or flow.by_count) for flow in varying):
+            exact = False  # of a number that is made of several rows
+        picks = operation.type in ("GatherV2", "GatherNd")
+        if not picks and len({flow.some for flow in rowed}) > 1:
+            exact = False  # of a row and another one
+        return dataclasses.replace(found, exact=exact, some=some, merged=merged)
 
     def _by_shape(self, tensor: tf.Tensor) -> Flow:
         """What the shape alone tells: rows come first."""

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from tfdist.training.replica import row_entries, row_products, row_shapes
+from tfdist.training.replica import row_entries, row_moves, row_products, row_shapes
 from tfdist.training.replica.row_flow import Rule
 
 __all__ = ["RULES"]
 
 _KEPT = (
     *("Cast", "CheckNumerics", "CheckNumericsV2", "DebugGradientIdentity", "Identity", "Neg"),
-    *("PreventGradient", "Snapshot", "StopGradient", "ReverseV2", "TensorListFromTensor"),
+    *(
+        "PreventGradient",
+        "Snapshot",
+        "StopGradient",
+        "TensorListFromTensor",
+        "Conj",
+        "Imag",
+        "Real",
+    ),
 )
 _LARGER = ("Abs", "LeakyRelu", "Maximum", "Minimum", "Relu")
 _EACH = (
@@ -61,11 +69,18 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(
         ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"), row_shapes.normalized
     ),
-    **dict.fromkeys(("Cumsum", "Cumprod", "CumulativeLogsumexp"), row_shapes.along),
+    **dict.fromkeys(("Cumsum", "Cumprod", "CumulativeLogsumexp"), row_moves.along),
     "Where": row_shapes.listed,
     "Tile": row_entries.tiled,
     **dict.fromkeys(("Softmax", "LogSoftmax"), row_entries.normalized_along_last),
     **dict.fromkeys(("While", "StatelessWhile"), row_shapes.looped),
+    **dict.fromkeys(("TensorListPushBack", "TensorListSetItem"), row_shapes.lists_an_item),
     "TensorListStack": row_shapes.stacked,
-    "TopKV2": row_shapes.along_last,
+    "ReverseV2": row_moves.reordered(1),
+    "Roll": row_moves.reordered(2),
+    **dict.fromkeys(("FFT", "IFFT", "RFFT", "IRFFT"), row_moves.transformed(1)),
+    **dict.fromkeys(("FFT2D", "IFFT2D", "RFFT2D", "IRFFT2D"), row_moves.transformed(2)),
+    **dict.fromkeys(("Pad", "PadV2", "MirrorPad"), row_moves.padded),
+    "Slice": row_moves.cut,
+    "TopKV2": row_moves.along_last,
 }

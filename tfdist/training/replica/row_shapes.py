@@ -11,13 +11,12 @@ from tfdist.compat import tf_graphs
 from tfdist.training.replica.row_flow import FIXED, UNKNOWN, Flow, Node, Rule
 
 __all__ = [
-    "along",
-    "along_last",
     "averaged",
     "expanded",
     "joined",
     "like",
     "listed",
+    "lists_an_item",
     "looped",
     "normalized",
     "packed",
@@ -328,8 +327,11 @@ def like(node: Node) -> Flow:
 
 
 def range_of(node: Node) -> Flow:
-    """`Range`, of a number of rows."""
-    return Flow(axis=0) if any(flow.is_count for flow in node.flows) else UNKNOWN
+    """`Range`, of a number of rows; or places, up to a number that is the largest of several."""
+    if any(flow.is_count for flow in node.flows):
+        return Flow(axis=0)
+    known = all(flow.degree == 0 for flow in node.flows)
+    return Flow(exact=False, by_count=True) if known else UNKNOWN
 
 
 def segments(node: Node) -> Flow:
@@ -343,21 +345,6 @@ def segments(node: Node) -> Flow:
 def normalized(node: Node) -> Flow:
     """A batch's normalization: its first node.output has the rows, the others are statistics."""
     return Flow(axis=node.flows[0].axis) if node.output.value_index == 0 else Flow(exact=False)
-
-
-def along(node: Node) -> Flow:
-    """What runs along a dimension, as a cumulative sum does."""
-    flow = node.flows[0]
-    axes = _axes(node.operation, node.inputs[0].shape.rank)
-    return UNKNOWN if flow.axis is not None and (axes is None or flow.axis in axes) else flow
-
-
-def along_last(node: Node) -> Flow:
-    """What looks for the largest along the last dimension."""
-    flow, rank = node.flows[0], node.inputs[0].shape.rank
-    if flow.axis is None:
-        return dataclasses.replace(flow, exact=False)
-    return UNKNOWN if rank is None or flow.axis == rank - 1 else dataclasses.replace(flow)
 
 
 # ---------------------------------------------------------------- loops
@@ -384,3 +371,9 @@ def stacked(node: Node) -> Flow:
     """`TensorListStack`."""
     flow, rank = node.flows[0], node.output.shape.rank
     return flow if flow.axis is not None and rank is not None and flow.axis < rank else UNKNOWN
+
+
+def lists_an_item(node: Node) -> Flow:
+    """`TensorListSetItem`, `TensorListPushBack`."""
+    item = node.flows[-1]
+    return UNKNOWN if item.axis is None else dataclasses.replace(item, axis=item.axis + 1)

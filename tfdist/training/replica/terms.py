@@ -64,25 +64,39 @@ class Terms:
         for term in terms:
             if not tf_graphs.is_symbolic(term.value):
                 continue
-            flow, name = self.flow.of(term.value), term.value.op.type
-            if flow.has_rows or (flow.exact and flow.degree in (0, 1)):
-                continue
-            if flow.degree == 0:
-                log.warning_once(
-                    "%s (%s) is computed across the rows of a batch, but of each part of it by "
-                    "itself: %s, or see by tfdist verify what it changes",
-                    what,
-                    name,
-                    cure,
-                )
-            else:
+            flow = self.flow.of(term.value)
+            if flow.has_rows or flow.degree == 0:
+                self.warn_of_rows(term.value, what, cure)
+            elif not (flow.exact and flow.degree == 1):
                 log.warning_once(
                     "%s (%s) may be a mean over the rows of a batch or a sum over them, and counts "
                     "as a mean: write it with tf.reduce_mean or tf.reduce_sum, or see by tfdist "
                     "verify what it changes",
                     what,
-                    name,
+                    term.value.op.type,
                 )
+
+    def warn_of_rows(self, value: tf.Tensor, what: str, cure: str) -> None:
+        """Says so of rows, or of a mean of them, that are not each computed of its own row.
+
+        Of what it cannot follow, as the rows of ragged tensors, it says nothing.
+
+        Args:
+            value: the rows, or the mean.
+            what: they are, in a few words.
+            cure: what to do.
+        """
+        if not tf_graphs.is_symbolic(value):
+            return
+        flow = self.flow.of(value)
+        if flow.degree is not None and not flow.exact and (flow.has_rows or flow.degree == 0):
+            log.warning_once(
+                "%s (%s) is computed across the rows of a batch, but of each part of it by itself: "
+                "%s, or see by tfdist verify what it changes",
+                what,
+                value.op.type,
+                cure,
+            )
 
     def of(
         self, value: tf.Tensor, factor: tf.Tensor | None = None, slopes: bool = True
