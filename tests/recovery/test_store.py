@@ -176,6 +176,23 @@ def test_a_run_that_begins_has_a_name_and_no_end(tmp_path: Path) -> None:
     assert not again.read().finished
 
 
+def test_a_run_beside_another_ends_in_place_of_writing_over_its_checkpoints(
+    tmp_path: Path,
+) -> None:
+    first, second = Store(tmp_path), Store(tmp_path)
+    first.begin(None)
+    first.write(write("one"), 1, {})
+    second.begin(second.latest())
+    with pytest.raises(CheckpointError, match=r"another run has begun in .* directory of its own"):
+        first.write(write("two"), 2, {})
+    second.write(write("other"), 2, {})
+    with pytest.raises(CheckpointError, match="another run has begun"):
+        first.finish()
+    latest = second.latest()
+    assert latest is not None
+    assert text_of(latest.path) == "other"
+
+
 def test_a_run_that_begins_anew_keeps_the_old_checkpoint_as_stale(tmp_path: Path) -> None:
     Store(tmp_path).write(write("old"), 5, {"loss": 1.0})
     store = Store(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -48,8 +49,10 @@ class Checkpoint(keras.callbacks.Callback):
     draw their shuffles without being read, and the batches of this one are skipped; what Python
     code makes (a generator, a `PyDataset`) is made again and thrown away.
 
-    A run that has ended well lends the next one its model, optimizer and random numbers alone: give
-    each `fit` of a program a directory of its own.
+    A `fit` that has ended well and is started again has no epoch left, and ends with the weights
+    and the history of before. One that is asked for more epochs is another run, to which that lends
+    its model, optimizer and random numbers alone. Give each `fit` of a program, and each job, a
+    directory of its own: a run that finds another one's checkpoints beside its own ends.
 
     SIGTERM, SIGUSR1 or SIGUSR2 to any task, or to `tfdist run`, has all of them end after the steps
     they are at, with a checkpoint and exit code 75.
@@ -140,6 +143,7 @@ class Checkpoint(keras.callbacks.Callback):
         Raises:
             CheckpointError: this one, or the one before, could not be written.
         """
+        state = dataclasses.replace(state, asked=(self.params or {}).get("epochs"))
         self._pending = None if now else state
         self._pending_slots = None if now else whole_slots.current()
         if now:
@@ -209,17 +213,25 @@ class Checkpoint(keras.callbacks.Callback):
         if saved is not None:
             keras_trainer.begin_with_epoch(self.model, saved.epoch)
             log.info("resuming after %s, from %s", saved, saved.path)
-            epochs = (self.params or {}).get("epochs")
-            if epochs is not None and saved.epoch >= epochs:
-                log.warning(
-                    "fit(epochs=%d) has no epoch left: ask for more, or give an empty folder to "
-                    "train anew",
-                    epochs,
-                )
+            self._tell_of_the_end(saved)
         self.store.begin(resumed=saved)
         variables = plain_variables(self.model)
         self._servers_write = servers_write(
             self.model, variables, self.store.directory, self.sharded
+        )
+
+    def _tell_of_the_end(self, saved: Saved) -> None:
+        epochs = (self.params or {}).get("epochs")
+        if epochs is not None and saved.epoch >= epochs:
+            left = "no epoch left"
+        elif epochs is not None and self.restored is not None and self.restored.ends(epochs):
+            left = f"no epoch left, as a callback had stopped it after epoch {saved.epoch}"
+        else:
+            return
+        log.warning(
+            "fit(epochs=%d) has %s: ask for more, or give an empty folder to train anew",
+            epochs,
+            left,
         )
 
     def _restore(self, saved: Saved) -> str | None:
@@ -229,16 +241,32 @@ class Checkpoint(keras.callbacks.Callback):
             if damage := load_variables(saved.path, self.model, variables):
                 return damage
             restore_random_state(state_file(saved.path), self.model)
-            # A run that has ended well is taken up by another one, to train more epochs perhaps.
-            goes_on = saved.step or not saved.lent
-            state = read_job_state(state_file(saved.path)) if goes_on else None
-            self.restored = state if state is not None and state.workers else None
+            state = read_job_state(state_file(saved.path))
+            if state is not None and state.workers and self._takes_up(saved, state):
+                self.restored = state
+            elif saved.step and state is None:
+                log.warning(
+                    "%s has no state of the job, as another program has written it: the epoch "
+                    "begins with its first batch, and callbacks begin anew",
+                    saved.path,
+                )
         except (ValueError, OSError, KeyError, TypeError) as error:
             raise CheckpointError(
                 f"{saved.path} cannot be restored into this model, as it is of another one or "
                 f"damaged: give another directory, or resume=False to start anew ({error})"
             ) from error
         return None
+
+    def _takes_up(self, saved: Saved, state: JobState) -> bool:
+        """Whether this run is the one that wrote a checkpoint, and not one that trains more.
+
+        A run that has ended well lends its model to one that trains more epochs; one that has none
+        left is the same again, in a program that was started again.
+        """
+        if saved.step or not saved.lent:
+            return True
+        epochs = (self.params or {}).get("epochs")
+        return epochs is not None and state.asked is not None and state.ends(epochs)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Saves, if this epoch's turn has come, in a plain `fit`; tfdist's asks for it itself."""

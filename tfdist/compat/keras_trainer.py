@@ -172,6 +172,13 @@ AVERAGES_ARE_IN = "_ema_weights_in_model"
 """Where a SwapEMAWeights callback notes which weights are in the model."""
 
 
+BATCHES_SEEN = ("_batches_seen_since_last_saving", "_last_batch_seen")
+"""Where a ModelCheckpoint counts the batches since it has saved a model."""
+
+BATCHES_LOGGED = ("_global_train_batch", "_global_test_batch")
+"""Where a TensorBoard callback counts the batches of all epochs."""
+
+
 def profiles(callback: keras.callbacks.TensorBoard) -> bool:
     """Whether a TensorBoard callback profiles some batches."""
     return bool(getattr(callback, "_should_trace", False))

@@ -150,7 +150,14 @@ PARTS: tuple[tuple[Owner, tuple[str, ...]], ...] = (
     (of(keras_arguments, "SymbolicArguments"), ("fill_in",)),
     (of(keras_compile, "CompileLoss"), ("_flat_losses",)),
     (keras.callbacks.SwapEMAWeights, ("_ema_weights_in_model",)),
-    (keras.callbacks.TensorBoard, ("_should_trace",)),
+    (
+        keras.callbacks.ModelCheckpoint,
+        ("_batches_seen_since_last_saving", "_last_batch_seen"),
+    ),
+    (
+        keras.callbacks.TensorBoard,
+        ("_global_test_batch", "_global_train_batch", "_should_trace"),
+    ),
     # variables, tensors, optimizers
     (keras.Variable, ("_direct_assign", "_path", "_value", "handle")),
     (of(keras_activations, "softmax"), ("_keras_logits",)),

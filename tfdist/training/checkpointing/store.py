@@ -170,7 +170,23 @@ class Store:
         Raises:
             CheckpointError: the directory cannot be written.
         """
+        self._check_alone()
         self._write_index(dataclasses.replace(self._index, finished=True))
+
+    def _check_alone(self) -> None:
+        """Checks that no other run has begun here since this one did.
+
+        Raises:
+            CheckpointError: one has.
+        """
+        there = Index()
+        with contextlib.suppress(CheckpointError):  # what cannot be read is written anew
+            there = self.read()
+        if self._index.run and there.run not in ("", self._index.run):
+            raise CheckpointError(
+                f"another run has begun in {self.directory} while this one trained, and goes on "
+                "from its checkpoints: end one of them, and give each a directory of its own"
+            )
 
     def _write_index(self, index: Index) -> None:
         path = self.directory / _INDEX
@@ -230,6 +246,7 @@ class Store:
         path = self.directory / f"epoch-{epoch:05d}{within}{suffix}"
         saved = Saved(path, epoch, numbers_of(logs), name=secrets.token_hex(8), step=step)
         index = dataclasses.replace(self._index, saved=saved)
+        self._check_alone()
         try:
             self.directory.mkdir(0o700, parents=True, exist_ok=True)
             with _replacing_own(path) as temporary:

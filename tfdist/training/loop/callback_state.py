@@ -16,8 +16,9 @@ _callbacks = keras.callbacks
 _KEPT: dict[type[keras.callbacks.Callback], tuple[str, ...]] = {
     _callbacks.EarlyStopping: ("wait", "best", "best_epoch", "stopped_epoch", "best_weights"),
     _callbacks.History: ("history", "epoch"),
-    _callbacks.ModelCheckpoint: ("best",),
+    _callbacks.ModelCheckpoint: ("best", *keras_trainer.BATCHES_SEEN),
     _callbacks.ReduceLROnPlateau: ("wait", "best", "cooldown_counter"),
+    _callbacks.TensorBoard: keras_trainer.BATCHES_LOGGED,
     _callbacks.SwapEMAWeights: (keras_trainer.AVERAGES_ARE_IN,),
 }
 """What Keras' own callbacks remember between epochs, in attributes of theirs."""

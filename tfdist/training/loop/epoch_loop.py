@@ -146,10 +146,10 @@ class Loop:
         training_logs: Logs | None = None
         logs: Logs = {}
         if state is not None:
-            saving.go_on(state)
+            first = epochs.epochs if state.ends(epochs.epochs) else first
+            saving.go_on(state, ended=first >= epochs.epochs)
             saving.give_back_to_replicas(state)
             training_logs = logs = dict(state.logs)
-            first = epochs.epochs if state.stopped and not state.step else first
         for epoch in range(first, epochs.epochs):
             began = f"in its callbacks, as epoch {epoch + 1} begins"
             note(began, "callbacks", alone=True, epoch=epoch)

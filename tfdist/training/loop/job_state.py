@@ -72,6 +72,7 @@ class JobState:
         stopped: whether a callback has ended the training.
         callbacks: what callbacks remember, by the callback.
         workers: each worker's own.
+        asked: epochs that `fit` was asked for; None in earlier checkpoints.
     """
 
     epoch: int
@@ -80,6 +81,13 @@ class JobState:
     stopped: bool
     callbacks: Mapping[str, Any]
     workers: Sequence[WorkerState]
+    asked: int | None = None
+
+    def ends(self, epochs: int) -> bool:
+        """Whether a `fit` that is asked for so many epochs has none left to train."""
+        if self.stopped and not self.step and self.asked in (None, epochs):
+            return True
+        return self.epoch >= epochs
 
     def to_bytes(self) -> bytes:
         """Returns the state as the bytes of an archive of arrays (`numpy.savez`)."""

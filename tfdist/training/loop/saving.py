@@ -253,8 +253,12 @@ class Saving:
         data = all_gather_bytes(self._family.all_gather, data)[0]
         return JobState.from_bytes(data) if data else None
 
-    def go_on(self, state: JobState) -> None:
+    def go_on(self, state: JobState, ended: bool = False) -> None:
         """Brings the data and the callbacks to where they stood, before the epochs begin.
+
+        Args:
+            state: of the job.
+            ended: whether no epoch is left to train.
 
         Raises:
             CheckpointError: they cannot stand there.
@@ -283,7 +287,7 @@ class Saving:
                 state.step,
             )
         draws_from_data = worker.position is not None and worker.position.python is not None
-        if not draws_from_data:
+        if ended or not draws_from_data:
             python_random.set_state(worker.python)
 
     def _for_us(self, position: Position, state: JobState) -> Position:
