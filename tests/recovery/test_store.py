@@ -276,9 +276,14 @@ def test_what_a_killed_run_was_writing_is_cleared_away(tmp_path: Path) -> None:
     (tmp_path / ".writing-abc").mkdir()
     (tmp_path / ".writing-abc" / "epoch-00001.keras").write_bytes(b"half of it")
     (tmp_path / ".writing-def").mkdir()  # somebody may be at it
-    os.utime(tmp_path / ".writing-abc", (0, 0))
+    (tmp_path / ".writing-ghi").mkdir()
+    (tmp_path / ".writing-ghi" / "epoch-00002.keras").write_bytes(b"that grows")
+    os.utime(tmp_path / ".writing-abc" / "epoch-00001.keras", (0, 0))
+    for name in ("abc", "ghi"):
+        os.utime(tmp_path / f".writing-{name}", (0, 0))
     Store(tmp_path).begin(None)
-    assert [path.name for path in tmp_path.glob(".writing-*")] == [".writing-def"]
+    left = sorted(path.name for path in tmp_path.glob(".writing-*"))
+    assert left == [".writing-def", ".writing-ghi"]
 
 
 def test_what_a_run_that_has_ended_well_lends_is_known_until_another_has_written(

@@ -41,7 +41,8 @@ _INDEX = "checkpoint.json"
 _FORMAT = 1
 _KERAS = ".keras"
 _NAME = re.compile(rf"epoch-(\d+)(?:-step-(\d+))?({re.escape(_KERAS)}|{re.escape(SUFFIX)})")
-_ABANDONED_SECONDS = 600.0
+_ABANDONED_SECONDS = 60.0
+"""After which nobody is at a folder in which nothing has changed: an evaluator may write here."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,7 +162,10 @@ class Store:
             saved = dataclasses.replace(saved, stale=resumed is None)
         self._write_index(Index(saved, secrets.token_hex(8), time.time()))
         for scratch in self.directory.glob(f"{SCRATCH}*"):  # of a run that was killed
-            if time.time() - _written(scratch) > _ABANDONED_SECONDS:
+            if (
+                time.time() - max(map(_written, [scratch, *scratch.rglob("*")]))
+                > _ABANDONED_SECONDS
+            ):
                 shutil.rmtree(scratch, ignore_errors=True)
 
     def finish(self) -> None:
@@ -365,7 +369,9 @@ def _place_of(path: Path) -> tuple[int, int]:
 
 
 def _written(path: Path) -> float:
-    return path.stat().st_mtime
+    with contextlib.suppress(OSError):  # it has just gone
+        return path.stat().st_mtime
+    return 0.0
 
 
 def numbers_of(logs: Mapping[str, Any]) -> dict[str, float]:
