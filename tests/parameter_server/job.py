@@ -161,7 +161,7 @@ def callbacks() -> Any:
         "epochs": epochs,
         "history": history,
         "batches": batches,
-        "resumed": len(resumed.history.epoch),
+        "resumed": resumed.history.history,
         "files": sorted(p.name for p in (folder / f"saved-{workers}").iterdir()),
         "board": any((folder / "board").rglob("events*")),
     }
