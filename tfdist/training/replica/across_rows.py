@@ -14,6 +14,7 @@ from tfdist.compat import keras_layers, patches
 from tfdist.compat.patches import Patches
 from tfdist.structures import Nest
 from tfdist.training.replica.collectives import gather_batch, own_rows
+from tfdist.training.replica.reductions import flow_of
 from tfdist.training.replica.step import current
 
 __all__ = ["PATCHES"]
@@ -30,7 +31,13 @@ def _call_loss(self: keras.losses.Loss, y_true: tf.Tensor, y_pred: tf.Tensor) ->
         found = own_rows(call(self, gather_batch(y_true), gather_batch(y_pred)))
         keras_layers.set_mask(found, found > 0)  # as Keras does
         return found
-    return call(self, y_true, y_pred)
+    found = call(self, y_true, y_pred)
+    if isinstance(self, keras.losses.Hinge | keras.losses.SquaredHinge):
+        # They look at all labels, whether these are 0 and 1, which makes no difference to any: 1
+        # stays 1, and what is -1 or 0 among them tells each replica that has it.
+        seen = flow_of(step, tf.convert_to_tensor(y_pred))
+        step.with_rows.update({id(found): found} if seen.exact and seen.has_rows else {})
+    return found
 
 
 def _is_along_rows(axis: int | tuple[int, ...] | None) -> bool:

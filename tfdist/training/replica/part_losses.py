@@ -75,7 +75,7 @@ def part_of_batch(
         RULES,
         row_entries.otherwise,
         static.pop() if len(static) == 1 else None,
-        lambda one: one is share,
+        lambda one: one is share or any(one is total for total in totals.found),
         lambda one: id(one) in means,
         lambda one: id(one) in known,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfdist.compat import tf_graphs
-from tfdist.training.replica.row_flow import UNKNOWN, Flow, Node, Rule, one_of
+from tfdist.training.replica.row_flow import MIXED, UNKNOWN, Flow, Node, Rule, one_of
 
 __all__ = [
     "added",
@@ -66,6 +66,8 @@ def _fits(one: tf.Tensor, axis: int, other: tf.Tensor, place: int) -> bool:
     """Whether a dimension of a tensor can be one of another."""
     if one.shape.rank is None or other.shape.rank is None or place >= other.shape.rank:
         return False
+    if axis >= one.shape.rank:  # of a list of tensors, which is one to TensorFlow
+        return False
     return bool(one.shape[axis] == other.shape[place])
 
 
@@ -92,11 +94,19 @@ def _axis_among(node: Node) -> int | None:
     return int(node.output.shape.rank - ends.pop()) if len(ends) == 1 else None
 
 
+def _pairs(node: Node) -> Flow:
+    """What has a row beside each other one, as far as that is seen."""
+    ranks = [one.shape.rank for one in node.inputs]
+    rows = zip(ranks, node.flows, strict=True)
+    ends = {rank - flow.axis for rank, flow in rows if rank is not None and flow.axis is not None}
+    return MIXED if len(ends) > 1 else UNKNOWN
+
+
 def each(node: Node) -> Flow:
     """Entry by entry, and anything but linear."""
     axis = _axis_among(node)
     if axis is None:
-        return UNKNOWN
+        return _pairs(node)
     plain = all(flow.degree == 0 for flow in node.flows if flow.varies)
     if axis >= 0:
         return Flow(axis=axis, degree=0 if plain else None)
@@ -108,7 +118,7 @@ def homogeneous(node: Node) -> Flow:
     axis = _axis_among(node)
     degrees = {flow.degree for flow in node.flows if flow.varies}
     if axis is None or len(degrees) != 1:
-        return UNKNOWN
+        return _pairs(node)
     degree = degrees.pop()
     if degree and not all(flow.varies for flow in node.flows):
         degree = None if axis < 0 else degree
@@ -119,7 +129,7 @@ def added(node: Node) -> Flow:
     """`Add`, `AddV2`, `AddN`, `Sub`."""
     axis = _axis_among(node)
     if axis is None:
-        return UNKNOWN
+        return _pairs(node)
     degrees = {flow.degree if flow.varies else 0 for flow in node.flows}
     degree = degrees.pop() if len(degrees) == 1 else None
     if axis >= 0:
@@ -181,7 +191,7 @@ def selected(node: Node) -> Flow:
     """`SelectV2`: of two, one for each entry."""
     axis = _axis_among(node)
     if axis is None:
-        return UNKNOWN
+        return _pairs(node)
     if axis < 0:
         choices = list(zip(node.inputs[1:], node.flows[1:], strict=True))
         return one_of(node.flows[0], choices)

@@ -20,7 +20,7 @@ import tensorflow as tf
 from tfdist.compat import tf_graphs
 from tfdist.training.replica.graph_walk import found_out
 
-__all__ = ["FIXED", "UNKNOWN", "Flow", "Node", "RowFlow", "Rule", "one_of"]
+__all__ = ["FIXED", "MIXED", "UNKNOWN", "Flow", "Node", "RowFlow", "Rule", "one_of"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Flow:
         counts: of a shape: which of its numbers is that of the rows.
         divided: whether its entries are divided by a constant that may be the number of rows.
         some: whether it has some of the rows only, how many the replica's data tell.
+        mixed: whether it is known to be computed of several rows together, pair by pair, say.
         merged: whether other dimensions, which came first, lie along its rows' dimension, too.
     """
 
@@ -52,6 +53,7 @@ class Flow:
     divided: bool = False
     some: bool = False
     merged: bool = False
+    mixed: bool = False
 
     @property
     def has_rows(self) -> bool:
@@ -63,6 +65,9 @@ FIXED = Flow(varies=False)
 """What is the same whatever the rows are."""
 
 UNKNOWN = Flow(degree=None, exact=False)
+
+MIXED = Flow(degree=None, exact=False, mixed=True)
+"""What nobody can tell more of than that rows meet others in it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,6 +191,8 @@ class RowFlow:
         found = rule(Node(tensor, flows, self._static))
         varying = [flow for flow in flows if flow.varies]
         rowed = [flow for flow in varying if flow.has_rows]
+        if any(flow.mixed for flow in varying):
+            found = dataclasses.replace(found, exact=False, mixed=True)
         exact = found.exact and all(flow.exact for flow in rowed)
         if not found.has_rows:
             counts = found.is_count or found.counts is not None

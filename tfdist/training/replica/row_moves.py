@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from tfdist.compat import tf_graphs
-from tfdist.training.replica.row_flow import UNKNOWN, Flow, Node, Rule
+from tfdist.training.replica.row_flow import MIXED, UNKNOWN, Flow, Node, Rule
 
 __all__ = ["along", "along_last", "cut", "padded", "reordered", "transformed"]
 
@@ -22,7 +22,7 @@ def _along(node: Node, place: int) -> bool | None:
 def along(node: Node) -> Flow:
     """What runs along a dimension, as a cumulative sum does."""
     flow = node.flows[0]
-    return flow if flow.axis is None or _along(node, 1) is False else UNKNOWN
+    return flow if flow.axis is None or _along(node, 1) is False else MIXED
 
 
 def along_last(node: Node) -> Flow:
@@ -30,7 +30,7 @@ def along_last(node: Node) -> Flow:
     flow, rank = node.flows[0], node.inputs[0].shape.rank
     if flow.axis is None:
         return dataclasses.replace(flow, exact=False)
-    return UNKNOWN if rank is None or flow.axis == rank - 1 else flow
+    return MIXED if rank is None or flow.axis == rank - 1 else flow
 
 
 def reordered(place: int) -> Rule:
@@ -56,7 +56,7 @@ def transformed(dimensions: int) -> Rule:
         flow, rank = node.flows[0], node.inputs[0].shape.rank
         if flow.axis is None:
             return flow
-        return UNKNOWN if rank is None or flow.axis >= rank - dimensions else flow
+        return MIXED if rank is None or flow.axis >= rank - dimensions else flow
 
     return rule
 

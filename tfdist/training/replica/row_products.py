@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from tfdist.compat import tf_graphs
-from tfdist.training.replica.row_flow import FIXED, UNKNOWN, Flow, Node
+from tfdist.training.replica.row_flow import FIXED, MIXED, UNKNOWN, Flow, Node
 from tfdist.training.replica.row_shapes import picked, summed
 
 __all__ = ["einsum", "gathered", "multiplied", "squares_summed"]
@@ -25,7 +25,7 @@ def _contracted(
     if True not in rows:
         return None
     if False in rows:
-        return UNKNOWN
+        return MIXED
     return summed(Flow(axis=0, degree=degree, divided=any(flow.divided for flow in flows)))
 
 
@@ -59,7 +59,7 @@ def multiplied(node: Node) -> Flow:
         if end is not None:
             found.add(end if end < -2 else (-2 if place == 0 else -1))
     if len(found) != 1 or node.output.shape.rank is None:
-        return UNKNOWN
+        return MIXED if len(found) > 1 else UNKNOWN
     return Flow(axis=node.output.shape.rank + found.pop(), degree=degree)
 
 
@@ -81,7 +81,7 @@ def einsum(node: Node) -> Flow:
         varying = [flow for flow in node.flows if flow.varies]
         return Flow(degree=degree, exact=len(varying) == 1 and varying[0].exact)
     if len(letters) > 1 or node.output.shape.rank is None:
-        return UNKNOWN
+        return MIXED if len(letters) > 1 else UNKNOWN
     letter = letters.pop()
     out = _spelt(made, node.output.shape.rank)
     if letter in out:
@@ -131,7 +131,7 @@ def gathered(node: Node) -> Flow:
         return dataclasses.replace(params, axis=params.axis + into - batch - 1)
     if indices.axis is not None:  # some of the rows, picked by what the rows say
         return dataclasses.replace(params, axis=place + indices.axis, some=True)
-    return picked(params) if into == 0 else UNKNOWN
+    return picked(params) if into == 0 else MIXED
 
 
 def squares_summed(node: Node) -> Flow:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from tfdist.compat import tf_graphs
-from tfdist.training.replica.row_flow import FIXED, UNKNOWN, Flow, Node, Rule
+from tfdist.training.replica.row_flow import FIXED, MIXED, UNKNOWN, Flow, Node, Rule
 
 __all__ = [
     "averaged",
@@ -359,11 +359,10 @@ def looped(node: Node) -> Flow:
     own = node.flows[node.output.value_index]
     if node.output.dtype != tf.variant:
         return own if own.has_rows else UNKNOWN
-    axes = {
-        flow.axis
-        for one, flow in zip(node.inputs, node.flows, strict=True)
-        if one.dtype == tf.variant and flow.has_rows
-    }
+    given = list(zip(node.inputs, node.flows, strict=True))
+    axes = {flow.axis for one, flow in given if one.dtype == tf.variant and flow.has_rows}
+    if axes == {0} and any(flow.has_rows for one, flow in given if one.dtype != tf.variant):
+        return MIXED  # a turn for each row, which sees all rows
     return Flow(axis=axes.pop()) if len(axes) == 1 else UNKNOWN
 
 

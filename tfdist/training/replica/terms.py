@@ -65,7 +65,7 @@ class Terms:
             if not tf_graphs.is_symbolic(term.value):
                 continue
             flow = self.flow.of(term.value)
-            if flow.has_rows or flow.degree == 0:
+            if flow.mixed or flow.has_rows or flow.degree == 0:
                 self.warn_of_rows(term.value, what, cure)
             elif not (flow.exact and flow.degree == 1):
                 log.warning_once(
@@ -89,7 +89,8 @@ class Terms:
         if not tf_graphs.is_symbolic(value):
             return
         flow = self.flow.of(value)
-        if flow.degree is not None and not flow.exact and (flow.has_rows or flow.degree == 0):
+        known = flow.degree is not None and (flow.has_rows or flow.degree == 0)
+        if flow.mixed or (known and not flow.exact):
             log.warning_once(
                 "%s (%s) is computed across the rows of a batch, but of each part of it by itself: "
                 "%s, or see by tfdist verify what it changes",
