@@ -287,6 +287,17 @@ def test_a_layer_that_assigns_what_is_trained_is_refused() -> None:
         piped(TWO, normalized).fit(X, LABELS, **FIT)
 
 
+def test_a_loss_for_each_row_is_refused() -> None:
+    def unreduced() -> keras.Model:
+        model = keras.Sequential([keras.Input((8,)), layers.Dense(4), layers.Dense(3)])
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction=None)
+        model.compile("sgd", loss)
+        return model
+
+    with pytest.raises(PlugError, match="microbatches put one number together: use reduction="):
+        piped(TWO, unreduced).fit(X, LABELS, **FIT)
+
+
 class Summed(layers.Layer):
     """Adds a sum over the rows to the loss."""
 

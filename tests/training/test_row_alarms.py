@@ -56,6 +56,29 @@ def weighted(y: Any, predicted: Any) -> Any:
     return ops.mean(ops.square(y - predicted), -1) * weights / ops.mean(weights)
 
 
+def in_batch_negatives(y: Any, predicted: Any) -> Any:
+    """Each row's own pair among all pairs of the batch."""
+    scores = ops.matmul(y, ops.transpose(predicted))
+    return keras.losses.sparse_categorical_crossentropy(
+        ops.arange(ops.shape(y)[0]), scores, from_logits=True
+    )
+
+
+class Batched(layers.Layer):
+    """Attention over the rows of a batch."""
+
+    def call(self, x: Any) -> Any:
+        return x + ops.matmul(ops.softmax(ops.matmul(x, ops.transpose(x))), x)
+
+
+class Scanned(layers.Layer):
+    """A running sum over the steps of each row."""
+
+    def call(self, x: Any) -> Any:
+        steps = tf.transpose(ops.reshape(x, (-1, 4, 2)), [1, 0, 2])
+        return tf.scan(tf.add, steps)[-1]
+
+
 def compiled(*inner: Any, loss: Any = "mse", outputs: int = 2, shape: Any = (8,)) -> keras.Model:
     model = keras.Sequential([keras.Input(shape), *inner, layers.Dense(outputs)])
     model.compile("sgd", loss, metrics=["mae"])
@@ -157,6 +180,8 @@ def noisy() -> list[Callable[[], Any]]:
 
 TOLD = {
     "normalized advantages": (on_returns(Policy), "the loss of a step"),
+    "in-batch negatives": (on_rows(loss=in_batch_negatives), "a loss"),
+    "attention over the rows": (on_rows(Batched), "a loss"),
     "weights over their mean": (on_rows(loss=weighted), "a loss"),
 }
 UNTOLD = {
@@ -166,6 +191,8 @@ UNTOLD = {
     "pictures": on_pictures,
     "ragged rows": on_ragged_rows,
     "positions": on_rows(Positions),
+    "a scan over time": on_rows(Scanned),
+    "hinge": on_rows(loss="squared_hinge"),
     "Huber": on_rows(loss=keras.losses.Huber()),
     "cosine similarity": on_rows(loss="cosine_similarity"),
     "log-cosh": on_rows(loss="log_cosh"),

@@ -31,6 +31,8 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
+from tfdist.compat import keras_trainer
+from tfdist.errors import PlugError
 from tfdist.strategies import registry
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.strategies.pipeline_strategy import PipelineStrategy
@@ -72,3 +74,14 @@ class PipelineKind(FamilyKind):
         if strategy.plan.num_stages == 1 and not is_functional(model):
             programs = UncutPrograms
         return Synchronous(model, strategy, layout, options, programs)
+
+    def check(self, model: keras.Model, strategy: tf.distribute.Strategy) -> None:
+        """Microbatches put one loss together; see `FamilyKind`."""
+        assert isinstance(strategy, PipelineStrategy)
+        for loss in keras_trainer.flat_losses(model):
+            if getattr(loss, "reduction", "mean") in (None, "none") and is_functional(model):
+                raise PlugError(
+                    f"the loss {loss.name!r} has reduction=None, which gives one loss per example; "
+                    "microbatches put one number together: use "
+                    'reduction="sum_over_batch_size", "sum" or "mean_with_sample_weight"'
+                )

@@ -32,7 +32,7 @@ def _call_loss(self: keras.losses.Loss, y_true: tf.Tensor, y_pred: tf.Tensor) ->
         keras_layers.set_mask(found, found > 0)  # as Keras does
         return found
     found = call(self, y_true, y_pred)
-    if isinstance(self, keras.losses.Hinge | keras.losses.SquaredHinge):
+    if self.fn in (keras.losses.hinge, keras.losses.squared_hinge):
         # They look at all labels, whether these are 0 and 1, which makes no difference to any: 1
         # stays 1, and what is -1 or 0 among them tells each replica that has it.
         seen = flow_of(step, tf.convert_to_tensor(y_pred))
