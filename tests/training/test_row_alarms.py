@@ -102,7 +102,7 @@ def on_returns(kind: type[Policy]) -> Callable[[], None]:
 def fit(make: Callable[[], keras.Model], x: Any, y: Any) -> None:
     with mirrored(2).scope():
         model = make()
-    tfdist.plug(model).fit(x, y, validation_data=None, **FIT)
+    tfdist.plug(model).fit(x, y, **FIT)
 
 
 def on_sentences() -> None:

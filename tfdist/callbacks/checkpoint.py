@@ -143,7 +143,7 @@ class Checkpoint(keras.callbacks.Callback):
         Raises:
             CheckpointError: this one, or the one before, could not be written.
         """
-        state = dataclasses.replace(state, asked=(self.params or {}).get("epochs"))
+        state = dataclasses.replace(state, asked=self._epochs)
         self._pending = None if now else state
         self._pending_slots = None if now else whole_slots.current()
         if now:
@@ -221,7 +221,7 @@ class Checkpoint(keras.callbacks.Callback):
         )
 
     def _tell_of_the_end(self, saved: Saved) -> None:
-        epochs = (self.params or {}).get("epochs")
+        epochs = self._epochs
         if epochs is not None and saved.epoch >= epochs:
             left = "no epoch left"
         elif epochs is not None and self.restored is not None and self.restored.ends(epochs):
@@ -265,7 +265,7 @@ class Checkpoint(keras.callbacks.Callback):
         """
         if saved.step or not saved.lent:
             return True
-        epochs = (self.params or {}).get("epochs")
+        epochs = self._epochs
         return epochs is not None and state.asked is not None and state.ends(epochs)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -281,6 +281,11 @@ class Checkpoint(keras.callbacks.Callback):
         self.keep_pending()
         self._background.close()
         self.store.finish()
+
+    @property
+    def _epochs(self) -> int | None:
+        """What `fit` was asked for."""
+        return (self.params or {}).get("epochs")
 
     @property
     def _is_chief(self) -> bool:

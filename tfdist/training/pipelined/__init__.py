@@ -31,8 +31,6 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
-from tfdist.compat import keras_trainer
-from tfdist.errors import PlugError
 from tfdist.strategies import registry
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.strategies.pipeline_strategy import PipelineStrategy
@@ -41,6 +39,7 @@ from tfdist.training.pipelined.layer_graph import is_functional
 from tfdist.training.pipelined.pipeline_programs import PipelinePrograms
 from tfdist.training.pipelined.uncut_programs import UncutPrograms
 from tfdist.training.plug_options import FAMILY_OPTIONS, TrainingOptions
+from tfdist.training.synchronous import check_losses
 from tfdist.training.synchronous.replica_programs import Programs
 from tfdist.training.synchronous.synchronous import Synchronous
 from tfdist.training.tensor_parallel.splitting import split_model
@@ -77,11 +76,6 @@ class PipelineKind(FamilyKind):
 
     def check(self, model: keras.Model, strategy: tf.distribute.Strategy) -> None:
         """Microbatches put one loss together; see `FamilyKind`."""
-        assert isinstance(strategy, PipelineStrategy)
-        for loss in keras_trainer.flat_losses(model):
-            if getattr(loss, "reduction", "mean") in (None, "none") and is_functional(model):
-                raise PlugError(
-                    f"the loss {loss.name!r} has reduction=None, which gives one loss per example; "
-                    "microbatches put one number together: use "
-                    'reduction="sum_over_batch_size", "sum" or "mean_with_sample_weight"'
-                )
+        del strategy
+        if is_functional(model):
+            check_losses(model, "microbatches put one number together")

@@ -36,7 +36,7 @@ def _call_loss(self: keras.losses.Loss, y_true: tf.Tensor, y_pred: tf.Tensor) ->
         # They look at all labels, whether these are 0 and 1, which makes no difference to any: 1
         # stays 1, and what is -1 or 0 among them tells each replica that has it.
         seen = flow_of(step, tf.convert_to_tensor(y_pred))
-        step.with_rows.update({id(found): found} if seen.exact and seen.has_rows else {})
+        return step.in_rows(found) if seen.exact and seen.has_rows else found
     return found
 
 
@@ -61,9 +61,7 @@ def _call_normalization(
     """BatchNormalization, whose rows are told of when a model is plugged in, not in each loss."""
     found = patches.original("call_normalization")(self, inputs, training, mask)
     step = current()
-    if step is not None:
-        step.with_rows[id(found)] = found
-    return found
+    return found if step is None else step.in_rows(found)
 
 
 PATCHES = Patches(

@@ -60,9 +60,7 @@ def own_rows(value: T) -> T:
     if step is None or step.rows is None:
         return value
     start, stop = step.rows.start, step.rows.start + step.rows.count
-    own = tf.nest.map_structure(lambda one: one[start:stop], value)
-    step.with_rows.update({id(one): one for one in tf.nest.flatten(own)})
-    return own
+    return tf.nest.map_structure(lambda one: step.in_rows(one[start:stop]), value)
 
 
 def _all_reduce(

@@ -186,7 +186,9 @@ def _row_by_row(name: str) -> Callable[..., Nest]:
         of_what = args[1] if len(args) > 1 else kwargs.get("target", kwargs.get("elems"))
         meet = any(flow_of(step, one).mixed for one in _tensors(found))
         if not meet and all(flow_of(step, one).axis == 0 for one in _tensors(of_what)):
-            step.with_rows.update({id(one): one for one in _tensors(found) if one.shape.rank})
+            for one in _tensors(found):
+                if one.shape.rank:
+                    step.in_rows(one)
         return found
 
     return call

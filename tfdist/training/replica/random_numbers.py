@@ -185,7 +185,7 @@ def _drawn(tensor: tf.Tensor) -> tf.Tensor:
     step = current()
     if step is not None:
         step.replication.mark([tensor], Kind.RANDOM)
-        step.with_rows[id(tensor)] = tensor
+        step.in_rows(tensor)
     return tensor
 
 

@@ -81,14 +81,10 @@ def _axis_among(node: Node) -> int | None:
 
     None where they lie along several dimensions.
     """
-    ranks = [one.shape.rank for one in node.inputs]
-    if node.output.shape.rank is None or None in ranks:
+    ranks = [node.output.shape.rank, *(one.shape.rank for one in node.inputs)]
+    if None in ranks:
         return None
-    ends = {
-        rank - flow.axis
-        for rank, flow in zip(ranks, node.flows, strict=True)
-        if flow.axis is not None
-    }
+    ends = _ends(node)
     if not ends:
         return -1
     return int(node.output.shape.rank - ends.pop()) if len(ends) == 1 else None
@@ -96,10 +92,17 @@ def _axis_among(node: Node) -> int | None:
 
 def _pairs(node: Node) -> Flow:
     """What has a row beside each other one, as far as that is seen."""
-    ranks = [one.shape.rank for one in node.inputs]
-    rows = zip(ranks, node.flows, strict=True)
-    ends = {rank - flow.axis for rank, flow in rows if rank is not None and flow.axis is not None}
-    return MIXED if len(ends) > 1 else UNKNOWN
+    return MIXED if len(_ends(node)) > 1 else UNKNOWN
+
+
+def _ends(node: Node) -> set[int]:
+    """How far from the last dimension the rows of inputs lie."""
+    given = zip(node.inputs, node.flows, strict=True)
+    return {
+        one.shape.rank - flow.axis
+        for one, flow in given
+        if one.shape.rank is not None and flow.axis is not None
+    }
 
 
 def each(node: Node) -> Flow:

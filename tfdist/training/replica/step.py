@@ -276,6 +276,11 @@ class ReplicaStep:
         self.means[id(value)] = value
         return value
 
+    def in_rows(self, value: tf.Tensor) -> tf.Tensor:
+        """Notes that a tensor has a row for each example, first, and returns it."""
+        self.with_rows[id(value)] = value
+        return value
+
     def undo_share(self, value: tf.Tensor) -> tf.Tensor:
         """Divides by the share what is a part of the whole batch's loss already."""
         return tf.math.divide_no_nan(value, tf.cast(self.share, value.dtype))

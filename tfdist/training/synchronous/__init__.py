@@ -34,7 +34,7 @@ from tfdist.training.slot_shards.sharded_slots import ShardedSlots
 from tfdist.training.synchronous.replica_programs import ReplicaPrograms
 from tfdist.training.synchronous.synchronous import Synchronous
 
-__all__ = ["SynchronousKind"]
+__all__ = ["SynchronousKind", "check_losses"]
 
 
 class SynchronousKind(FamilyKind):
@@ -59,7 +59,7 @@ class SynchronousKind(FamilyKind):
         shards: ShardedSlots | None = prepared  # type: ignore[assignment]
         if options.virtual_replicas is None:
             return Synchronous(model, strategy, layout, options, shards=shards)
-        _check_losses(model)
+        check_losses(model, "several replicas need one number")
         rows = self.rows(layout, options)
         _warn_of_what_moves_bits(model)
         programs = functools.partial(ReplicaPrograms, virtual=OrderedSum(strategy, rows))
@@ -140,7 +140,7 @@ class SynchronousKind(FamilyKind):
                 "over several replicas (the update must stay outside): compile the model with "
                 "jit_compile=False, or override compute_loss instead"
             )
-        _check_losses(model)
+        check_losses(model, "several replicas need one number")
 
 
 def _tell_of_normalization(model: keras.Model) -> None:
@@ -161,13 +161,21 @@ def _tell_of_normalization(model: keras.Model) -> None:
         )
 
 
-def _check_losses(model: keras.Model) -> None:
+def check_losses(model: keras.Model, needs: str) -> None:
+    """Checks that a model's losses are one number each.
+
+    Args:
+        model: a compiled model.
+        needs: why they must be, in a few words.
+
+    Raises:
+        PlugError: one has `reduction=None`.
+    """
     for loss in keras_trainer.flat_losses(model):
         if getattr(loss, "reduction", "mean") in (None, "none"):
             raise PlugError(
                 f"the loss {loss.name!r} has reduction=None, which gives one loss per example; "
-                'several replicas need one number: use reduction="sum_over_batch_size", "sum" '
-                'or "mean_with_sample_weight"'
+                f'{needs}: use reduction="sum_over_batch_size", "sum" or "mean_with_sample_weight"'
             )
 
 
