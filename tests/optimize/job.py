@@ -33,10 +33,12 @@ from tests.optimize.programs import (  # noqa: E402
     X,
     Y,
     classifier,
+    files_of_rows,
+    reads,
     recommender,
     recommender_data,
 )
-from tfdist.optimize import LBFGS  # noqa: E402
+from tfdist.optimize import LBFGS, Portions  # noqa: E402
 
 workers = len(cluster.jobs["worker"])
 found: dict[str, Any] = {"workers": workers}
@@ -61,6 +63,34 @@ def trained(**settings: Any) -> Any:
         "loss": minimum.loss,
         "evaluated": model.evaluate(X, Y, verbose=0),
         "copies": minimum.copies,
+    }
+
+
+def read_by_workers() -> Any:
+    """The same rows, of which the chief sees none; and what is told where a file is missing."""
+    paths = files_of_rows(folder / "rows")
+    settings = {name: value for name, value in SETTINGS.items() if name != "batch_size"}
+    counted: list[int] = []
+    seen = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: counted.append(tcp_bytes()))
+    bytes_a_pass = []
+    for data in ({"x": X, "y": Y, **SETTINGS}, {"x": Portions(reads(paths), len(paths))}):
+        counted.clear()
+        with strategy.scope():
+            model = classifier()
+        minimum = LBFGS().minimize(model, callbacks=[seen], **{**settings, **data})
+        passes = sum(minimum.history.history["passes"][1:])
+        bytes_a_pass.append((counted[-1] - counted[0]) / passes)
+    with strategy.scope():
+        other = classifier()
+    try:
+        LBFGS().minimize(other, Portions(reads([*paths, "missing"]), len(paths) + 1))
+    except (tfdist.errors.TfdistError, tf.errors.OpError) as error:
+        told = f"{type(error).__name__}: {error}"
+    return {
+        "weights": model.get_weights(),
+        "loss": minimum.loss,
+        "bytes": bytes_a_pass,
+        "told": told,
     }
 
 
@@ -125,6 +155,7 @@ class Disturbs(keras.callbacks.Callback):
 
 note("trained", trained)
 if workers > 1:
+    note("read by workers", read_by_workers)
     note("traffic", traffic)
     note("sharded", sharded)
     note("refused", refused_and_right_after)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import layers
 from sklearn.datasets import load_digits
 
@@ -41,3 +43,32 @@ def recommender_data() -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(4)
     ids = rng.integers(0, 200, (600, 3)).astype("int32")
     return ids, np.cos(ids / 20.0).sum(1, keepdims=True).astype("float32")
+
+
+def files_of_rows(folder: Path) -> list[str]:
+    """The digits as files of as many rows as a portion of `SETTINGS` has."""
+    folder.mkdir(exist_ok=True)
+    paths = []
+    size = SETTINGS["batch_size"]
+    for begin in range(0, len(X), size):
+        path = folder / f"{begin:04}.tfrecord"
+        with tf.io.TFRecordWriter(str(path)) as file:
+            for row, digit in zip(X[begin : begin + size], Y[begin : begin + size], strict=True):
+                file.write(row.tobytes() + digit.tobytes())
+        paths.append(str(path))
+    return paths
+
+
+def reads(paths: list[str]) -> Any:
+    """A function that reads the rows of one of such files."""
+
+    def parse(record: Any) -> Any:
+        numbers = tf.io.decode_raw(record, tf.float32)
+        digit = tf.bitcast(numbers[64], tf.int32)
+        return tf.ensure_shape(numbers[:64], [64]), digit
+
+    def read(number: Any) -> Any:
+        file = tf.data.TFRecordDataset(tf.gather(tf.constant(paths), number))
+        return file.map(parse).batch(10**6).get_single_element()
+
+    return read

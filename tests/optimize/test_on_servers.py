@@ -85,6 +85,16 @@ def test_no_vector_passes_through_the_chief(several: dict[str, Any]) -> None:
         assert count < 0.1 * passes * found["weights"], found
 
 
+def test_portions_that_workers_read_give_the_bits_of_those_that_the_chief_sends(
+    several: dict[str, Any],
+) -> None:
+    found = several["read by workers"]
+    _assert_same_bits(several["trained"], found)
+    sent, read = found["bytes"]
+    assert sent - read > 0.9 * programs.X.nbytes  # what is left are commands and results
+    assert "missing; No such file" in found["told"]
+
+
 def test_the_live_view_follows_it(several: dict[str, Any]) -> None:
     """Iterations are epochs; what the chief reads and waits for are phases."""
     spans = [event for event in several["timeline"] if event.get("cat") == "phase"]

@@ -13,7 +13,7 @@ from keras import layers
 from tests.training.devices import cut_the_cpu
 from tfdist.errors import PlugError
 from tfdist.optimize import LBFGS
-from tfdist.optimize.row_mean import check_is_mean, whole_and_halves
+from tfdist.optimize.row_mean import check_is_mean, halves, whole
 
 cut_the_cpu()  # as the tests of `training` do, which may share this process
 RNG = np.random.default_rng(0)
@@ -97,7 +97,7 @@ def test_halves_are_of_tensors_of_each_kind(rows: int) -> None:
         "sparse": tf.sparse.from_dense(dense),
         "absent": None,
     }
-    pieces: Any = whole_and_halves(batch)
+    pieces: Any = (whole(batch), *halves(batch))
     here, half = (2 * dense.numpy().tolist(), 1) if rows == 1 else (dense.numpy().tolist(), 2)
     for piece, wanted in zip(pieces, (here, here[:half], here[half:]), strict=True):
         assert piece["dense"].numpy().tolist() == wanted

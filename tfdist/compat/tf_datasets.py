@@ -196,6 +196,13 @@ _SEEDED = ("Random", "TruncatedNormal", "Multinomial", "ParameterizedTruncatedNo
 _PYTHON = ("PyFunc", "EagerPyFunc", "PyFuncStateless")
 
 
+def runs_python(graph: tf.Graph) -> bool:
+    """Whether a function's graph, or a function in it, runs the user's own Python code."""
+    definition = graph.as_graph_def()
+    nodes = [*definition.node, *(n for f in definition.library.function for n in f.node_def)]
+    return any(node.op in _PYTHON for node in nodes)
+
+
 def varies_with(dataset: tf.data.Dataset) -> set[str]:
     """Says what may make two runs of a dataset differ, though they begin with the same seeds.
 

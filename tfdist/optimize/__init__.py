@@ -9,6 +9,8 @@
 `vector_space.py`: the vectors and the function as the method knows them, by numbers.
 `server_vectors.py`: the vectors on parameter servers; inner products in one order.
 `whole_batch.py`: one pass over the data: loss and gradient; data that change between passes.
+`portions.py`: `Portions`: data that workers read by the numbers of portions.
+`portion_source.py`: who reads a portion, the chief or a worker; what the function may return.
 `portion_crew.py`: who works: a job's workers, or this process; no replicas in step.
 `portion_ledger.py`: who gets which portion, how far ahead, when a slow one is copied.
 `portion_gradient.py`: what a worker computes of a portion; refused: losses that are no mean, masks,
@@ -24,9 +26,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tfdist.optimize.lbfgs import LBFGS, Minimum
+    from tfdist.optimize.lbfgs import LBFGS, Minimum, Portions
 
-__all__ = ["LBFGS", "Minimum"]
+__all__ = ["LBFGS", "Minimum", "Portions"]
 
 
 def __getattr__(name: str) -> Any:

@@ -23,6 +23,7 @@ from tfdist.optimize.descent_run import DescentRun, Minimum, ended
 from tfdist.optimize.portion_crew import crew_of
 from tfdist.optimize.portion_gradient import PortionGradient
 from tfdist.optimize.portion_ledger import PortionLedger, slots_for
+from tfdist.optimize.portions import Portions
 from tfdist.optimize.server_vectors import ServerVectors
 from tfdist.optimize.vector_space import FIXED
 from tfdist.optimize.whole_batch import WholeBatch
@@ -33,7 +34,7 @@ from tfdist.training.parameter_server.asynchronous import Asynchronous
 from tfdist.training.plugged import Plugged
 from tfdist.training.plugging import plug
 
-__all__ = ["LBFGS", "Minimum"]
+__all__ = ["LBFGS", "Minimum", "Portions"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +101,7 @@ class LBFGS:
     def minimize(
         self,
         model: keras.Model,
-        x: Data,
+        x: Data | Portions,
         y: Data = None,
         *,
         sample_weight: Data = None,
@@ -123,8 +124,9 @@ class LBFGS:
         Args:
             model: built or not, compiled with a loss; its optimizer is not used, and `optimizer=
                 None` saves its slots. Made inside `strategy.scope()`, as for `fit`.
-            x: arrays, a finite `tf.data.Dataset`, a `PyDataset`, or what else `fit` takes; but no
-                function of `tf.distribute.InputContext`.
+            x: arrays, a finite `tf.data.Dataset`, a `PyDataset`, or what else `fit` takes, which
+                the chief reads and sends; or `Portions`, which the workers read. No function of
+                `tf.distribute.InputContext`.
             y: targets, as in `fit`.
             sample_weight: as in `fit`.
             class_weight: as in `fit`.
@@ -170,8 +172,10 @@ class LBFGS:
         assert plugged is not None
         minimizable.check_model(model)
         minimizable.check_callbacks(callbacks)
-        data = minimizable.read(plugged, x, y, sample_weight, class_weight, batch_size)
-        family = plugged.family_for(data.sample_batch())
+        source, sample = minimizable.source_of(
+            plugged, x, y, sample_weight, class_weight, batch_size
+        )
+        family = plugged.family_for(sample)
         crew = crew_of(family)
         weights = minimizable.weights_of(model)
         validation = None
@@ -183,13 +187,13 @@ class LBFGS:
                 "sample_weight": val_weight,
                 "batch_size": validation_batch_size,
             }
-        slots = slots_for(crew.workers, data.num_steps)
+        slots = slots_for(crew.workers, source.portions)
         history = int(self.history)
         vectors = ServerVectors(weights, FIXED + 2 * (history + 1), slots)
         device = family.device if isinstance(family, Asynchronous) else ""
-        gradient = PortionGradient(model, vectors, slots, device)
+        gradient = PortionGradient(model, vectors, slots, source, device)
         ledger = PortionLedger(crew.workers, slots, self.backups)
-        whole = WholeBatch(vectors, gradient, crew, data, ledger, is_fixed=minimizable.is_fixed(x))
+        whole = WholeBatch(vectors, gradient, crew, source, ledger)
         rounding = 4 * float(np.finfo(vectors.dtype.as_numpy_dtype).eps)
         wolfe = dataclasses.replace(self._wolfe(), rounding=rounding)
         descent = Descent(whole, history, self._stop_rule(), wolfe)

@@ -10,48 +10,65 @@ import tensorflow as tf
 
 from tfdist.compat import keras_trainer
 from tfdist.errors import DataError, PlugError
-from tfdist.structures import Callbacks, Data
+from tfdist.optimize.portion_source import ChiefReads, PortionSource, WorkersRead
+from tfdist.optimize.portions import Portions
+from tfdist.structures import Callbacks, Data, Nest
 from tfdist.training.data.global_batches import GlobalBatches
 from tfdist.training.loop import callback_routing
 from tfdist.training.loop.keeper import keepers_among
 from tfdist.training.model_parts import unique
 from tfdist.training.plugged import Plugged
 
-__all__ = ["check_callbacks", "check_model", "is_fixed", "read", "weights_of"]
+__all__ = ["check_callbacks", "check_model", "source_of", "weights_of"]
 
 _LEAST_ROWS = 32
 _MOST_PORTIONS = 256
 
 
-def read(
+def source_of(
     plugged: Plugged,
-    x: Data,
+    x: Data | Portions,
     y: Data,
     sample_weight: Data,
     class_weight: Mapping[int, float] | None,
     batch_size: int | None,
-) -> GlobalBatches:
-    """The data of a call as portions, in their order.
+) -> tuple[PortionSource, Nest]:
+    """Where the portions of a call come from, in their order.
 
     Args:
         plugged: the model's.
-        x: as in `fit`.
+        x: as in `fit`, or portions that workers read.
         y: as in `fit`.
         sample_weight: as in `fit`.
         class_weight: as in `fit`.
         batch_size: rows of a portion; None for a 256th of all, and at least 32.
 
+    Returns:
+        The source, and a batch or its specs, by which the model is built.
+
     Raises:
         DataError: they are none that can be read again and again.
     """
+    if isinstance(x, Portions):
+        others = {"y": y, "sample_weight": sample_weight, "class_weight": class_weight}
+        others["batch_size"] = batch_size
+        for name, value in others.items():
+            if value is not None:
+                raise DataError(
+                    f"minimize was given Portions, and {name} beside: let the function that reads "
+                    "a portion return (x, y) or (x, y, sample_weight), with the rows it shall have"
+                )
+        source = WorkersRead(x)
+        return source, source.specs
     if callable(x) and not isinstance(x, keras.utils.PyDataset | tf.data.Dataset):
         raise DataError(
-            "minimize was given a function; any worker may be handed any portion, so that it takes "
-            "data that the chief reads: give arrays or a dataset"
+            "minimize was given a function; any worker may be handed any portion: give "
+            "tfdist.optimize.Portions(function, count), whose function reads the portion with a "
+            "number, arrays, or a dataset"
         )
-    if is_fixed(x) and not any(leaf.shape[0] for leaf in keras.tree.flatten(x)):
+    if _are_arrays(x) and not any(leaf.shape[0] for leaf in keras.tree.flatten(x)):
         raise DataError("minimize was given no rows: give arrays with at least one")
-    if batch_size is None and is_fixed(x):
+    if batch_size is None and _are_arrays(x):
         rows = int(keras.tree.flatten(x)[0].shape[0])
         batch_size = max(_LEAST_ROWS, -(-rows // _MOST_PORTIONS))
     data = GlobalBatches(
@@ -67,11 +84,10 @@ def read(
             "minimize was given a dataset that never ends, but it reads all of it in every pass: "
             "leave out its .repeat()"
         )
-    return data
+    return ChiefReads(data), data.sample_batch()
 
 
-def is_fixed(x: Data) -> bool:
-    """Whether data are arrays, which are the same in each pass."""
+def _are_arrays(x: Data) -> bool:
     leaves = keras.tree.flatten(x)
     return all(isinstance(leaf, np.ndarray | tf.Tensor) and leaf.shape for leaf in leaves)
 

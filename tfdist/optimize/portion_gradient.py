@@ -17,10 +17,12 @@ import tensorflow as tf
 from tfdist.compat import keras_weights, patches
 from tfdist.compat.tf_random import drawing_operations
 from tfdist.errors import PlugError
+from tfdist.optimize.portion_source import PortionSource
 from tfdist.optimize.server_vectors import ServerVectors
 from tfdist.strategies import server_variables
 from tfdist.structures import Variable
-from tfdist.training.data.stream import rows_in, without_optionals
+from tfdist.training.data.fingerprint import fingerprint_of
+from tfdist.training.data.stream import rows_in
 from tfdist.training.model_parts import unique
 from tfdist.training.parameter_server.batch_messages import key_of
 from tfdist.training.parameter_server.server_updates import ServerUpdates
@@ -38,15 +40,22 @@ class PortionGradient:
         model: built and compiled.
         vectors: on the servers, with the slots that gradients go to.
         slots: how many these are.
+        source: of portions.
         device: where the model computes, on whichever worker; "" for where TensorFlow likes.
     """
 
     def __init__(
-        self, model: keras.Model, vectors: ServerVectors, slots: int, device: str = ""
+        self,
+        model: keras.Model,
+        vectors: ServerVectors,
+        slots: int,
+        source: PortionSource,
+        device: str = "",
     ) -> None:
         self._model = model
         self._vectors = vectors
         self._writes = ServerUpdates(slots)
+        self._source = source
         self._device = device
         self._functions: dict[Any, Any] = {}
         self._losses: dict[Any, Any] = {}
@@ -61,12 +70,12 @@ class PortionGradient:
         """The function that works on a portion of some type.
 
         Args:
-            specs: of its tensors, structured as the user's batch.
+            specs: of what is given for it.
 
         Returns:
-            From a portion and a ticket (int64: the slot, and a number that only grows) to float64
-            `[2]`: the sum of the losses, and how many rows these are of. The gradient goes to the
-            slot.
+            From what is given and a ticket (int64: the slot, and a number that only grows) to
+            float64 `[3]`: the sum of the losses, how many rows these are of, and a fingerprint of
+            the rows. The gradient goes to the slot.
 
         Raises:
             PlugError: the loss is none that can be summed over portions, or not the same each time.
@@ -82,10 +91,10 @@ class PortionGradient:
         """The function that computes the loss of a portion alone, and writes nothing.
 
         Args:
-            specs: of its tensors, structured as the user's batch.
+            specs: of what is given for it.
 
         Returns:
-            From a portion to float64 `[2]`: the sum of the losses, and how many rows these are of.
+            From what is given to the numbers of `function`.
 
         Raises:
             PlugError: as in `function`.
@@ -97,20 +106,22 @@ class PortionGradient:
             self._losses[key] = concrete
         return self._losses[key]
 
-    def _run_loss(self, batch: Any) -> tf.Tensor:
+    def _run_loss(self, given: Any) -> tf.Tensor:
         # The gradient is traced with it, and left out when it runs, as nothing depends on it.
-        loss, _ = self._differentiate(without_optionals(batch))
-        return _summed(loss, rows_in(batch))
+        batch = self._source.batch(given)
+        loss, _ = self._differentiate(batch)
+        return _summed(loss, batch)
 
-    def _run(self, batch: Any, ticket: tf.Tensor) -> tf.Tensor:
-        loss, gradients = self._differentiate(without_optionals(batch))
-        rows = rows_in(batch)
-        factor = tf.cast(rows, self._vectors.dtype)
+    def _run(self, given: Any, ticket: tf.Tensor) -> tf.Tensor:
+        batch = self._source.batch(given)
+        loss, gradients = self._differentiate(batch)
+        factor = tf.cast(rows_in(batch), self._vectors.dtype)
         parts = iter(gradients)
         sent: dict[str, list[tuple[tf.Tensor, None]]] = {}
         for place, variables in self._vectors.weights.items():
             own = [tf.reshape(next(parts), [-1]) for _ in variables]
-            sent[place] = [(tf.concat(own, 0) * factor, None), (ticket[0], None)]
+            whole = tf.math.multiply_no_nan(tf.concat(own, 0), factor)  # of no rows: a mean is NaN
+            sent[place] = [(whole, None), (ticket[0], None)]
 
         def write(place: str, there: Sequence[Any]) -> None:
             gradient, slot = there
@@ -120,7 +131,7 @@ class PortionGradient:
 
         self._writes.begin(ticket)
         self._writes.write(sent, write)
-        return _summed(loss, rows)
+        return _summed(loss, batch)
 
     def _differentiate(self, batch: Any) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """The mean loss of a batch, and its gradient by each weight."""
@@ -159,8 +170,10 @@ class PortionGradient:
         ]
 
 
-def _summed(loss: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-    return tf.stack([tf.cast(loss, tf.float64), 1.0]) * tf.cast(rows, tf.float64)
+def _summed(loss: tf.Tensor, batch: Any) -> tf.Tensor:
+    rows = tf.cast(rows_in(batch), tf.float64)
+    total = tf.math.multiply_no_nan(tf.cast(loss, tf.float64), rows)
+    return tf.stack([total, rows, tf.cast(fingerprint_of(batch), tf.float64)])
 
 
 def _refuse_write(variable: Variable, value: tf.Tensor) -> None:
@@ -215,7 +228,7 @@ def _check_draws_nothing(graph: Any) -> None:
     """
     for operation in drawing_operations(graph):
         raise PlugError(
-            f"the model draws random numbers ({operation}) while its loss is computed, so that "
-            "the loss is another one each time, and a line search finds nothing: leave them "
-            "out, or use fit"
+            f"the model, or what reads its data, draws random numbers ({operation}), so that the "
+            "loss is another one each time, and a line search finds nothing: leave them out, or "
+            "use fit"
         )

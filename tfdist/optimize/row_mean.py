@@ -15,23 +15,31 @@ from tfdist.errors import PlugError
 from tfdist.structures import Leaf, Nest
 from tfdist.training.data.stream import map_leaves, rows_in, slice_rows
 
-__all__ = ["check_is_mean", "whole_and_halves"]
+__all__ = ["check_is_mean", "halves", "whole"]
 
 _SAME = 1e-4  # by what part of itself a loss may differ: float32 on a GPU, in another order
 
 
-def whole_and_halves(batch: Nest) -> tuple[Nest, Nest, Nest]:
-    """A portion, and the two halves of its rows; of one row twice the row, and the row each time.
+def whole(batch: Nest) -> Nest:
+    """A portion, of one row twice the row; in a graph, too.
 
     Args:
-        batch: dense, ragged and sparse tensors with rows, at least 1.
+        batch: dense, ragged and sparse tensors with rows.
     """
-    rows = int(rows_in(batch))
-    if rows == 1:
-        return map_leaves(_twice, batch), batch, batch
+    rows = tf.maximum(rows_in(batch), 2)
+    return map_leaves(lambda leaf: slice_rows(_twice(leaf), 0, rows), batch)
+
+
+def halves(batch: Nest) -> tuple[Nest, Nest]:
+    """The two halves of a portion's rows, of one row the row each time; in a graph, too.
+
+    Args:
+        batch: dense, ragged and sparse tensors with rows.
+    """
+    rows = rows_in(batch)
     half = rows // 2
-    first = map_leaves(lambda leaf: slice_rows(leaf, 0, half), batch)
-    return batch, first, map_leaves(lambda leaf: slice_rows(leaf, half, rows), batch)
+    first = map_leaves(lambda leaf: slice_rows(leaf, 0, tf.maximum(half, 1)), batch)
+    return first, map_leaves(lambda leaf: slice_rows(leaf, half, rows), batch)
 
 
 def _twice(leaf: Leaf) -> Leaf:
@@ -40,19 +48,19 @@ def _twice(leaf: Leaf) -> Leaf:
     return tf.concat([leaf, leaf], 0)
 
 
-def check_is_mean(whole: Sequence[float], halves: Sequence[Sequence[float]]) -> None:
+def check_is_mean(portion: Sequence[float], parts: Sequence[Sequence[float]]) -> None:
     """Checks that a loss is a mean over rows; one that is not finite tells nothing.
 
     Args:
-        whole: of a portion: its loss times its rows, and its rows.
-        halves: the same of its halves.
+        portion: its loss times its rows, and its rows.
+        parts: the same of its halves.
 
     Raises:
         PlugError: it is not.
     """
-    total, rows = whole
-    together = math.fsum(loss for loss, _ in halves)
-    largest = max(abs(total), math.fsum(abs(loss) for loss, _ in halves))
+    total, rows = portion
+    together = math.fsum(loss for loss, _ in parts)
+    largest = max(abs(total), math.fsum(abs(loss) for loss, _ in parts))
     if not math.isfinite(total - together) or abs(total - together) <= _SAME * largest:
         return
     raise PlugError(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,13 +17,10 @@ from tfdist.errors import DataError
 from tfdist.optimize.portion_crew import PortionCrew
 from tfdist.optimize.portion_gradient import PortionGradient
 from tfdist.optimize.portion_ledger import Assignment, PortionLedger
-from tfdist.optimize.row_mean import check_is_mean, whole_and_halves
+from tfdist.optimize.portion_source import PortionSource
+from tfdist.optimize.row_mean import check_is_mean
 from tfdist.optimize.server_vectors import ServerVectors
 from tfdist.strategies.stall_watch import note
-from tfdist.training.data.fingerprint import fingerprint_of
-from tfdist.training.data.global_batches import GlobalBatches
-from tfdist.training.data.stream import without_optionals
-from tfdist.training.parameter_server.batch_messages import types_of
 
 __all__ = ["WholeBatch"]
 
@@ -39,9 +35,8 @@ class WholeBatch:
         vectors: on the servers.
         gradient: what is computed of a portion.
         crew: who does.
-        data: whose batches are the portions.
+        source: of portions.
         ledger: who works on what.
-        is_fixed: whether the data are known to be the same in each pass.
 
     Attributes:
         rows: of a pass; 0 before the first.
@@ -52,21 +47,19 @@ class WholeBatch:
         vectors: ServerVectors,
         gradient: PortionGradient,
         crew: PortionCrew,
-        data: GlobalBatches,
+        source: PortionSource,
         ledger: PortionLedger,
-        is_fixed: bool = False,
     ) -> None:
         self.vectors = vectors
         self.ledger = ledger
         self.rows = 0.0
         self._gradient = gradient
         self._crew = crew
-        self._data = data
-        self._is_fixed = is_fixed
+        self._source = source
         self._seen: int | None = None
         self._checks = _CHECKS
-        self._batches: dict[int, Any] = {}
-        self._losses: dict[int, tuple[float, float]] = {}
+        self._given: dict[int, Any] = {}
+        self._found: dict[int, tuple[float, float, int]] = {}
 
     def note_base(self) -> None:
         """Copies the weights to `BASE`."""
@@ -89,27 +82,25 @@ class WholeBatch:
         """
         ledger = self.ledger
         ledger.begin()
-        self._losses.clear()
-        self._batches.clear()
-        self._data.rewind()
-        self._data.begin_epoch(_alone)
-        seen, given, more = 0, 0, True
+        self._found.clear()
+        self._given.clear()
+        self._source.begin()
+        count, more = 0, True
         while True:
             if ledger.wants_merges:
                 self.vectors.merge(ledger.take_merges())
             while more and ledger.has_room:
-                batch = self._take()
-                if batch is None:
+                note("in the input pipeline", "input", alone=True)
+                given = self._source.take()
+                if given is None:
                     more = False
                     break
                 note("in minimize, where portions are handed out", "compute")
-                if not given and self._checks:
-                    self._check(batch)
-                given += 1
-                if not self._is_fixed:  # other orders give other sums: the order counts, too
-                    seen = (seen * 31 + int(fingerprint_of(batch))) % (1 << 61)
+                if not count and self._checks:
+                    self._check(given)
+                count += 1
                 began = ledger.begin_portion(time.monotonic())
-                self._batches[began.portion] = batch
+                self._given[began.portion] = given
                 self._start(began)
             if not more and not ledger.open:
                 break
@@ -121,15 +112,16 @@ class WholeBatch:
             came = self._crew.wait(seconds)
             if came is not None:
                 self._came(*came)
-        self._data.end_epoch()
-        if not given:
+        self._source.end()
+        if not count:
             raise DataError("minimize was given no data: give a dataset with batches in it")
-        return self._together(seen)
+        return self._together()
 
-    def _check(self, batch: Any) -> None:
+    def _check(self, portion: Any) -> None:
         """Compares a portion's loss with its halves'."""
-        for tag, piece in zip(_PIECES, whole_and_halves(batch), strict=True):
-            self._crew.start(self._gradient.loss_function(types_of(piece)), (piece,), tag)
+        for tag, piece in zip(_PIECES, self._source.pieces(portion), strict=True):
+            function = self._gradient.loss_function(self._source.types(piece))
+            self._crew.start(function, (piece,), tag)
         found: dict[int, list[float]] = {}
         while len(found) < len(_PIECES):
             came = self._crew.wait(None)
@@ -137,53 +129,47 @@ class WholeBatch:
                 continue
             number, result = came
             if number in _PIECES:
-                found[number] = np.asarray(result).tolist()
+                found[number] = np.asarray(result).tolist()[:2]
             else:  # a copy of the pass before
                 self._came(number, result)
         whole, *halves = (found[tag] for tag in _PIECES)
         check_is_mean(whole, halves)
         self._checks -= 1
 
-    def _take(self) -> Any:
-        """The next portion; None at the end."""
-        note("in the input pipeline", "input", alone=True)
-        steps = self._data.take(1, _alone)
-        return without_optionals(steps[0].parts[0]) if steps else None
-
     def _start(self, given: Assignment) -> None:
-        batch = self._batches[given.portion]
+        portion = self._given[given.portion]
         ticket = tf.constant([given.slot, given.number], tf.int64)
-        self._crew.start(self._gradient.function(types_of(batch)), (batch, ticket), given.number)
+        function = self._gradient.function(self._source.types(portion))
+        self._crew.start(function, (portion, ticket), given.number)
 
     def _came(self, number: int, result: Any) -> None:
         given, counts = self.ledger.came(number, time.monotonic())
         if not counts:
             return
-        loss, rows = np.asarray(result).tolist()
-        self._losses[given.portion] = loss, rows
-        del self._batches[given.portion]
+        loss, rows, fingerprint = np.asarray(result).tolist()
+        self._found[given.portion] = loss, rows, int(fingerprint)
+        del self._given[given.portion]
 
-    def _together(self, seen: int) -> float:
+    def _together(self) -> float:
         merges, slot = self.ledger.finish()
         self.vectors.merge(merges)
-        rows = math.fsum(rows for _, rows in self._losses.values())
+        rows = math.fsum(rows for _, rows, _ in self._found.values())
+        if not rows:
+            raise DataError("minimize was given no rows: give data with rows in them")
         self.vectors.take_gradient(slot, rows)
         self.ledger.let_go(slot)
+        seen = 0
+        for _, (_, _, fingerprint) in sorted(self._found.items()):
+            seen = (seen * 31 + fingerprint) % (1 << 61)  # other orders give other sums
         if self._seen not in (None, seen) or self.rows not in (0.0, rows):
             raise DataError(
                 f"the data of this pass ({rows:,.0f} rows) are not those of the first "
-                f"({self.rows:,.0f} rows), batch by batch: L-BFGS reads them again and again; give "
-                "arrays, or a dataset without random maps whose shuffle has "
-                "reshuffle_each_iteration=False"
+                f"({self.rows:,.0f} rows), batch by batch: L-BFGS reads them again and again; "
+                f"{self._source.alike}"
             )
         self._seen, self.rows = seen, rows
-        return math.fsum(loss for loss, _ in self._losses.values()) / rows
+        return math.fsum(loss for loss, _, _ in self._found.values()) / rows
 
     def end(self) -> None:
         """Waits for what is still on its way."""
         self._crew.drain()
-
-
-def _alone(numbers: Sequence[float]) -> np.ndarray:
-    """The chief alone reads."""
-    return np.asarray([numbers], np.float64)
