@@ -153,13 +153,16 @@ def test_the_report_says_what_it_assumes() -> None:
     assert "The update was not timed: Mine: KeyError: 'rate'\n" in untimed
     assert "ms, timed by itself" not in untimed
     assert "the network measured here" in report(MEASURED)
-    (head,) = (line for line in said.splitlines() if line.startswith("efficiency, %: workers"))
-    assert head.endswith("ring  hosts  shares  pipelines  servers  ring *  servers *")
-    assert max(len(line) for line in said.split("efficiency, %: ")[1].splitlines()[:20]) <= 88
+    table = said.split("efficiency, %, predicted\n")[1].splitlines()
+    head = table[0]
+    assert head.endswith("ring  hosts  shares  pipelines  servers  ring *  servers *  backups *")
+    assert max(map(len, table[:20])) <= 88
 
 
 def test_one_job_alone_predicts_no_way() -> None:
-    assert "efficiency, %:" not in report(Measured("x", [JobTimes(1, [times(0, 1, 9e-3)])]))
+    assert "efficiency, %, predicted" not in report(
+        Measured("x", [JobTimes(1, [times(0, 1, 9e-3)])])
+    )
 
 
 def test_a_link_is_given_in_megabytes_and_milliseconds() -> None:

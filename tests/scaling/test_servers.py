@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import statistics
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -191,3 +194,26 @@ def test_runs_that_cannot_be_are_refused() -> None:
         ParameterServers(alone(Link(0, 1)), workers_each=0)
     with pytest.raises(ValueError, match="staleness=-1"):
         ParameterServers(alone(Link(0, 1)), staleness=-1)
+
+
+def test_backup_workers_take_what_was_measured() -> None:
+    """The committed benchmark: 8 workers that sleep 0.1 s for each of 56 rows of an update."""
+    file = Path(__file__).parents[1] / "benchmarks" / "results" / "backup_workers.json"
+    turns = json.loads(file.read_text())["turns"]
+    rest = statistics.median(turns["nobody, None"]) - 0.7
+    work = StepWork(compute=0.7, size=0.0, other=rest)
+    free = Hierarchy(Link(0, 1e9), Link(0, 1e9), 8)
+    for backups in (1, 2):
+        way = ParameterServers(free, backups=backups, slow_by=4.0)
+        measured = [*turns[f"nobody, {backups}"], *turns[f"worker, {backups}"]]
+        assert way.seconds(work, 8) == pytest.approx(statistics.median(measured), rel=0.06)
+
+
+def test_an_update_in_step_is_made_once() -> None:
+    one = Hierarchy(Link(0, 1e9), Link(0, 1e9), 8)
+    way = ParameterServers(one, workers_each=8, backups=1)
+    found = way.seconds(StepWork(compute=0.7, size=0.0, update=0.3), 8)
+    assert found == pytest.approx(0.8 + 0.3, rel=0.01)
+    assert way.seconds(StepWork(compute=0.7, size=0.0), 1) == pytest.approx(0.7)
+    with pytest.raises(ValueError, match="backups=-1: give workers"):
+        ParameterServers(one, backups=-1)

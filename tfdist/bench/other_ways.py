@@ -83,6 +83,7 @@ def ways(measured: Measured, hosts: Hosts) -> dict[str, Way]:
         "servers": ParameterServers(sums, WORKERS_EACH),
         "ring *": InStep(flat, slow_by=SLOW_BY),
         "servers *": ParameterServers(sums, WORKERS_EACH, slow_by=SLOW_BY),
+        "backups *": ParameterServers(sums, WORKERS_EACH, slow_by=SLOW_BY, backups=1),
     }
 
 

@@ -71,5 +71,5 @@ def draw(measured: Measured, path: Path, hosts: Hosts | None = None) -> bool:
 
 
 # Colours that people with any colour vision tell apart (Okabe and Ito).
-_WAYS = ("#0072B2", "#56B4E9", "#CC79A7", "#009E73", "#D55E00", "#0072B2", "#D55E00")
+_WAYS = ("#0072B2", "#56B4E9", "#CC79A7", "#009E73", "#D55E00", "#0072B2", "#D55E00", "#E69F00")
 _COLOURS = {"compute": "#0072B2", "all_reduce": "#D55E00", "input": "#009E73", "python": "#999999"}

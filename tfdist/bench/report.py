@@ -119,14 +119,18 @@ def _ways(measured: Measured, hosts: Hosts) -> str:
     if hosts.between is not None:
         wire = hosts.between
         link = f"{wire.bandwidth / 1e6:,g} MB/s, {1e3 * wire.latency:g} ms, no faster than here"
-    text = _table(["efficiency, %: workers", *found], rows) + _WAYS.format(
-        tasks=hosts.tasks,
-        link=link,
-        update=update,
-        stages=STAGES,
-        microbatches=MICROBATCHES,
-        each=WORKERS_EACH,
-        slow=SLOW_BY,
+    text = (
+        "efficiency, %, predicted\n"
+        + _table(["workers", *found], rows)
+        + _WAYS.format(
+            tasks=hosts.tasks,
+            link=link,
+            update=update,
+            stages=STAGES,
+            microbatches=MICROBATCHES,
+            each=WORKERS_EACH,
+            slow=SLOW_BY,
+        )
     )
     return text + (f"The update was not timed: {untimed}\n" if untimed else "")
 
@@ -143,6 +147,8 @@ servers: parameter servers, where nobody waits for others; in each step all weig
   fetched and all gradients sent, and the servers update. One server for {each} workers is
   a task of its own: the efficiency is over workers and servers. All tasks of a host
   share its link, each with an equal part.
+backups: the same in step, with one worker more than an update waits for
+  (backup_workers=1).
 *: one worker takes {slow:g} times as long as the others.
 """
 
