@@ -60,10 +60,17 @@ def warning(message: str, *args: object) -> None:
     _prepared().warning(message, *args)
 
 
-def warning_once(message: str, *args: object) -> None:
-    """Warns, unless this process has said the same already."""
-    if (message, args) not in _said:
-        _said.add((message, args))
+def warning_once(message: str, *args: object, about: str = "") -> None:
+    """Warns, unless this process has said the same already.
+
+    Args:
+        message: as `logging` has it, with %s.
+        args: for the message.
+        about: what it is about, where something else may have been said of that already.
+    """
+    said = (about,) if about else (message, args)
+    if said not in _said:
+        _said.add(said)
         warning(message, *args)
 
 

@@ -7,13 +7,15 @@ came to say it.
 from __future__ import annotations
 
 import functools
+import linecache
 import os
 import re
 import sysconfig
 import traceback
+from collections.abc import Iterable
 from types import TracebackType
 
-__all__ = ["FULL_VARIABLE", "is_library", "short_traceback"]
+__all__ = ["FULL_VARIABLE", "is_library", "last_own_line", "short_traceback"]
 
 FULL_VARIABLE = "TFDIST_FULL_TRACEBACKS"
 """Set to anything, it has errors of tfdist be shown with all frames."""
@@ -58,6 +60,21 @@ def is_library(file: str) -> bool:
         return bool(_INSTALLED.search(file))
     known = _STANDARD.search(file) or _ROOMS.search(file)  # of another machine, perhaps
     return bool(known) or file.startswith(_standard())
+
+
+def last_own_line(frames: Iterable[traceback.FrameSummary]) -> str:
+    """The innermost line of a user's: "train.py, line 3: x = 1 / y"; "" where there is none.
+
+    Args:
+        frames: from the outermost.
+    """
+    own = [frame for frame in frames if not is_library(frame.filename)]
+    if not own:
+        return ""
+    name, number = own[-1].filename, own[-1].lineno or 0
+    line = linecache.getline(name, number).strip()
+    told = f"{os.path.basename(name)}, line {number}"
+    return f"{told}: {line}" if line else told
 
 
 def short_traceback(

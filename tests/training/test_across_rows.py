@@ -156,7 +156,7 @@ def test_metrics_that_add_or_gather_are_one_machines(
     ("metric", "told"),
     [
         (Largest, "a metric of your own assigns to its state most, and the states of the replicas"),
-        (lambda: largest, "a number that a step gives to a metric (Max) is computed across the"),
+        (lambda: largest, "a number that a step gives to a metric is computed across the"),
     ],
     ids=["assigned", "a function"],
 )

@@ -234,7 +234,7 @@ class NobodyCanTell(LooksAcross):
 @pytest.mark.parametrize(
     ("kind", "told"),
     [
-        (LooksAcross, "the loss of a step (Sqrt) is computed across the rows of a batch"),
+        (LooksAcross, "the loss of a step is computed across the rows of a batch"),
         (NobodyCanTell, "may be a mean over the rows of a batch or a sum over them"),
         (HalfOfTwoSums, None),
         (ScalesByWhatItLearns, None),

@@ -6,7 +6,9 @@ every Dropout would be worse than none.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -179,10 +181,22 @@ def noisy() -> list[Callable[[], Any]]:
 
 
 TOLD = {
-    "normalized advantages": (on_returns(Policy), "the loss of a step"),
-    "in-batch negatives": (on_rows(loss=in_batch_negatives), "a loss"),
-    "attention over the rows": (on_rows(Batched), "a loss"),
-    "weights over their mean": (on_rows(loss=weighted), "a loss"),
+    "normalized advantages": (
+        on_returns(Policy),
+        "the loss of a step",
+        "advantages = (returns - tf.reduce_mean(every)) / ",
+    ),
+    "in-batch negatives": (
+        on_rows(loss=in_batch_negatives),
+        "a loss",
+        "scores = ops.matmul(y, ops.transpose(predicted))",
+    ),
+    "attention over the rows": (on_rows(Batched), "a loss", "return x + ops.matmul("),
+    "weights over their mean": (
+        on_rows(loss=weighted),
+        "a loss",
+        "return ops.mean(ops.square(y - predicted), -1) * weights / ops.mean(weights)",
+    ),
 }
 UNTOLD = {
     "normalized over what was gathered": on_returns(GatheredPolicy),
@@ -200,15 +214,16 @@ UNTOLD = {
 }
 
 
-@pytest.mark.parametrize(("program", "told"), TOLD.values(), ids=TOLD)
+@pytest.mark.parametrize(("program", "told", "line"), TOLD.values(), ids=TOLD)
 def test_what_looks_across_the_rows_is_told(
-    program: Callable[[], None], told: str, monkeypatch: pytest.MonkeyPatch
+    program: Callable[[], None], told: str, line: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = warnings(monkeypatch)
     program()
     assert len(said) == 1
-    assert said[0].startswith(told)
-    assert "is computed across the rows of a batch" in said[0]
+    assert said[0].startswith(f"{told} is computed across the rows of a batch")
+    (number,) = re.findall(r"\(test_row_alarms\.py, line (\d+): " + re.escape(line), said[0])
+    assert line in Path(__file__).read_text().splitlines()[int(number) - 1]
 
 
 @pytest.mark.parametrize("program", UNTOLD.values(), ids=UNTOLD)

@@ -154,6 +154,20 @@ class RowFlow:
         """Returns what a tensor has of the rows."""
         return found_out(tensor, self._found, self._kept, self._look_at, self._told)
 
+    def origin(self, tensor: tf.Tensor, is_so: Callable[[Flow], bool]) -> tf.Tensor:
+        """Returns the first tensor of which something is so that is so of what is made of it.
+
+        Args:
+            tensor: of whose flow it is.
+            is_so: tells it of a flow.
+        """
+        while True:
+            _, inputs = self._look_at(tensor)
+            before = next((one for one in inputs if is_so(self.of(one))), None)
+            if before is None:
+                return tensor
+            tensor = before
+
     def _told(self, tensor: tf.Tensor, known: Flow | None, flows: Sequence[Flow]) -> Flow:
         return self._ruled(tensor, flows) if known is None else known
 

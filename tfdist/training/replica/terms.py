@@ -7,13 +7,15 @@ number: a mean by the share, a sum as it is.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
 from tfdist import log
 from tfdist.compat import tf_graphs
-from tfdist.training.replica.row_flow import RowFlow
+from tfdist.training.replica.row_flow import Flow, RowFlow
+from tfdist.user_frames import last_own_line
 
 __all__ = ["Term", "Terms"]
 
@@ -39,6 +41,21 @@ class Term:
         """Returns a sum, or a mean, times a factor."""
         weight = tf.ones((), value.dtype) if adds_up else tf.cast(share, value.dtype)
         return cls(value, weight if factor is None else weight * factor, not adds_up)
+
+
+_REPLICA = re.compile(r"^replica_\d+/")
+
+
+def _is_mixed(flow: Flow) -> bool:
+    return flow.mixed
+
+
+def _is_inexact(flow: Flow) -> bool:
+    return flow.varies and not flow.exact
+
+
+def _is_of_any_degree(flow: Flow) -> bool:
+    return flow.varies and not flow.has_rows and not (flow.exact and flow.degree in (0, 1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,12 +85,14 @@ class Terms:
             if flow.mixed or flow.has_rows or flow.degree == 0:
                 self.warn_of_rows(term.value, what, cure)
             elif not (flow.exact and flow.degree == 1):
+                where = self._where(term.value, _is_of_any_degree)
                 log.warning_once(
-                    "%s (%s) may be a mean over the rows of a batch or a sum over them, and counts "
+                    "%s may be a mean over the rows of a batch or a sum over them (%s), and counts "
                     "as a mean: write it with tf.reduce_mean or tf.reduce_sum, or see by tfdist "
                     "verify what it changes",
                     what,
-                    term.value.op.type,
+                    where,
+                    about=where,
                 )
 
     def warn_of_rows(self, value: tf.Tensor, what: str, cure: str) -> None:
@@ -91,13 +110,22 @@ class Terms:
         flow = self.flow.of(value)
         known = flow.degree is not None and (flow.has_rows or flow.degree == 0)
         if flow.mixed or (known and not flow.exact):
+            where = self._where(value, _is_mixed if flow.mixed else _is_inexact)
             log.warning_once(
-                "%s (%s) is computed across the rows of a batch, but of each part of it by itself: "
+                "%s is computed across the rows of a batch, but of each part of it by itself (%s): "
                 "%s, or see by tfdist verify what it changes",
                 what,
-                value.op.type,
+                where,
                 cure,
+                about=where,
             )
+
+    def _where(self, value: tf.Tensor, is_so: Callable[[Flow], bool]) -> str:
+        """The user's line that first makes it so; of a layer of Keras' the operation in it."""
+        operation = self.flow.origin(value, is_so).op
+        scope, _, _ = _REPLICA.sub("", operation.name).rpartition("/")
+        layer = f"{operation.type} in {scope}" if scope else str(operation.type)
+        return last_own_line(operation.traceback or ()) or layer
 
     def of(
         self, value: tf.Tensor, factor: tf.Tensor | None = None, slopes: bool = True
