@@ -17,9 +17,11 @@ from tfdist.errors import ClusterError, StrategyError
 from tfdist.machine.capacities import available_cores
 from tfdist.machine.ports import Reservation
 from tfdist.process import (
+    ASKED_SUFFIX,
     SAVES_VARIABLE,
     WRITES_SUFFIX,
     Process,
+    is_asked_to_save,
     rendezvous_timeout,
     saves_when_asked,
     writes,
@@ -177,6 +179,9 @@ def test_the_launcher_sees_when_a_task_would_save_and_when_it_writes(
         with writes():
             assert {path.name for path in tmp_path.iterdir()} == {"sign", f"sign{WRITES_SUFFIX}"}
     assert not list(tmp_path.iterdir())
+    assert not is_asked_to_save()
+    (tmp_path / f"sign{ASKED_SUFFIX}").touch()
+    assert is_asked_to_save()
 
 
 @pytest.mark.parametrize("sign", ["", "/not/there/sign"])
@@ -186,6 +191,7 @@ def test_a_task_whose_launcher_sees_no_signs_does_the_same(
     monkeypatch.setenv(SAVES_VARIABLE, sign)
     with pytest.raises(KeyError), saves_when_asked(), writes():
         raise KeyError
+    assert not is_asked_to_save()
 
 
 def test_the_environment_tells_how_many_threads_an_operation_has(

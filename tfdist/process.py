@@ -22,6 +22,7 @@ from tfdist.given_numbers import is_wait
 from tfdist.machine.capacities import available_cores
 
 __all__ = [
+    "ASKED_SUFFIX",
     "COORDINATOR_VARIABLE",
     "GPUS_ASKED_VARIABLE",
     "GPU_MEMORY_VARIABLE",
@@ -34,6 +35,7 @@ __all__ = [
     "current",
     "gpu_memory",
     "gpus_asked",
+    "is_asked_to_save",
     "is_chief",
     "is_secure",
     "join",
@@ -57,6 +59,9 @@ COORDINATOR_VARIABLE = "TFDIST_COORDINATOR_PORT"
 
 SAVES_VARIABLE = "TFDIST_SAVES"
 """Names the file that is there while a signal would have this task save and end."""
+
+ASKED_SUFFIX = ".asked"
+"""At the end of the name of the file by which the launcher asks this task to save and end."""
 
 WRITES_SUFFIX = ".writes"
 """At the end of the name of the file that is there while this task writes a checkpoint."""
@@ -258,6 +263,15 @@ def saves_when_asked() -> Iterator[None]:
     """Shows the launcher, until the end of the block, that SIGTERM has this task save first."""
     with _shown(""):
         yield
+
+
+def is_asked_to_save() -> bool:
+    """Whether the launcher wants the job saved and begun anew, with other tasks.
+
+    No signal says so: one that comes a moment after a training would end what follows it.
+    """
+    path = os.environ.get(SAVES_VARIABLE)
+    return bool(path) and os.path.exists(f"{path}{ASKED_SUFFIX}")
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ from tfdist.launch.output import TaskLog
 from tfdist.launch.plan import JobPlan, TaskPlan
 from tfdist.launch.presence import Presence
 from tfdist.launch.running_task import RunningTask
-from tfdist.process import SAVES_VARIABLE, WRITES_SUFFIX
+from tfdist.process import ASKED_SUFFIX, SAVES_VARIABLE, WRITES_SUFFIX
 from tfdist.progress.teller import PIPE_VARIABLE, WISH_VARIABLE, pipe_variable
 
 __all__ = ["REMAINS_SECONDS", "LocalStarter", "TaskProcess", "begin_log", "write_beside"]
@@ -74,7 +74,8 @@ class TaskProcess(RunningTask):
         self._lost_code = 0
         self._sign = signs / f".{plan.task.type}-{plan.task.index}.saves"
         self._writing = signs / (self._sign.name + WRITES_SUFFIX)
-        for sign in (self._sign, self._writing):
+        self._asked = signs / (self._sign.name + ASKED_SUFFIX)
+        for sign in (self._sign, self._writing, self._asked):
             sign.unlink(missing_ok=True)
         start = os.path.join(os.path.dirname(__file__), "start.py")
         ids = (str(os.getpid()), str(insider or 0))
@@ -167,10 +168,9 @@ class TaskProcess(RunningTask):
             self.send(signal.SIGKILL)
 
     def ask_to_end(self) -> None:
-        """Has the task save, and with it the job, and end; what it has started is left alone."""
+        """Has the task save, and with it the job, and end, in this training or in the next one."""
         if self.running:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGTERM)
+            self._asked.touch()
 
     def poll(self) -> bool:
         """Looks whether the task has ended; returns whether nothing of it is left."""
@@ -198,7 +198,7 @@ class TaskProcess(RunningTask):
         self._close_pipe()
         self._close_progress()
         self.log.close()
-        for sign in (self._sign, self._writing):
+        for sign in (self._sign, self._writing, self._asked):
             with contextlib.suppress(OSError):
                 sign.unlink()
         return last

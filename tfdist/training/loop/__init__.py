@@ -6,6 +6,7 @@
 `callback_routing.py`: which callbacks run on the chief alone (`chief_only`, those that only write),
     and which want every batch, so that chunks are one step long: those with a hook of batches, but
     for `chunks_will_do`, by TensorBoard's update_freq, by a save_freq.
+`compiled_as.py`: other losses, metrics or learning rates than in the run that wrote a checkpoint.
 `chunking.py`: how many steps run before Python looks up (about 0.25 s of them),
     `steps_per_execution`.
 `call_agreement.py`: whether all workers are about to do the same; "called fit with different

@@ -73,6 +73,7 @@ class JobState:
         callbacks: what callbacks remember, by the callback.
         workers: each worker's own.
         asked: epochs that `fit` was asked for; None in earlier checkpoints.
+        compiled: what the model was compiled with, see `CompiledAs`; None in earlier checkpoints.
     """
 
     epoch: int
@@ -82,6 +83,7 @@ class JobState:
     callbacks: Mapping[str, Any]
     workers: Sequence[WorkerState]
     asked: int | None = None
+    compiled: Mapping[str, Any] | None = None
 
     def ends(self, epochs: int) -> bool:
         """Whether a `fit` that is asked for so many epochs has none left to train."""

@@ -41,6 +41,11 @@ class Preemption:
         there = self._membership
         return self._signal or ("" if there is None else there.asked_by)
 
+    @property
+    def asks_for_others(self) -> bool:
+        """Whether the launcher wants the job to go on with other tasks than now."""
+        return process.is_asked_to_save()
+
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
         """Takes the signals while it is entered; outside of the main thread only the servers'."""

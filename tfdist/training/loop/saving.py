@@ -23,6 +23,7 @@ from tfdist.training.data.position import Position, RandomState
 from tfdist.training.data.stream import Stream
 from tfdist.training.loop import callback_state
 from tfdist.training.loop.chunking import ChunkLength
+from tfdist.training.loop.compiled_as import CompiledAs, rates_of
 from tfdist.training.loop.family import Family
 from tfdist.training.loop.job_state import JobState, WorkerState, from_bytes, to_bytes
 from tfdist.training.loop.keeper import Cadence, KeptListener, keepers_among
@@ -75,6 +76,7 @@ class Saving:
         self._cadence = cadence
         self._keepers = keepers_among(callbacks)
         self._preemption = Preemption(family.strategy)
+        self._rates = rates_of(model) if cadence.epochs else []
         self._epoch = 0
         self._begun = 0
         self._last = time.monotonic()
@@ -117,7 +119,7 @@ class Saving:
         seconds = self._cadence.seconds
         overdue = self._keepers and seconds and time.monotonic() - self._last > seconds
         chunk_length.wish = _SAVE if overdue and self._family.layout.is_chief else 0.0
-        if self._preemption.asked_by:
+        if self._preemption.asked_by or self._preemption.asks_for_others:
             chunk_length.wish = _SAVE_AND_END
 
     def after_chunk(self, step: int, logs: Logs, chunk_length: ChunkLength) -> None:
@@ -157,8 +159,10 @@ class Saving:
         """
         if not self.active:
             return
-        own = _SAVE_AND_END if self._preemption.asked_by else 0.0
-        ends = not last and self._family.all_gather([own]).max() >= _SAVE_AND_END
+        # Others to train with come too late for the last epoch.
+        ask = self._preemption.asked_by or (not last and self._preemption.asks_for_others)
+        own = _SAVE_AND_END if ask else 0.0
+        ends = self._family.all_gather([own]).max() >= _SAVE_AND_END
         due = (epoch + 1) % self._cadence.epochs == 0 or ends
         if due or last:
             self._keep(epoch + 1, 0, logs, ends)
@@ -179,6 +183,8 @@ class Saving:
             keeper.settle()
         self._family.all_gather([0.0])  # nobody ends before the chief has written
         by = self._preemption.asked_by or "a signal to another task"
+        if not self._preemption.asked_by and self._preemption.asks_for_others:
+            by = "the launcher, which has other tasks to train with,"
         raise Preempted(
             f"{by} has asked for the end: all is saved as of {where}; start the job again, and it "
             "goes on from there"
@@ -213,6 +219,7 @@ class Saving:
             bool(getattr(self._model, "stop_training", False)),
             callback_state.states_of(self._callbacks),
             [WorkerState.from_tree(from_bytes(part)) for part in parts],
+            compiled=CompiledAs.of(self._model, self._rates).to_tree(),
         )
         note("saving a checkpoint", "save", alone=True)
         for keeper in self._keepers:
@@ -264,6 +271,12 @@ class Saving:
             CheckpointError: they cannot stand there.
         """
         layout = self._family.layout
+        if state.compiled is not None:
+            now, then = CompiledAs.of(self._model, self._rates), state.compiled
+            if state.step and not ended:
+                now.check_counts(CompiledAs.from_tree(then))
+            if layout.is_chief and not ended:
+                now.tell_of_rates(CompiledAs.from_tree(then))
         callback_state.give_back(self._callbacks, state.callbacks)
         same = len(state.workers) == layout.workers
         # First: the training data set the random numbers that they go on with.
