@@ -181,6 +181,40 @@ def own_step() -> keras.Model:
     return stepping(OwnStep)
 
 
+class Penalized(keras.Sequential):
+    """Keeps the slopes of its outputs by the inputs near 1, as critics of GANs do."""
+
+    takes_mean = False
+
+    def train_step(self, data: Any) -> Any:
+        x, y = data
+        with tf.GradientTape() as tape:
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                scores = self(x, training=True)
+                whole = tf.reduce_mean(scores) * 8.0 if self.takes_mean else scores
+            slopes = inner.gradient(whole, x)
+            penalty = tf.reduce_mean((tf.norm(slopes, axis=-1) - 1.0) ** 2)
+            loss = _loss()(y, scores) + 0.1 * penalty
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self.optimizer.apply(gradients, self.trainable_variables)
+        return {"own": loss}
+
+
+def penalized() -> keras.Model:
+    """A gradient of outputs by inputs within a step, and one of their sum."""
+    return stepping(Penalized, layers.Dense(6, "tanh"))
+
+
+class PenalizedMean(Penalized):
+    takes_mean = True
+
+
+def penalized_mean() -> keras.Model:
+    """The same of a mean, whose slopes are by the whole batch's rows."""
+    return stepping(PenalizedMean, layers.Dense(6, "tanh"))
+
+
 class ReadsAfter(OwnStep):
     def train_step(self, data: Any) -> Any:
         logs = super().train_step(data)
@@ -203,7 +237,10 @@ def unbuilt() -> keras.Model:
     return stepping(Unbuilt)
 
 
-SAME = (network, averaged, looked_up, often, summed, tracked, own_step)
+SAME = (
+    *(network, averaged, looked_up, often, summed, tracked),
+    *(own_step, penalized, penalized_mean),
+)
 
 
 class Draws(OwnStep):

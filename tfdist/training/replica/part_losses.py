@@ -47,6 +47,7 @@ class _Current(threading.local):
     asked: int = 0
     terms: Terms | None = None
     means: dict[int, tf.Tensor] | None = None
+    rows: dict[int, tf.Tensor] | None = None
 
 
 _current = _Current()
@@ -81,6 +82,7 @@ def part_of_batch(
     )
     _current.share, _current.totals, _current.asked, _current.means = share, totals, 0, means
     _current.terms = None if share is None else Terms(flow, share)
+    _current.rows = known
     try:
         with _PATCHES:
             yield
@@ -207,6 +209,9 @@ def _tape_gradient(
 ) -> Nest:
     """`tf.GradientTape.gradient`, of what may be weighted by the share."""
     if _current.totals is not None and not _current.totals.known:
+        if _are_rows(tf.nest.flatten(sources)):
+            found = patches.original("tape_gradient")(self, target, sources, *args, **named)
+            return _of_rows(found, tf.nest.flatten(target))
         for one in tf.nest.flatten(target):
             if isinstance(one, tf.Tensor) and one.shape.rank != 0:
                 raise PlugError(
@@ -216,6 +221,41 @@ def _tape_gradient(
                 )
             _check_is_no_sum(one)
     return patches.original("tape_gradient")(self, target, sources, *args, **named)
+
+
+def _are_rows(sources: Sequence[object]) -> bool:
+    """Whether all are rows of the batch, such as its inputs, and none is a variable."""
+    flow = None if _current.terms is None else _current.terms.flow
+    return flow is not None and all(
+        isinstance(one, tf.Tensor) and tf_graphs.is_symbolic(one) and flow.of(one).axis == 0
+        for one in sources
+    )
+
+
+def _of_rows(gradients: Nest, targets: Sequence[object]) -> Nest:
+    """What the whole batch has of gradients by its rows: of a mean over it they are smaller.
+
+    Raises:
+        PlugError: the target has both sums and means over rows.
+    """
+    assert _current.terms is not None
+    share = _current.terms.share
+    scalars = [one for one in targets if isinstance(one, tf.Tensor) and not one.shape.rank]
+    means = {term.by_share for one in scalars for term in _current.terms.of(one, slopes=False)}
+    if len(means) > 1:
+        raise PlugError(
+            "train_step takes gradients with respect to rows of a number that has sums and means "
+            "over rows, of which a part of a batch has only its own: take those of its sums and of "
+            "its means by themselves, or leave backup_workers out"
+        )
+    found = [
+        one if one is None or means != {True} else one * tf.cast(share, one.dtype)
+        for one in tf.nest.flatten(gradients)
+    ]
+    for one in found:
+        if one is not None and _current.rows is not None:
+            _current.rows[id(one)] = one
+    return tf.nest.pack_sequence_as(gradients, found)
 
 
 def _check_is_no_sum(value: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import MethodType
 from typing import Any
 
 import keras
@@ -11,7 +12,7 @@ import numpy as np
 from tfdist.training.model_parts import unique
 from tfdist.training.tensor_parallel.split_weight import SplitWeight, whole_of
 
-__all__ = ["PlainWeights", "wholes_of"]
+__all__ = ["PlainWeights", "show_wholes", "wholes_of"]
 
 
 def wholes_of(layer: keras.layers.Layer) -> list[keras.Variable | SplitWeight]:
@@ -45,7 +46,7 @@ class PlainWeights:
 
     def get_weights(self) -> list[np.ndarray]:
         """Returns whole weights, as the plain layer."""
-        return [np.asarray(one.numpy()) for one in wholes_of(self)]
+        return [np.asarray(one.numpy()) for one in _weights_of(self)]
 
     def set_weights(self, weights: Sequence[Any]) -> None:
         """Sets whole weights, as the plain layer.
@@ -54,7 +55,7 @@ class PlainWeights:
             ValueError: there is another number of them, or one has another shape.
         """
         layer: Any = self
-        own = wholes_of(layer)
+        own = _weights_of(layer)
         if len(weights) != len(own):
             raise ValueError(
                 f"You called `set_weights(weights)` on layer {layer.name!r} with a weight list of "
@@ -62,3 +63,13 @@ class PlainWeights:
             )
         for variable, value in zip(own, weights, strict=True):
             variable.assign(np.asarray(value))
+
+
+def show_wholes(layer: keras.layers.Layer) -> None:
+    """Has a model, or a layer with layers in parts, take and give whole weights, too."""
+    for name in ("get_weights", "set_weights"):
+        object.__setattr__(layer, name, MethodType(getattr(PlainWeights, name), layer))
+
+
+def _weights_of(layer: Any) -> list[keras.Variable | SplitWeight]:
+    return unique(whole_of(one) or one for one in layer.weights)

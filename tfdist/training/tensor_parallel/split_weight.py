@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -112,6 +112,24 @@ class SplitWeight:
             part = self.own(value, number)
             shard.assign(part if tf.is_tensor(part) else np.asarray(part))
 
+    @property
+    def value(self) -> tf.Tensor:
+        """The whole weight as a tensor, here."""
+        return tf.convert_to_tensor(self)
+
+    @property
+    def ndim(self) -> int:
+        """How many axes it has."""
+        return len(self.shape)
+
+    def assign_add(self, value: Any) -> None:
+        """Adds to the whole weight."""
+        self.assign(self.value + tf.cast(value, self.dtype))
+
+    def assign_sub(self, value: Any) -> None:
+        """Subtracts from the whole weight."""
+        self.assign(self.value - tf.cast(value, self.dtype))
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         return self.numpy() if dtype is None else self.numpy().astype(dtype)
 
@@ -122,3 +140,23 @@ class SplitWeight:
 
     def __repr__(self) -> str:
         return f"<SplitWeight {self.path}, shape={self.shape}, parts={len(self.shards)}>"
+
+
+def _operator(name: str) -> Callable[..., Any]:
+    def computed(self: SplitWeight, *others: Any) -> Any:
+        # What a tensor does not know is left to the other side, as Python has it.
+        return getattr(self.value, name)(*others)
+
+    return computed
+
+
+for _name in (
+    *("__getitem__", "__neg__", "__abs__"),
+    *("__lt__", "__le__", "__gt__", "__ge__"),
+    *(
+        f"__{side}{name}__"
+        for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul")
+        for side in ("", "r")
+    ),
+):
+    setattr(SplitWeight, _name, _operator(_name))

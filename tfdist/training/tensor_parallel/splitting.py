@@ -16,6 +16,7 @@ from tfdist.errors import PlugError
 from tfdist.strategies.pipeline_strategy import PipelineStrategy
 from tfdist.training.embeddings.table_slots import keep_files_plain, plain_slots
 from tfdist.training.model_parts import optimizers_of, unique
+from tfdist.training.tensor_parallel.plain_weights import PlainWeights, show_wholes
 from tfdist.training.tensor_parallel.split_attention import SplitAttention
 from tfdist.training.tensor_parallel.split_clipping import clip_by_whole_norms
 from tfdist.training.tensor_parallel.split_lookups import SplitEmbedding
@@ -73,6 +74,9 @@ def split_model(model: keras.Model, strategy: PipelineStrategy) -> None:
             for optimizer in optimizers_of(model):
                 if optimizer.built:
                     _rebuild(optimizer, made)
+        for layer in keras_layers.all_layers(model):
+            if not isinstance(layer, PlainWeights) and any(map(whole_of, layer.weights)):
+                show_wholes(layer)
         _tell(cuts, model)
     _check_optimizers(model)
     wholes = split_weights(model)
