@@ -326,6 +326,15 @@ def test_one_task_runs_in_the_foreground_and_keeps_its_log(run_job: RunJob, tmp_
     assert ran.stdout == "1/2\nworker:1\n"  # text mode reads the carriage return as a line end
 
 
+def test_output_that_the_shell_has_closed_does_not_end_the_job(tmp_path: Path) -> None:
+    write_script(tmp_path, 'print("is here")')
+    command = f"{PYTHON} -m tfdist run --workers 2 script.py >&- 2>&-"
+    ran = subprocess.run(["sh", "-c", command], cwd=tmp_path, env=ENVIRON, timeout=60)
+    assert ran.returncode == 0
+    logs = [file.read_text() for file in tmp_path.glob("tfdist_logs/*/worker-*.log")]
+    assert ["is here" in log for log in logs] == [True, True]
+
+
 @pytest.mark.parametrize("read", [0, 1])
 def test_a_reader_that_leaves_does_not_end_the_job(tmp_path: Path, read: int) -> None:
     script = write_script(tmp_path, 'print("x\\n" * 10_000); open(f"{name}.done", "w")', "job.py")

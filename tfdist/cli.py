@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code, one of `tfdist.errors.EXIT_CODES` or a failing task's own.
     """
+    _open_streams()
     given = list(sys.argv[1:] if arguments is None else arguments)
     command_line.tracebacks.wanted = given[:1] == ["--debug"]
     try:
@@ -84,6 +85,14 @@ def _in_words(error: BaseException) -> str:
     if isinstance(error, OSError):
         return text or type(error).__name__
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _open_streams() -> None:
+    """Has the output go nowhere where the shell has closed it (`>&-`): Python has None there."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            # It stays open as long as the process.
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
 
 
 def _flush() -> None:
