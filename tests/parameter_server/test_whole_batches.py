@@ -112,6 +112,7 @@ def test_after_an_error_it_trains_on(found: dict[str, Any]) -> None:
         ("reads_after", "PlugError: train_step reads weights or the optimizer's iterations after"),
         ("all are backups", "PlugError: backup_workers=3 in a job of 3 workers"),
         ("own data", "PlugError: a function of InputContext with backup_workers"),
+        ("unplugged", "PlugError: a model that was made in the scope of parameter servers is used"),
         ("unbuilt", "ValueError: When passing `grads` without `variables`, the optimizer must"),
     ],
 )

@@ -113,8 +113,20 @@ def uneven() -> Any:
     return model.fit(data, verbose=0).history
 
 
+def unplugged() -> Any:
+    """What a teacher says that was only made in the scope, before one that was plugged."""
+    teacher = whole_models.made(whole_models.network, strategy.scope())
+    try:
+        teacher.predict(whole_models.X[:8], verbose=0)
+    except tfdist.errors.PlugError as error:
+        tfdist.plug(teacher).predict(whole_models.X[:8], verbose=0)
+        return f"PlugError: {error}"
+    return "nothing"
+
+
 def main() -> None:
     """Notes everything."""
+    note("unplugged", unplugged)
     note("draws", lambda: trained(whole_models.draws, 1))
     note("draws again", lambda: trained(whole_models.draws, 1))
     note("failed", failed)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import tensorflow as tf
 
 from tfdist.cluster import Cluster
+from tfdist.errors import PlugError
 from tfdist.strategies import registry
 from tfdist.strategies.servers import coordinating
 from tfdist.strategies.strategy_options import Options
@@ -37,4 +40,22 @@ def make_parameter_server(cluster: Cluster, options: Options) -> tf.distribute.S
         # No variable_partitioner: Keras 3 knows no partitioned variables; tfdist.plug shards.
         strategy = tf.distribute.ParameterServerStrategy(resolver)
     registry.remember(strategy, agreement.membership)
+    _tell_of_models_alone(strategy)
     return strategy
+
+
+def _tell_of_models_alone(strategy: tf.distribute.Strategy) -> None:
+    """Has the strategy say what is wrong where Keras itself asks it for data."""
+    distribute = strategy.experimental_distribute_dataset
+
+    def told(dataset: tf.data.Dataset, options: object = None) -> object:
+        asks = sys._getframe(1).f_globals.get("__name__", "")
+        if asks.partition(".")[0] == "keras":
+            raise PlugError(
+                "a model that was made in the scope of parameter servers is used by Keras alone, "
+                "which cannot read data there: give it to tfdist.plug(model), as a teacher or a "
+                "target network, too, or make it outside of strategy.scope()"
+            )
+        return distribute(dataset, options)
+
+    strategy.experimental_distribute_dataset = told
