@@ -7,7 +7,7 @@ from typing import Any
 
 from tfdist.compat.names import tf_random_ops
 
-__all__ = ["drawing_operations", "replace_draw"]
+__all__ = ["drawing_operations", "is_draw", "replace_draw"]
 
 _DRAWING = (
     "Multinomial",
@@ -31,7 +31,12 @@ def drawing_operations(graph: Any) -> list[str]:
     """
     definition = graph.as_graph_def()
     nodes = [*definition.node, *(n for f in definition.library.function for n in f.node_def)]
-    return [n.op for n in nodes if n.op.removeprefix("Stateless").startswith(_DRAWING)]
+    return [n.op for n in nodes if is_draw(n.op)]
+
+
+def is_draw(kind: str) -> bool:
+    """Whether an operation of this type draws random numbers, "Stateless..." ones too."""
+    return kind.removeprefix("Stateless").startswith(_DRAWING)
 
 
 def replace_draw(name: str, made: Callable[[Draw], Draw]) -> None:

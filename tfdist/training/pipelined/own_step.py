@@ -24,6 +24,7 @@ from tfdist.training.pipelined.gradient_sums import Gradients, Penalties, total
 from tfdist.training.pipelined.microbatch import Key, Outcome, Part, is_float
 from tfdist.training.pipelined.optimizer_update import updates_in_place
 from tfdist.training.pipelined.variable_values import State
+from tfdist.training.tensor_parallel.own_parts import OwnParts
 
 __all__ = ["has_own_step", "take_own_step"]
 
@@ -51,7 +52,7 @@ def take_own_step(
         PlugError: the step does not call the model.
     """
     model = executor.model
-    with _calls_in_stages(executor, timed) as calls:
+    with _calls_in_stages(executor, timed) as calls, OwnParts(model).seen():
         result = getattr(model, f"{mode}_step")(data)
     if not calls:
         raise PlugError(

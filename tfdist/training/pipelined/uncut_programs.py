@@ -9,16 +9,21 @@ import contextlib
 from collections.abc import Iterator
 
 import keras
+import tensorflow as tf
 
+from tfdist.compat import keras_trainer
 from tfdist.errors import PlugError
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.strategies.pipeline_strategy import PipelineStrategy
+from tfdist.structures import Nest
+from tfdist.training.mode import Mode
 from tfdist.training.peers.lost_servers import told_of_lost_servers
 from tfdist.training.pipelined.optimizer_update import updates_in_place
 from tfdist.training.pipelined.variable_places import place_variables
 from tfdist.training.replica.local_state import LocalState
 from tfdist.training.replica.step_logs import StepLogs
 from tfdist.training.synchronous.replica_programs import ReplicaPrograms
+from tfdist.training.tensor_parallel.own_parts import OwnParts
 from tfdist.training.tensor_parallel.split_weight import number_of
 
 __all__ = ["UncutPrograms"]
@@ -79,3 +84,10 @@ class UncutPrograms(ReplicaPrograms):
             updates_in_place(self._lost.device(0, 0)),
         ):
             yield
+
+    def _one_step(
+        self, mode: Mode, may_be_absent: bool, parts: tuple[Nest, ...], *numbers: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        own = keras_trainer.overrides(self._model, f"{mode}_step")
+        with OwnParts(self._model).seen() if own else contextlib.nullcontext():
+            return super()._one_step(mode, may_be_absent, parts, *numbers)

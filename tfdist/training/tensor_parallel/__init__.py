@@ -15,6 +15,8 @@ one way and the second the other, exchange nothing in between.
 `split_attention.py`: the heads of MultiHeadAttention, each computed where its weights are.
 `weight_axes.py`: which layers of a model are cut, and along which axis: by the user's
     `layout_map`, or chosen; what is refused.
+`part_flow.py`: what a graph computes of parts: by each number, or of a part alone.
+`own_parts.py`: steps of a class's own that do the latter; "of a part of a weight".
 `split_clipping.py`: `clipnorm`, whose norm is that of a whole weight.
 `splitting.py`: turns the layers of a built model, and its optimizers, in place.
 """

@@ -1,0 +1,155 @@
+"""Steps of a class's own on weights in parts: what they compute of each part by itself is refused.
+
+A step sees the parts as variables, and their gradients; see `part_flow`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
+
+import keras
+import tensorflow as tf
+
+from tfdist.compat import patches, tf_graphs
+from tfdist.errors import PlugError
+from tfdist.structures import Gradient, Nest
+from tfdist.training.model_parts import unique
+from tfdist.training.tensor_parallel.part_flow import PartFlow, PartState
+from tfdist.training.tensor_parallel.split_weight import number_of, whole_of
+from tfdist.user_frames import is_library, last_own_line
+
+__all__ = ["OwnParts", "check_applied"]
+
+_OF_LAYERS = ("layers", "models", "optimizers", "regularizers", "constraints", "trainers", "losses")
+
+
+_current: ContextVar[OwnParts | None] = ContextVar("own parts", default=None)
+
+
+def check_applied(
+    gradients: Sequence[Gradient | None], variables: Sequence[keras.Variable] | None
+) -> None:
+    """Checks what an optimizer is to apply, where a step of a class's own is traced.
+
+    Args:
+        gradients: as given to it.
+        variables: as given to it; None for all that it was built for.
+
+    Raises:
+        PlugError: some of it was computed of a part alone.
+    """
+    own = _current.get()
+    if own is not None:
+        own.check_applied(gradients, variables)
+
+
+class OwnParts:
+    """What one step that is being traced has asked tapes for.
+
+    Args:
+        model: whose weights may be in parts.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        self._wholes = unique(w for v in model.variables if (w := whole_of(v)) is not None)
+        self._numbers = {id(whole): i for i, whole in enumerate(self._wholes)}
+        self._handles = {id(s.value.handle): s for w in self._wholes for s in w.shards}
+        self._known: dict[int, PartState] = {}
+        self._kept: list[object] = []
+        parts = {i: len(whole.shards) for i, whole in enumerate(self._wholes)}
+        self._flow = PartFlow(self._known, self._read, parts)
+
+    @contextlib.contextmanager
+    def seen(self) -> Iterator[None]:
+        """Looks at what tapes are asked for in the block, and at what comes of it."""
+        if not self._wholes:
+            yield
+            return
+
+        def gradient(
+            tape: tf.GradientTape, target: Nest, sources: Nest, *args: object, **named: object
+        ) -> Nest:
+            for one in tf.nest.flatten(target):
+                self._check(one, None)
+            found = before(tape, target, sources, *args, **named)
+            flat = tf.nest.flatten(found, expand_composites=False)
+            for one, source in zip(flat, tf.nest.flatten(sources), strict=False):
+                self._note(one, source)
+            return found
+
+        before = patches.original("tape_gradient")
+        token = _current.set(self)
+        try:
+            with patches.Patches({"tape_gradient": gradient}):
+                yield
+        finally:
+            _current.reset(token)
+
+    def check_applied(
+        self, gradients: Sequence[Gradient | None], variables: Sequence[keras.Variable] | None
+    ) -> None:
+        """Checks what an optimizer is to apply; see the function of this name."""
+        if self._known:
+            given = variables or [None] * len(gradients)
+            for gradient, variable in zip(gradients, given, strict=True):
+                self._check(gradient, variable)
+
+    def _note(self, gradient: object, source: object) -> None:
+        state = self._state(source) if isinstance(source, keras.Variable) else None
+        if state is not None and gradient is not None:
+            tensor = gradient.values if isinstance(gradient, tf.IndexedSlices) else gradient
+            self._known[id(tensor)] = state
+            self._kept.append(gradient)
+
+    def _state(self, variable: keras.Variable) -> PartState | None:
+        whole = whole_of(variable)
+        if whole is None or id(whole) not in self._numbers:
+            return None
+        number = number_of(variable)
+        pieces = frozenset([(self._numbers[id(whole)], number)])
+        return PartState("part", pieces, whole.axis, (number, len(whole.shards)))
+
+    def _read(self, operation: tf.Operation) -> PartState | None:
+        """Of which part an operation reads the value, for the step itself and for no layer."""
+        handle = operation.inputs[0]
+        while tf_graphs.is_symbolic(handle) and handle.op.type == "Placeholder":
+            outer = tf_graphs.captured(handle)
+            if outer is None:
+                return None
+            handle = outer
+        variable = self._handles.get(id(handle))
+        if variable is None or not _is_in_own_lines(operation):
+            return None
+        return self._state(variable)
+
+    def _check(self, value: object, variable: keras.Variable | None) -> None:
+        tensor = value.values if isinstance(value, tf.IndexedSlices) else value
+        if not isinstance(tensor, tf.Tensor) or not tf_graphs.is_symbolic(tensor):
+            return
+        state = self._flow.of(tensor)
+        if state.kind == "bad":
+            line = last_own_line(self._flow.origin(tensor).traceback or ())
+        elif variable is not None and state.kind == "sum":
+            line = last_own_line(tensor.op.traceback or ())
+        else:
+            return
+        of_what = "" if variable is None else f", for {variable.path},"
+        raise PlugError(
+            f"train_step computes a number of a part of a weight, or of its gradient{of_what} "
+            f"where one machine has that of the whole ({line or 'in a library'}): take what treats "
+            "each number by itself, or sums over all parts, as tf.clip_by_global_norm has them; or "
+            "name in layout_map the weights that may be cut, and leave this one out"
+        )
+
+
+def _is_in_own_lines(operation: tf.Operation) -> bool:
+    """Whether the user's line has a variable read, and no layer, or optimizer, that it calls."""
+    for frame in reversed(operation.traceback or ()):
+        if not is_library(frame.filename):
+            return True
+        name = frame.filename.replace("\\", "/")
+        if "/tfdist/" in name or any(f"/keras/src/{one}/" in name for one in _OF_LAYERS):
+            return False
+    return False
