@@ -22,7 +22,7 @@ from typing import Protocol
 
 import pytest
 
-from tfdist import process
+from tfdist import log, process
 
 ROOT = Path(__file__).parent.parent
 START = ROOT / "tests" / "start"
@@ -35,6 +35,7 @@ PROC = Path("/proc")
 PYTHON = shlex.quote(sys.executable)
 """As a command line names it, in a folder with spaces, too."""
 
+log.set_task("")  # else the first test to log something finds nothing in its caplog
 os.environ[SESSION] = f"{os.getpid()}-{secrets.token_hex(8)}"
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

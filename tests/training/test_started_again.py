@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -86,3 +87,41 @@ def test_batches_are_counted_on(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         run("parts", Interrupt(1, 3))
     assert run("parts") == whole
+
+
+def test_a_log_that_is_appended_to_has_each_epoch_once(tmp_path: Path) -> None:
+    """Also where a run was killed between an epoch's row and its checkpoint, or saves seldom."""
+    log = tmp_path / "log.csv"
+
+    class Dies(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            if epoch == 3:
+                raise Interrupted
+
+    def run(name: str, epochs: int, *dies: Any) -> None:
+        keras.utils.set_random_seed(3)
+        model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+        rows = keras.callbacks.CSVLogger(log, append=True)
+        kept = tfdist.callbacks.Checkpoint(tmp_path / name, every=2)
+        tfdist.plug(model)
+        try:
+            model.fit(X, Y, epochs=epochs, verbose=0, callbacks=[rows, kept, *dies])
+        finally:
+            rows.csv_file.close()
+
+    def program(*dies: Any) -> None:
+        run("first", 2)
+        run("second", 5, *dies)
+
+    program()
+    whole = log.read_text()
+    assert [line.partition(",")[0] for line in whole.splitlines()[1:]] == list("0101234")
+    log.unlink()
+    for name in ("first", "second"):
+        shutil.rmtree(tmp_path / name)
+    with pytest.raises(Interrupted):
+        program(Dies())
+    assert log.read_text().splitlines()[-1].startswith("3,")
+    program()
+    assert log.read_text() == whole

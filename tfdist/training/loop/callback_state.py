@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,8 @@ _KEPT: dict[type[keras.callbacks.Callback], tuple[str, ...]] = {
 }
 """What Keras' own callbacks remember between epochs, in attributes of theirs."""
 
+_BYTES = "bytes"  # of a file that a callback appends to
+
 
 def states_of(callbacks: Sequence[keras.callbacks.Callback]) -> dict[str, object]:
     """Returns the state of each callback that has one, by its class and its place among these.
@@ -33,13 +36,22 @@ def states_of(callbacks: Sequence[keras.callbacks.Callback]) -> dict[str, object
     for name, callback in _named(callbacks):
         if callable(getattr(callback, "get_state", None)):
             states[name] = callback.get_state()
+        elif _appends(callback):
+            states[name] = {_BYTES: os.path.getsize(callback.filename)}
         elif attributes := _attributes_of(callback):
             states[name] = {a: getattr(callback, a) for a in attributes if hasattr(callback, a)}
     return states
 
 
-def give_back(callbacks: Sequence[keras.callbacks.Callback], states: Mapping[str, Any]) -> None:
+def give_back(
+    callbacks: Sequence[keras.callbacks.Callback], states: Mapping[str, Any], ended: bool = False
+) -> None:
     """Sets callbacks to the states that `states_of` has returned; others begin anew.
+
+    Args:
+        callbacks: in the order in which they were.
+        states: of them.
+        ended: whether no epoch is left to train.
 
     Raises:
         CheckpointError: a callback refuses its state.
@@ -56,6 +68,10 @@ def give_back(callbacks: Sequence[keras.callbacks.Callback], states: Mapping[str
                     f"checkpoint ({type(error).__name__}: {error}): mend its set_state, or begin "
                     "anew with resume=False"
                 ) from error
+        elif _BYTES in states[name]:
+            # Rows of epochs that are trained again; where none is, another `fit` may have written.
+            if _appends(callback) and not ended:
+                _cut(callback.filename, int(states[name][_BYTES]))
         elif attributes := _attributes_of(callback):
             for attribute in attributes:
                 if attribute in states[name]:
@@ -77,3 +93,14 @@ def _named(
 
 def _attributes_of(callback: keras.callbacks.Callback) -> tuple[str, ...]:
     return next((names for kind, names in _KEPT.items() if isinstance(callback, kind)), ())
+
+
+def _appends(callback: keras.callbacks.Callback) -> bool:
+    """Whether it writes behind what was there, in a file of this machine."""
+    logs = isinstance(callback, keras.callbacks.CSVLogger)
+    return logs and bool(callback.append) and os.path.isfile(callback.filename)
+
+
+def _cut(path: str, size: int) -> None:
+    if os.path.getsize(path) > size:
+        os.truncate(path, size)  # whoever has it open to append goes on at its end

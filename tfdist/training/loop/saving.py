@@ -277,7 +277,7 @@ class Saving:
                 now.check_counts(CompiledAs.from_tree(then))
             if layout.is_chief and not ended:
                 now.tell_of_rates(CompiledAs.from_tree(then))
-        callback_state.give_back(self._callbacks, state.callbacks)
+        callback_state.give_back(self._callbacks, state.callbacks, ended)
         same = len(state.workers) == layout.workers
         # First: the training data set the random numbers that they go on with.
         worker = state.workers[layout.worker if same else 0]
