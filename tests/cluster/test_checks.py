@@ -11,6 +11,9 @@ from tfdist.cluster.checks import KINDS, check_kind
 from tfdist.errors import ClusterError
 
 
+FIRST = '{"cluster": {"worker": %s}, "task": {"type": "worker", "index": 0}}'
+
+
 def addresses(count: int, first: int = 1) -> tuple[str, ...]:
     return tuple(f"10.0.0.1:{first + i}" for i in range(count))
 
@@ -65,6 +68,20 @@ def test_what_is_no_object_is_shown_up_to_sixty_letters(length: int) -> None:
         Cluster.from_json(text)
     shown = text if length <= 60 else f"{text[:57]}..."
     assert str(caught.value).startswith(f"{shown} where an object belongs; write {{")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (json.dumps('{"cluster": {"worker": ["a:1"]}}'), "JSON within a string, .*; write the obj"),
+        ("/home/me/spec.json", 'the path "/home/me/spec.json" for the cluster spec itself; write'),
+        (FIRST % '"a:1, b:2"', r'write a list of addresses: \["a:1", "b:2"\]'),
+        (FIRST % '["a:1,b:2"]', "addresses 'a:1,b:2' in one string; give each a string"),
+    ],
+)
+def test_what_is_put_into_strings_is_told_how_it_belongs(text: str, told: str) -> None:
+    with pytest.raises(ClusterError, match=told):
+        Cluster.from_json(text)
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,8 @@ class Address:
             if not bracket or not _is_ipv6(host) or (rest and not rest.startswith(":")):
                 raise ClusterError(f"address {text!r} with no IPv6 address in brackets; {_FORM}")
             port = rest[1:]
+        elif "," in text:
+            raise ClusterError(f"addresses {text!r} in one string; give each a string of its own")
         elif ":" in host:
             raise ClusterError(f"address {text!r} with too many colons; {_FORM}")
         elif not colon:

@@ -61,8 +61,9 @@ def checked_jobs(given: object) -> Mapping[str, tuple[str, ...]]:
 
 def _checked_addresses(job: str, addresses: object) -> tuple[str, ...]:
     if isinstance(addresses, str):
+        each = ", ".join(f'"{one.strip()}"' for one in addresses.split(","))
         raise ClusterError(
-            f'string {addresses!r} for the job {job}; write a list of addresses: ["{addresses}"]'
+            f"string {addresses!r} for the job {job}; write a list of addresses: [{each}]"
         )
     if isinstance(addresses, Mapping):
         raise ClusterError(

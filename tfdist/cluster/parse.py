@@ -43,6 +43,8 @@ def parse_config(config: object, *, task_required: bool) -> tuple[Mapping[str, A
         ClusterError: It is not JSON, or a key is unknown, missing or given twice.
     """
     spec = _loads(config) if isinstance(config, (str, bytes)) else config
+    if isinstance(spec, str) and spec.lstrip().startswith("{"):
+        raise ClusterError(f"JSON within a string, {_shown(spec)}; write the object, quoted once")
     if not isinstance(spec, Mapping):
         raise ClusterError(
             f"{_shown(spec)} where an object belongs; write "
@@ -108,6 +110,11 @@ def _loads(text: str | bytes) -> object:
     except json.JSONDecodeError as error:
         start = max(0, error.pos - 12)
         near = error.doc[start : error.pos + 12].strip()
+        if error.doc.strip().endswith((".json", ".jsonl", ".yaml", ".yml")):
+            raise ClusterError(
+                f"the path {_shown(error.doc.strip())} for the cluster spec itself; write the "
+                "spec, or give the path by TFDIST_CLUSTER or --cluster"
+            ) from None
         cure = "write double quotes" if "'" in near else "mend it"
         raise ClusterError(
             f"text that is not JSON: {error.msg.lower()} at line {error.lineno}, column "
