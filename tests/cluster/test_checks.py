@@ -10,7 +10,6 @@ from tfdist.cluster import Cluster, Task
 from tfdist.cluster.checks import KINDS, check_kind
 from tfdist.errors import ClusterError
 
-
 FIRST = '{"cluster": {"worker": %s}, "task": {"type": "worker", "index": 0}}'
 
 

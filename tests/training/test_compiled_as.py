@@ -89,3 +89,20 @@ def test_a_rate_that_a_callback_sets_is_no_other_one(
         run(tmp_path / "cut", Interrupt(1, 2))
     assert run(tmp_path / "cut") == undisturbed
     assert "learning rate" not in caplog.text
+
+
+def test_another_model_is_refused_in_a_few_words(tmp_path: Path) -> None:
+    """Keras shows all of a weight's numbers, and the objects of Python."""
+
+    def run(units: int) -> None:
+        model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(units)])
+        model.compile("sgd", "mse")
+        kept = tfdist.callbacks.Checkpoint(tmp_path)
+        tfdist.plug(model).fit(X, X[:, :units], verbose=0, callbacks=[kept])
+
+    run(3)
+    with pytest.raises(CheckpointError, match="as it is of another one or damaged") as error:
+        run(2)
+    said = str(error.value)
+    assert not [one for one in ("\n", "[[", "List of objects") if one in said]
+    assert all(one in said for one in ("dense", "shape=(8, 2)", "shape=(8, 3)"))

@@ -15,7 +15,7 @@ from tfdist.errors import CheckpointError
 from tfdist.given_numbers import is_count, is_number
 from tfdist.training.checkpointing.background import Background
 from tfdist.training.checkpointing.extra_parts import read_job_state, restore_random_state
-from tfdist.training.checkpointing.loading import load_variables
+from tfdist.training.checkpointing.loading import in_short, load_variables
 from tfdist.training.checkpointing.server_copies import ServerCopies
 from tfdist.training.checkpointing.server_files import servers_write
 from tfdist.training.checkpointing.sharded_folder import state_file
@@ -253,7 +253,8 @@ class Checkpoint(keras.callbacks.Callback):
         except (ValueError, OSError, KeyError, TypeError) as error:
             raise CheckpointError(
                 f"{saved.path} cannot be restored into this model, as it is of another one or "
-                f"damaged: give another directory, or resume=False to start anew ({error})"
+                "damaged: give another directory, or resume=False to start anew "
+                f"({in_short(error)})"
             ) from error
         return None
 

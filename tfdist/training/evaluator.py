@@ -30,7 +30,7 @@ from tfdist.errors import CheckpointError, PlugError
 from tfdist.strategies.strategy_options import Options
 from tfdist.structures import Callbacks, Nest
 from tfdist.training.checkpointing.damage import damage_of
-from tfdist.training.checkpointing.loading import load_variables
+from tfdist.training.checkpointing.loading import in_short, load_variables
 from tfdist.training.checkpointing.sharded_folder import is_sharded
 from tfdist.training.checkpointing.store import Index, Saved, Store
 from tfdist.training.data.stream import Stream
@@ -149,7 +149,7 @@ class Evaluator:
                     raise CheckpointError(
                         f"the checkpoints in {self._store.directory} cannot be loaded into this "
                         "model: they are of another one or damaged; give the directory of this "
-                        f"model's Checkpoint callback ({error})"
+                        f"model's Checkpoint callback ({in_short(error)})"
                     ) from error
             else:
                 failures = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from tfdist.training.checkpointing.server_reading import ServerReading
 from tfdist.training.checkpointing.sharded_folder import is_sharded
 from tfdist.training.model_parts import optimizers_of
 
-__all__ = ["load_variables"]
+__all__ = ["in_short", "load_variables"]
 
 
 def load_variables(
@@ -51,3 +52,10 @@ def load_variables(
             if isinstance(layer, keras.layers.Normalization):
                 layer.finalize_state()  # as when Keras loads it: it keeps more than its weights
     return damage
+
+
+def in_short(error: Exception) -> str:
+    """What Keras says of a file of another model, without the numbers and the list of objects."""
+    text = str(error).partition("List of objects that could not be loaded")[0]
+    text = re.sub(r", value=\[.*?\]>", ">", text, flags=re.DOTALL)
+    return " ".join(text.split())
