@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tfdist import command_line, help_text, host_options
 from tfdist.errors import INTERNAL_FAULT, ClusterError, TfdistError
+from tfdist.machine import standard_streams
 from tfdist.run_parser import RunParser, run_parser
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code, one of `tfdist.errors.EXIT_CODES` or a failing task's own.
     """
-    _open_streams()
+    standard_streams.open_closed()
     given = list(sys.argv[1:] if arguments is None else arguments)
     command_line.tracebacks.wanted = given[:1] == ["--debug"]
     try:
@@ -62,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             INTERNAL_FAULT,
         )
     finally:
-        _flush()
+        standard_streams.flush()
 
 
 def _answer(given: list[str]) -> int:
@@ -85,25 +86,6 @@ def _in_words(error: BaseException) -> str:
     if isinstance(error, OSError):
         return text or type(error).__name__
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _open_streams() -> None:
-    """Has the output go nowhere where the shell has closed it (`>&-`): Python has None there."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            # It stays open as long as the process.
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
-
-
-def _flush() -> None:
-    """Writes what is left; where nobody reads it any more, Python is not to complain at its end."""
-    try:
-        sys.stdout.flush()
-    except (OSError, ValueError):
-        with contextlib.suppress(OSError, ValueError):
-            nothing = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nothing, sys.stdout.fileno())
-            os.close(nothing)
 
 
 def _top(given: list[str]) -> int:

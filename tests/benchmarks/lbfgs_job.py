@@ -2,17 +2,21 @@
 
     tfdist run --workers 2 --ps 1 -m tests.benchmarks.lbfgs_job FILE learn
     tfdist run --workers 8 --ps 1 -m tests.benchmarks.lbfgs_job FILE stragglers ROUNDS
+    tfdist run --workers 2 --ps 1 -m tests.benchmarks.lbfgs_job FILE reading ROUNDS
 
 `learn`: a network for the handwritten digits, by L-BFGS and by `fit`. `stragglers`: passes over
 data whose every row takes a worker a fixed time, which it sleeps, so that many workers can be
-measured on few cores; one of them may take four times as long.
+measured on few cores; one of them may take four times as long. `reading`: files that the chief
+reads, or the workers.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import statistics
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -23,15 +27,17 @@ strategy = tfdist.strategy(rendezvous_timeout=240)  # workers and ps tasks serve
 
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
 from keras import layers  # noqa: E402
 
 from tests.benchmarks.lbfgs_models import BATCH, EPOCHS, ITERATIONS, X, Y, digits  # noqa: E402
 from tests.benchmarks.sleeping import Sleeps  # noqa: E402
-from tfdist.optimize import LBFGS  # noqa: E402
+from tfdist.optimize import LBFGS, Portions  # noqa: E402
 
 SLOWER = 4.0
 ROWS_A_PORTION, PORTIONS, SECONDS_A_PORTION = 10, 128, 0.5
 PASSES = 2  # of a turn
+READ_COLUMNS, READ_ROWS, READ_PORTIONS = 1024, 1000, 48
 
 
 def learn() -> dict[str, Any]:
@@ -116,7 +122,52 @@ def stragglers(rounds: int) -> dict[str, Any]:
     return {"turns": turns, "copies": copies, "losses": sorted(losses)}
 
 
+def reading(rounds: int) -> dict[str, Any]:
+    """Seconds of a pass, turn by turn: the chief reads a file's batches, or the workers do."""
+    columns, rows = READ_COLUMNS, READ_ROWS
+    folder = Path(tempfile.mkdtemp())
+    rng = np.random.default_rng(1)
+    files = []
+    for number in range(READ_PORTIONS):
+        x = rng.normal(size=(rows, columns)).astype("float32")
+        files.append(str(folder / f"{number}"))
+        x.tofile(files[-1])
+
+    def read(number: Any) -> Any:
+        found = tf.io.decode_raw(tf.io.read_file(tf.gather(files, number)), tf.float32)
+        x = tf.reshape(found, [rows, columns])
+        return x, tf.reduce_sum(x[:, :10], 1, keepdims=True)
+
+    ways: dict[str, Any] = {
+        "chief": tf.data.Dataset.range(READ_PORTIONS).map(read).prefetch(4),
+        "workers": Portions(read, READ_PORTIONS),
+    }
+    turns: dict[str, list[float]] = {name: [] for name in ways}
+    with strategy.scope():
+        model = keras.Sequential([keras.Input((columns,)), layers.Dense(16), layers.Dense(1)])
+        model.compile(optimizer=None, loss="mse")
+    start = model.get_weights()
+    losses = set()
+    for number in range(-1, rounds):  # the first one traces
+        for name in ways if number % 2 else reversed(ways):
+            model.set_weights(start)
+            times = []
+            note = keras.callbacks.LambdaCallback(
+                on_epoch_end=lambda *_, times=times: times.append(time.monotonic())
+            )
+            found = LBFGS(tolerance=0, loss_tolerance=0).minimize(
+                model, ways[name], max_iterations=PASSES + 1, callbacks=[note], verbose=0
+            )
+            passes = sum(found.history.history["passes"][1:])
+            losses.add(found.loss)
+            if number >= 0:
+                turns[name].append((times[-1] - times[0]) / passes)
+    shutil.rmtree(folder)
+    return {"turns": turns, "losses": sorted(losses)}
+
+
 if __name__ == "__main__":
     file, what, *more = sys.argv[1:]
-    measured = learn() if what == "learn" else stragglers(int(more[0]))
+    parts = {"learn": learn, "stragglers": stragglers, "reading": reading}
+    measured = parts[what](*map(int, more))
     Path(file).write_text(json.dumps(measured))

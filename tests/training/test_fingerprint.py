@@ -37,6 +37,11 @@ def in_any_order() -> Any:
     return rows(seeded).with_options(options)
 
 
+def made_in_python() -> Any:
+    made = tf.data.Dataset.from_generator(lambda: iter([np.ones(2)]), tf.float32)
+    return made.map(seeded).batch(2)
+
+
 @pytest.mark.parametrize(
     ("dataset", "found", "says"),
     [
@@ -46,8 +51,17 @@ def in_any_order() -> Any:
         (functools.partial(rows, seeded, 4, False), {"order"}, "leave deterministic=False out"),
         (in_any_order, {"order"}, "leave deterministic=False out"),
         (functools.partial(rows, in_python), {"python"}, r"a map runs Python code \(py_function"),
+        (made_in_python, {"generator"}, r"step: Python code makes them \(a generator"),
     ],
-    ids=["random", "stateless", "random, parallel", "no order", "no order at all", "python"],
+    ids=[
+        "random",
+        "stateless",
+        "random, parallel",
+        "no order",
+        "no order at all",
+        "python",
+        "generator",
+    ],
 )
 def test_the_cause_is_found_and_told(dataset: Any, found: set[str], says: str) -> None:
     varies_with = functools.partial(tf_datasets.varies_with, dataset())

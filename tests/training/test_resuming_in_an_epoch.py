@@ -67,6 +67,20 @@ def generator() -> Iterator[Any]:
         yield X[rows], Y[rows]
 
 
+def generators() -> dict[str, Any]:
+    return {
+        "x": generator(),
+        "steps_per_epoch": 6,
+        "validation_data": generator(),
+        "validation_steps": 4,
+    }
+
+
+def one_for_both() -> dict[str, Any]:
+    both = generator()
+    return {**generators(), "x": both, "validation_data": both}
+
+
 def of_each_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
     own = elements().shard(context.num_input_pipelines, context.input_pipeline_id)
     return own.shuffle(30, seed=2).batch(context.get_per_replica_batch_size(16))
@@ -91,6 +105,8 @@ DATA: dict[str, Callable[[], dict[str, Any]]] = {
     "a PyDataset": lambda: {"x": Rows(), "shuffle": True},
     "a PyDataset made ahead": lambda: {"x": Rows(workers=2, max_queue_size=3), "shuffle": True},
     "a generator": lambda: {"x": generator(), "steps_per_epoch": 6},
+    "generators to train and to validate with": generators,
+    "a generator to do both with": one_for_both,
     "of each worker": lambda: {"x": of_each_worker},
 }
 
@@ -141,10 +157,9 @@ def train(
         )
     losses = Losses()
     history = tfdist.plug(model, **plug).fit(
-        **data,
+        **{"validation_data": (X[:40], Y[:40]), **data},
         epochs=3,
         verbose=0,
-        validation_data=(X[:40], Y[:40]),
         callbacks=[
             keras.callbacks.LearningRateScheduler(lambda epoch, rate: 0.9 * rate),
             keras.callbacks.EarlyStopping("val_loss", patience=5, restore_best_weights=True),
@@ -195,7 +210,7 @@ def test_on_two_replicas(kind: str, two_replicas: tf.distribute.Strategy, tmp_pa
     check(two_replicas, tmp_path, kind)
 
 
-@pytest.mark.parametrize("kind", kinds("shuffled and cached", "a generator"))
+@pytest.mark.parametrize("kind", kinds("shuffled and cached", "a generator to do both with"))
 def test_on_one_device(kind: str, tmp_path: Path) -> None:
     check(tfdist.strategy("one_device"), tmp_path, kind)
 

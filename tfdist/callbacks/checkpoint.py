@@ -224,6 +224,8 @@ class Checkpoint(keras.callbacks.Callback):
         epochs = self._epochs
         if epochs is not None and saved.epoch >= epochs:
             left = "no epoch left"
+            if saved.step:
+                left += f", as the model has seen {saved.step} steps of epoch {saved.epoch + 1}"
         elif epochs is not None and self.restored is not None and self.restored.ends(epochs):
             left = f"no epoch left, as a callback had stopped it after epoch {saved.epoch}"
         else:

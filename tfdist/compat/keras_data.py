@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import keras
@@ -21,6 +21,7 @@ __all__ = [
     "gather_rows",
     "makes_ahead",
     "number_of_rows",
+    "read_by",
     "smallest_batch",
     "split_validation",
     "unpack",
@@ -66,6 +67,14 @@ def data_adapter(
         shuffle=shuffle,
         class_weight=class_weight,
     )
+
+
+def read_by(adapter: Any, batches: Callable[[], Iterator[Any]]) -> None:
+    """Has Keras' adapter of a generator read in each pass what `batches` gives then.
+
+    By itself it begins each pass with the batches at which it has looked before the first.
+    """
+    adapter.generator = batches
 
 
 def makes_ahead(adapter: DataAdapter) -> bool:

@@ -187,7 +187,10 @@ PARTS: tuple[tuple[Owner, tuple[str, ...]], ...] = (
     (keras_loss, ("squeeze_or_expand_to_same_rank",)),
     # data
     (keras_data_utils, ("class_weight_to_sample_weights", "unpack_x_y_sample_weight")),
-    (keras_data_adapters, ("ArrayDataAdapter", "PyDatasetAdapter", "get_data_adapter")),
+    (
+        keras_data_adapters,
+        ("ArrayDataAdapter", "GeneratorDataAdapter", "PyDatasetAdapter", "get_data_adapter"),
+    ),
     (of(keras_data_adapters, "ArrayDataAdapter"), ("_inputs", "_num_samples")),
     (of(keras_data_adapters, "PyDatasetAdapter"), ("enqueuer",)),
     (

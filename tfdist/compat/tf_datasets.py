@@ -21,6 +21,7 @@ from tfdist.compat.names import (
 from tfdist.structures import Nest, T
 
 __all__ = [
+    "IN_PYTHON",
     "DatasetMap",
     "MappedBatches",
     "batch_size",
@@ -150,7 +151,7 @@ def depends_on_the_pass_before(dataset: tf.data.Dataset) -> bool:
     time. Else a pass draws at its beginning all that the next one depends on.
     """
     repeats = isinstance(dataset, tf_repeat._RepeatDataset)
-    if repeats or "python" in varies_with(dataset):
+    if repeats or varies_with(dataset) & IN_PYTHON:
         return True
     return any(depends_on_the_pass_before(one) for one in dataset._inputs())
 
@@ -196,6 +197,10 @@ _SEEDED = ("Random", "TruncatedNormal", "Multinomial", "ParameterizedTruncatedNo
 _PYTHON = ("PyFunc", "EagerPyFunc", "PyFuncStateless")
 
 
+IN_PYTHON = frozenset(("generator", "python"))
+"""Those of `varies_with` that are the user's own Python code."""
+
+
 def runs_python(graph: tf.Graph) -> bool:
     """Whether a function's graph, or a function in it, runs the user's own Python code."""
     definition = graph.as_graph_def()
@@ -208,7 +213,8 @@ def varies_with(dataset: tf.data.Dataset) -> set[str]:
 
     Returns:
         Of "order" (asked for with deterministic=False), "random" (numbers drawn in calls that run
-        side by side) and "python" (the user's own code) those that were found.
+        side by side), "generator" (the user's own code makes the elements) and "python" (it maps
+        them) those that were found.
     """
     found = {"order"} if dataset.options().deterministic is False else set()
     if getattr(dataset, "_deterministic", "default") == "false":
@@ -217,7 +223,9 @@ def varies_with(dataset: tf.data.Dataset) -> set[str]:
     parallel = hasattr(dataset, "_num_parallel_calls")
     if parallel and any(kind.startswith(_RANDOM) for kind in kinds):
         found.add("random")
-    if kinds & set(_PYTHON):
+    if "GeneratorDataset" in kinds:
+        found.add("generator")
+    elif kinds & set(_PYTHON):
         found.add("python")
     return found.union(*(varies_with(one) for one in dataset._inputs()))
 

@@ -14,6 +14,7 @@
 `process_memory.py`: the peak memory of this process.
 `signals.py`: SIGTERM, SIGUSR1, SIGUSR2 ask for an end; the seconds from there to SIGKILL (5).
 `stacks.py`: the Python stacks of a process that hangs: worker-1.stacks.txt, up to 1 MiB.
+`standard_streams.py`: output that the shell has closed, or whose reader has gone.
 `standstill.py`: whether this process itself was stopped or asleep, so that it blames nobody.
 `swapped_names.py`: two files that change names in one step.
 """

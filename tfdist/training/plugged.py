@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import types
 from collections.abc import Callable, Container, Mapping
 from contextlib import nullcontext
 from typing import Any
@@ -227,7 +228,8 @@ class Plugged:
         callbacks: Callbacks = None,
     ) -> Nest:
         """`keras.Model.predict`: all outputs, in the order of the data, on every worker."""
-        if self._kind.predicts_as_keras(self.layout) and not is_input_function(x):
+        own = is_input_function(x) or isinstance(x, types.GeneratorType)  # which others read, too
+        if self._kind.predicts_as_keras(self.layout) and not own:
             return keras_trainer.keras_predict(self.model, x, batch_size, verbose, steps, callbacks)
         data = self._data(x, batch_size=batch_size, steps=steps, layout=self.layout)
         if not isinstance(data, GlobalBatches):

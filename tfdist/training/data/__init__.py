@@ -11,6 +11,7 @@ Which rows of a batch are whose says `strategies.layout`.
     out first.
 `stream.py`: a stream of steps: epochs, `steps_per_epoch`, running out of data, a resumed position.
 `arrays.py`: of arrays, each worker gathers its rows only.
+`generators.py`: a Python generator, of which no batch is lost that was read ahead.
 `map_pushdown.py`: of a dataset that maps before it batches, a worker maps its rows only, where that
     is the same.
 `sharding.py`: a batch cut to this process's rows.

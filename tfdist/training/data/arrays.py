@@ -8,18 +8,19 @@ So the global batches, shuffled or not, are those of one process, row by row:
 
 from __future__ import annotations
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from tfdist.compat import keras_data
 from tfdist.compat.keras_data import DataAdapter
 from tfdist.strategies.layout import ReplicaLayout
-from tfdist.structures import Count, Nest
+from tfdist.structures import Count, Data, Leaf, Nest
 from tfdist.training.data.fingerprint import fingerprint_of, fingerprint_of_order
 from tfdist.training.data.sharding import bounds_of, make_step
 from tfdist.training.data.stream import Step
 
-__all__ = ["ArrayRows"]
+__all__ = ["ArrayRows", "as_tensors"]
 
 
 class ArrayRows:
@@ -74,3 +75,17 @@ class ArrayRows:
 def _length(numbers: tf.Tensor) -> Count:
     static = numbers.shape[0]
     return tf.shape(numbers, tf.int64)[0] if static is None else static
+
+
+def as_tensors(batch: Data) -> Nest:
+    """Turns a batch of arrays (in any structure, with None for what is absent) into tensors."""
+    return tf.nest.map_structure(lambda leaf: None if leaf is None else _as_tensor(leaf), batch)
+
+
+def _as_tensor(leaf: object) -> Leaf:
+    if isinstance(leaf, tf.Tensor | tf.RaggedTensor | tf.SparseTensor):
+        return leaf
+    array = np.asarray(leaf)
+    if array.dtype == np.float64:  # as Keras does with every array it is given
+        array = array.astype(keras.backend.floatx())
+    return tf.convert_to_tensor(array)

@@ -60,6 +60,9 @@ _WHY = {
     "and a seed from the element (zip the dataset with tf.data.Dataset.random(seed=1)), call "
     "tf.config.experimental.enable_op_determinism(), or augment in the model "
     "(keras.layers.RandomFlip)",
+    "generator": "Python code makes them (a generator, a PyDataset), and others on each worker: "
+    "seed what it draws from (np.random.default_rng(1), keras.utils.set_random_seed(1)), and have "
+    "it read files in one order (sorted)",
     "python": "a map runs Python code (py_function, numpy_function), which draws random numbers "
     "or keeps a state of its own: seed it (keras.utils.set_random_seed(1)), and leave "
     "num_parallel_calls out of that map, whose calls come in no fixed order",

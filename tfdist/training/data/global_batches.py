@@ -21,7 +21,6 @@ import functools
 from collections.abc import Mapping, Sequence
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from tfdist import log
@@ -29,13 +28,19 @@ from tfdist.compat import keras_data, tf_datasets
 from tfdist.errors import DataError
 from tfdist.strategies import own_gpus
 from tfdist.strategies.layout import ReplicaLayout
-from tfdist.structures import Count, Data, Leaf, Nest
+from tfdist.structures import Count, Data, Nest
 from tfdist.training.data import python_random, resident
-from tfdist.training.data.arrays import ArrayRows
+from tfdist.training.data.arrays import ArrayRows, as_tensors
 from tfdist.training.data.fingerprint import fingerprint_of
+from tfdist.training.data.generators import GeneratorBatches
 from tfdist.training.data.map_pushdown import share_out_before_maps
 from tfdist.training.data.position import Position, RandomState
-from tfdist.training.data.sharding import bounds_of, make_step
+from tfdist.training.data.sharding import (
+    all_to_one_replica,
+    bounds_of,
+    check_leaves,
+    make_step,
+)
 from tfdist.training.data.stream import (
     AllGatherNumbers,
     Step,
@@ -53,7 +58,7 @@ __all__ = ["GlobalBatches", "as_tensors", "share_out", "to_step"]
 def share_out(dataset: tf.data.Dataset, layout: ReplicaLayout) -> tf.data.Dataset:
     """Turns a dataset of global batches into one of `Step`s for this process's replicas."""
     if layout.replicas == 1:
-        return _all_to_one_replica(dataset)
+        return all_to_one_replica(dataset)
     return dataset.map(tf_datasets.whole_elements(dataset, lambda batch: to_step(batch, layout)))
 
 
@@ -69,40 +74,6 @@ def to_step(batch: Nest, layout: ReplicaLayout) -> Step:
     return make_step(parts, bounds, fingerprint)
 
 
-def _all_to_one_replica(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Turns global batches into `Step`s of one replica, without any work for a batch."""
-    _check_leaves(leaves(dataset.element_spec))
-
-    def always(value: tf.Tensor) -> tf.data.Dataset:
-        return tf.data.Dataset.from_tensors(value).repeat()
-
-    unasked = tf.constant(-1, tf.int64)
-    return tf.data.Dataset.zip(
-        Step(
-            parts=(dataset,),
-            shares=always(tf.ones([1], tf.float64)),
-            starts=always(tf.zeros([1], tf.int64)),
-            sizes=always(unasked[None]),
-            total=always(unasked),
-            fingerprint=always(tf.zeros((), tf.int64)),
-        )
-    )
-
-
-def as_tensors(batch: Data) -> Nest:
-    """Turns a batch of arrays (in any structure, with None for what is absent) into tensors."""
-    return tf.nest.map_structure(lambda leaf: None if leaf is None else _as_tensor(leaf), batch)
-
-
-def _as_tensor(leaf: object) -> Leaf:
-    if isinstance(leaf, tf.Tensor | tf.RaggedTensor | tf.SparseTensor):
-        return leaf
-    array = np.asarray(leaf)
-    if array.dtype == np.float64:  # as Keras does with every array it is given
-        array = array.astype(keras.backend.floatx())
-    return tf.convert_to_tensor(array)
-
-
 def _on_the_host() -> contextlib.AbstractContextManager[None]:
     """For what makes datasets: TensorFlow would copy their arrays to a GPU, and back again."""
     return tf.device("CPU:0") if own_gpus.visible() else contextlib.nullcontext()
@@ -111,23 +82,11 @@ def _on_the_host() -> contextlib.AbstractContextManager[None]:
 def _rows(batch: Nest) -> Count:
     """The number of rows of a batch: a Python integer where the shape tells, else an int64."""
     there = leaves(batch)
-    _check_leaves(there)
+    check_leaves(there)
     static = {leaf.shape[0] for leaf in there if leaf.shape.rank is not None}
     if len(static) == 1 and None not in static:
         return int(static.pop())
     return rows_in(batch)
-
-
-def _check_leaves(there: Sequence[Leaf]) -> None:
-    """Checks the tensors of a batch, or their specs."""
-    if not there:
-        raise DataError("the dataset's elements hold no tensors: nothing can be trained on them")
-    for leaf in there:
-        if leaf.shape.rank == 0:
-            raise DataError(
-                "an element of the dataset holds a scalar, but every tensor needs the batch as its "
-                "first dimension: batch the dataset with .batch(global_batch_size)"
-            )
 
 
 class GlobalBatches(Stream):
@@ -169,8 +128,9 @@ class GlobalBatches(Stream):
                 "batch size (tfdist shares it out), or a function of tf.distribute.InputContext"
             )
         super().__init__(layout, steps)
+        self._generator = GeneratorBatches.of(x)
         self._adapter = keras_data.data_adapter(
-            x,
+            x if self._generator is None else self._generator.peek(),
             y,
             sample_weight,
             batch_size=batch_size,
@@ -178,6 +138,8 @@ class GlobalBatches(Stream):
             shuffle=shuffle,
             class_weight=class_weight,
         )
+        if self._generator is not None:
+            keras_data.read_by(self._adapter, self._generator.source)
         self._data = x
         self._made_ahead = keras_data.makes_ahead(self._adapter)
         # Keras draws the order of a PyDataset's batches from Python's own random numbers.
@@ -297,11 +259,21 @@ class GlobalBatches(Stream):
 
     def make_iterator(self, skip: int = 0) -> tf.data.Iterator:
         """Begins the stream anew, after its first batches."""
+        if self._generator is not None:
+            return self._go_on_with(self._generator, skip)
         self._python = python_random.get_state()
         with _on_the_host():
             if skip and not self._cached:
                 return iter(self._shared_out(skip).prefetch(2))
             return iter((self._steps.skip(skip) if skip else self._steps).prefetch(2))
+
+    def _go_on_with(self, generator: GeneratorBatches, skip: int) -> tf.data.Iterator:
+        """Reads what passes before have left of a generator, which gives each batch once."""
+        self._python = self._python or python_random.get_state()  # it goes on drawing from there
+        generator.took(skip)
+        generator.begin()
+        with _on_the_host():
+            return iter(self._steps.prefetch(2))
 
     @property
     def step_spec(self) -> Step:
@@ -334,7 +306,7 @@ class GlobalBatches(Stream):
     @functools.cached_property
     def _is_python(self) -> bool:
         """Whether Python code makes the batches: a `PyDataset`, a generator."""
-        return "python" in self.varies_with()
+        return bool(self.varies_with() & tf_datasets.IN_PYTHON)
 
     def position(self, begun: int) -> Position:
         """Returns where the stream stands."""
@@ -367,12 +339,23 @@ class GlobalBatches(Stream):
         if position.python is not None:
             python_random.set_state(position.python)
 
+    def pass_again(self, taken: int) -> None:
+        """Draws what an earlier pass has drawn, of which so many batches were taken."""
+        if self._generator is None:
+            super().pass_again(taken)
+        else:
+            self._events.append(taken)
+            self._generator.took(taken)
+
     def take(self, count: int, all_gather: AllGatherNumbers) -> list[Step]:
         """Takes the next steps that every worker has, up to `count`.
 
         Raises:
             DataError: one worker's stream ends before another's.
         """
+        if self._generator is not None and not self._generator.go_on:  # others have read it since
+            self._drop_iterator()
+            self._iterator, self._pulled = self.make_iterator(), []
         while len(self._pulled) < count:
             step = next(self.iterator, None)
             if step is None:
@@ -391,4 +374,6 @@ class GlobalBatches(Stream):
         count = int(counts.min())
         used, self._pulled = self._pulled[:count], self._pulled[count:]
         self.took(count)
+        if self._generator is not None:
+            self._generator.took(count)
         return used

@@ -7,11 +7,12 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from tfdist.errors import DataError
 from tfdist.strategies.layout import ReplicaLayout
-from tfdist.structures import Count, Nest
-from tfdist.training.data.stream import Step
+from tfdist.structures import Count, Leaf, Nest
+from tfdist.training.data.stream import Step, leaves
 
-__all__ = ["Bounds", "bounds_of", "make_step"]
+__all__ = ["Bounds", "all_to_one_replica", "bounds_of", "check_leaves", "make_step"]
 
 
 class Bounds(NamedTuple):
@@ -59,6 +60,38 @@ def make_step(parts: Sequence[Nest], bounds: Bounds, fingerprint: tf.Tensor) -> 
         total=total,
         fingerprint=fingerprint,
     )
+
+
+def all_to_one_replica(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Turns global batches into `Step`s of one replica, without any work for a batch."""
+    check_leaves(leaves(dataset.element_spec))
+
+    def always(value: tf.Tensor) -> tf.data.Dataset:
+        return tf.data.Dataset.from_tensors(value).repeat()
+
+    unasked = tf.constant(-1, tf.int64)
+    return tf.data.Dataset.zip(
+        Step(
+            parts=(dataset,),
+            shares=always(tf.ones([1], tf.float64)),
+            starts=always(tf.zeros([1], tf.int64)),
+            sizes=always(unasked[None]),
+            total=always(unasked),
+            fingerprint=always(tf.zeros((), tf.int64)),
+        )
+    )
+
+
+def check_leaves(there: Sequence[Leaf]) -> None:
+    """Checks the tensors of a batch, or their specs."""
+    if not there:
+        raise DataError("the dataset's elements hold no tensors: nothing can be trained on them")
+    for leaf in there:
+        if leaf.shape.rank == 0:
+            raise DataError(
+                "an element of the dataset holds a scalar, but every tensor needs the batch as its "
+                "first dimension: batch the dataset with .batch(global_batch_size)"
+            )
 
 
 def _most(a: Count, b: Count) -> Count:

@@ -254,7 +254,7 @@ class Stream:
             elif position.iterator is not None or self.passes_are_alike:
                 self._events.append(event)  # an iterator's state has what was drawn before
             else:
-                self._pass_again(event)
+                self.pass_again(event)
         if position.iterator is not None or not position.is_open:
             self._draw_from(position)
         self._seen, self._begun = position.seen, position.begun
@@ -284,7 +284,7 @@ class Stream:
                 "checkpoints away), or begin anew with resume=False"
             )
 
-    def _pass_again(self, taken: int) -> None:
+    def pass_again(self, taken: int) -> None:
         """Draws what an earlier pass has drawn, of which so many batches were taken."""
         self._pass = len(self._events)
         self._events.append(taken)

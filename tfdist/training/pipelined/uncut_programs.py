@@ -85,9 +85,10 @@ class UncutPrograms(ReplicaPrograms):
         ):
             yield
 
-    def _one_step(
+    def one_step(
         self, mode: Mode, may_be_absent: bool, parts: tuple[Nest, ...], *numbers: tf.Tensor
     ) -> dict[str, tf.Tensor]:
+        """One step; what it computes of a part of a weight alone is refused."""
         own = keras_trainer.overrides(self._model, f"{mode}_step")
         with OwnParts(self._model).seen() if own else contextlib.nullcontext():
-            return super()._one_step(mode, may_be_absent, parts, *numbers)
+            return super().one_step(mode, may_be_absent, parts, *numbers)

@@ -156,7 +156,7 @@ class ReplicaPrograms:
         """What takes one step; see `Programs`."""
         if self._layout.workers > 1:
             step_clock.ready(exchanges=self._can_separate)
-        run = functools.partial(self._one_step, mode, may_be_absent)
+        run = functools.partial(self.one_step, mode, may_be_absent)
         if self._model.run_eagerly:
             return run
         alone = self._layout.replicas == 1 and self._virtual is None
@@ -175,7 +175,7 @@ class ReplicaPrograms:
         """What predicts; see `Programs`."""
         return ReplicaPrediction(self._model, self._strategy, self._layout, all_gather)
 
-    def _one_step(
+    def one_step(
         self, mode: Mode, may_be_absent: bool, parts: tuple[Nest, ...], *numbers: tf.Tensor
     ) -> dict[str, tf.Tensor]:
         """One step on all replicas of this process; the logs are its part of their sum.
