@@ -104,12 +104,17 @@ def if_all_is_finite(gradients: Any, _: Any) -> Any:
     return [tf.cond(fine, lambda g=one: 2.0 * g, lambda g=one: 0.0 * g) for one in gradients]
 
 
+def drawn() -> Any:
+    return tf.reduce_mean(tf.random.stateless_normal([5], [1, 2]))
+
+
 SAME: dict[str, dict[str, Any]] = {
     "as they are": {},
     "global norm": {"edit": lambda g, _: tf.clip_by_global_norm(g, 0.1)[0]},
     "an own global norm": {"edit": by_own_global_norm},
     "one long vector": {"edit": by_one_long_vector},
     "by value": {"edit": lambda g, _: [tf.clip_by_value(one, -0.1, 0.1) for one in g]},
+    "one drawn number": {"edit": lambda g, _: [one * (1 + ops.sin(drawn())) for one in g]},
     "signs": {"edit": lambda g, _: [0.1 * ops.sign(one) for one in g]},
     "weight decay": {"edit": lambda g, w: [a + 0.01 * b for a, b in zip(g, w, strict=True)]},
     "finite": {"edit": if_finite},

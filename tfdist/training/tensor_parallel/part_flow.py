@@ -130,10 +130,9 @@ class PartFlow:
         kinds = {one.kind for one in inputs}
         if "bad" in kinds:
             return BAD
-        if kinds <= {"free"}:
-            return DRAWN if tf_random.is_draw(operation.type) and tensor.shape.rank else FREE
-        if kinds <= {"free", "drawn"}:
-            return DRAWN
+        if kinds <= {"free", "drawn"}:  # a single number is the same for all parts
+            draws = "drawn" in kinds or tf_random.is_draw(operation.type)
+            return DRAWN if draws and tensor.shape.rank else FREE
         if operation.type in _SHAPES:
             return FREE
         return self._whole(_ruled(operation, inputs))
