@@ -133,6 +133,8 @@ REFUSED: dict[str, dict[str, Any]] = {
     "largest": {"edit": lambda g, _: [one / tf.reduce_max(tf.abs(one)) for one in g]},
     "noise": {"edit": lambda g, _: [one + tf.random.normal(tf.shape(one)) for one in g]},
     "sorted": {"edit": lambda g, _: [tf.sort(one, 0) for one in g]},
+    "a mean of sums": {"add": lambda w: tf.reduce_mean([tf.reduce_sum(one**2) for one in w])},
+    "the largest of sums": {"add": lambda w: tf.reduce_max([tf.reduce_sum(one**2) for one in w])},
     "norms of weights": {"add": lambda w: tf.add_n([tf.norm(one) for one in w])},
     "means of weights": {"add": lambda w: tf.add_n([tf.reduce_mean(one**2) for one in w])},
     "trust": {

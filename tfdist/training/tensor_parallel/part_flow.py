@@ -135,7 +135,9 @@ class PartFlow:
             return DRAWN if draws and tensor.shape.rank else FREE
         if operation.type in _SHAPES:
             return FREE
-        return self._whole(_ruled(operation, inputs))
+        found = _ruled(operation, inputs)
+        beside = operation.type in ("Pack", "ConcatV2")  # whose mean is by the number of parts
+        return found if beside else self._whole(found)
 
     def _whole(self, state: PartState) -> PartState:
         """A sum that has all parts of its weights is a number as any other."""
