@@ -28,13 +28,15 @@ class Step:
     edit: Any = staticmethod(lambda gradients, weights: gradients)
     add: Any = staticmethod(lambda weights: 0.0)
 
+    after: Any = staticmethod(lambda weights: {})
+
     def train_step(self: Any, data: Any) -> Any:
         x, y = data
         with tf.GradientTape() as tape:
             loss = self.compute_loss(x, y, self(x, training=True)) + self.add(self.trained())
         gradients = tape.gradient(loss, self.trained())
         self.optimizer.apply(self.edit(gradients, self.trained()), self.trained())
-        return {"error": loss}
+        return {"error": loss, **self.after(self.trained())}
 
     def trained(self: Any) -> Any:
         return self.trainable_variables
@@ -54,7 +56,7 @@ class Subclassed(Step, keras.Model):
         return self.second(self.first(x))
 
 
-def made(subclassed: bool, edit: Any, add: Any) -> keras.Model:
+def made(subclassed: bool, **given: Any) -> keras.Model:
     keras.utils.set_random_seed(1)
     if subclassed:
         model: Any = Subclassed()
@@ -63,19 +65,17 @@ def made(subclassed: bool, edit: Any, add: Any) -> keras.Model:
         inputs = keras.Input((12,))
         hidden = layers.Dense(8, "tanh", name="first", kernel_regularizer="l2")(inputs)
         model = Functional(inputs, layers.Dense(1, name="second")(hidden))
-    if edit is not None:
-        model.edit = edit
-    if add is not None:
-        model.add = add
+    for name, function in given.items():
+        setattr(model, name, function)
     model.compile(keras.optimizers.Adam(0.01), loss="mse")
     return model
 
 
-def errors(edit: Any = None, add: Any = None, subclassed: bool = False) -> tuple[Any, Any]:
+def errors(subclassed: bool = False, **given: Any) -> tuple[Any, Any]:
     """The losses in parts, and those of plain Keras."""
-    plain = made(subclassed, edit, add)
+    plain = made(subclassed, **given)
     with strategy(LAYOUT).scope():
-        parts = made(subclassed, edit, add)
+        parts = made(subclassed, **given)
     tfdist.plug(parts)
     found = [
         model.fit(X, Y, batch_size=16, epochs=2, verbose=0, shuffle=False).history["error"]
@@ -104,6 +104,19 @@ def if_all_is_finite(gradients: Any, _: Any) -> Any:
     return [tf.cond(fine, lambda g=one: 2.0 * g, lambda g=one: 0.0 * g) for one in gradients]
 
 
+def shrink(weights: Any) -> Any:
+    for one in weights:
+        one.assign(one * 0.99)
+        one.assign_sub(tf.clip_by_value(one, -1e-3, 1e-3))
+    return {"norm": tf.linalg.global_norm([one**1 for one in weights])}
+
+
+def to_one(weights: Any) -> Any:
+    for one in weights:
+        one.assign(one / tf.norm(one))
+    return {}
+
+
 def drawn() -> Any:
     return tf.reduce_mean(tf.random.stateless_normal([5], [1, 2]))
 
@@ -117,6 +130,7 @@ SAME: dict[str, dict[str, Any]] = {
     "one drawn number": {"edit": lambda g, _: [one * (1 + ops.sin(drawn())) for one in g]},
     "signs": {"edit": lambda g, _: [0.1 * ops.sign(one) for one in g]},
     "weight decay": {"edit": lambda g, w: [a + 0.01 * b for a, b in zip(g, w, strict=True)]},
+    "assigned": {"after": shrink},
     "finite": {"edit": if_finite},
     "finite, by a condition": {"edit": if_all_is_finite},
     "squares of weights": {"add": lambda w: 0.1 * tf.add_n([tf.reduce_sum(v**2) for v in w])},
@@ -137,6 +151,9 @@ REFUSED: dict[str, dict[str, Any]] = {
     "the largest of sums": {"add": lambda w: tf.reduce_max([tf.reduce_sum(one**2) for one in w])},
     "norms of weights": {"add": lambda w: tf.add_n([tf.norm(one) for one in w])},
     "means of weights": {"add": lambda w: tf.add_n([tf.reduce_mean(one**2) for one in w])},
+    "assigned norms": {"after": to_one},
+    "logs of norms": {"after": lambda w: {"norm": tf.norm(w[0])}},
+    "logs of a sum": {"after": lambda w: {"sum": tf.reduce_sum(w[0] ** 2)}},
     "trust": {
         "edit": lambda g, w: [a * tf.norm(b) / tf.norm(a) for a, b in zip(g, w, strict=True)]
     },

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from tfdist.compat import keras_optimizers, keras_weights, patches
 from tfdist.structures import Gradient
-from tfdist.training.tensor_parallel.own_parts import check_applied
+from tfdist.training.tensor_parallel.own_parts import applied
 from tfdist.training.tensor_parallel.split_clipping import updating
 
 __all__ = ["apply_gradients", "updates_in_place"]
@@ -64,11 +64,11 @@ def _in_place(which: str, home: str) -> Callable[..., object]:
         grads = list(grads)
         if trainable_variables is not None:
             trainable_variables = list(trainable_variables)
-        check_applied(grads, trainable_variables)
         with (
             tf.device(None),
             tf.device(home),
             tf.compat.v1.device(_where_its_input_is),
+            applied(grads, trainable_variables),
             updating(grads, trainable_variables),
         ):
             return patches.original(which)(optimizer, grads, trainable_variables)

@@ -52,8 +52,10 @@ def take_own_step(
         PlugError: the step does not call the model.
     """
     model = executor.model
-    with _calls_in_stages(executor, timed) as calls, OwnParts(model).seen():
+    own = OwnParts(model)
+    with _calls_in_stages(executor, timed) as calls, own.seen():
         result = getattr(model, f"{mode}_step")(data)
+    own.check_logs(result)
     if not calls:
         raise PlugError(
             f"the {mode}_step of {type(model).__name__} does not call the model, so that nothing "

@@ -89,6 +89,10 @@ class UncutPrograms(ReplicaPrograms):
         self, mode: Mode, may_be_absent: bool, parts: tuple[Nest, ...], *numbers: tf.Tensor
     ) -> dict[str, tf.Tensor]:
         """One step; what it computes of a part of a weight alone is refused."""
-        own = keras_trainer.overrides(self._model, f"{mode}_step")
-        with OwnParts(self._model).seen() if own else contextlib.nullcontext():
+        if not keras_trainer.overrides(self._model, f"{mode}_step"):
             return super().one_step(mode, may_be_absent, parts, *numbers)
+        own = OwnParts(self._model)
+        with own.seen():
+            logs = super().one_step(mode, may_be_absent, parts, *numbers)
+        own.check_logs(logs)
+        return logs

@@ -20,7 +20,7 @@ from tfdist.training.tensor_parallel.part_flow import PartFlow, PartState
 from tfdist.training.tensor_parallel.split_weight import number_of, whole_of
 from tfdist.user_frames import is_library, last_own_line
 
-__all__ = ["OwnParts", "check_applied"]
+__all__ = ["OwnParts", "applied"]
 
 _OF_LAYERS = ("layers", "models", "optimizers", "regularizers", "constraints", "trainers", "losses")
 
@@ -28,10 +28,11 @@ _OF_LAYERS = ("layers", "models", "optimizers", "regularizers", "constraints", "
 _current: ContextVar[OwnParts | None] = ContextVar("own parts", default=None)
 
 
-def check_applied(
+@contextlib.contextmanager
+def applied(
     gradients: Sequence[Gradient | None], variables: Sequence[keras.Variable] | None
-) -> None:
-    """Checks what an optimizer is to apply, where a step of a class's own is traced.
+) -> Iterator[None]:
+    """Around an optimizer's `apply`: checks what it is given, where an own step is traced.
 
     Args:
         gradients: as given to it.
@@ -41,8 +42,15 @@ def check_applied(
         PlugError: some of it was computed of a part alone.
     """
     own = _current.get()
-    if own is not None:
-        own.check_applied(gradients, variables)
+    if own is None:
+        yield
+        return
+    own.check_applied(gradients, variables)
+    token = _current.set(None)  # what optimizers assign is theirs
+    try:
+        yield
+    finally:
+        _current.reset(token)
 
 
 class OwnParts:
@@ -79,10 +87,15 @@ class OwnParts:
                 self._note(one, source)
             return found
 
+        def assign(variable: keras.Variable, value: tf.Tensor) -> None:
+            if _current.get() is self:
+                self._check(value, variable)
+            patches.original("assign")(variable, value)
+
         before = patches.original("tape_gradient")
         token = _current.set(self)
         try:
-            with patches.Patches({"tape_gradient": gradient}):
+            with patches.Patches({"tape_gradient": gradient, "assign": assign}):
                 yield
         finally:
             _current.reset(token)
@@ -90,11 +103,21 @@ class OwnParts:
     def check_applied(
         self, gradients: Sequence[Gradient | None], variables: Sequence[keras.Variable] | None
     ) -> None:
-        """Checks what an optimizer is to apply; see the function of this name."""
+        """Checks what an optimizer is to apply; see `applied`."""
         if self._known:
             given = variables or [None] * len(gradients)
             for gradient, variable in zip(gradients, given, strict=True):
                 self._check(gradient, variable)
+
+    def check_logs(self, logs: object) -> None:
+        """Checks what the step returns.
+
+        Raises:
+            PlugError: some of it was computed of a part alone.
+        """
+        if self._wholes:
+            for value in tf.nest.flatten(logs):
+                self._check(value, None, alone=False)
 
     def _note(self, gradient: object, source: object) -> None:
         state = self._state(source) if isinstance(source, keras.Variable) else None
@@ -124,14 +147,14 @@ class OwnParts:
             return None
         return self._state(variable)
 
-    def _check(self, value: object, variable: keras.Variable | None) -> None:
+    def _check(self, value: object, variable: keras.Variable | None, alone: bool = True) -> None:
         tensor = value.values if isinstance(value, tf.IndexedSlices) else value
         if not isinstance(tensor, tf.Tensor) or not tf_graphs.is_symbolic(tensor):
             return
         state = self._flow.of(tensor)
         if state.kind == "bad":
             line = last_own_line(self._flow.origin(tensor).traceback or ())
-        elif variable is not None and state.kind == "sum":
+        elif state.kind == "sum" and (variable is not None or not alone):
             line = last_own_line(tensor.op.traceback or ())
         else:
             return
