@@ -99,6 +99,19 @@ def _python(number: Any) -> Any:
     return row, row[:, :1]
 
 
+def _python_of_any_shape(number: Any) -> Any:
+    return tf.py_function(lambda n: X[int(n) : int(n) + 2], [number], tf.float32)
+
+
+_calls: list[Any] = []
+
+
+def _changes(number: Any) -> Any:
+    if not _calls:
+        _calls.append(tf.Variable(1.0))
+    return X[:2] * _calls[0].assign_add(1.0), tf.zeros([2, 1])
+
+
 def _draws(number: Any) -> Any:
     del number
     return tf.random.normal([2, 64]), tf.zeros([2, 1])
@@ -116,6 +129,8 @@ def _no_rows(number: Any) -> Any:
     ("read", "error", "told"),
     [
         (_python, DataError, "runs Python code"),
+        (_python_of_any_shape, DataError, "runs Python code"),
+        (_changes, DataError, "changes a variable"),
         (_draws, PlugError, "draws random numbers"),
         (_other_rows, tf.errors.InvalidArgumentError, "other numbers of rows"),
         (_no_rows, DataError, r"shapes .*64.*first axis"),

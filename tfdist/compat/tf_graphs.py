@@ -30,6 +30,7 @@ __all__ = [
     "is_symbolic",
     "is_watched",
     "kept_as_written",
+    "loop_body",
     "recorded",
     "run_after",
     "seed_if_unseeded",
@@ -81,6 +82,14 @@ def branches(operation: tf.Operation) -> Sequence[tf.Graph] | None:
         return None
     graphs: Sequence[tf.Graph] = tf_conditions.get_func_graphs(operation)
     return graphs
+
+
+def loop_body(operation: tf.Operation) -> tf.Graph | None:
+    """Returns the graph of a loop's body, whose outputs are its; None of what is no loop."""
+    return getattr(operation, "_body_graph", None) if operation.type in _LOOPS else None
+
+
+_LOOPS = ("While", "StatelessWhile")
 
 
 def is_in_a_loop(graph: tf.Graph) -> bool:

@@ -116,13 +116,9 @@ class WorkersRead:
         self._read = tf.function(portions.read)  # with AutoGraph, as tf.data has it
         self._count = portions.count
         self._next = 0
-        graph = traced(self._rows).get_concrete_function(tf.TensorSpec([], tf.int64))
-        if runs_python(graph.graph):
-            raise DataError(
-                "the function that reads portions runs Python code (py_function, numpy_function), "
-                "which is not there on workers: make it of TensorFlow's operations"
-            )
-        self.specs: Nest = graph.structured_outputs
+        number = tf.TensorSpec([], tf.int64)
+        _check_is_read_alike(self._read.get_concrete_function(number).graph)
+        self.specs: Nest = traced(self._rows).get_concrete_function(number).structured_outputs
 
     def begin(self) -> None:
         """Begins a pass."""
@@ -175,6 +171,19 @@ class WorkersRead:
         alike = [tf.debugging.assert_equal(first, rows_in(leaf), _OTHER_ROWS) for leaf in found]
         with tf.control_dependencies([check for check in alike if check is not None]):
             return map_leaves(tf.identity, batch)
+
+
+def _check_is_read_alike(graph: tf.Graph) -> None:
+    if runs_python(graph):
+        raise DataError(
+            "the function that reads portions runs Python code (py_function, numpy_function), "
+            "which is not there on workers: make it of TensorFlow's operations"
+        )
+    if any(operation.type.startswith("Assign") for operation in graph.get_operations()):
+        raise DataError(
+            "the function that reads portions changes a variable, so that a number would mean "
+            "other rows each time: let it only read"
+        )
 
 
 _OTHER_ROWS = (

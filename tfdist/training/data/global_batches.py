@@ -358,6 +358,11 @@ class GlobalBatches(Stream):
             self._iterator, self._pulled = self.make_iterator(), []
         while len(self._pulled) < count:
             step = next(self.iterator, None)
+            if step is None and self._generator is not None and not self._generator.go_on:
+                raise DataError(
+                    "two threads train on one generator at the same time, of which each batch "
+                    "comes once: give each its own"
+                )
             if step is None:
                 break
             self._pulled.append(step)

@@ -71,7 +71,7 @@ def give_back(
         elif _BYTES in states[name]:
             # Rows of epochs that are trained again; where none is, another `fit` may have written.
             if _appends(callback) and not ended:
-                _cut(callback.filename, int(states[name][_BYTES]))
+                _cut(callback, int(states[name][_BYTES]))
         elif attributes := _attributes_of(callback):
             for attribute in attributes:
                 if attribute in states[name]:
@@ -101,6 +101,8 @@ def _appends(callback: keras.callbacks.Callback) -> bool:
     return logs and bool(callback.append) and os.path.isfile(callback.filename)
 
 
-def _cut(path: str, size: int) -> None:
-    if os.path.getsize(path) > size:
-        os.truncate(path, size)  # whoever has it open to append goes on at its end
+def _cut(logger: Any, size: int) -> None:
+    if os.path.getsize(logger.filename) > size:
+        os.truncate(logger.filename, size)  # whoever has it open to append goes on at its end
+        if not size:
+            logger.append_header = True  # it has seen the one that is gone

@@ -6,8 +6,10 @@ A step sees the parts as variables, and their gradients; see `part_flow`.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -22,7 +24,7 @@ from tfdist.user_frames import is_library, last_own_line
 
 __all__ = ["OwnParts", "applied"]
 
-_OF_LAYERS = ("layers", "models", "optimizers", "regularizers", "constraints", "trainers", "losses")
+_OF_LAYERS = ("layers", "models", "optimizers", "trainers")
 
 
 _current: ContextVar[OwnParts | None] = ContextVar("own parts", default=None)
@@ -65,6 +67,7 @@ class OwnParts:
         self._numbers = {id(whole): i for i, whole in enumerate(self._wholes)}
         self._handles = {id(s.value.handle): s for w in self._wholes for s in w.shards}
         self._known: dict[int, PartState] = {}
+        self._given: dict[int, PartState] = {}
         self._kept: list[object] = []
         parts = {i: len(whole.shards) for i, whole in enumerate(self._wholes)}
         self._flow = PartFlow(self._known, self._read, parts)
@@ -76,26 +79,30 @@ class OwnParts:
             yield
             return
 
-        def gradient(
-            tape: tf.GradientTape, target: Nest, sources: Nest, *args: object, **named: object
-        ) -> Nest:
-            for one in tf.nest.flatten(target):
-                self._check(one, None)
-            found = before(tape, target, sources, *args, **named)
-            flat = tf.nest.flatten(found, expand_composites=False)
-            for one, source in zip(flat, tf.nest.flatten(sources), strict=False):
-                self._note(one, source)
-            return found
+        def noted(name: str) -> Callable[..., Nest]:
+            def gradient(
+                tape: tf.GradientTape, target: Nest, sources: Nest, *args: object, **named: object
+            ) -> Nest:
+                for one in tf.nest.flatten(target):
+                    self._check(one, None)
+                found = patches.original(name)(tape, target, sources, *args, **named)
+                flat = tf.nest.flatten(found, expand_composites=False)
+                for one, source in zip(flat, tf.nest.flatten(sources), strict=False):
+                    self._note(one, source)
+                return found
+
+            return gradient
 
         def assign(variable: keras.Variable, value: tf.Tensor) -> None:
             if _current.get() is self:
                 self._check(value, variable)
+                self._remember(variable, value)
             patches.original("assign")(variable, value)
 
-        before = patches.original("tape_gradient")
+        mine = {name: noted(name) for name in ("tape_gradient", "tape_jacobian")}
         token = _current.set(self)
         try:
-            with patches.Patches({"tape_gradient": gradient, "assign": assign}):
+            with patches.Patches({**mine, "assign": assign}):
                 yield
         finally:
             _current.reset(token)
@@ -119,12 +126,30 @@ class OwnParts:
             for value in tf.nest.flatten(logs):
                 self._check(value, None, alone=False)
 
-    def _note(self, gradient: object, source: object) -> None:
-        state = self._state(source) if isinstance(source, keras.Variable) else None
-        if state is not None and gradient is not None:
-            tensor = gradient.values if isinstance(gradient, tf.IndexedSlices) else gradient
-            self._known[id(tensor)] = state
-            self._kept.append(gradient)
+    def _note(self, gradient: Any, source: Any) -> None:
+        """Notes a gradient: of parts as theirs, of whole variables as free of what it came by."""
+        if gradient is None:
+            return
+        tensor = gradient.values if isinstance(gradient, tf.IndexedSlices) else gradient
+        state = self._state_of(source)
+        if state.kind == "part" and tensor is gradient:  # behind the axes of a jacobian's target
+            more = tensor.shape.rank - source.shape.rank
+            state = dataclasses.replace(state, axis=state.axis + more)
+        self._known[id(tensor)] = state
+        self._kept.append(gradient)
+
+    def _state_of(self, source: Any) -> PartState:
+        """Of a variable, or of a tensor that was made of one."""
+        handle = getattr(getattr(source, "value", source), "handle", None)
+        if id(handle) in self._handles:
+            return self._state(self._handles[id(handle)]) or PartState()
+        return self._flow.of(source) if isinstance(source, tf.Tensor) else PartState()
+
+    def _remember(self, variable: keras.Variable, value: object) -> None:
+        """Notes what an own variable has been given of parts, for who reads it after that."""
+        if isinstance(value, tf.Tensor) and whole_of(variable) is None:
+            self._given[id(variable.value.handle)] = self._flow.of(value)
+            self._kept.append(variable.value.handle)
 
     def _state(self, variable: keras.Variable) -> PartState | None:
         whole = whole_of(variable)
@@ -142,6 +167,8 @@ class OwnParts:
             if outer is None:
                 return None
             handle = outer
+        if id(handle) in self._given:
+            return self._given[id(handle)]
         variable = self._handles.get(id(handle))
         if variable is None or not _is_in_own_lines(operation):
             return None

@@ -114,9 +114,13 @@ class PartFlow:
             return (FREE, []) if outer is None else (None, [outer])
         if operation.type == "ReadVariableOp":
             return self._reads(operation) or FREE, []
-        branches = tf_graphs.branches(operation)
-        if branches is not None:
-            return None, [graph.outputs[tensor.value_index] for graph in branches]
+        graphs = tf_graphs.branches(operation)
+        if graphs is not None:
+            outputs = [graph.outputs[tensor.value_index] for graph in graphs]
+            return None, [operation.inputs[0], *outputs]
+        body = tf_graphs.loop_body(operation)
+        if body is not None:
+            return None, [*operation.inputs, body.outputs[tensor.value_index]]
         return None, list(operation.inputs)
 
     def _told(
@@ -130,6 +134,12 @@ class PartFlow:
         kinds = {one.kind for one in inputs}
         if "bad" in kinds:
             return BAD
+        if tf_graphs.loop_body(operation) is not None:
+            return BAD if _held(inputs[:-1]) else inputs[-1]
+        if re.fullmatch("(Stateless)?(If|Case)", operation.type):
+            if _held(inputs[:1]):
+                return BAD  # as a part alone would have it
+            inputs = inputs[1:]
         if kinds <= {"free", "drawn"}:  # a single number is the same for all parts
             draws = "drawn" in kinds or tf_random.is_draw(operation.type)
             return DRAWN if draws and tensor.shape.rank else FREE
@@ -152,12 +162,14 @@ class PartFlow:
 
 def _ruled(operation: tf.Operation, inputs: Sequence[PartState]) -> PartState:
     kind = operation.type
-    held = [one for one in inputs if one.kind in ("part", "bag", "sum")]
+    held = _held(inputs)
     pieces = frozenset().union(*(one.pieces for one in held))
     kinds = {one.kind for one in held}
     if kinds == {"sum"}:
         is_numerator = kind in ("RealDiv", "DivNoNan") and inputs[1].kind == "free"
         once = kind != "Mul" or len(held) == 1
+        if kind in ("Add", "AddV2", "Sub") and len(held) == 1 and _adds_a_constant(operation):
+            return BAD  # once for each part
         return PartState("sum", pieces) if (kind in _ADDING and once) or is_numerator else BAD
     if "sum" in kinds:
         return PartState("bag", pieces) if kind in ("ConcatV2", "Pack") else BAD
@@ -178,6 +190,10 @@ def _ruled(operation: tf.Operation, inputs: Sequence[PartState]) -> PartState:
     return PartState("bag", pieces)
 
 
+def _held(inputs: Sequence[PartState]) -> list[PartState]:
+    return [one for one in inputs if one.kind in ("part", "bag", "sum")]
+
+
 def _reduced(operation: tf.Operation, state: PartState, pieces: frozenset[Piece]) -> PartState:
     rank = operation.inputs[0].shape.rank
     found = tf_graphs.constant_value(operation.inputs[1])
@@ -190,3 +206,8 @@ def _reduced(operation: tf.Operation, state: PartState, pieces: frozenset[Piece]
         return dataclasses.replace(state, axis=axis)
     whole = state.kind == "part" or len(axes) == rank
     return PartState("sum", pieces) if operation.type in _SUMS and whole else BAD
+
+
+def _adds_a_constant(operation: tf.Operation) -> bool:
+    values = [tf_graphs.constant_value(one) for one in operation.inputs]
+    return any(value is not None and value.any() for value in values)
