@@ -67,11 +67,13 @@ for name in USUAL:
         ]
     print(name, flush=True)
 
-virtual = [
-    train("decay, clipping and averages", strategy.scope(), plugged(virtual_replicas=4, **more))
-    for more in ({}, {"shard_optimizer": True})
-]
-found["virtual"] = [model.get_weights() for model in virtual]
+found["virtual"] = []
+for name in ("decay, clipping and averages", "clipping of sparse gradients"):
+    virtual = [
+        train(name, strategy.scope(), plugged(virtual_replicas=4, **more))
+        for more in ({}, {"shard_optimizer": True})
+    ]
+    found["virtual"].append([model.get_weights() for model in virtual])
 print("virtual", flush=True)
 
 # A file is taken up: by load_model, whose optimizer is built with whole slots, and goes on.

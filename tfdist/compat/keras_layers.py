@@ -10,7 +10,12 @@ import keras
 import tensorflow as tf
 
 from tfdist.compat import tf_saving
-from tfdist.compat.names import keras_functional, keras_masking, keras_variables
+from tfdist.compat.names import (
+    keras_functional,
+    keras_global_state,
+    keras_masking,
+    keras_variables,
+)
 from tfdist.structures import Nest, T
 
 __all__ = [
@@ -24,6 +29,7 @@ __all__ = [
     "functional_nodes",
     "functional_of",
     "has_layers",
+    "is_called",
     "kernel_of",
     "leaf_layers",
     "logits_of",
@@ -45,6 +51,12 @@ class CallRecord(Protocol):
     arguments: Any
     input_tensors: Sequence[keras.KerasTensor]
     outputs: Sequence[keras.KerasTensor]
+
+
+def is_called() -> bool:
+    """Whether this thread is in the call of some layer."""
+    context = keras_global_state.get_global_attribute("current_call_ctx")
+    return getattr(context, "entry_layer", None) is not None
 
 
 def all_layers(model: keras.Model) -> list[keras.layers.Layer]:

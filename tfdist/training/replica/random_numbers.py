@@ -25,7 +25,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfdist.compat import patches, tf_graphs
+from tfdist.compat import keras_layers, patches, tf_graphs
 from tfdist.compat.patches import Patches
 from tfdist.structures import Count
 from tfdist.training.replica.reductions import flow_of
@@ -73,7 +73,9 @@ def _place_of(shape: tf.Tensor) -> _Place | None:
         if rows.static is None or count == 0 or count % rows.static:
             return None
         sizes = [size or 0 for size in known]
-        if tf.executing_eagerly() and (count != rows.static or step.has_variable_of(sizes)):
+        if tf.executing_eagerly() and (
+            count != rows.static or (step.has_variable_of(sizes) and not keras_layers.is_called())
+        ):
             return None  # nothing else tells the noise of a gradient from the rows'
         times = tf.constant(count // rows.static, tf.int64)
         are_blocks = count != rows.static and _has_blocks_of(known)

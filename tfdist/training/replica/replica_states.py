@@ -66,7 +66,7 @@ def shared_out(
         return [list(state) for state in states]
     made: list[list[np.ndarray]] = [[] for _ in range(replicas)]
     for k, aggregation in enumerate(aggregations):
-        values = [state[k] for state in states]
+        values = [np.asarray(state[k]) for state in states]  # a float64 is read as a float
         for i in range(replicas):
             if aggregation == "sum":
                 total = np.sum(values, axis=0, dtype=values[0].dtype)

@@ -182,12 +182,15 @@ def _as_log(value: Leaf) -> tf.Tensor:
     return value if value.dtype == tf.float64 else tf.cast(value, tf.float32)
 
 
-def _now(logs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+def _now(logs: dict[str, Nest]) -> dict[str, tf.Tensor]:
     """The logs with the values of variables: a metric's result may be its state itself."""
-    read: dict[str, tf.Tensor] = keras.tree.map_structure(
+    read: dict[str, Nest] = keras.tree.map_structure(
         lambda value: value.value if isinstance(value, keras.Variable) else value, logs
     )
-    return read
+    flat: dict[str, tf.Tensor] = {}
+    for name, value in read.items():  # a result may be a dict with a variable in it
+        flat.update(value if isinstance(value, dict) else {name: value})
+    return flat
 
 
 def _flat(logs: dict[str, Nest]) -> dict[str, tf.Tensor]:

@@ -92,6 +92,7 @@ class ShardedOptimizer:
         self._shares: dict[object, Share] = {}
         self._cuts: list[Cut] = []
         self._exact = False
+        self._given: list[Gradient] = []
         keras_slots.replace_method(optimizer, "build", self._build)
         for one in {id(one): one for one in (optimizer, base)}.values():
             save, load = functools.partial(self._save, one), functools.partial(self._load, one)
@@ -180,6 +181,7 @@ class ShardedOptimizer:
         shares = [self._shares[keras_slots.key_of(self._base, v)] for v in variables]
         own = self._own(gradients, shares, parts)
         used = [s for s, gradient in zip(shares, own, strict=True) if gradient is not None]
+        self._given = [one for one in gradients if one is not None]
         self._cuts, self._exact = [share.cut for share in used], exact
         if self._base.use_ema:
             used = list(self._shares.values())
@@ -237,10 +239,13 @@ class ShardedOptimizer:
         if not base.clipnorm and not base.global_clipnorm:
             return list(patches.original("clip")(base, gradients))
         if self._exact:
-            dense = [tf.convert_to_tensor(one) for one in gradients]
-            wholes = self.exchange.gathered(dense, self._cuts)
-            clipped = patches.original("clip")(base, wholes)
-            return [self.exchange.own(g, cut) for g, cut in zip(clipped, self._cuts, strict=True)]
+            clipped = patches.original("clip")(base, self._wholes(gradients))
+            return [
+                self.exchange.own_rows(one, cut)
+                if isinstance(one, tf.IndexedSlices)
+                else self.exchange.own(one, cut)
+                for one, cut in zip(clipped, self._cuts, strict=True)
+            ]
         squares = tf.stack([tf.cast(_sum_of_squares(one), tf.float64) for one in gradients])
         squares = tf.reduce_sum(self.exchange.of_all(squares), 0)
         if base.clipnorm:
@@ -253,6 +258,27 @@ class ShardedOptimizer:
         scale = limit * tf.minimum(1 / norm, 1 / limit) + (norm - norm)
         # Keras' `v * scale` makes sparse ones dense: rows that are used twice are added up.
         return [tf.convert_to_tensor(one) * tf.cast(scale, one.dtype) for one in gradients]
+
+    def _wholes(self, gradients: Sequence[Gradient]) -> list[Gradient]:
+        """All of the gradients of which these are shares.
+
+        Raises:
+            PlugError: a sparse one is not as it was given: its rows' order is that of the bits.
+        """
+        wholes = list(gradients)
+        dense = [i for i, one in enumerate(wholes) if not isinstance(one, tf.IndexedSlices)]
+        for i in set(range(len(wholes))) - set(dense):
+            if self._base is not self.optimizer:
+                raise PlugError(
+                    "virtual_replicas with shard_optimizer, a LossScaleOptimizer and clipping of a "
+                    "sparse gradient (an Embedding's): leave one of these out"
+                )
+            wholes[i] = self._given[i]  # Keras' norm has each lookup by itself
+        cuts = [self._cuts[i] for i in dense]
+        found = self.exchange.gathered([wholes[i] for i in dense], cuts)
+        for i, whole in zip(dense, found, strict=True):
+            wholes[i] = whole
+        return wholes
 
     def _all_finite(self, gradients: Sequence[Gradient | None]) -> tf.Tensor:
         """Whether all numbers of all gradients are finite, on whatever replica."""

@@ -106,7 +106,8 @@ class ShareExchange:
         began = step_clock.exchanged(own)
         everybody = tf_collectives.gather(self._strategy, own, self._here)
         step_clock.summed(began, everybody)
-        return tf.reshape(everybody, [self._layout.replicas, *own.shape])
+        shape = tf.concat([[self._layout.replicas], tf.shape(own)], 0)
+        return tf.reshape(everybody, shape)
 
     @property
     def _here(self) -> int:

@@ -140,6 +140,7 @@ class SynchronousKind(FamilyKind):
                 "over several replicas (the update must stay outside): compile the model with "
                 "jit_compile=False, or override compute_loss instead"
             )
+        _check_normalization(model)
         check_losses(model, "several replicas need one number")
 
 
@@ -159,6 +160,18 @@ def _tell_of_normalization(model: keras.Model) -> None:
             own[0],
             more,
         )
+
+
+def _check_normalization(model: keras.Model) -> None:
+    """Checks that XLA is not asked to compile what it has no operation for."""
+    kinds = keras.layers.BatchNormalization
+    for layer in keras_layers.all_layers(model) if model.jit_compile else ():
+        if isinstance(layer, kinds) and layer.synchronized and not own_gpus.visible():
+            raise PlugError(
+                f"jit_compile=True with {layer.name}, a BatchNormalization(synchronized=True): on "
+                "CPUs XLA does not compile what its replicas exchange; compile the model with "
+                "jit_compile=False"
+            )
 
 
 def check_losses(model: keras.Model, needs: str) -> None:
