@@ -102,6 +102,7 @@ tf_func_graph = module("tensorflow.python.framework.func_graph")
 tf_ops = module("tensorflow.python.framework.ops")
 tf_seeds = module("tensorflow.python.framework.random_seed")
 tf_conditions = module("tensorflow.python.ops.cond_v2")
+tf_loops = module("tensorflow.python.ops.while_v2")
 tf_func_graphs = module("tensorflow.python.ops.control_flow_v2_func_graphs")
 tf_stateless = module("tensorflow.python.ops.gen_stateless_random_ops")
 tf_counted = module("tensorflow.python.ops.gen_stateless_random_ops_v2")
@@ -229,6 +230,7 @@ PARTS: tuple[tuple[Owner, tuple[str, ...]], ...] = (
     ),
     (of(tf_launchers, "CollectiveKeys"), ("get_group_key",)),
     (tf_conditions, ("get_func_graphs",)),
+    (tf_loops, ("_get_graph",)),
     (of(tf_one_device, "OneDeviceExtended"), ("_create_variable", "_device", "_update")),
     (of(tf_remote, "PerWorkerValues"), ("_type_spec",)),
     (of(tf_remote, "RemoteValueImpl"), ("_type_spec",)),

@@ -14,6 +14,7 @@ from tfdist.compat.names import (
     tf_context,
     tf_control,
     tf_func_graphs,
+    tf_loops,
     tf_ops,
     tf_record,
     tf_session,
@@ -86,7 +87,10 @@ def branches(operation: tf.Operation) -> Sequence[tf.Graph] | None:
 
 def loop_body(operation: tf.Operation) -> tf.Graph | None:
     """Returns the graph of a loop's body, whose outputs are its; None of what is no loop."""
-    return getattr(operation, "_body_graph", None) if operation.type in _LOOPS else None
+    if operation.type not in _LOOPS:
+        return None
+    graph: tf.Graph = tf_loops._get_graph(operation, "body", "_body_graph")
+    return graph
 
 
 _LOOPS = ("While", "StatelessWhile")
