@@ -12,12 +12,14 @@ reads, or the workers.
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +124,10 @@ def stragglers(rounds: int) -> dict[str, Any]:
     return {"turns": turns, "copies": copies, "losses": sorted(losses)}
 
 
+def _note_time(times: list[float], *_: Any) -> None:
+    times.append(time.monotonic())
+
+
 def reading(rounds: int) -> dict[str, Any]:
     """Seconds of a pass, turn by turn: the chief reads a file's batches, or the workers do."""
     columns, rows = READ_COLUMNS, READ_ROWS
@@ -151,10 +157,9 @@ def reading(rounds: int) -> dict[str, Any]:
     for number in range(-1, rounds):  # the first one traces
         for name in ways if number % 2 else reversed(ways):
             model.set_weights(start)
-            times = []
-            note = keras.callbacks.LambdaCallback(
-                on_epoch_end=lambda *_, times=times: times.append(time.monotonic())
-            )
+            times: list[float] = []
+            noting = functools.partial(_note_time, times)
+            note = keras.callbacks.LambdaCallback(on_epoch_end=noting)
             found = LBFGS(tolerance=0, loss_tolerance=0).minimize(
                 model, ways[name], max_iterations=PASSES + 1, callbacks=[note], verbose=0
             )
@@ -168,6 +173,10 @@ def reading(rounds: int) -> dict[str, Any]:
 
 if __name__ == "__main__":
     file, what, *more = sys.argv[1:]
-    parts = {"learn": learn, "stragglers": stragglers, "reading": reading}
+    parts: dict[str, Callable[..., Any]] = {
+        "learn": learn,
+        "stragglers": stragglers,
+        "reading": reading,
+    }
     measured = parts[what](*map(int, more))
     Path(file).write_text(json.dumps(measured))

@@ -15,7 +15,7 @@ from tests.optimize.programs import SETTINGS, X, Y, classifier, files_of_rows, r
 from tfdist.errors import DataError, PlugError
 from tfdist.optimize import LBFGS, Portions
 
-_SETTINGS = {"max_iterations": 5, "verbose": 0}
+_SETTINGS: dict[str, Any] = {"max_iterations": 5, "verbose": 0}
 
 
 def test_files_give_the_bits_of_arrays(tmp_path: Path) -> None:
@@ -154,11 +154,12 @@ def test_rows_that_are_others_each_time_are_told(tmp_path: Path) -> None:
 
 def test_arguments_that_portions_have_no_use_for_are_refused() -> None:
     portions = Portions(lambda number: (tf.constant(X)[number : number + 1], 0), 3)
-    for name, value in (("y", Y), ("batch_size", 3), ("class_weight", {0: 1.0})):
+    others: dict[str, Any] = {"y": Y, "batch_size": 3, "class_weight": {0: 1.0}}
+    for name, value in others.items():
         with pytest.raises(DataError, match=f"and {name} beside"):
-            LBFGS().minimize(_regression(), portions, **{name: value}, **_SETTINGS)
+            LBFGS().minimize(_regression(), portions, **{name: value, **_SETTINGS})
     for wrong in ((None, 3), (_draws, 0), (_draws, True), (_draws, 2.0)):
         with pytest.raises(DataError):
-            Portions(*wrong)  # type: ignore[arg-type]
+            Portions(*wrong)
     with pytest.raises(DataError, match=r"give tfdist\.optimize\.Portions"):
         LBFGS().minimize(_regression(), _draws, **_SETTINGS)

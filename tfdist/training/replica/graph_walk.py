@@ -7,7 +7,9 @@ from typing import TypeVar
 
 import tensorflow as tf
 
-__all__ = ["found_out"]
+from tfdist.compat import tf_graphs
+
+__all__ = ["found_out", "made_of"]
 
 Own = TypeVar("Own")
 Found = TypeVar("Found")
@@ -42,3 +44,20 @@ def found_out(
             kept.append(one)
         waiting.pop()
     return found[id(tensor)]
+
+
+def made_of(tensor: tf.Tensor) -> list[tf.Tensor]:
+    """What a tensor of a graph comes from: also what is captured, and what branches return.
+
+    Returns:
+        Of a placeholder what it stands for outside of its graph, none of an argument; of a
+        condition what it chooses by, and one tensor for each branch; of others the inputs.
+    """
+    operation = tensor.op
+    if operation.type == "Placeholder":
+        outer = tf_graphs.captured(tensor)
+        return [] if outer is None else [outer]
+    graphs = tf_graphs.branches(operation)
+    if graphs is not None:
+        return [operation.inputs[0], *(one.outputs[tensor.value_index] for one in graphs)]
+    return list(operation.inputs)

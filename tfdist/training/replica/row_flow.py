@@ -18,7 +18,7 @@ from typing import TypeAlias
 import tensorflow as tf
 
 from tfdist.compat import tf_graphs
-from tfdist.training.replica.graph_walk import found_out
+from tfdist.training.replica.graph_walk import found_out, made_of
 
 __all__ = ["FIXED", "MIXED", "UNKNOWN", "Flow", "Node", "RowFlow", "Rule", "one_of"]
 
@@ -179,17 +179,11 @@ class RowFlow:
             return Flow(), []
         if self._has_rows(tensor):
             return Flow(axis=0), []
-        operation = tensor.op
-        if operation.type == "Placeholder":
-            outer = tf_graphs.captured(tensor)
-            return (self._by_shape(tensor), []) if outer is None else (None, [outer])
-        if operation.type.startswith(("Iterator", "Optional")):
+        kind = tensor.op.type
+        sources = made_of(tensor)
+        if kind.startswith(("Iterator", "Optional")) or (kind == "Placeholder" and not sources):
             return self._by_shape(tensor), []
-        branches = tf_graphs.branches(operation)
-        if branches is not None:
-            outputs = [graph.outputs[tensor.value_index] for graph in branches]
-            return None, [operation.inputs[0], *outputs]
-        return None, list(operation.inputs)
+        return None, sources
 
     def _ruled(self, tensor: tf.Tensor, flows: Sequence[Flow]) -> Flow:
         operation = tensor.op

@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 import tensorflow as tf
 
 from tfdist.compat import tf_graphs, tf_random
-from tfdist.training.replica.graph_walk import found_out
+from tfdist.training.replica.graph_walk import found_out, made_of
 
 __all__ = ["PartFlow", "PartState"]
 
@@ -109,19 +109,13 @@ class PartFlow:
         if id(tensor) in self._known:
             return self._known[id(tensor)], []
         operation = tensor.op
-        if operation.type == "Placeholder":
-            outer = tf_graphs.captured(tensor)
-            return (FREE, []) if outer is None else (None, [outer])
         if operation.type == "ReadVariableOp":
             return self._reads(operation) or FREE, []
-        graphs = tf_graphs.branches(operation)
-        if graphs is not None:
-            outputs = [graph.outputs[tensor.value_index] for graph in graphs]
-            return None, [operation.inputs[0], *outputs]
+        sources = made_of(tensor)
         body = tf_graphs.loop_body(operation)
         if body is not None:
-            return None, [*operation.inputs, body.outputs[tensor.value_index]]
-        return None, list(operation.inputs)
+            sources.append(body.outputs[tensor.value_index])
+        return (None, sources) if sources else (FREE, [])
 
     def _told(
         self, tensor: tf.Tensor, known: PartState | None, inputs: Sequence[PartState]
