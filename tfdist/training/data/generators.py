@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tfdist import log
-from tfdist.structures import Data
 
 __all__ = ["GeneratorBatches"]
 
@@ -94,11 +93,6 @@ class GeneratorBatches:
         self._generator = generator
         self._ahead = _ahead.setdefault(generator, _Ahead())
         self._pass = object()
-
-    @classmethod
-    def of(cls, x: Data) -> GeneratorBatches | None:
-        """Returns those of the user's data, if these are a generator."""
-        return cls(x) if isinstance(x, types.GeneratorType) else None
 
     def peek(self) -> Iterator[Any]:
         """Shows the next batches, which nobody takes by that."""

@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import types
 from collections.abc import Mapping, Sequence
 
 import keras
@@ -128,7 +129,7 @@ class GlobalBatches(Stream):
                 "batch size (tfdist shares it out), or a function of tf.distribute.InputContext"
             )
         super().__init__(layout, steps)
-        self._generator = GeneratorBatches.of(x)
+        self._generator = GeneratorBatches(x) if isinstance(x, types.GeneratorType) else None
         self._adapter = keras_data.data_adapter(
             x if self._generator is None else self._generator.peek(),
             y,
