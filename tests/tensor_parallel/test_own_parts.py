@@ -72,17 +72,21 @@ def made(subclassed: bool, **given: Any) -> keras.Model:
     return model
 
 
-def errors(subclassed: bool = False, **given: Any) -> tuple[Any, Any]:
+def compared(make: Callable[[], keras.Model]) -> tuple[Any, Any]:
     """The losses in parts, and those of plain Keras."""
-    plain = made(subclassed, **given)
+    plain = make()
     with strategy(LAYOUT).scope():
-        parts = made(subclassed, **given)
+        parts = make()
     tfdist.plug(parts)
     found = [
         model.fit(X, Y, batch_size=16, epochs=2, verbose=0, shuffle=False).history["error"]
         for model in (parts, plain)
     ]
     return found[0], found[1]
+
+
+def errors(subclassed: bool = False, **given: Any) -> tuple[Any, Any]:
+    return compared(lambda: made(subclassed, **given))
 
 
 def by_own_global_norm(gradients: Any, _: Any) -> Any:
@@ -275,15 +279,7 @@ def second_order(edit: Any) -> tuple[Any, Any]:
         model.compile(keras.optimizers.SGD(0.05), loss="mse")
         return model
 
-    plain = make()
-    with strategy(LAYOUT).scope():
-        parts = make()
-    tfdist.plug(parts)
-    found = [
-        model.fit(X, Y, batch_size=16, epochs=2, verbose=0, shuffle=False).history["error"]
-        for model in (parts, plain)
-    ]
-    return found[0], found[1]
+    return compared(make)
 
 
 def test_gradients_of_gradients_and_jacobians_are_the_same() -> None:

@@ -119,18 +119,15 @@ def _ways(measured: Measured, hosts: Hosts) -> str:
     if hosts.between is not None:
         wire = hosts.between
         link = f"{wire.bandwidth / 1e6:,g} MB/s, {1e3 * wire.latency:g} ms, no faster than here"
-    text = (
-        "efficiency, %, predicted\n"
-        + _table(["workers", *found], rows)
-        + _WAYS.format(
-            tasks=hosts.tasks,
-            link=link,
-            update=update,
-            stages=STAGES,
-            microbatches=MICROBATCHES,
-            each=WORKERS_EACH,
-            slow=SLOW_BY,
-        )
+    table = _table(["workers", *found], rows)
+    text = f"efficiency, %, predicted\n{table}" + _WAYS.format(
+        tasks=hosts.tasks,
+        link=link,
+        update=update,
+        stages=STAGES,
+        microbatches=MICROBATCHES,
+        each=WORKERS_EACH,
+        slow=SLOW_BY,
     )
     return text + (f"The update was not timed: {untimed}\n" if untimed else "")
 

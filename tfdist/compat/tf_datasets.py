@@ -18,6 +18,7 @@ from tfdist.compat.names import (
     tf_shuffle,
     tf_structure,
 )
+from tfdist.compat.tf_graphs import nodes_of
 from tfdist.structures import Nest, T
 
 __all__ = [
@@ -203,9 +204,7 @@ IN_PYTHON = frozenset(("generator", "python"))
 
 def runs_python(graph: tf.Graph) -> bool:
     """Whether a function's graph, or a function in it, runs the user's own Python code."""
-    definition = graph.as_graph_def()
-    nodes = [*definition.node, *(n for f in definition.library.function for n in f.node_def)]
-    return any(node.op in _PYTHON for node in nodes)
+    return any(node.op in _PYTHON for node in nodes_of(graph))
 
 
 def varies_with(dataset: tf.data.Dataset) -> set[str]:
@@ -254,8 +253,7 @@ def _nodes_of(dataset: tf.data.Dataset) -> list[tf.compat.v1.NodeDef]:
     function = getattr(getattr(dataset, "_map_func", None), "function", None)
     if function is None:
         return []
-    graph = function.graph.as_graph_def()
-    return [*graph.node, *(node for one in graph.library.function for node in one.node_def)]
+    return nodes_of(function.graph)
 
 
 def _map_of(mapped: tf.data.Dataset) -> Callable[[Nest], Nest]:

@@ -32,6 +32,7 @@ __all__ = [
     "is_watched",
     "kept_as_written",
     "loop_body",
+    "nodes_of",
     "recorded",
     "run_after",
     "seed_if_unseeded",
@@ -83,6 +84,12 @@ def branches(operation: tf.Operation) -> Sequence[tf.Graph] | None:
         return None
     graphs: Sequence[tf.Graph] = tf_conditions.get_func_graphs(operation)
     return graphs
+
+
+def nodes_of(graph: tf.Graph) -> list[tf.compat.v1.NodeDef]:
+    """All operations of a function's graph, and of the functions that it calls."""
+    definition = graph.as_graph_def()
+    return [*definition.node, *(n for f in definition.library.function for n in f.node_def)]
 
 
 def loop_body(operation: tf.Operation) -> tf.Graph | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tfdist.compat.names import tf_random_ops
+from tfdist.compat.tf_graphs import nodes_of
 
 __all__ = ["drawing_operations", "is_draw", "replace_draw"]
 
@@ -29,9 +30,7 @@ def drawing_operations(graph: Any) -> list[str]:
     Args:
         graph: of a concrete function.
     """
-    definition = graph.as_graph_def()
-    nodes = [*definition.node, *(n for f in definition.library.function for n in f.node_def)]
-    return [n.op for n in nodes if is_draw(n.op)]
+    return [node.op for node in nodes_of(graph) if is_draw(node.op)]
 
 
 def is_draw(kind: str) -> bool:

@@ -18,6 +18,7 @@ from tfdist.errors import DataError
 from tfdist.optimize.portions import Portions
 from tfdist.optimize.row_mean import halves, whole
 from tfdist.structures import Nest
+from tfdist.training.data.arrays import as_tensors
 from tfdist.training.data.global_batches import GlobalBatches
 from tfdist.training.data.stream import leaves, map_leaves, rows_in, without_optionals
 from tfdist.training.parameter_server.batch_messages import types_of
@@ -159,7 +160,7 @@ class WorkersRead:
         returned = self._read(number)
         if isinstance(returned, list):  # as Keras takes a list of a dataset's
             returned = tuple(returned)
-        batch = map_leaves(_as_tensor, returned)
+        batch = as_tensors(returned)
         found = leaves(batch)
         if not found or any(leaf.shape.rank in (None, 0) for leaf in found):
             told = [str(getattr(leaf, "shape", leaf)) for leaf in found]
@@ -190,12 +191,6 @@ _OTHER_ROWS = (
     "the function that reads portions returns x, y or sample_weight with other numbers of rows: "
     "let each have the portion's rows"
 )
-
-
-def _as_tensor(leaf: Any) -> Any:
-    if isinstance(leaf, tf.RaggedTensor | tf.SparseTensor):
-        return leaf
-    return tf.convert_to_tensor(leaf)
 
 
 def _alone(numbers: Sequence[float]) -> np.ndarray:

@@ -21,7 +21,8 @@ from tfdist.structures import Callbacks, Data, Logs, Nest
 from tfdist.training import evaluator, families, model_checks, own_methods
 from tfdist.training.building import Builder
 from tfdist.training.checkpointing.replacing import write_alone
-from tfdist.training.data.global_batches import GlobalBatches, as_tensors, to_step
+from tfdist.training.data.arrays import as_tensors
+from tfdist.training.data.global_batches import GlobalBatches, to_step
 from tfdist.training.data.per_worker import is_input_function
 from tfdist.training.data.stream import Step, Stream
 from tfdist.training.loop.epoch_loop import Epochs, Loop

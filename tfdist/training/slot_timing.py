@@ -9,7 +9,7 @@ import keras
 from tfdist.errors import PlugError
 from tfdist.schedules.timings import Timings
 from tfdist.structures import Data
-from tfdist.training.data.global_batches import as_tensors
+from tfdist.training.data.arrays import as_tensors
 from tfdist.training.pipelined.slot_stamps import slot_times
 from tfdist.training.plugged import Plugged
 

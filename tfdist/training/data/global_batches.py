@@ -31,7 +31,7 @@ from tfdist.strategies import own_gpus
 from tfdist.strategies.layout import ReplicaLayout
 from tfdist.structures import Count, Data, Nest
 from tfdist.training.data import python_random, resident
-from tfdist.training.data.arrays import ArrayRows, as_tensors
+from tfdist.training.data.arrays import ArrayRows
 from tfdist.training.data.fingerprint import fingerprint_of
 from tfdist.training.data.generators import GeneratorBatches
 from tfdist.training.data.map_pushdown import share_out_before_maps
@@ -53,7 +53,7 @@ from tfdist.training.data.stream import (
     without_optionals,
 )
 
-__all__ = ["GlobalBatches", "as_tensors", "share_out", "to_step"]
+__all__ = ["GlobalBatches", "share_out", "to_step"]
 
 
 def share_out(dataset: tf.data.Dataset, layout: ReplicaLayout) -> tf.data.Dataset:

@@ -271,12 +271,15 @@ class Saving:
             CheckpointError: they cannot stand there.
         """
         layout = self._family.layout
-        if state.compiled is not None:
-            now, then = CompiledAs.of(self._model, self._rates), state.compiled
-            if state.step and not ended:
-                now.check_counts(CompiledAs.from_tree(then))
-            if layout.is_chief and not ended:
-                now.tell_of_rates(CompiledAs.from_tree(then))
+        if state.compiled is not None and not ended:
+            now, then = (
+                CompiledAs.of(self._model, self._rates),
+                CompiledAs.from_tree(state.compiled),
+            )
+            if state.step:
+                now.check_counts(then)
+            if layout.is_chief:
+                now.tell_of_rates(then)
         callback_state.give_back(self._callbacks, state.callbacks, ended)
         same = len(state.workers) == layout.workers
         # First: the training data set the random numbers that they go on with.

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfdist.compat import keras_layers
 from tfdist.structures import Data, Gradient
-from tfdist.training.data.global_batches import as_tensors
+from tfdist.training.data.arrays import as_tensors
 from tfdist.training.pipelined.layer_graph import Piece, graph_of
 
 __all__ = ["measure_costs"]

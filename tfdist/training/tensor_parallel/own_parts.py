@@ -19,7 +19,7 @@ from tfdist.errors import PlugError
 from tfdist.structures import Gradient, Nest
 from tfdist.training.model_parts import unique
 from tfdist.training.tensor_parallel.part_flow import PartFlow, PartState
-from tfdist.training.tensor_parallel.split_weight import number_of, whole_of
+from tfdist.training.tensor_parallel.split_weight import whole_of
 from tfdist.user_frames import is_library, last_own_line
 
 __all__ = ["OwnParts", "applied"]
@@ -64,8 +64,13 @@ class OwnParts:
 
     def __init__(self, model: keras.Model) -> None:
         self._wholes = unique(w for v in model.variables if (w := whole_of(v)) is not None)
-        self._numbers = {id(whole): i for i, whole in enumerate(self._wholes)}
-        self._handles = {id(s.value.handle): s for w in self._wholes for s in w.shards}
+        self._handles = {
+            id(shard.value.handle): PartState(
+                "part", frozenset([(i, k)]), whole.axis, (k, len(whole.shards))
+            )
+            for i, whole in enumerate(self._wholes)
+            for k, shard in enumerate(whole.shards)
+        }
         self._known: dict[int, PartState] = {}
         self._given: dict[int, PartState] = {}
         self._kept: list[object] = []
@@ -84,7 +89,7 @@ class OwnParts:
                 tape: tf.GradientTape, target: Nest, sources: Nest, *args: object, **named: object
             ) -> Nest:
                 for one in tf.nest.flatten(target):
-                    self._check(one, None)
+                    self._check(one, adds_up=True)
                 found = patches.original(name)(tape, target, sources, *args, **named)
                 flat = tf.nest.flatten(found, expand_composites=False)
                 for one, source in zip(flat, tf.nest.flatten(sources), strict=False):
@@ -124,7 +129,7 @@ class OwnParts:
         """
         if self._wholes:
             for value in tf.nest.flatten(logs):
-                self._check(value, None, alone=False)
+                self._check(value)
 
     def _note(self, gradient: Any, source: Any) -> None:
         """Notes a gradient: of parts as theirs, of whole variables as free of what it came by."""
@@ -142,7 +147,7 @@ class OwnParts:
         """Of a variable, or of a tensor that was made of one."""
         handle = getattr(getattr(source, "value", source), "handle", None)
         if id(handle) in self._handles:
-            return self._state(self._handles[id(handle)]) or PartState()
+            return self._handles[id(handle)]
         return self._flow.of(source) if isinstance(source, tf.Tensor) else PartState()
 
     def _remember(self, variable: keras.Variable, value: object) -> None:
@@ -150,14 +155,6 @@ class OwnParts:
         if isinstance(value, tf.Tensor) and whole_of(variable) is None:
             self._given[id(variable.value.handle)] = self._flow.of(value)
             self._kept.append(variable.value.handle)
-
-    def _state(self, variable: keras.Variable) -> PartState | None:
-        whole = whole_of(variable)
-        if whole is None or id(whole) not in self._numbers:
-            return None
-        number = number_of(variable)
-        pieces = frozenset([(self._numbers[id(whole)], number)])
-        return PartState("part", pieces, whole.axis, (number, len(whole.shards)))
 
     def _read(self, operation: tf.Operation) -> PartState | None:
         """Of which part an operation reads the value, for the step itself and for no layer."""
@@ -169,19 +166,19 @@ class OwnParts:
             handle = outer
         if id(handle) in self._given:
             return self._given[id(handle)]
-        variable = self._handles.get(id(handle))
-        if variable is None or not _is_in_own_lines(operation):
-            return None
-        return self._state(variable)
+        state = self._handles.get(id(handle))
+        return state if state is not None and _is_in_own_lines(operation) else None
 
-    def _check(self, value: object, variable: keras.Variable | None, alone: bool = True) -> None:
+    def _check(
+        self, value: object, variable: keras.Variable | None = None, adds_up: bool = False
+    ) -> None:
         tensor = value.values if isinstance(value, tf.IndexedSlices) else value
         if not isinstance(tensor, tf.Tensor) or not tf_graphs.is_symbolic(tensor):
             return
         state = self._flow.of(tensor)
         if state.kind == "bad":
             line = last_own_line(self._flow.origin(tensor).traceback or ())
-        elif state.kind == "sum" and (variable is not None or not alone):
+        elif state.kind == "sum" and not adds_up:
             line = last_own_line(tensor.op.traceback or ())
         else:
             return

@@ -8,7 +8,6 @@ or a mean over an axis that is cut, is another number than the whole weight's.
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, TypeAlias
 
@@ -51,12 +50,12 @@ _ADDING = frozenset(
 """By which sums over parts stay sums."""
 
 _BY_NUMBER = frozenset(
-    """Abs Add AddN AddV2 Atan Cast Ceil CheckNumerics ClipByValue Cos Div DivNoNan EnsureShape
-    Equal Exp Expm1 Floor FloorMod Greater GreaterEqual Identity IsFinite IsInf IsNan Less LessEqual
-    Log Log1p LogicalAnd LogicalNot LogicalOr Maximum Minimum Mul MulNoNan Neg NotEqual OnesLike Pow
-    PreventGradient RealDiv Reciprocal Relu Rint Round Rsqrt Select SelectV2 Sigmoid Sign Sin
-    Snapshot Softplus Softsign Sqrt Square SquaredDifference StopGradient Sub Tanh Xdivy Xlogy
-    ZerosLike""".split()  # noqa: SIM905
+    """Abs Add AddN AddV2 Atan Case Cast Ceil CheckNumerics ClipByValue Cos Div DivNoNan EnsureShape
+    Equal Exp Expm1 Floor FloorMod Greater GreaterEqual Identity If IsFinite IsInf IsNan Less
+    LessEqual Log Log1p LogicalAnd LogicalNot LogicalOr Maximum Minimum Mul MulNoNan Neg NotEqual
+    OnesLike Pow PreventGradient RealDiv Reciprocal Relu Rint Round Rsqrt Select SelectV2 Sigmoid
+    Sign Sin Snapshot Softplus Softsign Sqrt Square SquaredDifference StatelessCase StatelessIf
+    StopGradient Sub Tanh Xdivy Xlogy ZerosLike""".split()  # noqa: SIM905
 )
 """What computes each number of its output of one number of each input."""
 
@@ -130,7 +129,7 @@ class PartFlow:
             return BAD
         if tf_graphs.loop_body(operation) is not None:
             return BAD if _held(inputs[:-1]) else inputs[-1]
-        if re.fullmatch("(Stateless)?(If|Case)", operation.type):
+        if tf_graphs.branches(operation) is not None:
             if _held(inputs[:1]):
                 return BAD  # as a part alone would have it
             inputs = inputs[1:]
@@ -173,7 +172,7 @@ def _ruled(operation: tf.Operation, inputs: Sequence[PartState]) -> PartState:
         return _reduced(operation, inputs[0], pieces)
     if kind.startswith("UnsortedSegment") or kind in ("ResourceGather", "GatherV2"):
         return held[0] if inputs[0] is held[0] and len(held) == 1 else BAD
-    if kind not in _BY_NUMBER | _MOVING and not re.match(r"(Stateless)?(If|Case)$", kind):
+    if kind not in _BY_NUMBER | _MOVING:
         return BAD
     drawn = any(one.kind == "drawn" for one in inputs)
     alike = {(one.axis, one.place) for one in held if one.kind == "part"}
